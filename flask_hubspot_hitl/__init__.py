@@ -1,0 +1,1 @@
+"""Flask-HubSpot-HITL."""

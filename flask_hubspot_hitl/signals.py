@@ -1,0 +1,57 @@
+"""Every signal, documented. Imports nothing of ours.
+
+The sender is the real :class:`flask.Flask` object. Receivers take the keywords named here and ``**extra``.
+A receiver that returns has accepted; one that raises :class:`~flask_hubspot_hitl.DeliveryFailed` refuses for
+good; any other exception means: try this receiver again later. ``message.message_id`` is the idempotency key.
+"""
+
+from __future__ import annotations
+
+from blinker import Namespace
+
+_signals = Namespace()
+
+operator_assigned = _signals.signal("operator-assigned")
+"""An agent took the conversation. ``handoff``, ``operator``, ``previous`` (Operator or None)."""
+
+operator_message = _signals.signal("operator-message")
+"""An agent wrote. ``handoff``, ``message`` (text, html, attachments, operator, message_id)."""
+
+conversation_completed = _signals.signal("conversation-completed")
+"""The conversation is the bot's again. ``handoff``, ``reason``, ``detail``, ``transcript`` (list[Message])."""
+
+operator_unassigned = _signals.signal("operator-unassigned")
+"""The agent gave the conversation back to the queue. ``handoff``."""
+
+conversation_reopened = _signals.signal("conversation-reopened")
+"""A closed conversation belongs to the humans again. ``handoff``."""
+
+handoff_started = _signals.signal("handoff-started")
+"""HubSpot opened the thread. ``handoff``."""
+
+handoff_failed = _signals.signal("handoff-failed")
+"""The thread could not be opened. ``handoff``, ``error`` (str)."""
+
+assignment_timed_out = _signals.signal("assignment-timed-out")
+"""Nobody took the conversation within ``ASSIGNMENT_TIMEOUT``. ``handoff``."""
+
+message_delivered = _signals.signal("message-delivered")
+"""HubSpot has a message of the user. ``handoff``, ``message``."""
+
+message_failed = _signals.signal("message-failed")
+"""A message of the user will not reach HubSpot; the bot should take it. ``handoff``, ``message``, ``error``."""
+
+webhook_rejected = _signals.signal("webhook-rejected")
+"""A request to the webhook was refused. ``reason``, ``remote_addr``. Sent at once, not through the ledger."""
+
+event_dead = _signals.signal("event-dead")
+"""An event was given up; see ``flask hubspot-hitl dead list``. ``event`` (dict), ``error`` (str)."""
+
+installation_added = _signals.signal("installation-added")
+"""A portal installed the app. ``portal_id``."""
+
+installation_revoked = _signals.signal("installation-revoked")
+"""HubSpot refuses a portal's tokens for good. ``portal_id``."""
+
+channel_account_changed = _signals.signal("channel-account-changed")
+"""A channel account was created, changed or removed in HubSpot. ``portal_id``, ``account``."""
