@@ -18,7 +18,7 @@ operator_message = _signals.signal("operator-message")
 """An agent wrote. ``handoff``, ``message`` (text, html, attachments, operator, message_id)."""
 
 conversation_completed = _signals.signal("conversation-completed")
-"""The conversation is the bot's again. ``handoff``, ``reason``, ``detail``, ``transcript`` (list[Message])."""
+"""The conversation is the bot's again. ``handoff``, ``reason``, ``detail``, ``transcript`` (Messages)."""
 
 operator_unassigned = _signals.signal("operator-unassigned")
 """The agent gave the conversation back to the queue. ``handoff``."""
@@ -39,7 +39,7 @@ message_delivered = _signals.signal("message-delivered")
 """HubSpot has a message of the user. ``handoff``, ``message``."""
 
 message_failed = _signals.signal("message-failed")
-"""A message of the user will not reach HubSpot; the bot should take it. ``handoff``, ``message``, ``error``."""
+"""A message of the user will not reach HubSpot: over to the bot. ``handoff``, ``message``, ``error``."""
 
 webhook_rejected = _signals.signal("webhook-rejected")
 """A request to the webhook was refused. ``reason``, ``remote_addr``. Sent at once, not through the ledger."""

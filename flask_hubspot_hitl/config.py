@@ -1,0 +1,283 @@
+"""``HUBSPOT_HITL_*`` → one frozen :class:`Settings`, or one :class:`ConfigError` that lists every problem.
+
+May import only ``errors``. Read once, at ``init_app``.
+"""
+
+from __future__ import annotations
+
+import difflib
+import json
+import logging
+import re
+from collections.abc import Callable, Mapping
+from dataclasses import MISSING, dataclass, field, fields
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlsplit
+
+from .errors import ConfigError
+
+logger = logging.getLogger(__name__)
+
+PREFIX = "HUBSPOT_HITL_"
+_DURATION_MAX = 10 * 365 * 86_400.0
+
+
+class _Problem(ValueError):
+    """Why one value is not acceptable; the text completes "HUBSPOT_HITL_X …"."""
+
+
+def _text(value: Any) -> str:
+    if isinstance(value, bool) or not isinstance(value, str | int):
+        raise _Problem(f"must be text, not {type(value).__name__}")
+    text = str(value).strip()
+    if not text:
+        raise _Problem("is empty")
+    return text
+
+
+def _id(value: Any) -> str:
+    text = _text(value)
+    if not re.fullmatch(r"[0-9]{1,19}", text):
+        raise _Problem("must be a number, such as 424242")
+    return text
+
+
+def _secret(value: Any) -> str:
+    # from_prefixed_env() parses values as JSON: the secret 12e45678 would arrive as the float inf.
+    if isinstance(value, bool) or not isinstance(value, str | int):
+        raise _Problem(
+            f"must be text, not {type(value).__name__}"
+            " (from_prefixed_env() reads values as JSON: put the value in double quotes inside the quotes)"
+        )
+    if not str(value).strip():
+        raise _Problem("is empty")
+    return str(value).strip()
+
+
+def _list_of(item: Callable[[Any], str]) -> Callable[[Any], tuple[str, ...]]:
+    def parse(value: Any) -> tuple[str, ...]:
+        if isinstance(value, str):
+            if value.lstrip().startswith("["):
+                try:
+                    value = json.loads(value)
+                except ValueError:
+                    raise _Problem("looks like a JSON list but can't be read") from None
+            else:
+                value = value.split(",")
+        elif not isinstance(value, list | tuple):
+            value = [value]
+        found = tuple(item(part) for part in value)
+        if not found:
+            raise _Problem("is empty")
+        return found
+
+    return parse
+
+
+def _url(value: Any) -> str:
+    text = _text(value).rstrip("/")
+    parts = urlsplit(text)
+    if parts.scheme not in ("http", "https") or not parts.hostname:
+        raise _Problem("must be a full URL, such as https://bot.example.com")
+    if parts.query or parts.fragment or parts.username:
+        raise _Problem("must have no query, fragment or user name")
+    if parts.scheme == "http" and not is_loopback(text):
+        raise _Problem("must be https (http only for a loopback address)")
+    return text
+
+
+def _database_url(value: Any) -> str:
+    text = _text(value)
+    if not text.startswith(("sqlite:///", "postgresql://", "postgresql+psycopg://")):
+        raise _Problem("must start with sqlite:/// or postgresql://")
+    if text in ("sqlite:///", "sqlite:///:memory:"):
+        raise _Problem("must be a file: what is accepted has to survive a restart")
+    return text
+
+
+def _prefix(value: Any) -> str:
+    text = _text(value).rstrip("/")
+    if not re.fullmatch(r"(/[\w.~-]+)+", text):
+        raise _Problem("must be a path, such as /hubspot")
+    return text
+
+
+def _seconds(value: Any) -> float:
+    try:
+        seconds = -1.0 if isinstance(value, bool) else float(value)
+    except (TypeError, ValueError):
+        raise _Problem("must be a number of seconds, such as 30") from None
+    if not 0 <= seconds <= _DURATION_MAX:
+        raise _Problem("must be a number of seconds, zero or more")
+    return seconds
+
+
+def _positive(parse: Callable[[Any], float]) -> Callable[[Any], float]:
+    def positive(value: Any) -> float:
+        number = parse(value)
+        if number <= 0:
+            raise _Problem("must be more than zero")
+        return number
+
+    return positive
+
+
+def _count(value: Any) -> int:
+    if isinstance(value, bool) or not re.fullmatch(r"[0-9]{1,9}", str(value).strip()):
+        raise _Problem("must be a whole number, such as 4")
+    if (number := int(value)) < 1:
+        raise _Problem("must be at least 1")
+    return number
+
+
+def _choice(*allowed: str) -> Callable[[Any], str]:
+    def parse(value: Any) -> str:
+        text = str(value).strip()
+        if text not in allowed:
+            raise _Problem(f"must be one of {', '.join(allowed)}")
+        return text
+
+    return parse
+
+
+def _signature_version(value: Any) -> str:
+    text = _text(value)
+    if text == "v2":
+        raise _Problem("can't accept v2: HubSpot's workflows sign v2 for any app id an admin types; use v3")
+    if text not in ("v3", "v1"):
+        raise _Problem("must be v3 or v3,v1")
+    return text
+
+
+def is_loopback(url: str) -> bool:
+    """True when ``url`` names this machine only."""
+    host = urlsplit(url).hostname or ""
+    return host == "localhost" or host == "::1" or bool(re.fullmatch(r"127(\.\d{1,3}){3}", host))
+
+
+def _setting(parse: Callable[[Any], Any], default: Any = MISSING, *, example: str, secret: bool = False) -> Any:
+    """One setting: how it is read, its default, an example for the error, and whether ``repr`` hides it."""
+    metadata = {"parse": parse, "example": example}
+    if default is MISSING:
+        return field(repr=not secret, metadata=metadata)
+    return field(default=default, repr=not secret, metadata=metadata)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Settings:
+    """Everything read from ``HUBSPOT_HITL_*``. Durations are seconds, ids strings; repr hides secrets."""
+
+    client_secret: tuple[str, ...] = _setting(
+        _list_of(_secret), example="the app's client secret, under Auth in the app's settings", secret=True
+    )
+    """Verifies webhooks. Several while the secret is being rotated; the first is used for OAuth."""
+    public_url: tuple[str, ...] = _setting(_list_of(_url), example="https://bot.example.com")
+    """The address HubSpot calls, with any mount prefix. Several while a domain moves."""
+    client_id: str | None = _setting(_text, None, example="the app's client id")
+    app_id: str | None = _setting(_id, None, example="3131")
+    developer_api_key: str | None = _setting(_secret, None, example="the developer API key", secret=True)
+    portal_id: str | None = _setting(_id, None, example="424242")
+    channel_id: str | None = _setting(_id, None, example="100458")
+    channel_account_id: str | None = _setting(_id, None, example="880011")
+    inbox_id: tuple[str, ...] = _setting(_list_of(_id), (), example="700200300")
+    """Inboxes or help desks; the first is the default."""
+    refresh_token: str | None = _setting(_secret, None, example="the portal's refresh token", secret=True)
+    access_token: str | None = _setting(_secret, None, example="a private app's token", secret=True)
+    database_url: str | None = _setting(_database_url, None, example="postgresql://user:password@host/bot", secret=True)
+    """Default: a SQLite file in the app's instance folder."""
+    dispatcher: str = _setting(_choice("thread", "external", "inline"), "thread", example="thread")
+    dispatcher_threads: int | None = _setting(_count, None, example="4")
+    """Default: 4 in a serving process, 32 in ``flask hubspot-hitl worker``."""
+    url_prefix: str = _setting(_prefix, "/hubspot", example="/hubspot")
+    api_base_url: str = _setting(_url, "https://api.hubapi.com", example="https://api.hubapi.com")
+    api_version: str = _setting(_choice("v3", "2026-03", "2026-09"), "v3", example="v3")
+    proxy: str | None = _setting(_text, None, example="http://proxy.internal:3128", secret=True)
+    """Proxy for calls to HubSpot; the environment's proxy settings are not used."""
+    signature_versions: tuple[str, ...] = _setting(_list_of(_signature_version), ("v3",), example="v3")
+    encryption_key: tuple[str, ...] = _setting(
+        _list_of(_secret), (), example="a Fernet key; the first encrypts, all decrypt", secret=True
+    )
+    contact_policy: str = _setting(_choice("require", "create", "anonymous"), "require", example="require")
+    history: str = _setting(_choice("note", "message", "none"), "note", example="note")
+    start_timeout: float = _setting(_positive(_seconds), 5.0, example="5")
+    assignment_timeout: float = _setting(_seconds, 0.0, example="300")
+    reopen_window: float = _setting(_seconds, 86_400.0, example="86400")
+    lease_ttl: float = _setting(_positive(_seconds), 15.0, example="15")
+    handler_timeout: float = _setting(_positive(_seconds), 300.0, example="300")
+    max_attempts: int = _setting(_count, 12, example="12")
+    rate_limit: int = _setting(_count, 100, example="100")
+    """Requests to HubSpot per ten seconds and portal."""
+    max_body_bytes: int = _setting(_count, 1_048_576, example="1048576")
+    """A webhook's body may have this many bytes; more is 413."""
+    max_attachment_bytes: int = _setting(_count, 20_971_520, example="20971520")
+    retention: float = _setting(_positive(_seconds), 7 * 86_400.0, example="604800")
+    """How long dedupe keys are kept; older events are acknowledged and ignored."""
+
+    @classmethod
+    def from_config(cls, config: Mapping[str, Any]) -> Settings:
+        """Read every ``HUBSPOT_HITL_*`` key of a Flask config.
+
+        Each key accepts its string form. None and a missing key are the same.
+
+        :raises ConfigError: listing every problem, each with its name, why, and an example.
+        """
+        problems: list[str] = []
+        values: dict[str, Any] = {}
+        for spec in fields(cls):
+            raw = config.get(PREFIX + spec.name.upper())
+            if raw is None:
+                if spec.default is MISSING:
+                    problems.append(_line(spec.name, "is missing", spec.metadata["example"]))
+                continue
+            try:
+                values[spec.name] = spec.metadata["parse"](raw)
+            except _Problem as problem:
+                problems.append(_line(spec.name, str(problem), spec.metadata["example"]))
+        problems += _across(values)
+        if problems:
+            raise ConfigError(problems)
+        _warn_unknown(config, {PREFIX + spec.name.upper() for spec in fields(cls)})
+        return cls(**values)
+
+    def webhook_urls(self) -> tuple[str, ...]:
+        """The URLs that HubSpot may have signed: every public URL plus our fixed route."""
+        return tuple(f"{base}{self.url_prefix}/webhook" for base in self.public_url)
+
+    def database(self, instance_path: str, app_name: str) -> str:
+        """The SQLAlchemy URL; without one configured, a SQLite file in ``instance_path`` named for the app."""
+        name = re.sub(r"\W+", "-", app_name) or "app"
+        return self.database_url or f"sqlite:///{Path(instance_path) / 'hubspot-hitl' / name}.sqlite3"
+
+
+def _line(name: str, why: str, example: str) -> str:
+    return f"{PREFIX}{name.upper()} {why}. Example: {example}"
+
+
+def _across(values: Mapping[str, Any]) -> list[str]:
+    """Problems that only show when settings are held against each other."""
+    problems = []
+    if values.get("refresh_token") and values.get("access_token"):
+        problems.append(_line("access_token", "and HUBSPOT_HITL_REFRESH_TOKEN are both set; keep one", "unset it"))
+    if values.get("refresh_token") and not values.get("client_id"):
+        problems.append(_line("client_id", "is missing, and HUBSPOT_HITL_REFRESH_TOKEN needs it", "app's id"))
+    if "signature_versions" in values and "v3" not in values["signature_versions"]:
+        problems.append(_line("signature_versions", "must include v3", "v3,v1"))
+    base = values.get("api_base_url", "https://api.hubapi.com")
+    if not is_loopback(base):
+        for name in ("client_secret", "developer_api_key", "refresh_token", "access_token"):
+            found = values.get(name) or ()
+            secrets = (found,) if isinstance(found, str) else found
+            if any(secret.startswith("sim-") for secret in secrets):
+                problems.append(
+                    _line(name, "is a stand-in's secret, but HUBSPOT_HITL_API_BASE_URL is not loopback", "…")
+                )
+    return problems
+
+
+def _warn_unknown(config: Mapping[str, Any], known: set[str]) -> None:
+    for key in config:
+        if key.startswith(PREFIX) and key not in known and not key.startswith(PREFIX + "BOTPRESS_"):
+            close = difflib.get_close_matches(key, known, n=1)
+            hint = f"; did you mean {close[0]}?" if close else ""
+            logger.warning("Unknown setting %s is ignored%s", key, hint)

@@ -1,0 +1,55 @@
+"""Values ⇄ JSON text, so that the other modules see only dataclasses. Knows ``domain``, not SQLAlchemy."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+from ..domain import Attachment, Contact, Operator
+
+
+def dumps(value: Any) -> str:
+    """JSON as ASCII: PostgreSQL and SQLite store any text of it alike."""
+    return json.dumps(value, ensure_ascii=True, separators=(",", ":"))
+
+
+def loads(text: str | None) -> Any:
+    """The value of :func:`dumps`; None for None."""
+    return None if text is None else json.loads(text)
+
+
+def operator_to_json(operator: Operator | None) -> dict[str, Any] | None:
+    if operator is None:
+        return None
+    return {
+        "actor_id": operator.actor_id,
+        "name": operator.name,
+        "email": operator.email,
+        "avatar": operator.avatar,
+    }
+
+
+def operator_from_json(value: dict[str, Any] | None) -> Operator | None:
+    return None if value is None else Operator(**value)
+
+
+def contact_to_json(contact: Contact | None) -> dict[str, Any] | None:
+    return None if contact is None else {"phone": contact.phone, "email": contact.email}
+
+
+def contact_from_json(value: dict[str, Any] | None) -> Contact | None:
+    return None if value is None else Contact(**value)
+
+
+def attachment_to_json(attachment: Attachment) -> dict[str, Any]:
+    return {
+        "name": attachment.name,
+        "content_type": attachment.content_type,
+        "size": attachment.size,
+        "url": attachment.url,
+        "file_id": attachment.file_id,
+    }
+
+
+def attachment_from_json(value: dict[str, Any]) -> Attachment:
+    return Attachment(**value)

@@ -1,0 +1,205 @@
+"""One database, two engines: opening it safely, and one transaction at a time for SQLite's writers.
+
+Knows SQLAlchemy, SQLite and PostgreSQL; knows nothing of handoffs.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import os
+import secrets
+import sqlite3
+import threading
+import weakref
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import sqlalchemy as sa
+from sqlalchemy.dialects import postgresql, sqlite
+from sqlalchemy.engine import make_url
+
+from ..clock import Clock, SystemClock
+from ..errors import LedgerUnavailable
+from . import schema
+
+try:
+    import fcntl
+except ImportError:  # pragma: no cover - Windows: the busy timeout alone keeps writers apart
+    fcntl = None  # type: ignore[assignment]
+
+logger = logging.getLogger(__name__)
+
+_SCHEMA_LOCK = 0x48544954  # any number that is ours; PostgreSQL advisory lock
+_TRANSIENT = (sa.exc.OperationalError, sa.exc.InterfaceError, sa.exc.InternalError, sa.exc.TimeoutError)
+
+
+class Database:
+    """An engine, its schema, and ``read()``/``write()`` connections.
+
+    SQLite runs with WAL and ``synchronous=FULL``. Its own busy handler naps and is unfair, so writers of this
+    process queue on a lock, and writers of all processes on ``flock(<file>.lock)``; the kernel frees the latter
+    when a process is killed.
+    """
+
+    def __init__(self, url: str, clock: Clock, *, pool_size: int = 20) -> None:
+        parsed = make_url(url)
+        self.is_sqlite = parsed.get_backend_name() == "sqlite"
+        self.clock = clock
+        self._lock = threading.Lock()
+        self._flock: int | None = None
+        self._lock_path: Path | None = None
+        if self.is_sqlite:
+            self._lock_path = _make_private_files(Path(parsed.database or ""))
+            self.engine = sa.create_engine(
+                parsed,
+                hide_parameters=True,
+                pool_size=pool_size,
+                max_overflow=pool_size,
+                connect_args={"check_same_thread": False, "timeout": 4.0, "isolation_level": None},
+            )
+            sa.event.listen(self.engine, "connect", _on_sqlite_connect)
+            sa.event.listen(self.engine, "begin", _on_sqlite_begin)
+            self.insert: Any = sqlite.insert
+        else:
+            self.engine = sa.create_engine(
+                parsed.set(drivername="postgresql+psycopg"),
+                hide_parameters=True,
+                pool_size=pool_size,
+                max_overflow=pool_size,
+                pool_pre_ping=True,
+                pool_timeout=3,
+                connect_args={"connect_timeout": 5, "options": "-c lock_timeout=4000"},
+            )
+            self.insert = postgresql.insert
+        if hasattr(os, "register_at_fork"):
+            this = weakref.WeakMethod(self._after_fork)
+            os.register_at_fork(after_in_child=lambda: (method := this()) and method())
+
+    def now_ms(self) -> int:
+        """The time, in epoch ms: one clock for all hosts of a PostgreSQL database, see :meth:`sync_clock`."""
+        return self.clock.now_ms()
+
+    def sync_clock(self) -> None:
+        """Take PostgreSQL's clock for ours, so that leases mean the same on every host."""
+        if self.is_sqlite or not isinstance(self.clock, SystemClock):
+            return
+        with self.read() as connection:
+            sent = SystemClock().now_ms()
+            theirs = connection.scalar(sa.text("SELECT (extract(epoch from clock_timestamp())*1000)::bigint"))
+            self.clock.offset_ms = int(theirs) - (sent + SystemClock().now_ms()) // 2
+
+    @contextlib.contextmanager
+    def read(self) -> Iterator[sa.Connection]:
+        """A connection in a transaction that only reads.
+
+        :raises LedgerUnavailable: when the database can't be reached.
+        """
+        with _translated(), self.engine.connect() as connection, connection.begin():
+            yield connection
+
+    @contextlib.contextmanager
+    def write(self) -> Iterator[sa.Connection]:
+        """A connection in a transaction that is committed at the end of the block, or rolled back.
+
+        :raises LedgerUnavailable: when the database can't be reached or written; nothing was changed.
+        """
+        with _translated(), self._writer():
+            options = {"hitl_write": True}
+            with self.engine.connect().execution_options(**options) as connection, connection.begin():
+                yield connection
+
+    @contextlib.contextmanager
+    def _writer(self) -> Iterator[None]:
+        if not self.is_sqlite:
+            yield
+            return
+        if not self._lock.acquire(timeout=4.0):
+            raise LedgerUnavailable("the database is busy: another thread has been writing for four seconds")
+        try:
+            descriptor = self._lock_file()
+            if fcntl is not None:
+                fcntl.flock(descriptor, fcntl.LOCK_EX)
+            try:
+                yield
+            finally:
+                if fcntl is not None:
+                    fcntl.flock(descriptor, fcntl.LOCK_UN)
+        finally:
+            self._lock.release()
+
+    def _lock_file(self) -> int:
+        if self._flock is None:
+            self._flock = os.open(str(self._lock_path), os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        return self._flock
+
+    def _after_fork(self) -> None:
+        # A child must neither use the parent's connections nor close them, nor share its lock's file handle.
+        self.engine.dispose(close=False)
+        self._lock = threading.Lock()
+        self._flock = None
+
+    def create_schema(self) -> None:
+        """Make what is missing; two processes may do so at once.
+
+        :raises LedgerUnavailable: when the database can't be reached, or was made by a newer version.
+        """
+        with self.write() as connection:
+            if not self.is_sqlite:
+                connection.execute(sa.text("SELECT pg_advisory_xact_lock(:key)"), {"key": _SCHEMA_LOCK})
+            schema.metadata.create_all(connection)
+            for name, value in (("schema_version", str(schema.VERSION)), ("deployment_id", _new_id())):
+                connection.execute(self.insert(schema.meta).values(name=name, value=value).on_conflict_do_nothing())
+            found = connection.scalar(sa.select(schema.meta.c.value).where(schema.meta.c.name == "schema_version"))
+            if int(found or 0) > schema.VERSION:
+                raise LedgerUnavailable(
+                    f"the database has schema {found}, this version knows {schema.VERSION}: upgrade the package"
+                )
+
+    def close(self) -> None:
+        """Give all connections back."""
+        self.engine.dispose()
+        if self._flock is not None:
+            os.close(self._flock)
+            self._flock = None
+
+
+def _new_id() -> str:
+    return secrets.token_hex(8)
+
+
+@contextlib.contextmanager
+def _translated() -> Iterator[None]:
+    try:
+        yield
+    except _TRANSIENT as error:
+        cause = getattr(error, "orig", None)
+        raise LedgerUnavailable(f"the database can't be used just now ({type(cause or error).__name__})") from error
+
+
+def _make_private_files(path: Path) -> Path:
+    """Make the folder 0700 and the files 0600 before SQLite opens them; returns the lock file's path."""
+    if not path.parent.exists():
+        path.parent.mkdir(parents=True, mode=0o700, exist_ok=True)
+        path.parent.chmod(0o700)
+    lock = path.with_name(path.name + ".lock")
+    for file in (path, lock):
+        os.close(os.open(file, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600))
+        file.chmod(0o600)
+    return lock
+
+
+def _on_sqlite_connect(connection: sqlite3.Connection, _record: Any) -> None:
+    cursor = connection.cursor()
+    cursor.execute("PRAGMA journal_mode=WAL")
+    cursor.execute("PRAGMA synchronous=FULL")
+    cursor.execute("PRAGMA busy_timeout=4000")
+    cursor.close()
+
+
+def _on_sqlite_begin(connection: sa.Connection) -> None:
+    # The driver's own BEGIN is off (isolation_level=None). A deferred transaction that turns into a write fails
+    # at once when another one writes; an immediate one waits.
+    write = connection.get_execution_options().get("hitl_write")
+    connection.exec_driver_sql("BEGIN IMMEDIATE" if write else "BEGIN")

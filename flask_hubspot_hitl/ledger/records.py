@@ -1,0 +1,315 @@
+"""Handoffs, their threads and their messages, as rows. Runs inside the caller's transaction.
+
+Stores and finds; what may happen to a handoff is decided in ``handoffs``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import sqlalchemy as sa
+
+from ..clock import to_datetime, to_ms
+from ..domain import Attachment, Author, CloseReason, Handoff, HandoffState, Message, MessageStatus
+from . import codec
+from .database import Database
+from .schema import blob, handoff, message, thread
+
+OPEN_STATES = (HandoffState.STARTING, HandoffState.WAITING, HandoffState.ASSIGNED)
+
+
+@dataclass(slots=True, kw_only=True)
+class HandoffRecord:
+    """A handoff and what only we need to know of it. Times are epoch ms, in HubSpot's clock where marked."""
+
+    handoff: Handoff
+    channel_id: str
+    account_id: str | None
+    integration_thread_id: str
+    sender: dict[str, str] | None
+    recipient: dict[str, str] | None
+    status_mark: int | None = None
+    """HubSpot's time of the newest open/close applied."""
+    assigned_mark: int | None = None
+    """HubSpot's time of the newest assignment applied."""
+
+    @property
+    def closed_ms(self) -> int:
+        """When it was closed, in epoch ms; 0 while it is open."""
+        return to_ms(self.handoff.closed_at) if self.handoff.closed_at else 0
+
+
+def _values(record: HandoffRecord) -> dict[str, Any]:
+    value = record.handoff
+    return {
+        "id": value.id,
+        "conversation_id": value.conversation_id,
+        "portal_id": value.portal_id,
+        "inbox_id": value.inbox_id,
+        "channel_id": record.channel_id,
+        "account_id": record.account_id,
+        "integration_thread_id": record.integration_thread_id,
+        "thread_id": value.thread_id,
+        "state": value.state.value,
+        "sender": codec.dumps(record.sender),
+        "recipient": codec.dumps(record.recipient),
+        "contact": codec.dumps(codec.contact_to_json(value.contact)),
+        "name": value.name,
+        "title": value.title,
+        "description": value.description,
+        "attributes": codec.dumps(dict(value.attributes)),
+        "operator": codec.dumps(codec.operator_to_json(value.operator)),
+        "opened_at": to_ms(value.opened_at) if value.opened_at else 0,
+        "assigned_at": to_ms(value.assigned_at) if value.assigned_at else None,
+        "closed_at": to_ms(value.closed_at) if value.closed_at else None,
+        "reason": value.reason.value if value.reason else None,
+        "detail": value.detail,
+        "status_mark": record.status_mark,
+        "assigned_mark": record.assigned_mark,
+    }
+
+
+def _record(row: sa.Row[Any]) -> HandoffRecord:
+    return HandoffRecord(
+        handoff=Handoff(
+            id=row.id,
+            conversation_id=row.conversation_id,
+            portal_id=row.portal_id,
+            inbox_id=row.inbox_id,
+            thread_id=row.thread_id,
+            state=HandoffState(row.state),
+            contact=codec.contact_from_json(codec.loads(row.contact)),
+            name=row.name,
+            operator=codec.operator_from_json(codec.loads(row.operator)),
+            title=row.title,
+            description=row.description,
+            attributes=codec.loads(row.attributes) or {},
+            opened_at=to_datetime(row.opened_at),
+            assigned_at=None if row.assigned_at is None else to_datetime(row.assigned_at),
+            closed_at=None if row.closed_at is None else to_datetime(row.closed_at),
+            reason=CloseReason(row.reason) if row.reason else None,
+            detail=row.detail,
+        ),
+        channel_id=row.channel_id,
+        account_id=row.account_id,
+        integration_thread_id=row.integration_thread_id,
+        sender=codec.loads(row.sender),
+        recipient=codec.loads(row.recipient),
+        status_mark=row.status_mark,
+        assigned_mark=row.assigned_mark,
+    )
+
+
+def _message(row: sa.Row[Any]) -> Message:
+    return Message(
+        message_id=row.message_id,
+        author=Author(row.author),
+        text=row.text,
+        html=row.html,
+        attachments=tuple(codec.attachment_from_json(one) for one in codec.loads(row.attachments) or ()),
+        operator=codec.operator_from_json(codec.loads(row.operator)),
+        created_at=to_datetime(row.created_at),
+        status=MessageStatus(row.status),
+        error=row.error,
+    )
+
+
+class Records:
+    """Handoffs, threads and messages, within one transaction."""
+
+    def __init__(self, connection: sa.Connection, database: Database) -> None:
+        self._connection = connection
+        self._database = database
+
+    def insert(self, record: HandoffRecord) -> bool:
+        """Store a new handoff; False when its conversation already has an open one."""
+        statement = self._database.insert(handoff).values(**_values(record)).on_conflict_do_nothing()
+        return self._connection.execute(statement.returning(handoff.c.seq)).first() is not None
+
+    def update(self, record: HandoffRecord) -> None:
+        """Store a changed handoff."""
+        values = _values(record)
+        self._connection.execute(sa.update(handoff).where(handoff.c.id == values.pop("id")).values(**values))
+
+    def delete(self, handoff_id: str) -> None:
+        """Remove a handoff that never was."""
+        self._connection.execute(sa.delete(handoff).where(handoff.c.id == handoff_id))
+
+    def get(self, handoff_id: str, *, lock: bool = False) -> HandoffRecord | None:
+        """A handoff by its id; ``lock`` holds it until the transaction ends."""
+        return self._one(sa.select(handoff).where(handoff.c.id == handoff_id), lock=lock)
+
+    def open_of(self, conversation_id: str, *, lock: bool = False) -> HandoffRecord | None:
+        """The conversation's open handoff."""
+        statement = sa.select(handoff).where(
+            handoff.c.conversation_id == conversation_id,
+            handoff.c.state.in_([state.value for state in OPEN_STATES]),
+        )
+        return self._one(statement, lock=lock)
+
+    def newest_of(self, conversation_id: str) -> HandoffRecord | None:
+        """The conversation's newest handoff, open or not."""
+        statement = (
+            sa.select(handoff)
+            .where(handoff.c.conversation_id == conversation_id)
+            .order_by(handoff.c.seq.desc())
+            .limit(1)
+        )
+        return self._one(statement)
+
+    def recent(self, limit: int) -> list[Handoff]:
+        """The newest handoffs, newest first."""
+        rows = self._connection.execute(sa.select(handoff).order_by(handoff.c.seq.desc()).limit(limit))
+        return [_record(row).handoff for row in rows]
+
+    def count_by_state(self) -> dict[str, int]:
+        """How many handoffs are in which state."""
+        rows = self._connection.execute(sa.select(handoff.c.state, sa.func.count()).group_by(handoff.c.state))
+        return {state: int(count) for state, count in rows}
+
+    def _one(self, statement: sa.Select[Any], *, lock: bool = False) -> HandoffRecord | None:
+        row = self._connection.execute(statement.with_for_update() if lock else statement).first()
+        return None if row is None else _record(row)
+
+    def starting_portals(self, portal_ids: Collection[str]) -> set[str]:
+        """Those of the portals that have a handoff whose thread is not known yet."""
+        statement = sa.select(handoff.c.portal_id).where(
+            handoff.c.state == "starting", handoff.c.portal_id.in_(portal_ids)
+        )
+        return set(self._connection.scalars(statement))
+
+    def own_accounts(self, account_ids: Collection[str]) -> set[tuple[str, str, str]]:
+        """Those of the channel accounts that a handoff of ours has used: (portal, channel, account)."""
+        statement = (
+            sa.select(handoff.c.portal_id, handoff.c.channel_id, handoff.c.account_id)
+            .where(handoff.c.account_id.in_(account_ids))
+            .distinct()
+        )
+        return {(row[0], row[1], row[2]) for row in self._connection.execute(statement)}
+
+    def handoffs_of_threads(self, threads: Collection[tuple[str, str]]) -> dict[tuple[str, str], str]:
+        """(portal id, thread id) → handoff id, for those of the threads that are ours."""
+        if not threads:
+            return {}
+        statement = sa.select(thread).where(thread.c.thread_id.in_({thread_id for _, thread_id in threads}))
+        return {(row.portal_id, row.thread_id): row.handoff_id for row in self._connection.execute(statement)}
+
+    def bind_thread(self, *, portal_id: str, thread_id: str, handoff_id: str) -> None:
+        """Remember whose thread it is; the newest handoff has it."""
+        self._connection.execute(
+            self._database.insert(thread)
+            .values(portal_id=portal_id, thread_id=thread_id, handoff_id=handoff_id)
+            .on_conflict_do_update(index_elements=["portal_id", "thread_id"], set_={"handoff_id": handoff_id})
+        )
+
+    def insert_message(
+        self,
+        handoff_id: str,
+        value: Message,
+        *,
+        contents: Sequence[bytes] = (),
+    ) -> int | None:
+        """Store a message and its files' bytes. Returns its row id, None when its id is already there."""
+        statement = (
+            self._database.insert(message)
+            .values(
+                handoff_id=handoff_id,
+                author=value.author.value,
+                message_id=value.message_id,
+                text=value.text,
+                html=value.html,
+                attachments=codec.dumps([codec.attachment_to_json(one) for one in value.attachments]),
+                operator=codec.dumps(codec.operator_to_json(value.operator)),
+                created_at=to_ms(value.created_at) if value.created_at else 0,
+                status=value.status.value,
+                error=value.error,
+            )
+            .on_conflict_do_nothing()
+            .returning(message.c.id)
+        )
+        row_id: int | None = self._connection.scalar(statement)
+        if row_id is not None:
+            for position, content in enumerate(contents):
+                self._connection.execute(sa.insert(blob).values(message_row=row_id, position=position, content=content))
+        return row_id
+
+    def get_message(self, row_id: int) -> Message | None:
+        """A message by its row."""
+        row = self._connection.execute(sa.select(message).where(message.c.id == row_id)).first()
+        return None if row is None else _message(row)
+
+    def find_message(self, handoff_id: str, author: Author, message_id: str) -> tuple[int, Message] | None:
+        """A message by its id: its row id and itself."""
+        statement = sa.select(message).where(
+            message.c.handoff_id == handoff_id,
+            message.c.author == author.value,
+            message.c.message_id == message_id,
+        )
+        row = self._connection.execute(statement).first()
+        return None if row is None else (row.id, _message(row))
+
+    def messages_of(self, handoff_id: str) -> list[Message]:
+        """All messages of a handoff, oldest first."""
+        statement = (
+            sa.select(message).where(message.c.handoff_id == handoff_id).order_by(message.c.created_at, message.c.id)
+        )
+        return [_message(row) for row in self._connection.execute(statement)]
+
+    def known_hubspot_ids(self, handoff_id: str, ids: Iterable[str]) -> set[str]:
+        """Those of HubSpot's message ids that we have published or received."""
+        wanted = list(ids)
+        ours = sa.select(message.c.hubspot_id).where(
+            message.c.handoff_id == handoff_id, message.c.hubspot_id.in_(wanted)
+        )
+        theirs = sa.select(message.c.message_id).where(
+            message.c.handoff_id == handoff_id,
+            message.c.author == Author.OPERATOR.value,
+            message.c.message_id.in_(wanted),
+        )
+        return set(self._connection.scalars(ours)) | set(self._connection.scalars(theirs))
+
+    def operator_wrote_since(self, handoff_id: str, since_ms: int) -> bool:
+        """True when an operator's message is newer than ``since_ms``."""
+        statement = sa.select(message.c.id).where(
+            message.c.handoff_id == handoff_id,
+            message.c.author == Author.OPERATOR.value,
+            message.c.created_at > since_ms,
+        )
+        return self._connection.execute(statement.limit(1)).first() is not None
+
+    def set_message(self, row_id: int, **values: Any) -> None:
+        """Change columns of a message: ``status``, ``error``, ``hubspot_id``, ``event_id``."""
+        self._connection.execute(sa.update(message).where(message.c.id == row_id).values(**values))
+
+    def set_attachments(self, row_id: int, attachments: Sequence[Attachment]) -> None:
+        """Store what has become of a message's files."""
+        text = codec.dumps([codec.attachment_to_json(one) for one in attachments])
+        self._connection.execute(sa.update(message).where(message.c.id == row_id).values(attachments=text))
+
+    def content_of(self, row_id: int, position: int) -> bytes | None:
+        """A file's bytes, while HubSpot does not have them."""
+        found = self._connection.scalar(
+            sa.select(blob.c.content).where(blob.c.message_row == row_id, blob.c.position == position)
+        )
+        return None if found is None else bytes(found)
+
+    def drop_contents(self, row_id: int) -> None:
+        """Forget a message's files' bytes."""
+        self._connection.execute(sa.delete(blob).where(blob.c.message_row == row_id))
+
+    def erase(self, handoff_id: str) -> None:
+        """Forget everything personal of a handoff: contact, texts, files. Ids and times stay."""
+        rows = sa.select(message.c.id).where(message.c.handoff_id == handoff_id)
+        self._connection.execute(sa.delete(blob).where(blob.c.message_row.in_(rows)))
+        self._connection.execute(
+            sa.update(message)
+            .where(message.c.handoff_id == handoff_id)
+            .values(text="", html=None, attachments="[]", error=None)
+        )
+        self._connection.execute(
+            sa.update(handoff)
+            .where(handoff.c.id == handoff_id)
+            .values(contact="null", sender="null", name=None, title=None, description=None, attributes="{}")
+        )

@@ -1,0 +1,166 @@
+"""The tables. SQLAlchemy Core, the same on SQLite and PostgreSQL. Imports nothing of ours.
+
+One row of ``lane`` is a lock, a timer and a wake-up flag in one: its events are strictly first in, first out.
+"""
+
+from __future__ import annotations
+
+from enum import IntEnum
+
+import sqlalchemy as sa
+
+VERSION = 1
+metadata = sa.MetaData()
+
+# SQLite only numbers rows by itself for INTEGER PRIMARY KEY; AUTOINCREMENT keeps deleted ids from coming back.
+_Id = sa.BigInteger().with_variant(sa.Integer(), "sqlite")
+
+
+class EventState(IntEnum):
+    """Where an event is. Only PENDING events are ever run."""
+
+    PENDING = 0
+    PARKED = 1
+    DONE = 2
+    DEAD = 3
+    QUARANTINED = 4
+
+
+meta = sa.Table(
+    "hitl_meta",
+    metadata,
+    sa.Column("name", sa.Text, primary_key=True),
+    sa.Column("value", sa.Text, nullable=False),
+)
+
+lane = sa.Table(
+    "hitl_lane",
+    metadata,
+    sa.Column("key", sa.Text, primary_key=True),
+    sa.Column("due_at", sa.BigInteger, comment="ms; NULL idle, past: claimable, future: leased or waiting"),
+    sa.Column("owner", sa.Text, comment="who holds the lease; NULL when nobody does"),
+    sa.Column("fence", sa.BigInteger, nullable=False, server_default="0", comment="+1 at every claim"),
+    sa.Column("wake", sa.BigInteger, nullable=False, server_default="0", comment="+1 at every insert"),
+    sa.Column("failures", sa.Integer, nullable=False, server_default="0", comment="of the head, in a row"),
+    sa.Column("gap", sa.Integer, nullable=False, server_default="0", comment="1: the last event died"),
+    sa.Column("hung_since", sa.BigInteger, comment="ms; a receiver runs past HANDLER_TIMEOUT"),
+)
+sa.Index("hitl_lane_due", lane.c.due_at, sqlite_where=lane.c.due_at.is_not(None),
+         postgresql_where=lane.c.due_at.is_not(None))  # fmt: skip
+
+event = sa.Table(
+    "hitl_event",
+    metadata,
+    sa.Column("id", _Id, primary_key=True, autoincrement=True),
+    sa.Column("dedupe_key", sa.Text, nullable=False, unique=True),
+    sa.Column("lane", sa.Text, comment="NULL while parked or quarantined"),
+    sa.Column("sort_at", sa.BigInteger, nullable=False, comment="ms; HubSpot's time in, accepted-at out"),
+    sa.Column("topic", sa.Text, nullable=False),
+    sa.Column("portal_id", sa.Text),
+    sa.Column("thread_id", sa.Text),
+    sa.Column("handoff_id", sa.Text),
+    sa.Column("payload", sa.Text, comment="JSON, ASCII"),
+    sa.Column("progress", sa.Text, comment="JSON: what has been done of it, and the signals it decided"),
+    sa.Column("state", sa.Integer, nullable=False, server_default="0"),
+    sa.Column("starts", sa.Integer, nullable=False, server_default="0", comment="begun and not finished"),
+    sa.Column("attempts", sa.Integer, nullable=False, server_default="0", comment="finished and failed"),
+    sa.Column("received_at", sa.BigInteger, nullable=False),
+    sa.Column("done_at", sa.BigInteger),
+    sa.Column("error", sa.Text),
+    sqlite_autoincrement=True,
+)
+sa.Index("hitl_event_pending", event.c.lane, event.c.sort_at, event.c.id,
+         sqlite_where=event.c.state == 0, postgresql_where=event.c.state == 0)  # fmt: skip
+sa.Index("hitl_event_parked", event.c.portal_id, event.c.thread_id,
+         sqlite_where=event.c.state == 1, postgresql_where=event.c.state == 1)  # fmt: skip
+sa.Index("hitl_event_done", event.c.done_at,
+         sqlite_where=event.c.state == 2, postgresql_where=event.c.state == 2)  # fmt: skip
+sa.Index("hitl_event_dead", event.c.id,
+         sqlite_where=event.c.state >= 3, postgresql_where=event.c.state >= 3)  # fmt: skip
+
+receipt = sa.Table(
+    "hitl_receipt",
+    metadata,
+    sa.Column("event_id", _Id, primary_key=True, autoincrement=False),
+    sa.Column("receiver", sa.Text, primary_key=True, comment="signal, then module:qualname#ordinal"),
+    sa.Column("verdict", sa.Text, comment="accepted, refused or dead; NULL while open"),
+    sa.Column("starts", sa.Integer, nullable=False, server_default="0", comment="begun and not finished"),
+    sa.Column("attempts", sa.Integer, nullable=False, server_default="0", comment="finished and failed"),
+    sa.Column("error", sa.Text),
+)
+
+handoff = sa.Table(
+    "hitl_handoff",
+    metadata,
+    sa.Column("seq", _Id, primary_key=True, autoincrement=True, comment="the newest of a conversation wins"),
+    sa.Column("id", sa.Text, nullable=False, unique=True),
+    sa.Column("conversation_id", sa.Text, nullable=False),
+    sa.Column("portal_id", sa.Text, nullable=False),
+    sa.Column("inbox_id", sa.Text),
+    sa.Column("channel_id", sa.Text, nullable=False),
+    sa.Column("account_id", sa.Text, comment="channel account; NULL until the inbox is looked up"),
+    sa.Column("integration_thread_id", sa.Text, nullable=False, unique=True),
+    sa.Column("thread_id", sa.Text, comment="HubSpot's; NULL while starting"),
+    sa.Column("state", sa.Text, nullable=False),
+    sa.Column("sender", sa.Text, comment="JSON: the delivery identifier that messages are published from"),
+    sa.Column("recipient", sa.Text, comment="JSON: the account's delivery identifier"),
+    sa.Column("contact", sa.Text, comment="JSON"),
+    sa.Column("name", sa.Text),
+    sa.Column("title", sa.Text),
+    sa.Column("description", sa.Text),
+    sa.Column("attributes", sa.Text, comment="JSON"),
+    sa.Column("operator", sa.Text, comment="JSON"),
+    sa.Column("opened_at", sa.BigInteger, nullable=False),
+    sa.Column("assigned_at", sa.BigInteger),
+    sa.Column("closed_at", sa.BigInteger),
+    sa.Column("reason", sa.Text),
+    sa.Column("detail", sa.Text),
+    sa.Column("status_mark", sa.BigInteger, comment="HubSpot's time of the newest status applied"),
+    sa.Column("assigned_mark", sa.BigInteger, comment="HubSpot's time of the newest assignment applied"),
+    sqlite_autoincrement=True,
+)
+_open = handoff.c.state.in_(["starting", "waiting", "assigned"])
+sa.Index("hitl_handoff_open", handoff.c.conversation_id, unique=True,
+         sqlite_where=_open, postgresql_where=_open)  # fmt: skip
+sa.Index("hitl_handoff_conversation", handoff.c.conversation_id, handoff.c.seq)
+_starting = handoff.c.state == "starting"
+sa.Index("hitl_handoff_starting", handoff.c.portal_id, sqlite_where=_starting, postgresql_where=_starting)
+
+thread = sa.Table(
+    "hitl_thread",
+    metadata,
+    sa.Column("portal_id", sa.Text, primary_key=True),
+    sa.Column("thread_id", sa.Text, primary_key=True),
+    sa.Column("handoff_id", sa.Text, nullable=False),
+    comment="every thread that a handoff has had; HubSpot may answer a publish with another one",
+)
+
+message = sa.Table(
+    "hitl_message",
+    metadata,
+    sa.Column("id", _Id, primary_key=True, autoincrement=True),
+    sa.Column("handoff_id", sa.Text, nullable=False),
+    sa.Column("author", sa.Text, nullable=False),
+    sa.Column("message_id", sa.Text, nullable=False, comment="the host's for the user's, HubSpot's for agents'"),
+    sa.Column("hubspot_id", sa.Text, comment="of a message we published"),
+    sa.Column("event_id", _Id, comment="the event that brought or carries it"),
+    sa.Column("text", sa.Text, nullable=False, server_default=""),
+    sa.Column("html", sa.Text),
+    sa.Column("attachments", sa.Text, comment="JSON list"),
+    sa.Column("operator", sa.Text, comment="JSON"),
+    sa.Column("created_at", sa.BigInteger, nullable=False),
+    sa.Column("status", sa.Text, nullable=False),
+    sa.Column("error", sa.Text),
+    sa.UniqueConstraint("handoff_id", "author", "message_id"),
+    sqlite_autoincrement=True,
+)
+sa.Index("hitl_message_hubspot", message.c.handoff_id, message.c.hubspot_id)
+
+blob = sa.Table(
+    "hitl_blob",
+    metadata,
+    sa.Column("message_row", _Id, primary_key=True, autoincrement=False),
+    sa.Column("position", sa.Integer, primary_key=True),
+    sa.Column("content", sa.LargeBinary, nullable=False),
+    comment="a host's attachment until HubSpot has it",
+)

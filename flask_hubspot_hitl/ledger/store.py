@@ -1,0 +1,254 @@
+"""The ledger's door: transactions, and the few statements that are neither queue nor handoff.
+
+Above this module nobody knows that there is SQL.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterator
+from typing import Any
+
+import sqlalchemy as sa
+
+from ..clock import Clock
+from . import codec
+from .database import Database
+from .queue import Queue
+from .records import Records
+from .schema import EventState, event, lane, message, meta, receipt
+
+
+class Transaction:
+    """One transaction: ``queue`` for events and lanes, ``records`` for handoffs and messages."""
+
+    def __init__(self, connection: sa.Connection, database: Database) -> None:
+        self._connection = connection
+        self.queue = Queue(connection, database)
+        self.records = Records(connection, database)
+        self._database = database
+
+    def get_meta(self, name: str) -> str | None:
+        """A remembered value."""
+        found: str | None = self._connection.scalar(sa.select(meta.c.value).where(meta.c.name == name))
+        return found
+
+    def set_meta(self, name: str, value: str) -> None:
+        """Remember a value."""
+        self._connection.execute(
+            self._database.insert(meta)
+            .values(name=name, value=value)
+            .on_conflict_do_update(index_elements=["name"], set_={"value": value})
+        )
+
+    # What an operator looks at and does -----------------------------------------------------------------
+
+    def dead_events(self, limit: int = 100) -> list[dict[str, Any]]:
+        """The events that were given up or could not be read, newest first."""
+        rows = self._connection.execute(
+            sa.select(event).where(event.c.state >= EventState.DEAD).order_by(event.c.id.desc()).limit(limit)
+        )
+        return [_event_facts(row) for row in rows]
+
+    def dead_event(self, event_id: int) -> dict[str, Any] | None:
+        """One of them, with its payload and what each receiver did."""
+        row = self._connection.execute(
+            sa.select(event).where(event.c.id == event_id, event.c.state >= EventState.DEAD)
+        ).first()
+        if row is None:
+            return None
+        receipts = self._connection.execute(sa.select(receipt).where(receipt.c.event_id == event_id))
+        return {
+            **_event_facts(row),
+            "payload": codec.loads(row.payload),
+            "receivers": [
+                {"receiver": r.receiver, "verdict": r.verdict, "attempts": r.attempts, "error": r.error}
+                for r in receipts
+            ],
+        }
+
+    def retry_dead(self, event_id: int, *, now: int) -> bool:
+        """Put a dead event back at its place in its lane; receivers that accepted it are not asked again."""
+        row = self._connection.execute(
+            sa.update(event)
+            .where(event.c.id == event_id, event.c.state == EventState.DEAD, event.c.lane.is_not(None))
+            .values(state=int(EventState.PENDING), attempts=0, starts=0, error=None, done_at=None, received_at=now)
+            .returning(event.c.lane)
+        ).first()
+        if row is None:
+            return False
+        self._connection.execute(sa.delete(receipt).where(receipt.c.event_id == event_id, receipt.c.verdict == "dead"))
+        self.queue.touch(row.lane, due_at=now)
+        return True
+
+    def status(self, *, now: int) -> dict[str, Any]:
+        """Figures for ``flask hubspot-hitl status``. Ages are in seconds."""
+        counts = {
+            int(state): int(count)
+            for state, count in self._connection.execute(
+                sa.select(event.c.state, sa.func.count()).group_by(event.c.state)
+            )
+        }
+        oldest = self._connection.scalar(
+            sa.select(sa.func.min(event.c.received_at)).where(event.c.state == EventState.PENDING)
+        )
+        leased = self._connection.scalar(
+            sa.select(sa.func.count()).select_from(lane).where(lane.c.owner.is_not(None), lane.c.due_at > now)
+        )
+        hung = self._connection.scalars(sa.select(lane.c.key).where(lane.c.hung_since.is_not(None)))
+        return {
+            "pending": counts.get(EventState.PENDING, 0),
+            "oldest_pending_seconds": None if oldest is None else max(0, now - int(oldest)) / 1000,
+            "leased": int(leased or 0),
+            "parked": counts.get(EventState.PARKED, 0),
+            "done": counts.get(EventState.DONE, 0),
+            "dead": counts.get(EventState.DEAD, 0),
+            "quarantined": counts.get(EventState.QUARANTINED, 0),
+            "hung_lanes": sorted(hung),
+            "handoffs": self.records.count_by_state(),
+        }
+
+    def count(self, state: EventState, portal_id: str | None = None) -> int:
+        """How many events are in a state, of one portal or of all."""
+        statement = sa.select(sa.func.count()).select_from(event).where(event.c.state == state)
+        if portal_id is not None:
+            statement = statement.where(event.c.portal_id == portal_id)
+        return int(self._connection.scalar(statement) or 0)
+
+    # Parked events: of threads that we do not know yet ---------------------------------------------------
+
+    def parked(self, portal_id: str) -> list[dict[str, Any]]:
+        """A portal's parked events, in order of arrival: id, thread_id, received_at, topic."""
+        rows = self._connection.execute(
+            sa.select(event.c.id, event.c.thread_id, event.c.received_at, event.c.topic)
+            .where(event.c.state == EventState.PARKED, event.c.portal_id == portal_id)
+            .order_by(event.c.id)
+        )
+        return [dict(row._mapping) for row in rows]
+
+    def unpark(self, *, portal_id: str, thread_id: str, lane_key: str, handoff_id: str | None, now: int) -> int:
+        """Move a thread's parked events into their lane; returns how many."""
+        result = self._connection.execute(
+            sa.update(event)
+            .where(
+                event.c.state == EventState.PARKED,
+                event.c.portal_id == portal_id,
+                event.c.thread_id == thread_id,
+            )
+            .values(state=int(EventState.PENDING), lane=lane_key, handoff_id=handoff_id)
+        )
+        if result.rowcount:
+            self.queue.touch(lane_key, due_at=now)
+        return result.rowcount
+
+    def drop_parked(self, event_ids: list[int]) -> None:
+        """Forget parked events: noise of threads that are not ours."""
+        self._connection.execute(sa.delete(event).where(event.c.id.in_(event_ids), event.c.state == EventState.PARKED))
+
+    # A user's message that is not published yet ----------------------------------------------------------
+
+    def cancel_unpublished(self, handoff_id: str, lane_key: str, *, now: int, topics: list[str]) -> list[int]:
+        """Take back what waits in an outbound lane and surely has not reached HubSpot.
+
+        An event that has been begun (``starts``) or whose last try may have been carried out (``maybe`` in its
+        progress) is left alone: its own run will settle it. Returns the message rows of what was taken back.
+        """
+        rows = self._connection.execute(
+            sa.select(event.c.id, event.c.payload, event.c.progress).where(
+                event.c.lane == lane_key,
+                event.c.state == EventState.PENDING,
+                event.c.starts == 0,
+                event.c.topic.in_(topics),
+            )
+        ).all()
+        taken = [row for row in rows if not (codec.loads(row.progress) or {}).get("maybe")]
+        if taken:
+            self._connection.execute(
+                sa.update(event)
+                .where(event.c.id.in_([row.id for row in taken]))
+                .values(state=int(EventState.DONE), done_at=now, error="the handoff ended")
+            )
+        return [row_id for row in taken if (row_id := (codec.loads(row.payload) or {}).get("row")) is not None]
+
+    def delete_lane(self, lane_key: str) -> None:
+        """Remove a lane and its events: of a handoff that never was."""
+        self._connection.execute(sa.delete(event).where(event.c.lane == lane_key))
+        self._connection.execute(sa.delete(lane).where(lane.c.key == lane_key))
+
+    def erase_payloads(self, handoff_id: str) -> None:
+        """Forget what the finished events of a handoff brought; their dedupe keys stay."""
+        self._connection.execute(
+            sa.update(event)
+            .where(event.c.handoff_id == handoff_id, event.c.state != EventState.PENDING)
+            .values(payload=None, progress=None)
+        )
+
+    def message_count(self, handoff_id: str) -> int:
+        """How many messages a handoff has."""
+        statement = sa.select(sa.func.count()).select_from(message).where(message.c.handoff_id == handoff_id)
+        return int(self._connection.scalar(statement) or 0)
+
+
+def _event_facts(row: sa.Row[Any]) -> dict[str, Any]:
+    return {
+        "id": row.id,
+        "state": EventState(row.state).name.lower(),
+        "topic": row.topic,
+        "portal_id": row.portal_id,
+        "thread_id": row.thread_id,
+        "handoff_id": row.handoff_id,
+        "attempts": row.attempts,
+        "received_at": row.received_at,
+        "error": row.error,
+    }
+
+
+class Ledger:
+    """One app's database: ``with ledger.read() as tx`` and ``with ledger.write() as tx``."""
+
+    def __init__(self, url: str, clock: Clock, *, pool_size: int = 20) -> None:
+        self._database = Database(url, clock, pool_size=pool_size)
+        self.is_sqlite = self._database.is_sqlite
+        self._deployment_id: str | None = None
+
+    def create(self) -> None:
+        """Make the tables that are missing, and take PostgreSQL's clock for ours.
+
+        :raises LedgerUnavailable: when the database can't be reached, or a newer version made it.
+        """
+        self._database.create_schema()
+        self._database.sync_clock()
+
+    def now_ms(self) -> int:
+        """The time, in epoch ms."""
+        return self._database.now_ms()
+
+    @property
+    def deployment_id(self) -> str:
+        """Random, made with the database: the mark of what is ours at HubSpot."""
+        if self._deployment_id is None:
+            with self.read() as tx:
+                self._deployment_id = tx.get_meta("deployment_id") or ""
+        return self._deployment_id
+
+    @contextlib.contextmanager
+    def read(self) -> Iterator[Transaction]:
+        """A transaction that only reads.
+
+        :raises LedgerUnavailable: when the database can't be reached.
+        """
+        with self._database.read() as connection:
+            yield Transaction(connection, self._database)
+
+    @contextlib.contextmanager
+    def write(self) -> Iterator[Transaction]:
+        """A transaction, committed at the end of the block.
+
+        :raises LedgerUnavailable: when the database can't be reached or written; nothing was changed.
+        """
+        with self._database.write() as connection:
+            yield Transaction(connection, self._database)
+
+    def close(self) -> None:
+        """Give all connections back."""
+        self._database.close()
