@@ -44,6 +44,7 @@ class Event:
     """An event taken from a lane. ``progress`` is this object's to change; the store saves it when told to."""
 
     id: int
+    dedupe_key: str
     lane: str
     topic: str
     sort_at: int
@@ -57,6 +58,8 @@ class Event:
     received_at: int
     after_gap: bool = False
     receipts: dict[str, Receipt] = field(default_factory=dict)
+    scratch: dict[str, Any] = field(default_factory=dict)
+    """Of this run only; not stored."""
 
 
 @dataclass(slots=True, kw_only=True)
@@ -181,6 +184,7 @@ class Queue:
         receipts = self._connection.execute(sa.select(receipt).where(receipt.c.event_id == row.id)).all()
         return Event(
             id=row.id,
+            dedupe_key=row.dedupe_key,
             lane=row.lane,
             topic=row.topic,
             sort_at=row.sort_at,
@@ -299,3 +303,8 @@ class Queue:
     def owners(self) -> list[str]:
         """Who holds leases now."""
         return list(self._connection.scalars(sa.select(lane.c.owner).where(lane.c.owner.is_not(None)).distinct()))
+
+    def has_pending(self, key: str) -> bool:
+        """True when a lane has something to do."""
+        statement = sa.select(event.c.id).where(event.c.lane == key, event.c.state == EventState.PENDING)
+        return self._connection.execute(statement.limit(1)).first() is not None

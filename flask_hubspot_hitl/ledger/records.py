@@ -30,6 +30,8 @@ class HandoffRecord:
     integration_thread_id: str
     sender: dict[str, str] | None
     recipient: dict[str, str] | None
+    opening_id: str | None = None
+    """HubSpot's id of the first message."""
     status_mark: int | None = None
     """HubSpot's time of the newest open/close applied."""
     assigned_mark: int | None = None
@@ -66,6 +68,7 @@ def _values(record: HandoffRecord) -> dict[str, Any]:
         "closed_at": to_ms(value.closed_at) if value.closed_at else None,
         "reason": value.reason.value if value.reason else None,
         "detail": value.detail,
+        "opening_id": record.opening_id,
         "status_mark": record.status_mark,
         "assigned_mark": record.assigned_mark,
     }
@@ -97,6 +100,7 @@ def _record(row: sa.Row[Any]) -> HandoffRecord:
         integration_thread_id=row.integration_thread_id,
         sender=codec.loads(row.sender),
         recipient=codec.loads(row.recipient),
+        opening_id=row.opening_id,
         status_mark=row.status_mark,
         assigned_mark=row.assigned_mark,
     )
@@ -268,7 +272,10 @@ class Records:
             message.c.author == Author.OPERATOR.value,
             message.c.message_id.in_(wanted),
         )
-        return set(self._connection.scalars(ours)) | set(self._connection.scalars(theirs))
+        opening = sa.select(handoff.c.opening_id).where(
+            handoff.c.id == handoff_id, handoff.c.opening_id.in_(wanted)
+        )
+        return {found for one in (ours, theirs, opening) for found in self._connection.scalars(one)}
 
     def operator_wrote_since(self, handoff_id: str, since_ms: int) -> bool:
         """True when an operator's message is newer than ``since_ms``."""

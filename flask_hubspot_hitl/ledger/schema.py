@@ -101,6 +101,7 @@ handoff = sa.Table(
     sa.Column("account_id", sa.Text, comment="channel account; NULL until the inbox is looked up"),
     sa.Column("integration_thread_id", sa.Text, nullable=False, unique=True),
     sa.Column("thread_id", sa.Text, comment="HubSpot's; NULL while starting"),
+    sa.Column("opening_id", sa.Text, comment="HubSpot's id of the first message"),
     sa.Column("state", sa.Text, nullable=False),
     sa.Column("sender", sa.Text, comment="JSON: the delivery identifier that messages are published from"),
     sa.Column("recipient", sa.Text, comment="JSON: the account's delivery identifier"),

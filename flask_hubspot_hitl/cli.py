@@ -1,0 +1,199 @@
+"""``flask hubspot-hitl …``: what an operator looks at and does."""
+
+from __future__ import annotations
+
+import json
+import signal
+import threading
+from datetime import UTC, datetime
+from typing import Any
+
+import click
+from flask import current_app
+from flask.cli import AppGroup
+
+from .errors import LedgerUnavailable
+from .extension import State, build_dispatcher, get_state
+
+WORKER_THREADS = 32
+
+group = AppGroup("hubspot-hitl", help="Handoffs to live agents in HubSpot.")
+
+
+def _state() -> State:
+    try:
+        return get_state()
+    except RuntimeError as error:
+        raise click.ClickException(str(error)) from None
+
+
+def _say(value: Any, as_json: bool, lines: list[str]) -> None:
+    click.echo(json.dumps(value, indent=2, default=str) if as_json else "\n".join(lines))
+
+
+def _when(ms: int) -> str:
+    return datetime.fromtimestamp(ms / 1000, UTC).isoformat(timespec="seconds")
+
+
+class _Command(click.Command):
+    """A command that says in one line that the database is down, instead of a traceback."""
+
+    def invoke(self, ctx: click.Context) -> Any:
+        try:
+            return super().invoke(ctx)
+        except LedgerUnavailable as error:
+            raise click.ClickException(str(error)) from None
+
+
+@group.command(cls=_Command)
+@click.option("--threads", default=None, type=click.IntRange(1, 512), help="How many events at once.")
+def worker(threads: int | None) -> None:
+    """Dispatch until SIGTERM; what is being worked on is finished first, a second SIGTERM stops at once."""
+    state = _state()
+    count = threads or state.settings.dispatcher_threads or WORKER_THREADS
+    dispatcher, _ = build_dispatcher(current_app._get_current_object(), state.services, threads=count)  # type: ignore[attr-defined]
+    dispatcher.mode = "thread"
+    asked = threading.Event()
+
+    def stop(_number: int, _frame: object) -> None:
+        if asked.is_set():
+            raise SystemExit(1)
+        asked.set()
+
+    signal.signal(signal.SIGTERM, stop)
+    signal.signal(signal.SIGINT, stop)
+    dispatcher.ensure_started()
+    click.echo(f"Dispatching with {count} threads. Stop with Ctrl-C or SIGTERM.")
+    while not asked.wait(0.5):
+        pass
+    click.echo("Finishing what is being worked on; once more stops at once.")
+    dispatcher.stop()
+
+
+@group.command(cls=_Command)
+def tick() -> None:
+    """Dispatch what is due now, once; for cron."""
+    dispatcher = _state().dispatcher
+    reason = dispatcher.blocked()
+    if reason is not None:
+        raise click.ClickException(f"Nothing is dispatched: {reason}")
+    click.echo(f"{dispatcher.run_due()} lane(s) run.")
+
+
+@group.command(cls=_Command)
+@click.option("--json", "as_json", is_flag=True, help="For machines.")
+def status(as_json: bool) -> None:
+    """What waits, what is stuck, what was given up."""
+    state = _state()
+    with state.ledger.read() as tx:
+        facts = tx.status(now=state.ledger.now_ms())
+    oldest = facts["oldest_pending_seconds"]
+    lines = [
+        f"pending      {facts['pending']}" + (f" (oldest {oldest:.0f} s)" if oldest is not None else ""),
+        f"leased       {facts['leased']}",
+        f"parked       {facts['parked']}",
+        f"dead         {facts['dead']}",
+        f"quarantined  {facts['quarantined']}",
+        f"hung         {', '.join(facts['hung_lanes']) or '0'}",
+        "handoffs     " + (", ".join(f"{name} {count}" for name, count in sorted(facts["handoffs"].items())) or "none"),
+    ]
+    _say(facts, as_json, lines)
+
+
+@group.command(cls=_Command)
+@click.option("--limit", default=20, type=click.IntRange(1, 1000))
+@click.option("--json", "as_json", is_flag=True, help="For machines.")
+def handoffs(limit: int, as_json: bool) -> None:
+    """The newest handoffs."""
+    with _state().ledger.read() as tx:
+        found = tx.records.recent(limit)
+    facts = [
+        {
+            "id": one.id,
+            "conversation_id": one.conversation_id,
+            "thread_id": one.thread_id,
+            "state": one.state.value,
+            "operator": one.operator.actor_id if one.operator else None,
+            "opened_at": one.opened_at,
+            "closed_at": one.closed_at,
+            "reason": one.reason.value if one.reason else None,
+        }
+        for one in found
+    ]
+    lines = [
+        f"{one['opened_at']:%Y-%m-%d %H:%M:%S}  {one['state']:<9} thread {one['thread_id'] or '-':<12} "
+        f"{one['operator'] or '-':<10} {one['conversation_id']}"
+        for one in facts
+    ]
+    _say(facts, as_json, lines or ["No handoffs yet."])
+
+
+@group.command(cls=_Command)
+def adopt() -> None:
+    """This database is ours to dispatch from now on, although another public URL was served from it before."""
+    state = _state()
+    with state.ledger.write() as tx:
+        before = tx.get_meta("public_url")
+        tx.set_meta("public_url", "\n".join(state.settings.public_url))
+    click.echo(f"Adopted for {state.settings.public_url[0]} (before: {(before or 'nothing').split()[0]}).")
+
+
+@group.group(cls=AppGroup)
+def dead() -> None:
+    """Events that were given up."""
+
+
+@dead.command("list", cls=_Command)
+@click.option("--json", "as_json", is_flag=True, help="For machines.")
+def dead_list(as_json: bool) -> None:
+    """The events that were given up or could not be read, newest first."""
+    with _state().ledger.read() as tx:
+        found = tx.dead_events()
+    lines = [
+        f"{one['id']:>8}  {_when(one['received_at'])}  {one['state']:<11} {one['topic']:<18} "
+        f"thread {one['thread_id'] or '-':<12} {one['error'] or ''}"
+        for one in found
+    ]
+    _say(found, as_json, lines or ["Nothing was given up."])
+
+
+@dead.command("show", cls=_Command)
+@click.argument("event_id", type=int)
+@click.option("--json", "as_json", is_flag=True, help="For machines.")
+def dead_show(event_id: int, as_json: bool) -> None:
+    """One of them, with its content and what each receiver did."""
+    with _state().ledger.read() as tx:
+        found = tx.dead_event(event_id)
+    if found is None:
+        raise click.ClickException(f"No event {event_id} was given up; see 'flask hubspot-hitl dead list'.")
+    _say(found, as_json, [json.dumps(found, indent=2, default=str)])
+
+
+@dead.command("retry", cls=_Command)
+@click.argument("event_ids", type=int, nargs=-1)
+@click.option("--all", "everything", is_flag=True, help="All of them.")
+def dead_retry(event_ids: tuple[int, ...], everything: bool) -> None:
+    """Try again; receivers that accepted an event are not asked again."""
+    state = _state()
+    if not event_ids and not everything:
+        raise click.UsageError("Name the events to retry, or give --all.")
+    failed = []
+    with state.ledger.write() as tx:
+        chosen = [one["id"] for one in tx.dead_events(limit=100_000)] if everything else list(event_ids)
+        for event_id in chosen:
+            if not tx.retry_dead(event_id, now=state.ledger.now_ms()) and not everything:
+                failed.append(event_id)
+    click.echo(f"{len(chosen) - len(failed)} event(s) will be tried again.")
+    if failed:
+        raise click.ClickException(f"Not dead: {', '.join(map(str, failed))}.")
+    if state.dispatcher.mode == "inline":
+        state.dispatcher.run_due()
+
+
+@group.command(context_settings={"ignore_unknown_options": True, "help_option_names": []}, add_help_option=False)
+@click.argument("arguments", nargs=-1, type=click.UNPROCESSED)
+def simulate(arguments: tuple[str, ...]) -> None:
+    """Run a HubSpot stand-in on this machine; the options are those of flask_hubspot_hitl.simulator."""
+    from .simulator.__main__ import main
+
+    raise SystemExit(main(list(arguments)))

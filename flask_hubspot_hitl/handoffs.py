@@ -1,0 +1,437 @@
+"""The rules: what a verb of the host or an event of HubSpot's does to a handoff.
+
+Every function runs inside one transaction of the ledger and makes no call to anybody. What is to be signalled
+comes back as a *plan*: a list of steps that ``emission`` carries out. Imports ``ledger`` and what is below it.
+"""
+
+from __future__ import annotations
+
+import secrets
+import uuid
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+from .clock import to_datetime, to_ms
+from .domain import (
+    Attachment,
+    Author,
+    CloseReason,
+    Contact,
+    Handoff,
+    HandoffState,
+    Message,
+    MessageStatus,
+    Operator,
+)
+from .ledger import HandoffRecord, NewEvent, Transaction
+from .ledger.codec import operator_to_json
+
+Step = dict[str, Any]
+Plan = list[Step]
+
+CONTINUED_ELSEWHERE = "This chat continued elsewhere."
+OPEN, NOTE, ASSIGN, MESSAGE, CLOSE = "open", "note", "assign", "message", "close"
+SIGNAL, RECEIPT, UNPARK, TIMER = "signal", "receipt", "unpark", "assignment-timeout"
+
+
+# Lanes ---------------------------------------------------------------------------------------------------
+
+
+def out_lane(handoff_id: str) -> str:
+    """What we send to HubSpot for a handoff, in order of acceptance."""
+    return f"out:{handoff_id}"
+
+
+def thread_lane(portal_id: str, thread_id: str) -> str:
+    """What HubSpot tells of a thread, in HubSpot's order."""
+    return f"in:{portal_id}:{thread_id}"
+
+
+def in_lane(handoff: Handoff) -> str:
+    """Where a handoff's signals go; until its thread is known it has a lane of its own."""
+    if handoff.thread_id is None:
+        return f"in:{handoff.portal_id}:starting:{handoff.id}"
+    return thread_lane(handoff.portal_id, handoff.thread_id)
+
+
+def receipt_lane(handoff_id: str) -> str:
+    """Receipts for the agent; apart, so that they never hold a message back."""
+    return f"receipt:{handoff_id}"
+
+
+# Steps of a plan -----------------------------------------------------------------------------------------
+
+
+def step(signal: str, handoff: Handoff, **facts: Any) -> Step:
+    """One signal to send, with the handoff as it is at this moment."""
+    return {
+        "signal": signal,
+        "handoff": handoff.id,
+        "snapshot": {
+            "state": handoff.state.value,
+            "operator": operator_to_json(handoff.operator),
+            "assigned_at": to_ms(handoff.assigned_at) if handoff.assigned_at else None,
+            "closed_at": to_ms(handoff.closed_at) if handoff.closed_at else None,
+            "reason": handoff.reason.value if handoff.reason else None,
+            "detail": handoff.detail,
+        },
+        **facts,
+    }
+
+
+def put_signals(tx: Transaction, handoff: Handoff, plan: Plan, *, now: int, sort_at: int | None = None) -> None:
+    """Have signals of our own making sent, in the handoff's lane."""
+    if plan:
+        tx.queue.put(
+            [
+                NewEvent(
+                    dedupe_key=f"signal:{uuid.uuid4().hex}",
+                    lane=in_lane(handoff),
+                    topic=SIGNAL,
+                    sort_at=now if sort_at is None else sort_at,
+                    portal_id=handoff.portal_id,
+                    thread_id=handoff.thread_id,
+                    handoff_id=handoff.id,
+                    progress={"plan": plan},
+                )
+            ],
+            now=now,
+        )
+
+
+# The host's verbs ----------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Opening:
+    """What ``start`` was asked for, checked."""
+
+    conversation_id: str
+    portal_id: str
+    channel_id: str
+    account_id: str | None
+    inbox_id: str | None
+    contact: Contact | None
+    name: str | None
+    title: str | None
+    description: str | None
+    transcript: str
+    transcript_as: str
+    """``note``, ``message`` or ``none``."""
+    assign_to: str | None
+    attributes: Mapping[str, Any]
+
+
+def begin(tx: Transaction, opening: Opening, *, deployment_id: str, now: int) -> tuple[HandoffRecord, bool]:
+    """A handoff in state ``starting`` with its outbound lane filled, or the conversation's open one.
+
+    Returns the record and whether it is new.
+    """
+    record = HandoffRecord(
+        handoff=Handoff(
+            id=uuid.uuid4().hex,
+            conversation_id=opening.conversation_id,
+            portal_id=opening.portal_id,
+            inbox_id=opening.inbox_id,
+            thread_id=None,
+            state=HandoffState.STARTING,
+            contact=opening.contact,
+            name=opening.name,
+            title=opening.title,
+            description=opening.description,
+            attributes=dict(opening.attributes),
+            opened_at=to_datetime(now),
+        ),
+        channel_id=opening.channel_id,
+        account_id=opening.account_id,
+        integration_thread_id=f"{deployment_id}.{uuid.uuid4()}",
+        sender=None,
+        recipient=None,
+    )
+    if not tx.records.insert(record):
+        existing = tx.records.open_of(opening.conversation_id)
+        if existing is not None:
+            return existing, False
+        raise RuntimeError("a handoff was refused by the database, but none is open")
+    first: dict[str, Any] = {}
+    if opening.transcript and opening.transcript_as == "message":
+        first["transcript"] = opening.transcript
+    tasks: list[tuple[str, dict[str, Any]]] = [(OPEN, first)]
+    if opening.assign_to:
+        tasks.append((ASSIGN, {"actor_id": opening.assign_to}))
+    if opening.transcript and opening.transcript_as == "note":
+        tasks.append((NOTE, {"text": opening.transcript}))
+    for topic, payload in tasks:
+        _put_out(tx, record.handoff, topic, payload, now=now)
+    return record, True
+
+
+def _put_out(tx: Transaction, handoff: Handoff, topic: str, payload: Mapping[str, Any], *, now: int) -> int | None:
+    return tx.queue.put(
+        [
+            NewEvent(
+                dedupe_key=f"out:{handoff.id}:{topic}:{secrets.token_hex(8)}",
+                lane=out_lane(handoff.id),
+                topic=topic,
+                sort_at=0,  # in order of acceptance, also when the clock is set back
+                portal_id=handoff.portal_id,
+                handoff_id=handoff.id,
+                payload=dict(payload),
+            )
+        ],
+        now=now,
+    )[0]
+
+
+def accept_message(
+    tx: Transaction,
+    conversation_id: str,
+    text: str,
+    *,
+    attachments: Sequence[tuple[Attachment, bytes]],
+    message_id: str | None,
+    now: int,
+) -> bool:
+    """Take a message of the user's for the open handoff. False: there is none, the bot answers.
+
+    A message id that the newest handoff already has is the same message, also when the handoff has ended since.
+    """
+    record = tx.records.open_of(conversation_id, lock=True)
+    if record is None:
+        newest = tx.records.newest_of(conversation_id) if message_id is not None else None
+        return (
+            newest is not None and tx.records.find_message(newest.handoff.id, Author.USER, str(message_id)) is not None
+        )
+    value = Message(
+        message_id=message_id or str(uuid.uuid4()),
+        author=Author.USER,
+        text=text,
+        attachments=tuple(attachment for attachment, _ in attachments),
+        created_at=to_datetime(now),
+    )
+    contents = [content for _, content in attachments]
+    row = tx.records.insert_message(record.handoff.id, value, contents=contents)
+    if row is not None:
+        _put_out(tx, record.handoff, MESSAGE, {"row": row}, now=now)
+    return True
+
+
+def stop(tx: Transaction, conversation_id: str, *, reason: CloseReason, detail: str | None, now: int) -> Handoff | None:
+    """The host ends its open handoff: signalled once, at once; HubSpot is told through the outbound lane."""
+    record = tx.records.open_of(conversation_id, lock=True)
+    if record is None:
+        return None
+    plan = close(tx, record, reason=reason, detail=detail, at_ms=now, now=now)
+    put_signals(tx, record.handoff, plan, now=now)
+    _put_out(tx, record.handoff, CLOSE, {}, now=now)
+    return record.handoff
+
+
+def opened(tx: Transaction, record: HandoffRecord, *, thread_id: str, timeout_ms: int, now: int) -> None:
+    """HubSpot answered the first publish: the thread is known, and what was parked for it goes into its lane."""
+    if record.handoff.state == HandoffState.STARTING:
+        record.handoff = replace(record.handoff, state=HandoffState.WAITING)
+        moved(tx, record, thread_id=thread_id, now=now)
+        # It comes first in its lane whatever HubSpot's clock says.
+        put_signals(tx, record.handoff, [step("handoff_started", record.handoff)], now=now, sort_at=0)
+        if timeout_ms:
+            start_timer(tx, record.handoff, due_at=now + timeout_ms, now=now)
+    else:
+        moved(tx, record, thread_id=thread_id, now=now)
+
+
+def moved(tx: Transaction, record: HandoffRecord, *, thread_id: str, now: int) -> None:
+    """HubSpot keeps the handoff in this thread (from now on)."""
+    record.handoff = replace(record.handoff, thread_id=thread_id)
+    tx.records.update(record)
+    handoff = record.handoff
+    tx.records.bind_thread(portal_id=handoff.portal_id, thread_id=thread_id, handoff_id=handoff.id)
+    lane_key = thread_lane(handoff.portal_id, thread_id)
+    tx.unpark(portal_id=handoff.portal_id, thread_id=thread_id, lane_key=lane_key, handoff_id=handoff.id, now=now)
+
+
+def start_timer(tx: Transaction, handoff: Handoff, *, due_at: int, now: int) -> None:
+    """Look at ``due_at`` whether anybody took the conversation."""
+    key = f"timer:{handoff.id}:{TIMER}"
+    timer = NewEvent(
+        dedupe_key=key,
+        lane=key,
+        topic=TIMER,
+        sort_at=due_at,
+        portal_id=handoff.portal_id,
+        thread_id=handoff.thread_id,
+        handoff_id=handoff.id,
+        due_at=due_at,
+    )
+    tx.queue.put([timer], now=now)
+
+
+def abandon(tx: Transaction, record: HandoffRecord, *, error: str, now: int) -> None:
+    """``start`` is about to raise: leave nothing behind, unless the user has written in the meantime."""
+    current = tx.records.get(record.handoff.id, lock=True)
+    if current is None:
+        return
+    if tx.message_count(current.handoff.id):
+        fail(tx, current, error=error, now=now)
+        return
+    tx.delete_lane(out_lane(current.handoff.id))
+    tx.records.delete(current.handoff.id)
+
+
+def fail(tx: Transaction, record: HandoffRecord, *, error: str, now: int) -> None:
+    """The thread could not be opened."""
+    if not record.handoff.is_open:
+        return
+    record.handoff = replace(record.handoff, state=HandoffState.FAILED, closed_at=to_datetime(now), detail=error)
+    tx.records.update(record)
+    plan = _take_back(tx, record, error=error, now=now)
+    plan.append(step("handoff_failed", record.handoff, error=error))
+    put_signals(tx, record.handoff, plan, now=now)
+
+
+def _take_back(tx: Transaction, record: HandoffRecord, *, error: str, now: int) -> Plan:
+    """What is surely unpublished of a handoff that ends becomes ``message_failed``."""
+    handoff = record.handoff
+    topics = [MESSAGE, NOTE, ASSIGN, OPEN]
+    rows = tx.cancel_unpublished(handoff.id, out_lane(handoff.id), now=now, topics=topics)
+    return [message_failed(tx, record, row, error=error) for row in rows]
+
+
+def message_failed(tx: Transaction, record: HandoffRecord, row: int, *, error: str) -> Step:
+    """A user's message will not reach HubSpot."""
+    tx.records.set_message(row, status=MessageStatus.FAILED.value, error=error)
+    tx.records.drop_contents(row)
+    return step("message_failed", record.handoff, message_row=row, error=error)
+
+
+# HubSpot's events ----------------------------------------------------------------------------------------
+
+
+def assigned(tx: Transaction, record: HandoffRecord, operator: Operator | None, *, occurred_ms: int) -> Plan:
+    """``assignedTo`` changed: to an agent, to another, or to nobody (``operator`` None)."""
+    if record.assigned_mark is not None and occurred_ms < record.assigned_mark:
+        return []
+    record.assigned_mark = occurred_ms
+    handoff = record.handoff
+    previous = handoff.operator
+    same = (operator and operator.actor_id) == (previous and previous.actor_id)
+    if same:
+        tx.records.update(record)
+        return []
+    handoff = replace(handoff, operator=operator, assigned_at=to_datetime(occurred_ms) if operator else None)
+    if handoff.is_open:
+        handoff = replace(handoff, state=HandoffState.ASSIGNED if operator else HandoffState.WAITING)
+    record.handoff = handoff
+    tx.records.update(record)
+    if not handoff.is_open:
+        return []  # the host has the conversation; if it is reopened, the signal will name the operator
+    if operator is None:
+        return [step("operator_unassigned", handoff)]
+    facts = {"operator": operator_to_json(operator), "previous": operator_to_json(previous)}
+    return [step("operator_assigned", handoff, **facts)]
+
+
+def status_is_news(record: HandoffRecord, occurred_ms: int) -> bool:
+    """False for a status older than one already applied."""
+    return record.status_mark is None or occurred_ms >= record.status_mark
+
+
+def ended(tx: Transaction, record: HandoffRecord, *, reason: CloseReason, occurred_ms: int, now: int) -> Plan:
+    """HubSpot closed, archived or deleted the thread."""
+    if not status_is_news(record, occurred_ms):
+        return []
+    record.status_mark = occurred_ms
+    if not record.handoff.is_open:
+        tx.records.update(record)
+        return []
+    return close(tx, record, reason=reason, detail=None, at_ms=occurred_ms, now=now)
+
+
+def close(
+    tx: Transaction, record: HandoffRecord, *, reason: CloseReason, detail: str | None, at_ms: int, now: int
+) -> Plan:
+    """End an open handoff. ``send`` decides in the same row's lock, so a message goes to exactly one side."""
+    record.handoff = replace(
+        record.handoff, state=HandoffState.CLOSED, closed_at=to_datetime(at_ms), reason=reason, detail=detail
+    )
+    tx.records.update(record)
+    plan = _take_back(tx, record, error="the conversation ended before HubSpot had the message", now=now)
+    plan.append(step("conversation_completed", record.handoff, reason=reason.value, detail=detail))
+    return plan
+
+
+def went_open(tx: Transaction, record: HandoffRecord, *, occurred_ms: int, window_ms: int) -> Plan:
+    """An agent opened or restored the thread."""
+    if not status_is_news(record, occurred_ms):
+        return []
+    record.status_mark = occurred_ms
+    tx.records.update(record)
+    if record.handoff.state != HandoffState.CLOSED or not can_reopen(
+        tx, record, occurred_ms=occurred_ms, window_ms=window_ms
+    ):
+        return []
+    return reopen(tx, record)
+
+
+def can_reopen(tx: Transaction, record: HandoffRecord, *, occurred_ms: int, window_ms: int) -> bool:
+    """True when what happened after the close may bring the handoff back."""
+    newest = tx.records.newest_of(record.handoff.conversation_id)
+    is_newest = newest is not None and newest.handoff.id == record.handoff.id
+    return is_newest and record.closed_ms < occurred_ms <= record.closed_ms + window_ms
+
+
+def reopen(tx: Transaction, record: HandoffRecord) -> Plan:
+    """The humans have the conversation again."""
+    state = HandoffState.ASSIGNED if record.handoff.operator else HandoffState.WAITING
+    record.handoff = replace(record.handoff, state=state, closed_at=None, reason=None, detail=None)
+    tx.records.update(record)
+    return [step("conversation_reopened", record.handoff)]
+
+
+def operator_wrote(
+    tx: Transaction, record: HandoffRecord, message: Message, *, event_id: int, window_ms: int, now: int
+) -> Plan:
+    """An agent wrote. Never dropped for age: delivered, delivered late, reopening, or FAILED with a reason."""
+    handoff = record.handoff
+    created_ms = to_ms(message.created_at) if message.created_at else now
+    refused = False
+    plan: Plan = []
+    if not handoff.is_open and created_ms > max(record.closed_ms, _closed_for_hubspot(record)):
+        if handoff.state == HandoffState.CLOSED and can_reopen(tx, record, occurred_ms=created_ms, window_ms=window_ms):
+            plan = reopen(tx, record)
+        else:
+            refused = True
+    row = tx.records.insert_message(
+        handoff.id,
+        replace(
+            message,
+            status=MessageStatus.FAILED if refused else MessageStatus.QUEUED,
+            error=CONTINUED_ELSEWHERE if refused else None,
+        ),
+    )
+    if row is None:
+        return []  # another source brought the same message; that event sends the signal
+    tx.records.set_message(row, event_id=event_id)
+    if refused:
+        put_receipt(tx, record, message.message_id, error=CONTINUED_ELSEWHERE, now=now)
+        return []
+    return [*plan, step("operator_message", record.handoff, message_row=row)]
+
+
+def _closed_for_hubspot(record: HandoffRecord) -> int:
+    return record.status_mark or 0
+
+
+def put_receipt(tx: Transaction, record: HandoffRecord, message_id: str, *, error: str | None, now: int) -> None:
+    """Tell the agent: SENT, or FAILED with this reason."""
+    receipt = NewEvent(
+        dedupe_key=f"receipt:{record.handoff.id}:{message_id}:{secrets.token_hex(4)}",
+        lane=receipt_lane(record.handoff.id),
+        topic=RECEIPT,
+        sort_at=0,
+        portal_id=record.handoff.portal_id,
+        handoff_id=record.handoff.id,
+        payload={"channel_id": record.channel_id, "message_id": message_id, "error": error},
+    )
+    tx.queue.put([receipt], now=now)

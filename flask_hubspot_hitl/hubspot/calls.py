@@ -1,0 +1,173 @@
+"""How a call to HubSpot is made: with which credential, repeated once after a 401, list after list to the end.
+
+Of ours it may import ``errors`` and ``clock`` (and its neighbours here); no Flask, no database. Nothing here
+knows an operation.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import AbstractContextManager
+from typing import Any
+
+from ..clock import Clock
+from ..errors import HubSpotRejected, HubSpotUnavailable, TokenRevoked
+from .oauth import TokenProvider
+from .paths import Paths
+from .transport import Transport, bounded, deadline
+
+#: The most pages that a list is followed for.
+MAX_PAGES = 500
+
+
+class Caller:
+    """Makes calls for one portal. Thread-safe; keeps connections open.
+
+    ``timeout`` is (connect, read) in seconds, ``max_response_bytes`` counts decoded bytes, ``proxy`` is a URL.
+    ``developer_api_key`` and ``app_id`` are needed for the calls on channels only.
+    """
+
+    def __init__(
+        self,
+        *,
+        base_url: str,
+        api_version: str,
+        tokens: TokenProvider,
+        clock: Clock,
+        developer_api_key: str | None = None,
+        app_id: str | None = None,
+        timeout: tuple[float, float] = (3.05, 10.0),
+        proxy: str | None = None,
+        max_response_bytes: int = 10_000_000,
+        pool_size: int = 32,
+    ) -> None:
+        self.paths = Paths(api_version)
+        self._tokens = tokens
+        self._clock = clock
+        self._developer_api_key = developer_api_key
+        self._app_id = app_id
+        self._transport = Transport(
+            base_url,
+            clock=clock,
+            timeout=timeout,
+            proxy=proxy,
+            max_response_bytes=max_response_bytes,
+            pool_size=pool_size,
+        )
+
+    def __repr__(self) -> str:
+        return f"{type(self).__name__}({self._transport.base_url!r}, {self.paths.api_version!r})"
+
+    def close(self) -> None:
+        """Close the idle connections."""
+        self._transport.close()
+
+    def deadline(self, seconds: float) -> AbstractContextManager[None]:
+        """``with client.deadline(5): …``: the calls of this thread in the block end within five seconds in all."""
+        return deadline(seconds)
+
+    def read_list(
+        self, path: str, *, doing: str, params: Mapping[str, Any] | None = None, developer: bool = False
+    ) -> list[dict[str, Any]]:
+        """Every item of a list, page after page by the cursor; the ``link`` HubSpot gives is not followed."""
+
+        def page(after: str | None) -> dict[str, Any]:
+            query = dict(params or {}) | ({"after": after} if after else {})
+            return self.call("GET", path, doing=doing, params=query, developer=developer)
+
+        return list(read_pages(page, doing))
+
+    def call(
+        self,
+        method: str,
+        path: str,
+        *,
+        doing: str,
+        body: Any = None,
+        params: Mapping[str, Any] | None = None,
+        files: Mapping[str, Any] | None = None,
+        developer: bool = False,
+        answer: bool = True,
+        reads: bool = False,
+    ) -> dict[str, Any]:
+        """One operation; ``path`` comes from ``self.paths``.
+
+        ``developer``: a call on the app's channels, with the developer key instead of the portal's token if
+        there is one. ``answer=False``: the body of a 2xx is of no interest ({} if it has none).
+        ``reads``: changes nothing though it is a POST, so it is never ambiguous.
+        """
+
+        def attempt() -> dict[str, Any]:
+            return self._call(method, path, doing, body, params, files, developer, answer, safe)
+
+        safe = reads or method == "GET"
+        try:
+            return bounded(attempt, doing=doing, safe=safe)
+        except HubSpotUnavailable as error:
+            if safe:
+                error.ambiguous = False
+            raise
+
+    def _call(
+        self,
+        method: str,
+        path: str,
+        doing: str,
+        body: Any,
+        params: Mapping[str, Any] | None,
+        files: Mapping[str, Any] | None,
+        developer: bool,
+        answer: bool,
+        safe: bool,
+    ) -> dict[str, Any]:
+        query = dict(params or {})
+        bearer: str | None = None
+        if developer and self._app_id:
+            query["appId"] = self._app_id
+        if developer and self._developer_api_key:
+            query["hapikey"] = self._developer_api_key
+        else:
+            bearer = self._tokens.token()
+        for last in (False, True):
+            headers = {"Authorization": f"Bearer {bearer}"} if bearer else {}
+            got = self._transport.send(
+                method, path, doing=doing, headers=headers, params=query, json_body=body, files=files
+            )
+            if got.status != 401 or bearer is None:
+                break
+            if last:
+                raise TokenRevoked(
+                    f"{doing}: HubSpot refuses the access token, a new one too; connect the portal again",
+                    status=401,
+                )
+            bearer = self._tokens.refresh(bearer)
+        if 200 <= got.status < 300:
+            found = got.json()
+            if found is not None or not answer or got.status == 204:
+                return found or {}
+            raise HubSpotUnavailable(f"{doing}: HubSpot's answer is not JSON", status=got.status, ambiguous=not safe)
+        secrets = (bearer or "", self._developer_api_key or "")
+        error = self._transport.error(got, method, doing=doing, secrets=secrets)
+        if 300 <= got.status < 400:
+            raise HubSpotRejected(f"{doing}: HubSpot answered with a redirect", status=got.status)
+        raise error
+
+
+def read_pages(page: Callable[[str | None], Mapping[str, Any]], doing: str) -> Iterator[dict[str, Any]]:
+    """The items of all pages; ``page(after)`` reads one."""
+    after: str | None = None
+    seen: set[str] = set()
+    for _ in range(MAX_PAGES):
+        found = page(after)
+        results = found.get("results")
+        yield from (item for item in (results if isinstance(results, list) else []) if isinstance(item, dict))
+        paging = found.get("paging")
+        following = paging.get("next") if isinstance(paging, dict) else None
+        cursor = following.get("after") if isinstance(following, dict) else None
+        if not isinstance(cursor, str | int) or cursor == "":
+            return
+        after = str(cursor)
+        if after in seen:
+            break
+        seen.add(after)
+    raise HubSpotUnavailable(f"{doing}: HubSpot's list does not end")

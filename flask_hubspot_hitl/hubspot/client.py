@@ -1,0 +1,259 @@
+"""The calls we make to HubSpot, one method each, for one portal.
+
+Of ours it may import ``errors``, ``domain`` and ``clock`` (and its neighbours here); no Flask, no database.
+
+Every method may raise ``HubSpotUnavailable`` (try later; ``ambiguous`` when HubSpot may have done it all the
+same), ``TokenRevoked``, ``HubSpotRejected`` and its kin ``HubSpotNotFound`` and ``HubSpotConflict``, and
+``ValueError`` for an id that is none.
+"""
+
+from __future__ import annotations
+
+import json
+import threading
+from collections import OrderedDict
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+from ..clock import Clock
+from ..domain import Contact, Operator
+from ..errors import HubSpotConflict, HubSpotError, HubSpotUnavailable
+from .calls import Caller, read_pages
+from .contacts import SEARCH_PROPERTIES, pick, search_filters
+from .oauth import TokenProvider
+from .outgoing import build_incoming, file_attachment, iso_time, opaque
+from .text import escape_text, scrub
+
+__all__ = ["HubSpotClient", "build_incoming", "file_attachment", "iso_time", "opaque"]
+
+#: How long a known operator is believed, and how long a failed look-up is not repeated, in milliseconds.
+OPERATOR_FOR_MS = 3_600_000
+OPERATOR_RETRY_MS = 300_000
+#: How many operators are remembered.
+OPERATORS = 1_000
+
+
+class HubSpotClient(Caller):
+    """HubSpot's API for one portal; see :class:`.calls.Caller` for the settings."""
+
+    def __init__(
+        self,
+        *,
+        base_url: str,
+        api_version: str,
+        tokens: TokenProvider,
+        clock: Clock,
+        developer_api_key: str | None = None,
+        app_id: str | None = None,
+        timeout: tuple[float, float] = (3.05, 10.0),
+        proxy: str | None = None,
+        max_response_bytes: int = 10_000_000,
+        pool_size: int = 32,
+    ) -> None:
+        super().__init__(
+            base_url=base_url,
+            api_version=api_version,
+            tokens=tokens,
+            clock=clock,
+            developer_api_key=developer_api_key,
+            app_id=app_id,
+            timeout=timeout,
+            proxy=proxy,
+            max_response_bytes=max_response_bytes,
+            pool_size=pool_size,
+        )
+        self._operators: OrderedDict[str, tuple[Operator, int]] = OrderedDict()
+        self._failed: OrderedDict[str, int] = OrderedDict()
+        self._lock = threading.Lock()
+
+    # Messages (HubSpot OpenAPI, custom channels)
+
+    def publish(self, channel_id: str, body: Mapping[str, Any]) -> dict[str, Any]:
+        """Publish a message, made by :func:`build_incoming`; returns ``PublicConversationsMessage``.
+
+        Safe to repeat only because the body has an ``integrationIdempotencyId``.
+        """
+        path = self.paths.channel_messages(channel_id)
+        return self.call("POST", path, doing="publishing a message", body=body)
+
+    def get_channel_message(self, channel_id: str, message_id: str) -> dict[str, Any]:
+        """A message of our channel, ``PublicConversationsMessage``."""
+        return self.call("GET", self.paths.channel_message(channel_id, message_id), doing="reading a message")
+
+    def set_message_status(
+        self, channel_id: str, message_id: str, status_type: str, error_message: str | None = None
+    ) -> None:
+        """Tell the agent what became of their message: ``SENT``, ``READ``, or ``FAILED`` with a reason."""
+        body = {"statusType": status_type}
+        if error_message:
+            body["errorMessage"] = scrub(error_message)
+        path = self.paths.channel_message(channel_id, message_id)
+        self.call("PATCH", path, doing="setting the status of a message", body=body, answer=False)
+
+    # Threads (HubSpot OpenAPI, conversations)
+
+    def get_thread(self, thread_id: str) -> dict[str, Any]:
+        """``PublicThread``: ``status``, ``assignedTo``, ``inboxId``, ``archived``…"""
+        return self.call("GET", self.paths.thread(thread_id), doing="reading a thread")
+
+    def set_thread_status(self, thread_id: str, status: str) -> None:
+        """``CLOSED`` or ``OPEN``. HubSpot sends the change back as an event."""
+        path = self.paths.thread(thread_id)
+        self.call("PATCH", path, doing="setting the status of a thread", body={"status": status}, answer=False)
+
+    def assign_thread(self, thread_id: str, actor_id: str) -> None:
+        """Give the thread to an agent, ``A-<user id>``."""
+        path = self.paths.thread_assignee(thread_id)
+        self.call("PUT", path, doing="assigning a thread", body={"actorId": actor_id}, answer=False)
+
+    def thread_messages(self, thread_id: str) -> list[dict[str, Any]]:
+        """The whole history of a thread, of every ``type``, in HubSpot's order."""
+        path = self.paths.thread_messages(thread_id)
+        return self.read_list(path, doing="reading the messages of a thread", params={"limit": 100})
+
+    def thread_message(self, thread_id: str, message_id: str) -> dict[str, Any]:
+        """One entry of a thread."""
+        return self.call("GET", self.paths.thread_message(thread_id, message_id), doing="reading a message")
+
+    def original_content(self, thread_id: str, message_id: str) -> dict[str, Any]:
+        """``{"text", "richText"}`` of a message that HubSpot cut (its ``truncationStatus`` says so)."""
+        path = self.paths.original_content(thread_id, message_id)
+        return self.call("GET", path, doing="reading the full text of a message")
+
+    def add_note(self, thread_id: str, text: str) -> dict[str, Any]:
+        """Leave a comment that only agents see (``PublicCommentEgg``). Not idempotent: repeating repeats it."""
+        body = {
+            "type": "COMMENT",
+            "text": scrub(text),
+            "richText": f"<p>{escape_text(text)}</p>",
+            "attachments": [],
+        }
+        return self.call("POST", self.paths.thread_messages(thread_id), doing="adding a note", body=body)
+
+    # People
+
+    def actor(self, actor_id: str) -> Operator:
+        """Who an actor is (``PublicActor``); believed for an hour."""
+        with self._lock:
+            known = self._operators.get(actor_id)
+        if known and self._clock.now_ms() < known[1]:
+            return known[0]
+        found = self.call("GET", self.paths.actor(actor_id), doing="reading an actor")
+        operator = Operator(actor_id, *(_text(found.get(key)) for key in ("name", "email", "avatar")))
+        with self._lock:
+            _remember(self._operators, actor_id, (operator, self._clock.now_ms() + OPERATOR_FOR_MS))
+            self._failed.pop(actor_id, None)
+        return operator
+
+    def operator(self, actor_id: str) -> Operator:
+        """:meth:`actor`, but never raises: without an answer the name is None, for the next five minutes."""
+        with self._lock:
+            ask = self._clock.now_ms() >= self._failed.get(actor_id, 0)
+        if ask:
+            try:
+                return self.actor(actor_id)
+            except (HubSpotError, ValueError):
+                with self._lock:
+                    _remember(self._failed, actor_id, self._clock.now_ms() + OPERATOR_RETRY_MS)
+        return Operator(actor_id)
+
+    def search_contacts(
+        self, filter_groups: Sequence[Mapping[str, Any]], properties: Iterable[str] = SEARCH_PROPERTIES
+    ) -> list[dict[str, Any]]:
+        """The contacts that match, oldest first. HubSpot's index lags a moment behind its writes."""
+        body = {
+            "filterGroups": list(filter_groups),
+            "properties": list(properties),
+            "sorts": [{"propertyName": "createdate", "direction": "ASCENDING"}],
+            "limit": 100,
+        }
+
+        def page(after: str | None) -> dict[str, Any]:
+            path = self.paths.contact_search()
+            return self.call("POST", path, doing="searching contacts", body=body | {"after": after or "0"}, reads=True)
+
+        return list(read_pages(page, "searching contacts"))
+
+    def find_contact(self, contact: Contact) -> dict[str, Any] | None:
+        """HubSpot's contact for a parsed :class:`Contact`, or None when HubSpot knows no such person."""
+        return pick(self.search_contacts(search_filters(contact)), contact)
+
+    def create_contact(self, contact: Contact, name: str | None = None) -> dict[str, Any]:
+        """Create a contact, or return the one HubSpot has already (its 409)."""
+        first, _, last = (name or "").strip().rpartition(" ")
+        given = {"email": contact.email, "phone": contact.phone, "firstname": first or last}
+        given["lastname"] = last if first else None
+        body = {"properties": {key: scrub(value) for key, value in given.items() if value}, "associations": []}
+        try:
+            return self.call("POST", self.paths.contacts(), doing="creating a contact", body=body)
+        except HubSpotConflict as error:
+            conflict = error
+        if contact.email:  # by its unique property: the search index may not have it yet
+            params = {"idProperty": "email", "properties": ",".join(SEARCH_PROPERTIES)}
+            path = self.paths.contact(contact.email)
+            return self.call("GET", path, doing="reading a contact", params=params)
+        found = self.find_contact(contact)
+        if found is None:
+            raise conflict
+        return found
+
+    # Inboxes, channels, channel accounts
+
+    def inboxes(self) -> list[dict[str, Any]]:
+        """Every inbox and help desk: ``id``, ``name``, ``type`` (``INBOX`` or ``HELP_DESK``)."""
+        return self.read_list(self.paths.inboxes(), doing="listing inboxes")
+
+    def channel_accounts(self, channel_id: str) -> list[dict[str, Any]]:
+        """Every account of the channel in this portal, ``PublicChannelAccount``."""
+        return self.read_list(self.paths.channel_accounts(channel_id), doing="listing channel accounts")
+
+    def channel_account(self, channel_id: str, account_id: str) -> dict[str, Any]:
+        """One ``PublicChannelAccount``: ``inboxId``, ``authorized``, ``active``, ``archived``…"""
+        path = self.paths.channel_account(channel_id, account_id)
+        return self.call("GET", path, doing="reading a channel account")
+
+    def list_channels(self) -> list[dict[str, Any]]:
+        """Every custom channel of the app. Wants the developer API key and the app id."""
+        return self.read_list(self.paths.channels(), doing="listing channels", developer=True)
+
+    def get_channel(self, channel_id: str) -> dict[str, Any]:
+        """One custom channel of the app. Wants the developer API key and the app id."""
+        return self.call("GET", self.paths.channel(channel_id), doing="reading a channel", developer=True)
+
+    # Files (HubSpot OpenAPI, files)
+
+    def upload_file(self, name: str, content: bytes, content_type: str | None, folder: str) -> str:
+        """Store a private file for a year; returns its id, for ``attachments``. ``folder`` is made if missing."""
+        options = {
+            "access": "PRIVATE",
+            "ttl": "P1Y",
+            "overwrite": False,
+            "duplicateValidationStrategy": "NONE",
+        }
+        files = {
+            "file": (name, content, content_type or "application/octet-stream"),
+            "fileName": (None, name),
+            "folderPath": (None, folder),
+            "options": (None, json.dumps(options), "application/json"),
+        }
+        stored = self.call("POST", self.paths.files(), doing="uploading a file", files=files)
+        file_id = stored.get("id")
+        if not isinstance(file_id, str | int) or not str(file_id):
+            raise HubSpotUnavailable("uploading a file: HubSpot's answer holds no file id", ambiguous=True)
+        return str(file_id)
+
+    def signed_url(self, file_id: str) -> dict[str, Any]:
+        """``url`` (anybody may read it until ``expiresAt``), ``name``, ``extension``, ``size``, ``type``."""
+        return self.call("GET", self.paths.file_signed_url(file_id), doing="reading the address of a file")
+
+
+def _text(value: object) -> str | None:
+    return (scrub(value).strip() or None) if isinstance(value, str) else None
+
+
+def _remember(cache: OrderedDict[str, Any], key: str, value: Any) -> None:
+    """Put ``value`` in, the oldest out; lock held."""
+    cache[key] = value
+    cache.move_to_end(key)
+    while len(cache) > OPERATORS:
+        cache.popitem(last=False)

@@ -1,0 +1,317 @@
+"""What is said, both ways: HubSpot's message objects as facts, and the texts we write for agents.
+
+Pure functions. Of ours it may import ``domain`` and :mod:`.text` only; no Flask, no database, no HTTP.
+"""
+
+from __future__ import annotations
+
+import ipaddress
+import re
+from collections import deque
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from typing import Any
+from urllib.parse import unquote, urlsplit
+
+from ..domain import Attachment, HistoryEntry
+from .text import clean_html, clean_name, escape_text, guess_content_type, html_to_text, scrub
+
+__all__ = [
+    "HISTORY_LIMIT",
+    "ParsedMessage",
+    "clean_html",
+    "clean_name",
+    "escape_text",
+    "guess_content_type",
+    "html_to_text",
+    "parse_message",
+    "parse_time",
+    "render_first_message",
+    "render_history",
+    "scrub",
+]
+
+#: Characters. HubSpot documents no limit; integrators cut at 10,000 or 15,000.
+HISTORY_LIMIT = 10_000
+
+_LATEST_MS = 253_402_300_799_999  # the last millisecond a datetime can hold
+_USAGE_TYPES = {"IMAGE": "image/*", "STICKER": "image/*", "AUDIO": "audio/*", "VOICE_RECORDING": "audio/*"}
+
+
+@dataclass(frozen=True, slots=True)
+class ParsedMessage:
+    """One entry of a HubSpot thread (HubSpot OpenAPI, custom channels, ``PublicConversationsMessage``).
+
+    ``text`` is empty only beside attachments. ``truncated`` says that HubSpot keeps more of it under
+    ``original-content``.
+    """
+
+    message_id: str
+    thread_id: str
+    channel_id: str | None
+    channel_account_id: str | None
+    created_at_ms: int
+    created_by: str | None
+    sender_actor_id: str | None
+    sender_name: str | None = field(repr=False)
+    direction: str | None
+    type: str
+    client_type: str | None
+    text: str = field(repr=False)
+    html: str | None = field(repr=False)
+    attachments: tuple[Attachment, ...]
+    status_type: str | None
+    truncated: bool
+
+
+def parse_message(raw: Mapping[str, Any]) -> ParsedMessage:
+    """The facts of a message object as HubSpot sends it in a channel event or answers it.
+
+    Every optional field may be missing or of the wrong type. ``text`` is the agent's, verbatim but scrubbed;
+    when blank it is made from the HTML; attachments that are no files follow as lines of text.
+    Raises ``ValueError`` when the id, the thread's id or the time can't be used.
+    """
+    sender = _first(raw.get("senders"))
+    client = _mapping(raw.get("client"))
+    status = raw.get("status")
+    rich = raw.get("richText")
+    html = clean_html(rich) if isinstance(rich, str) and rich.strip() else None
+    text = raw.get("text")
+    body = scrub(text) if isinstance(text, str) and text.strip() else ""
+    if not body and isinstance(rich, str):
+        body = html_to_text(rich)
+    attachments: list[Attachment] = []
+    lines: list[str] = []
+    items = raw.get("attachments")
+    for item in items if isinstance(items, list) else []:
+        found = _attachment(_mapping(item))
+        if isinstance(found, Attachment):
+            attachments.append(found)
+        else:
+            lines.append(found)
+    body = "\n".join(filter(None, [body, *lines]))
+    if not body and not attachments:
+        body = "[empty message]"
+    return ParsedMessage(
+        message_id=_id(raw.get("id"), "message id"),
+        thread_id=_id(raw.get("conversationsThreadId"), "thread id"),
+        channel_id=_optional_id(raw.get("channelId")),
+        channel_account_id=_optional_id(raw.get("channelAccountId")),
+        created_at_ms=parse_time(raw.get("createdAt")),
+        created_by=_string(raw.get("createdBy")),
+        sender_actor_id=_string(sender.get("actorId")),
+        sender_name=_string(sender.get("name")),
+        direction=_string(raw.get("direction")),
+        type=_string(raw.get("type")) or "MESSAGE",
+        client_type=_string(client.get("clientType")),
+        text=body,
+        html=html or None,
+        attachments=tuple(attachments),
+        status_type=_string(status if isinstance(status, str) else _mapping(status).get("statusType")),
+        truncated=_string(raw.get("truncationStatus")) not in (None, "NOT_TRUNCATED"),
+    )
+
+
+def parse_time(value: object) -> int:
+    """HubSpot's ISO-8601 text, or a number, as epoch milliseconds; ``ValueError`` for anything else."""
+    if isinstance(value, str):
+        try:
+            moment = datetime.fromisoformat(value.strip())
+            if moment.tzinfo is None:
+                moment = moment.replace(tzinfo=UTC)
+            value = round(moment.timestamp() * 1000)
+        except (ValueError, OverflowError):
+            raise ValueError("the time can't be read") from None
+    if isinstance(value, int) and not isinstance(value, bool) and 0 <= value <= _LATEST_MS:
+        return value
+    raise ValueError("the time is missing or out of range")
+
+
+def render_first_message(
+    name: str | None,
+    title: str | None,
+    description: str | None,
+    contact_line: str | None = None,
+    transcript: str | None = None,
+) -> str:
+    """The text that opens a handoff in HubSpot: what it is about, who asks, and what was said before."""
+    who = ", ".join(part for part in (_line(name), _line(contact_line)) if part)
+    about = [_line(title), scrub(description or "").strip(), f"From: {who}" if who else ""]
+    parts = ["\n".join(filter(None, about)) or "A user asks to talk to a person."]
+    if transcript and transcript.strip():
+        parts.append(f"Conversation so far:\n{scrub(transcript).strip()}")
+    return "\n\n".join(parts)
+
+
+def render_history(
+    entries: Iterable[HistoryEntry | tuple[str, str] | Mapping[str, Any]], limit: int = HISTORY_LIMIT
+) -> str:
+    """The conversation before the handoff as one text, oldest first, at most ``limit`` characters.
+
+    ``entries`` is any iterable, oldest first: a ``HistoryEntry``, a pair ``(author, text)`` or a mapping with
+    ``author``, ``text`` and perhaps ``at``. When it is too long whole entries at the beginning are left out,
+    and the first line says how many; only the newest entry is ever cut. Empty in, "" out.
+    Raises ``TypeError`` for an entry of another kind.
+    """
+    kept: deque[str] = deque()
+    length = dropped = 0
+    for entry in entries:
+        line = _history_line(entry)
+        if not line:
+            continue
+        kept.append(line)
+        length += len(line) + 1
+        while length - 1 > limit and len(kept) > 1:
+            length -= len(kept.popleft()) + 1
+            dropped += 1
+    while dropped and len(kept) > 1 and length + len(_left_out(dropped)) > limit:
+        length -= len(kept.popleft()) + 1
+        dropped += 1
+    heading = _left_out(dropped) + "\n" if dropped else ""
+    text = "\n".join(kept)
+    room = max(limit - len(heading), 0)
+    if len(text) > room:
+        text = "…" + text[len(text) - room + 1 :] if room else ""
+    return (heading + text)[: max(limit, 0)]
+
+
+def _left_out(count: int) -> str:
+    return f"({count} earlier {'entry' if count == 1 else 'entries'} left out)"
+
+
+def _history_line(entry: object) -> str:
+    text: object
+    at: object = None
+    if isinstance(entry, HistoryEntry):
+        author, text, at = str(entry.author), entry.text, entry.at
+    elif isinstance(entry, Mapping):
+        author, text, at = str(entry.get("author") or ""), entry.get("text"), entry.get("at")
+    elif isinstance(entry, tuple | list) and len(entry) == 2:
+        author, text = str(entry[0]), entry[1]
+    else:
+        raise TypeError("a history entry is a HistoryEntry, a pair (author, text) or a mapping with both")
+    if text is None or not str(text).strip():
+        return ""
+    label = _line(author) or "unknown"
+    label = label.capitalize() if label.islower() else label
+    stamp = f"[{at.astimezone(UTC):%Y-%m-%d %H:%M} UTC] " if isinstance(at, datetime) and at.tzinfo else ""
+    return f"{stamp}{label}: {scrub(str(text)).strip()}"
+
+
+def _attachment(item: Mapping[str, Any]) -> Attachment | str:
+    """A file as an ``Attachment``, anything else as a readable line."""
+    kind = _string(item.get("type")) or "unknown"
+    if kind != "FILE":
+        return f"[{_describe(kind, item)}]"
+    url = _safe_url(item.get("url"))
+    file_id = _optional_id(item.get("fileId"))
+    usage = _USAGE_TYPES.get(_string(item.get("fileUsageType")) or "")
+    given = _string(item.get("name")) or (unquote(urlsplit(url).path) if url else None)
+    name = clean_name(given, usage.partition("/")[0] if usage else "file")
+    if url is None and file_id is None:
+        return f"[file that can't be reached: {name}]"
+    size = item.get("size")
+    return Attachment(
+        name=name,
+        content_type=guess_content_type(name) or usage,
+        size=size if isinstance(size, int) and not isinstance(size, bool) and size >= 0 else None,
+        url=url,
+        file_id=file_id,
+    )
+
+
+def _describe(kind: str, item: Mapping[str, Any]) -> str:
+    """What HubSpot's own ``kind`` of attachment says, in words (HubSpot OpenAPI, custom channels)."""
+    match kind:
+        case "LOCATION":
+            place = [_words(item.get(key)) for key in ("name", "address", "latitude", "longitude", "url")]
+            return _labelled("location", place)
+        case "CONTACT":
+            profile = _mapping(item.get("contactProfile"))
+            names = _mapping(profile.get("name"))
+            full = " ".join(filter(None, (_words(names.get(key)) for key in ("firstName", "lastName"))))
+            more = [
+                _words(_mapping(entry).get(key))
+                for group, key in (("phones", "phone"), ("emails", "email"), ("urls", "url"))
+                for entry in _list(profile.get(group))
+            ]
+            return _labelled("contact", [full, *more])
+        case "QUICK_REPLIES":
+            replies = [_mapping(reply) for reply in _list(item.get("quickReplies"))]
+            return _labelled("choices", [_words(r.get("label")) or _words(r.get("value")) for r in replies])
+        case "MESSAGE_HEADER":
+            return _labelled("header", [_words(item.get("text"))])
+        case "SOCIAL_MEDIA_METADATA":
+            media = _mapping(item.get("socialMetadata"))
+            what = _words(media.get("mediaType")).lower()
+            link = _words(media.get("mediaUrl")) or _words(media.get("mediaUrlString"))
+            return _labelled(
+                f"shared {what or 'post'}",
+                [_words(media.get("mediaTitle")), _words(media.get("description")), link],
+            )
+        case "WHATSAPP_TEMPLATE_METADATA":
+            return "WhatsApp template"
+        case "UNSUPPORTED_CONTENT":
+            return "content that can't be shown here"
+    return f"attachment of type {re.sub('[^A-Za-z0-9_]', '', kind)[:40] or 'unknown'}"
+
+
+def _labelled(label: str, parts: Iterable[str]) -> str:
+    listed = ", ".join(part for part in parts if part)
+    return f"{label}: {listed}" if listed else label
+
+
+def _safe_url(value: object) -> str | None:
+    """``value`` if it is an https URL (or an http one of this machine), else None."""
+    if not isinstance(value, str) or not value.isprintable() or " " in value:
+        return None
+    try:
+        parts = urlsplit(value)
+        host = parts.hostname or ""
+        if parts.scheme == "https" and host:
+            return value
+        loopback = host == "localhost" or ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return None
+    return value if parts.scheme == "http" and loopback else None
+
+
+def _id(value: object, what: str) -> str:
+    text = _optional_id(value)
+    if text is None:
+        raise ValueError(f"the message has no usable {what}")
+    return text
+
+
+def _optional_id(value: object) -> str | None:
+    if isinstance(value, int) and not isinstance(value, bool) and 0 <= value < 2**63:
+        return str(value)
+    text = _string(value)
+    return text if text and len(text) <= 200 else None
+
+
+def _string(value: object) -> str | None:
+    return (scrub(value).strip() or None) if isinstance(value, str) else None
+
+
+def _words(value: object) -> str:
+    if isinstance(value, int | float) and not isinstance(value, bool):
+        return str(value)
+    return _line(value) if isinstance(value, str) else ""
+
+
+def _line(value: str | None) -> str:
+    return " ".join(scrub(value or "").split())
+
+
+def _mapping(value: object) -> Mapping[str, Any]:
+    return value if isinstance(value, Mapping) else {}
+
+
+def _list(value: object) -> list[Any]:
+    return value if isinstance(value, list) else []
+
+
+def _first(value: object) -> Mapping[str, Any]:
+    return _mapping(value[0]) if isinstance(value, list) and value else {}

@@ -1,0 +1,309 @@
+"""A webhook's body → events. Pure functions; of ours they import ``content`` and ``text`` only.
+
+Two feeds come to one URL: an array is the app's (``conversation.*``), an object is the channel's. Unknown fields
+and types are never fatal. An item that can't be read is :class:`Poison` and does not hold back its batch.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from enum import StrEnum
+from typing import Any
+
+from .content import parse_time
+from .text import scrub as scrub_text
+
+MAX_ITEMS = 1_000
+MAX_DEPTH = 32
+AHEAD_MS = 300_000
+"""A time further ahead than this counts as the time received."""
+
+_ID = re.compile(r"[0-9]{1,19}")
+_ACTOR = re.compile(r"[A-Z]-[^\s]{1,254}")
+_INT_MAX = 2**63 - 1
+
+
+class Unreadable(ValueError):
+    """The body is not JSON of a shape that HubSpot sends."""
+
+
+class TooManyItems(ValueError):
+    """The array has more than :data:`MAX_ITEMS` items."""
+
+
+class Kind(StrEnum):
+    """What an event tells."""
+
+    MESSAGE = "message"
+    ASSIGNED = "assigned"
+    STATUS = "status"
+    RESTORED = "restored"
+    DELETED = "deleted"
+    PRIVACY_DELETED = "privacy-deleted"
+    NEW_MESSAGE = "new-message"
+    ACCOUNT = "account"
+    OTHER = "other"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Inbound:
+    """One event of HubSpot's. ``value`` is the assignee's actor id or None, the status, or the message id."""
+
+    kind: Kind
+    dedupe_key: str
+    occurred_ms: int
+    portal_id: str
+    thread_id: str = ""
+    app_id: str | None = None
+    channel_id: str | None = None
+    account_id: str | None = None
+    value: str | None = None
+    payload: dict[str, Any] = field(default_factory=dict, repr=False)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Poison:
+    """An item that can't be read: why, a digest of it, and what can be stored of it."""
+
+    reason: str
+    dedupe_key: str
+    payload: Any = field(repr=False)
+
+
+class _NotANumber:
+    """Stands for NaN and the infinities, and integers too long to read, in parsed JSON."""
+
+
+_NOT_A_NUMBER = _NotANumber()
+
+
+def parse_body(raw: bytes, *, now_ms: int) -> list[Inbound | Poison]:
+    """Every item of a webhook's body, in its order.
+
+    :raises Unreadable: when it is not UTF-8 JSON, or neither an array nor an object.
+    :raises TooManyItems: when the array is longer than :data:`MAX_ITEMS`.
+    """
+    try:
+        value = json.loads(raw.decode("utf-8-sig"), parse_constant=lambda _: _NOT_A_NUMBER, parse_int=_integer)
+    except (ValueError, RecursionError):
+        raise Unreadable("the body is not JSON") from None
+    if isinstance(value, dict):
+        return [_read(value, _channel_event, now_ms)]
+    if not isinstance(value, list):
+        raise Unreadable("the body is neither an array nor an object")
+    if len(value) > MAX_ITEMS:
+        raise TooManyItems(f"more than {MAX_ITEMS} events")
+    return [_read(item, _app_event, now_ms) for item in value]
+
+
+def _integer(text: str) -> Any:
+    return _NOT_A_NUMBER if len(text) > 20 else int(text)
+
+
+def _read(item: Any, reader: Any, now_ms: int) -> Inbound | Poison:
+    try:
+        payload = scrub(item)
+    except ValueError as error:
+        return _poison(str(error), item)
+    if not isinstance(payload, dict):
+        return _poison("not an object", payload)
+    try:
+        event: Inbound = reader(payload, now_ms)
+    except ValueError as error:
+        return _poison(str(error), payload)
+    return event
+
+
+def _poison(reason: str, item: Any) -> Poison:
+    kept = json.dumps(item, ensure_ascii=True, default=lambda _: None, skipkeys=True, sort_keys=False)
+    return Poison(reason=reason, dedupe_key=_digest("poison", kept), payload=json.loads(kept))
+
+
+def scrub(value: Any, depth: int = 0) -> Any:
+    """``value`` without what a database can't hold: NUL and lone surrogates go; numbers must fit 64 bits.
+
+    :raises ValueError: for NaN, a number out of range, or nesting deeper than :data:`MAX_DEPTH`.
+    """
+    if depth > MAX_DEPTH:
+        raise ValueError("nested too deeply")
+    if isinstance(value, str):
+        return scrub_text(value)
+    if isinstance(value, dict):
+        return {scrub_text(key): scrub(item, depth + 1) for key, item in value.items()}
+    if isinstance(value, list):
+        return [scrub(item, depth + 1) for item in value]
+    if isinstance(value, _NotANumber) or (isinstance(value, float) and value in (float("inf"), float("-inf"))):
+        raise ValueError("a number that is none")
+    if isinstance(value, int) and abs(value) > _INT_MAX:
+        raise ValueError("a number out of range")
+    return value
+
+
+def _digest(*parts: Any) -> str:
+    text = json.dumps(parts, ensure_ascii=True, default=str)
+    return f"in:{hashlib.sha256(text.encode()).hexdigest()[:40]}"
+
+
+def _id(payload: Mapping[str, Any], name: str) -> str:
+    found = _optional_id(payload, name)
+    if found is None:
+        raise ValueError(f"{name} is missing")
+    return found
+
+
+def _optional_id(payload: Mapping[str, Any], name: str) -> str | None:
+    value = payload.get(name)
+    if value is None:
+        return None
+    text = str(value) if isinstance(value, int | str) and not isinstance(value, bool) else ""
+    if not _ID.fullmatch(text):
+        raise ValueError(f"{name} is not an id")
+    return text
+
+
+def _text(payload: Mapping[str, Any], name: str) -> str | None:
+    value = payload.get(name)
+    if value is None:
+        return None
+    if not isinstance(value, str):
+        raise ValueError(f"{name} is not text")
+    return value
+
+
+def _not_ahead(occurred_ms: int, now_ms: int) -> int:
+    return now_ms if occurred_ms > now_ms + AHEAD_MS else occurred_ms
+
+
+_CONVERSATION = re.compile(r"conversations?\.(\w+)")
+_PROPERTIES = {"assignedTo": Kind.ASSIGNED, "status": Kind.STATUS, "isArchived": Kind.RESTORED}
+_OTHER_TYPES = {
+    "newMessage": Kind.NEW_MESSAGE,
+    "deletion": Kind.DELETED,
+    "privacyDeletion": Kind.PRIVACY_DELETED,
+}
+
+
+def _app_event(payload: dict[str, Any], now_ms: int) -> Inbound:
+    """An item of the app's feed. Source: facts on global webhooks; ids are numbers, times epoch ms."""
+    subscription = _text(payload, "subscriptionType") or _text(payload, "eventType") or ""
+    match = _CONVERSATION.fullmatch(subscription)
+    kind = Kind.OTHER
+    value: str | None = None
+    if match and match[1] == "propertyChange":
+        kind = _PROPERTIES.get(_text(payload, "propertyName") or "", Kind.OTHER)
+        value = _property_value(payload, kind)
+        if kind is Kind.RESTORED and (value or "").lower() != "false":
+            kind = Kind.OTHER
+    elif match:
+        kind = _OTHER_TYPES.get(match[1], Kind.OTHER)
+        if kind is Kind.NEW_MESSAGE:
+            value = _text(payload, "messageId")
+            if payload.get("messageType") == "COMMENT" or not value:
+                kind = Kind.OTHER
+    if kind is Kind.OTHER:
+        return Inbound(kind=kind, dedupe_key="", occurred_ms=now_ms, portal_id="", value=subscription[:100])
+    occurred = payload.get("occurredAt")
+    if not isinstance(occurred, int) or isinstance(occurred, bool) or occurred < 0:
+        raise ValueError("occurredAt is not a time")
+    portal_id, thread_id = _id(payload, "portalId"), _id(payload, "objectId")
+    names = ("appId", "subscriptionId", "subscriptionType", "eventId", "messageId", "propertyName",
+             "propertyValue", "changeFlag", "changeSource")  # fmt: skip
+    # eventId is not unique and attemptNumber grows: what identifies an event is all that stays the same.
+    key = _digest("app", portal_id, thread_id, occurred, *(payload.get(name) for name in names))
+    if kind is Kind.NEW_MESSAGE:
+        key = _digest("new-message", portal_id, thread_id, value)
+    return Inbound(
+        kind=kind,
+        dedupe_key=key,
+        occurred_ms=_not_ahead(occurred, now_ms),
+        portal_id=portal_id,
+        thread_id=thread_id,
+        app_id=_optional_id(payload, "appId"),
+        value=value,
+        payload=payload,
+    )
+
+
+def _property_value(payload: Mapping[str, Any], kind: Kind) -> str | None:
+    raw = payload.get("propertyValue")
+    if isinstance(raw, bool):
+        raw = str(raw).lower()
+    if raw is None or raw == "":
+        return None
+    if not isinstance(raw, str | int):
+        raise ValueError("propertyValue is not text")
+    text = str(raw).strip()
+    if kind is not Kind.ASSIGNED:
+        return text
+    return normalize_actor(text)
+
+
+def normalize_actor(value: str | None) -> str | None:
+    """An assignee as an actor id: bare digits are a user's; empty, ``null`` and ``None`` are nobody.
+
+    :raises ValueError: when it is neither.
+    """
+    text = (value or "").strip()
+    if text.lower() in ("", "null", "none"):
+        return None
+    if _ID.fullmatch(text):
+        return f"A-{text}"
+    if not _ACTOR.fullmatch(text):
+        raise ValueError("not an actor id")
+    return text
+
+
+def _channel_event(payload: dict[str, Any], now_ms: int) -> Inbound:
+    """The channel feed's object. Source: facts on channel webhooks; ids are strings, times ISO 8601."""
+    kind_name = _text(payload, "type") or ""
+    if kind_name.startswith("CHANNEL_ACCOUNT_"):
+        portal, account = _id(payload, "portalId"), _id(payload, "channelAccountId")
+        return Inbound(
+            kind=Kind.ACCOUNT,
+            dedupe_key=_digest("account", portal, account, kind_name, payload.get("eventTimestamp")),
+            occurred_ms=now_ms,
+            portal_id=portal,
+            channel_id=_optional_id(payload, "channelId"),
+            account_id=account,
+            value=kind_name,
+            payload=payload,
+        )
+    if kind_name != "OUTGOING_CHANNEL_MESSAGE_CREATED":
+        return Inbound(kind=Kind.OTHER, dedupe_key="", occurred_ms=now_ms, portal_id="", value=kind_name[:100])
+    message = payload.get("message")
+    if not isinstance(message, dict):
+        raise ValueError("message is not an object")
+    message_id = _text(message, "id")
+    if not message_id or len(message_id) > 500:
+        raise ValueError("message.id is missing")
+    threads: Any = payload.get("channelIntegrationThreadIds")
+    if threads is not None and not (isinstance(threads, list) and all(isinstance(one, str) for one in threads)):
+        raise ValueError("channelIntegrationThreadIds is not a list of text")
+    portal_id, thread_id = _id(payload, "portalId"), _id(message, "conversationsThreadId")
+    channel_id = _optional_id(payload, "channelId") or _optional_id(message, "channelId")
+    account_id = _optional_id(message, "channelAccountId")
+    created = _time(message.get("createdAt")) or _time(payload.get("eventTimestamp"))
+    if created is None:
+        raise ValueError("message.createdAt is not a time")
+    return Inbound(
+        kind=Kind.MESSAGE,
+        dedupe_key=_digest("channel", portal_id, channel_id, account_id, thread_id, message_id, threads),
+        occurred_ms=_not_ahead(created, now_ms),
+        portal_id=portal_id,
+        thread_id=thread_id,
+        channel_id=channel_id,
+        account_id=account_id,
+        value=message_id,
+        payload=payload,
+    )
+
+
+def _time(value: Any) -> int | None:
+    try:
+        return parse_time(value)
+    except ValueError:
+        return None

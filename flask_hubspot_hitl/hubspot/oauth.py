@@ -1,0 +1,254 @@
+"""Access tokens: where a call gets its bearer from, and HubSpot's token endpoint.
+
+Of ours it may import ``errors`` and ``clock`` (and its neighbours here); no Flask, no database.
+Source: HubSpot OpenAPI, OAuth v3, 2026-03 and 2026-09, ``POST …/token``.
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any, Protocol
+
+from ..clock import Clock
+from ..errors import HubSpotUnavailable, TokenRevoked
+from .paths import Paths
+from .transport import Transport
+
+logger = logging.getLogger(__name__)
+
+#: A token is renewed this long before it expires, in milliseconds.
+RENEW_BEFORE_MS = 300_000
+#: A refresh token that HubSpot refused is not tried again for this long, in milliseconds.
+DEAD_FOR_MS = 60_000
+
+
+class TokenProvider(Protocol):
+    """Gives the bearer token of one portal. Thread-safe."""
+
+    def token(self) -> str:
+        """A token to use now. Raises ``TokenRevoked`` or ``HubSpotUnavailable``."""
+        ...
+
+    def refresh(self, rejected: str) -> str:
+        """Another token, because HubSpot answered 401 to ``rejected``. Raises like :meth:`token`."""
+        ...
+
+
+class StaticToken:
+    """A token that never expires, such as a private app's."""
+
+    def __init__(self, token: str) -> None:
+        self._token = token
+
+    def __repr__(self) -> str:
+        return "StaticToken(…)"
+
+    def token(self) -> str:
+        return self._token
+
+    def refresh(self, rejected: str) -> str:
+        raise TokenRevoked("HubSpot refuses the access token; check it and put in a new one", status=401)
+
+
+@dataclass(frozen=True, slots=True)
+class Tokens:
+    """What the token endpoint gave. ``refresh_token`` is the one to keep, new or not."""
+
+    access_token: str = field(repr=False)
+    refresh_token: str = field(repr=False)
+    expires_at_ms: int
+    hub_id: str | None = None
+    scopes: tuple[str, ...] = ()
+
+
+class TokenEndpoint:
+    """HubSpot's token endpoint, asked on behalf of one app."""
+
+    def __init__(
+        self,
+        *,
+        base_url: str,
+        api_version: str,
+        client_id: str,
+        client_secret: str,
+        clock: Clock,
+        timeout: tuple[float, float] = (3.05, 10.0),
+        proxy: str | None = None,
+    ) -> None:
+        self._path = Paths(api_version).oauth_token()
+        self._client_id = client_id
+        self._client_secret = client_secret
+        self._clock = clock
+        self._transport = Transport(base_url, clock=clock, timeout=timeout, proxy=proxy, pool_size=4)
+
+    def __repr__(self) -> str:
+        return f"TokenEndpoint({self._transport.base_url!r}, client_id={self._client_id!r})"
+
+    def exchange(self, code: str, redirect_uri: str, *, code_verifier: str | None = None) -> Tokens:
+        """The tokens for an authorization code, which works once. Raises like :meth:`refresh`."""
+        form = {"grant_type": "authorization_code", "code": code, "redirect_uri": redirect_uri}
+        if code_verifier:
+            form["code_verifier"] = code_verifier
+        return self._ask("exchanging an authorization code", form, secret=code)
+
+    def refresh(self, refresh_token: str) -> Tokens:
+        """A new access token.
+
+        Raises ``TokenRevoked`` when HubSpot refuses (400 and other 4xx) and ``HubSpotUnavailable`` when it may
+        work later. Neither is ever ambiguous: the call that wanted the token was not made.
+        """
+        form = {"grant_type": "refresh_token", "refresh_token": refresh_token}
+        return self._ask("refreshing the access token", form, secret=refresh_token)
+
+    def _ask(self, doing: str, form: dict[str, str], *, secret: str) -> Tokens:
+        now_ms = self._clock.now_ms()
+        sent = form | {"client_id": self._client_id, "client_secret": self._client_secret}
+        failure: HubSpotUnavailable
+        try:
+            answer = self._transport.send("POST", self._path, doing=doing, form=sent)
+        except HubSpotUnavailable as lost:
+            failure = HubSpotUnavailable(str(lost), status=lost.status)
+        else:
+            if 200 <= answer.status < 300:
+                return _tokens(answer.json() or {}, form.get("refresh_token"), now_ms, doing)
+            error = self._transport.error(answer, "POST", doing=doing, secrets=(secret, self._client_secret))
+            facts: dict[str, Any] = {
+                "status": error.status,
+                "category": error.category,
+                "correlation_id": error.correlation_id,
+            }
+            if isinstance(error, HubSpotUnavailable):
+                failure = HubSpotUnavailable(str(error), retry_after=error.retry_after, **facts)
+            else:
+                failure = TokenRevoked(f"{error}; the portal must be connected again", **facts)
+        raise failure
+
+
+class RefreshingToken:
+    """Access tokens from a refresh token: renewed five minutes early, by one thread at a time.
+
+    ``on_rotated`` is called with the new refresh token when HubSpot gives another one, before any call uses
+    the new access token. When it raises, it is called again at the next :meth:`token`.
+    """
+
+    def __init__(
+        self,
+        *,
+        base_url: str,
+        api_version: str,
+        client_id: str,
+        client_secret: str,
+        refresh_token: str,
+        clock: Clock,
+        on_rotated: Callable[[str], None] | None = None,
+        timeout: tuple[float, float] = (3.05, 10.0),
+        proxy: str | None = None,
+    ) -> None:
+        self._endpoint = TokenEndpoint(
+            base_url=base_url,
+            api_version=api_version,
+            client_id=client_id,
+            client_secret=client_secret,
+            clock=clock,
+            timeout=timeout,
+            proxy=proxy,
+        )
+        self._clock = clock
+        self._on_rotated = on_rotated
+        self._lock = threading.Lock()
+        self._refresh_token = refresh_token
+        self._saved = refresh_token
+        self._access: str | None = None
+        self._renew_at_ms = 0
+        self._expires_at_ms = 0
+        self._dead_until_ms = 0
+        self._attempts = 0
+        self._failure: HubSpotUnavailable | None = None
+
+    def __repr__(self) -> str:
+        return f"RefreshingToken({self._endpoint!r})"
+
+    def token(self) -> str:
+        seen = self._attempts
+        with self._lock:
+            self._save()
+            now_ms = self._clock.now_ms()
+            if self._access and now_ms < self._renew_at_ms:
+                return self._access
+            try:
+                return self._renew(seen)
+            except TokenRevoked:
+                raise
+            except HubSpotUnavailable:
+                if self._access and now_ms < self._expires_at_ms:
+                    return self._access  # early renewal failed; the old one still works
+                raise
+
+    def refresh(self, rejected: str) -> str:
+        seen = self._attempts
+        with self._lock:
+            if self._access and self._access != rejected and self._clock.now_ms() < self._expires_at_ms:
+                return self._access  # another thread was quicker
+            self._access = None
+            return self._renew(seen)
+
+    def _renew(self, seen: int) -> str:
+        """Ask for a token, lock held; ``seen`` is how many attempts had ended before waiting for it."""
+        if self._failure is not None and self._attempts != seen:
+            raise self._failure  # somebody asked in the meantime, in vain: don't queue up to ask again
+        if self._clock.now_ms() < self._dead_until_ms:
+            raise TokenRevoked("HubSpot refused the refresh token; the portal must be connected again")
+        try:
+            tokens = self._endpoint.refresh(self._refresh_token)
+        except HubSpotUnavailable as error:
+            self._failure = error
+            if isinstance(error, TokenRevoked):
+                self._access = None
+                self._dead_until_ms = self._clock.now_ms() + DEAD_FOR_MS
+            raise
+        finally:
+            self._attempts += 1  # only now: who comes during the attempt shares its outcome
+        self._failure = None
+        now_ms = self._clock.now_ms()
+        lifetime_ms = tokens.expires_at_ms - now_ms
+        self._access = tokens.access_token
+        self._expires_at_ms = tokens.expires_at_ms
+        self._renew_at_ms = tokens.expires_at_ms - min(RENEW_BEFORE_MS, max(lifetime_ms, 0) // 2)
+        self._refresh_token = tokens.refresh_token
+        self._save()
+        return self._access
+
+    def _save(self) -> None:
+        if self._refresh_token == self._saved:
+            return
+        try:
+            if self._on_rotated is not None:
+                self._on_rotated(self._refresh_token)
+        except Exception:
+            logger.exception("The new refresh token could not be stored; it will be tried again")
+        else:
+            self._saved = self._refresh_token
+
+
+def _tokens(body: dict[str, Any], old_refresh_token: str | None, now_ms: int, doing: str) -> Tokens:
+    access = body.get("access_token")
+    kept = body.get("refresh_token") or old_refresh_token
+    expires_in = body.get("expires_in")
+    if not isinstance(access, str) or not access.isascii() or not access.isprintable() or not access:
+        raise HubSpotUnavailable(f"{doing}: HubSpot's answer holds no access token")
+    if not isinstance(kept, str) or not kept:
+        raise HubSpotUnavailable(f"{doing}: HubSpot's answer holds no refresh token")
+    if not isinstance(expires_in, int | float) or not 0 < expires_in < 10**9:
+        expires_in = 1800  # HubSpot's documented lifetime
+    hub_id = body.get("hub_id")
+    scopes = body.get("scopes")
+    return Tokens(
+        access_token=access,
+        refresh_token=kept,
+        expires_at_ms=now_ms + int(expires_in * 1000),
+        hub_id=str(hub_id) if isinstance(hub_id, int | str) and hub_id else None,
+        scopes=tuple(scope for scope in scopes if isinstance(scope, str)) if isinstance(scopes, list) else (),
+    )

@@ -1,0 +1,175 @@
+"""Where each operation lives, per HubSpot API version; every segment quoted.
+
+A family that a version does not have is served at v3's path. Imports nothing of ours.
+Source: HubSpot's OpenAPI files of v3, 2026-03 and 2026-09.
+"""
+
+from __future__ import annotations
+
+from urllib.parse import quote
+
+API_VERSIONS = ("v3", "2026-03", "2026-09")
+
+_V3 = {
+    "custom_channels": "/conversations/v3/custom-channels",
+    "conversations": "/conversations/v3/conversations",
+    # HubSpot's own file has this one operation of the v3 conversations under another prefix.
+    "assignee": "/conversations/conversations/v3",
+    "webhooks": "/webhooks/v3",
+    "oauth": "/oauth/v3",
+    "app_installs": "/appinstalls/v3",
+    "account_info": "/account-info/v3",
+    "files": "/files/v3",
+    "contacts": "/crm/v3/objects/contacts",
+}
+_FAMILIES: dict[str, dict[str, str]] = {
+    "v3": _V3,
+    "2026-03": _V3
+    | {
+        "custom_channels": "/conversations/custom-channels/2026-03",
+        "webhooks": "/webhooks/2026-03",
+        "oauth": "/oauth/2026-03",
+        "app_installs": "/appinstalls/2026-03",
+        "account_info": "/account-info/2026-03",
+        "files": "/files/2026-03",
+        "contacts": "/crm/objects/2026-03/contacts",
+    },
+    "2026-09": _V3
+    | {
+        "custom_channels": "/conversations/custom-channels/2026-09",
+        "conversations": "/conversations/conversations/2026-09",
+        "assignee": "/conversations/conversations/2026-09",
+        "webhooks": "/app-webhooks/2026-09",
+        "oauth": "/oauth/2026-09",
+        "app_installs": "/appinstalls/2026-09",
+        "account_info": "/account-info/2026-09",
+        "contacts": "/crm/objects/2026-09/contacts",
+    },
+}
+
+Segment = str | int
+
+
+def segment(value: Segment) -> str:
+    """``value`` as one quoted path segment; ``ValueError`` for what would change the path's shape."""
+    text = str(value)
+    if text in ("", ".", "..") or len(text) > 200:
+        raise ValueError("an id in a HubSpot path must be 1 to 200 characters, and not . or ..")
+    return quote(text, safe="")  # UnicodeEncodeError, for a lone surrogate, is a ValueError too
+
+
+class Paths:
+    """The paths of one API version: ``v3``, ``2026-03`` or ``2026-09``. Every method may raise ``ValueError``."""
+
+    def __init__(self, api_version: str) -> None:
+        if api_version not in _FAMILIES:
+            raise ValueError(f"the API version must be one of {', '.join(API_VERSIONS)}")
+        self.api_version = api_version
+        self._prefix = _FAMILIES[api_version]
+
+    def __repr__(self) -> str:
+        return f"Paths({self.api_version!r})"
+
+    def _at(self, family: str, *tail: Segment) -> str:
+        return "/".join((self._prefix[family], *(segment(part) for part in tail)))
+
+    # Custom channels
+
+    def channels(self) -> str:
+        return self._at("custom_channels")
+
+    def channel(self, channel_id: Segment) -> str:
+        return self._at("custom_channels", channel_id)
+
+    def channel_accounts(self, channel_id: Segment) -> str:
+        return self._at("custom_channels", channel_id, "channel-accounts")
+
+    def channel_account(self, channel_id: Segment, account_id: Segment) -> str:
+        return self._at("custom_channels", channel_id, "channel-accounts", account_id)
+
+    def staging_token(self, channel_id: Segment, account_token: Segment) -> str:
+        return self._at("custom_channels", channel_id, "channel-account-staging-tokens", account_token)
+
+    def channel_messages(self, channel_id: Segment) -> str:
+        return self._at("custom_channels", channel_id, "messages")
+
+    def channel_message(self, channel_id: Segment, message_id: Segment) -> str:
+        return self._at("custom_channels", channel_id, "messages", message_id)
+
+    # Conversations
+
+    def threads(self) -> str:
+        return self._at("conversations", "threads")
+
+    def thread(self, thread_id: Segment) -> str:
+        return self._at("conversations", "threads", thread_id)
+
+    def thread_assignee(self, thread_id: Segment) -> str:
+        return self._at("assignee", "threads", thread_id, "assignee")
+
+    def thread_messages(self, thread_id: Segment) -> str:
+        return self._at("conversations", "threads", thread_id, "messages")
+
+    def thread_message(self, thread_id: Segment, message_id: Segment) -> str:
+        return self._at("conversations", "threads", thread_id, "messages", message_id)
+
+    def original_content(self, thread_id: Segment, message_id: Segment) -> str:
+        return self._at("conversations", "threads", thread_id, "messages", message_id, "original-content")
+
+    def actor(self, actor_id: Segment) -> str:
+        return self._at("conversations", "actors", actor_id)
+
+    def actors_batch(self) -> str:
+        return self._at("conversations", "actors", "batch", "read")
+
+    def inboxes(self) -> str:
+        return self._at("conversations", "inboxes")
+
+    def inbox(self, inbox_id: Segment) -> str:
+        return self._at("conversations", "inboxes", inbox_id)
+
+    # The app: webhooks, OAuth, account
+
+    def webhook_settings(self, app_id: Segment) -> str:
+        return self._at("webhooks", app_id, "settings")
+
+    def webhook_subscriptions(self, app_id: Segment) -> str:
+        return self._at("webhooks", app_id, "subscriptions")
+
+    def webhook_subscription(self, app_id: Segment, subscription_id: Segment) -> str:
+        return self._at("webhooks", app_id, "subscriptions", subscription_id)
+
+    def webhook_subscriptions_batch(self, app_id: Segment) -> str:
+        return self._at("webhooks", app_id, "subscriptions", "batch", "update")
+
+    def oauth_token(self) -> str:
+        return self._at("oauth", "token")
+
+    def oauth_introspect(self) -> str:
+        return self._at("oauth", "token", "introspect")
+
+    def oauth_revoke(self) -> str:
+        return self._at("oauth", "token", "revoke")
+
+    def uninstall(self) -> str:
+        return self._at("app_installs", "external-install")
+
+    def account_info(self) -> str:
+        return self._at("account_info", "details")
+
+    # Files and contacts
+
+    def files(self) -> str:
+        return self._at("files", "files")
+
+    def file_signed_url(self, file_id: Segment) -> str:
+        return self._at("files", "files", file_id, "signed-url")
+
+    def contacts(self) -> str:
+        return self._at("contacts")
+
+    def contact(self, contact_id: Segment) -> str:
+        return self._at("contacts", contact_id)
+
+    def contact_search(self) -> str:
+        return self._at("contacts", "search")

@@ -1,0 +1,322 @@
+"""One HTTP attempt to HubSpot: bounded in time and size, without redirects, its failures made typed errors.
+
+Of ours it may import ``errors`` and ``clock`` only; no Flask, no database. Nothing here knows an operation.
+"""
+
+from __future__ import annotations
+
+import contextvars
+import http.cookiejar
+import json
+import logging
+import re
+import ssl
+import threading
+import time
+from collections.abc import Callable, Iterator, Mapping
+from concurrent.futures import Future
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from email.utils import parsedate_to_datetime
+from typing import Any, TypeVar
+
+import requests
+import urllib3
+from requests.adapters import HTTPAdapter
+
+from ..clock import Clock
+from ..errors import (
+    HubSpotConflict,
+    HubSpotError,
+    HubSpotNotFound,
+    HubSpotRejected,
+    HubSpotUnavailable,
+)
+
+#: The longest a single attempt may last when the caller sets no deadline, in seconds.
+ATTEMPT_SECONDS = 60.0
+#: No wish of HubSpot's to wait is taken for longer than this, in seconds (its own 477 names up to a day).
+MAX_RETRY_AFTER = 86_400.0
+
+_CHUNK = 65_536
+_SAFE = frozenset({"GET", "HEAD"})
+_LATER = frozenset({408, 423, 429, 477})
+
+_T = TypeVar("_T")
+_ends_at: contextvars.ContextVar[float | None] = contextvars.ContextVar("hubspot_deadline", default=None)
+
+
+@contextmanager
+def deadline(seconds: float) -> Iterator[None]:
+    """All calls to HubSpot in this block together end within ``seconds``, whatever they are waiting for.
+
+    What has no answer by then raises ``HubSpotUnavailable``. Blocks nest; the earlier end wins.
+    """
+    ends_at = time.monotonic() + max(seconds, 0.0)
+    outer = _ends_at.get()
+    reset = _ends_at.set(ends_at if outer is None else min(ends_at, outer))
+    try:
+        yield
+    finally:
+        _ends_at.reset(reset)
+
+
+def remaining() -> float | None:
+    """Seconds until the deadline of this block (0 when it has passed), or None without one."""
+    ends_at = _ends_at.get()
+    return None if ends_at is None else max(ends_at - time.monotonic(), 0.0)
+
+
+def bounded(call: Callable[[], _T], *, doing: str, safe: bool) -> _T:
+    """``call()``, given up at the deadline of this block; without a deadline simply ``call()``.
+
+    Socket time-outs alone can't promise that: a name look-up has none, and every address of a host that
+    swallows packets gets its own. So the call runs in a thread, which ends by itself later.
+    """
+    left = remaining()
+    if left is None:
+        return call()
+    if left <= 0:
+        raise HubSpotUnavailable(f"{doing}: no time was left to ask HubSpot")
+    future: Future[_T] = Future()
+    context = contextvars.copy_context()
+
+    def run() -> None:
+        try:
+            future.set_result(context.run(call))
+        except BaseException as error:
+            future.set_exception(error)
+
+    threading.Thread(target=run, name="hubspot-call", daemon=True).start()
+    try:
+        return future.result(left)
+    except TimeoutError:
+        pass
+    raise HubSpotUnavailable(f"{doing}: no answer from HubSpot in time", ambiguous=not safe)
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """What HubSpot answered: the status, the headers and the decoded body, which may be cut when not 2xx."""
+
+    status: int
+    headers: Mapping[str, str] = field(repr=False)
+    body: bytes = field(repr=False)
+
+    def json(self) -> dict[str, Any] | None:
+        """The body as a JSON object, or None when it is no such thing (empty, HTML, a list, NaN)."""
+        try:
+            value = json.loads(self.body, parse_constant=_refuse)
+        except (ValueError, RecursionError):
+            return None
+        return value if isinstance(value, dict) else None
+
+
+class Transport:
+    """A pool of connections to one base URL. Thread-safe."""
+
+    def __init__(
+        self,
+        base_url: str,
+        *,
+        clock: Clock,
+        timeout: tuple[float, float] = (3.05, 10.0),
+        proxy: str | None = None,
+        max_response_bytes: int = 10_000_000,
+        pool_size: int = 32,
+    ) -> None:
+        self.base_url = base_url.rstrip("/")
+        self._clock = clock
+        self._connect_timeout, self._read_timeout = timeout
+        self._max_bytes = max_response_bytes
+        self._session = requests.Session()
+        self._session.trust_env = False  # no proxies, .netrc or CA bundles from the environment
+        self._session.cookies.set_policy(http.cookiejar.DefaultCookiePolicy(allowed_domains=[]))
+        self._session.headers["User-Agent"] = "Flask-HubSpot-HITL"
+        if proxy:
+            self._session.proxies = {"http": proxy, "https": proxy}
+        # Only connecting is repeated here: a request that was sent belongs to the ledger.
+        retry = urllib3.Retry(
+            total=None,
+            connect=1,
+            read=0,
+            redirect=0,
+            status=0,
+            other=0,
+            raise_on_status=False,
+            respect_retry_after_header=False,
+        )
+        adapter = HTTPAdapter(pool_connections=1, pool_maxsize=pool_size, max_retries=retry)
+        self._session.mount("https://", adapter)
+        self._session.mount("http://", adapter)
+        _install_redaction()
+
+    def __repr__(self) -> str:
+        return f"Transport({self.base_url!r})"
+
+    def close(self) -> None:
+        """Close the idle connections."""
+        self._session.close()
+
+    def send(
+        self,
+        method: str,
+        path: str,
+        *,
+        doing: str,
+        headers: Mapping[str, str] | None = None,
+        params: Mapping[str, Any] | None = None,
+        json_body: Any = None,
+        form: Mapping[str, Any] | None = None,
+        files: Mapping[str, Any] | None = None,
+    ) -> Answer:
+        """One attempt; whatever HubSpot answers is returned, 3xx, 4xx and 5xx too.
+
+        ``doing`` names the operation in errors ("publishing a message"). Raises ``HubSpotUnavailable``:
+        ``ambiguous`` is False when nothing was sent. A 2xx whose body is lost, too slow or too big is
+        ambiguous unless ``method`` only reads.
+        """
+        left = remaining()
+        budget = ATTEMPT_SECONDS if left is None else left
+        ends_at = time.monotonic() + budget
+        failure: HubSpotUnavailable
+        try:
+            response = self._session.request(
+                method,
+                f"{self.base_url}{path}",
+                headers=dict(headers or {}),
+                params=params,
+                json=json_body,
+                data=form,
+                files=files,
+                timeout=(max(min(self._connect_timeout, budget), 0.01), max(min(self._read_timeout, budget), 0.01)),
+                allow_redirects=False,
+                stream=True,
+            )
+        except (requests.RequestException, urllib3.exceptions.HTTPError, OSError, ValueError) as error:
+            failure = _no_answer(error, doing, safe=method in _SAFE)
+        else:
+            with response:
+                return self._read(response, doing, ends_at, safe=method in _SAFE)
+        raise failure  # outside the handler: the library's error, which holds the URL, is not chained
+
+    def _read(self, response: requests.Response, doing: str, ends_at: float, *, safe: bool) -> Answer:
+        chunks: list[bytes] = []
+        size = 0
+        problem = None
+        try:
+            # read1: what has come, at most one wait. A plain read waits on and on for a full chunk.
+            while chunk := response.raw.read1(_CHUNK, decode_content=True):
+                size += len(chunk)
+                if size > self._max_bytes:
+                    problem = "the answer is too big"
+                elif time.monotonic() > ends_at:
+                    problem = "the answer takes too long"
+                if problem:
+                    break
+                chunks.append(chunk)
+        except (urllib3.exceptions.HTTPError, OSError, ValueError):
+            problem = "the connection broke in the middle of the answer"
+        status = response.status_code
+        if problem and 200 <= status < 300:
+            raise HubSpotUnavailable(f"{doing}: {problem}", status=status, ambiguous=not safe)
+        return Answer(status, response.headers, b"" if problem else b"".join(chunks))
+
+    def error(self, answer: Answer, method: str, *, doing: str, secrets: tuple[str, ...] = ()) -> HubSpotError:
+        """The error that a status other than 2xx stands for. ``secrets`` are blotted out of HubSpot's text."""
+        status = answer.status
+        body = answer.json() or {}
+        category = _word(body.get("category") or body.get("errorType") or body.get("status"))
+        correlation_id = _word(body.get("correlationId"))
+        text = f"{doing}: HubSpot answered {status}"
+        text += f" {category}" if category else ""
+        said = _said(body.get("message"), secrets)
+        text += f", “{said}”" if said else ""
+        text += f" (correlation id {correlation_id})" if correlation_id else ""
+        if status >= 500 or status in _LATER:
+            return HubSpotUnavailable(
+                text,
+                status=status,
+                category=category,
+                correlation_id=correlation_id,
+                ambiguous=(status >= 500 or status == 408) and method not in _SAFE,
+                retry_after=self._retry_after(answer.headers.get("Retry-After")),
+            )
+        kind = {404: HubSpotNotFound, 409: HubSpotConflict}.get(status, HubSpotRejected)
+        return kind(text, status=status, category=category, correlation_id=correlation_id)
+
+    def _retry_after(self, header: str | None) -> float | None:
+        """``Retry-After``, in seconds or as an HTTP date, as seconds from now."""
+        if not header:
+            return None
+        if re.fullmatch(r"[0-9]{1,12}(\.[0-9]{1,9})?", header.strip()):
+            seconds = float(header)
+        else:
+            try:
+                seconds = parsedate_to_datetime(header).timestamp() - self._clock.now_ms() / 1000
+            except (ValueError, TypeError, OverflowError):
+                return None
+        return min(max(seconds, 0.0), MAX_RETRY_AFTER)
+
+
+def _no_answer(error: Exception, doing: str, *, safe: bool) -> HubSpotUnavailable:
+    """Why there is no answer; "not ambiguous" only where nothing can have been sent."""
+    cause: Any = error.args[0] if error.args else None
+    cause = getattr(cause, "reason", None) or cause
+    never_sent = isinstance(
+        cause,
+        (
+            urllib3.exceptions.NewConnectionError,
+            urllib3.exceptions.ConnectTimeoutError,
+            urllib3.exceptions.ProxyError,
+        ),
+    ) or isinstance(error, (requests.ConnectTimeout, requests.exceptions.InvalidURL))
+    if isinstance(cause, urllib3.exceptions.SSLError) and cause.args:
+        never_sent = isinstance(cause.args[0], ssl.SSLCertVerificationError)
+        if never_sent:
+            return HubSpotUnavailable(f"{doing}: HubSpot's certificate is not trusted")
+    if never_sent:
+        return HubSpotUnavailable(f"{doing}: no connection to HubSpot")
+    return HubSpotUnavailable(f"{doing}: the connection was lost before HubSpot answered", ambiguous=not safe)
+
+
+def _refuse(constant: str) -> Any:
+    raise ValueError(constant)
+
+
+def _word(value: object) -> str | None:
+    """A category or an id: only what one looks like, so that an odd body can't write into our logs."""
+    return re.sub(r"[^\w.:-]", "", value)[:100] or None if isinstance(value, str) else None
+
+
+def _said(value: object, secrets: tuple[str, ...]) -> str:
+    """HubSpot's own explanation, short, on one line, without secrets or anybody's address or number."""
+    if not isinstance(value, str):
+        return ""
+    for secret in secrets:
+        value = value.replace(secret, "…") if secret else value
+    value = re.sub(r"[^\s@]+@[^\s@]+|\+[0-9][0-9 ().-]{5,}", "…", value[:2000])
+    return "".join(c if c.isprintable() else " " for c in value)[:200].strip()
+
+
+class _Redact(logging.Filter):
+    """Blots out secrets in the URLs that urllib3 logs at DEBUG."""
+
+    _QUERY = re.compile(r"\b(hapikey|access_token|refresh_token|client_secret|code|accountToken)=[^&\s\"']*")
+    _PATH = re.compile(r"(channel-account-staging-tokens|access-tokens|refresh-tokens)/[^/?\s\"']+")
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        message = record.getMessage()
+        clean = self._PATH.sub(r"\1/…", self._QUERY.sub(r"\1=…", message))
+        if clean != message:
+            record.msg, record.args = clean, ()
+        return True
+
+
+_redact = _Redact()
+
+
+def _install_redaction() -> None:
+    """Once is enough: a logger keeps the same filter object only once."""
+    for name in ("urllib3.connectionpool", "urllib3.util.retry"):
+        logging.getLogger(name).addFilter(_redact)

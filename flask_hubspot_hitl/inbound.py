@@ -1,0 +1,458 @@
+"""Runs what HubSpot told us: fetches what an event leaves out, checks it, and applies the rules of ``handoffs``.
+
+An event acts only when portal, channel, channel account and thread are those of the stored handoff. The decision
+is taken in the transaction that takes the event when nothing needs to be fetched; otherwise after the fetching.
+"""
+
+from __future__ import annotations
+
+import logging
+from dataclasses import replace
+from typing import Any
+
+from . import handoffs
+from .clock import to_datetime
+from .domain import Attachment, Author, CloseReason, HandoffState, Message, Operator
+from .emission import Emitter
+from .errors import HubSpotNotFound, HubSpotRejected, HubSpotUnavailable, NotConfigured
+from .hubspot.content import ParsedMessage, parse_message
+from .hubspot.events import Kind, normalize_actor
+from .hubspot.text import clean_html, guess_content_type, scrub
+from .ledger import Event, HandoffRecord, Lease, NewEvent, Transaction
+from .ledger.codec import operator_from_json, operator_to_json
+from .services import Services
+from .tasks import Again, Dead, Done, Outcome, Retry, outage
+
+logger = logging.getLogger(__name__)
+
+GAP_MS = 30_000
+"""A ``newMessage`` whose channel event has not come after this long makes us read the thread."""
+CLOSE_READ_MS = 30_000
+"""For this long a close waits for HubSpot to be readable."""
+PARK_MS = 120_000
+SWEEP_MS = 1_000
+NO_SUCH_CHAT = "This chat is not known to the bot; your message was not delivered."
+FILE_NOTICE = "[The file {name} could not be fetched from HubSpot.]"
+
+
+class InboundTask:
+    """An event of HubSpot's, by :class:`~.hubspot.events.Kind`; or signals of our own, already decided."""
+
+    def __init__(self, services: Services, emitter: Emitter) -> None:
+        self._services = services
+        self._ledger = services.ledger
+        self._emitter = emitter
+        self._window_ms = int(services.settings.reopen_window * 1000)
+
+    # The dispatcher's three questions --------------------------------------------------------------------
+
+    def prepare(self, tx: Transaction, event: Event, now: int) -> None:
+        """Decide at once when everything is known; then the first receiver's start is committed as well."""
+        if "plan" not in event.progress and not self._missing(event):
+            self._decide(tx, event, now)
+            tx.queue.save(event)
+        if "plan" in event.progress:
+            self._emitter.begin(tx, event)
+
+    def run(self, event: Event, lease: Lease) -> Outcome:
+        """Send the signals decided, or fetch what is missing to decide."""
+        if "plan" in event.progress:
+            return self._emitter.run(event, lease)
+        try:
+            return self._fetch(event)
+        except HubSpotUnavailable as error:
+            return outage(error, self._ledger.now_ms())
+        except NotConfigured as error:
+            return Retry(str(error), cause=error)
+        except HubSpotRejected as error:
+            return Retry(str(error), counts=True, cause=error)
+
+    def buried(self, tx: Transaction, event: Event, error: str, now: int) -> None:
+        """A dead message is never silent for the agent."""
+        self._emitter.buried(tx, event, error, now)
+        if event.topic == Kind.MESSAGE and "plan" not in event.progress:
+            self._refuse(tx, event, NO_SUCH_CHAT, now)
+
+    # What must be fetched before it can be decided -------------------------------------------------------
+
+    def _missing(self, event: Event) -> str | None:
+        """What still has to be read from HubSpot, or None."""
+        progress, payload = event.progress, event.payload or {}
+        if payload.get("hint") and "value" not in progress:
+            return "thread"
+        if event.topic == Kind.ASSIGNED:
+            return "operator" if self._assignee(event) and "operator" not in progress else None
+        if event.topic == Kind.MESSAGE:
+            return None if "message" in progress else "message"
+        if event.topic == Kind.STATUS:
+            closes = self._value(event) in ("CLOSED", "ARCHIVED")
+            return "history" if closes and not progress.get("history") else None
+        if event.topic in (Kind.DELETED, Kind.PRIVACY_DELETED):
+            return None if progress.get("history") else "history"
+        return None
+
+    def _value(self, event: Event) -> str | None:
+        """The new value that the event tells, or that the thread has when the event is only a hint."""
+        value: str | None = event.progress.get("value", (event.payload or {}).get("value"))
+        return value
+
+    def _assignee(self, event: Event) -> str | None:
+        """The live agent assigned, if any; bots and the like are nobody."""
+        value = self._value(event)
+        return value if value and value.startswith("A-") else None
+
+    def _fetch(self, event: Event) -> Outcome:
+        missing = self._missing(event)
+        if missing == "thread":
+            return self._fetch_thread(event)
+        if missing == "operator":
+            operator = self._services.client(str(event.portal_id)).operator(self._assignee(event) or "")
+            event.progress["operator"] = operator_to_json(operator)
+            return Again()
+        if missing == "message":
+            return self._fetch_message(event)
+        if missing == "history":
+            return self._fetch_history(event)
+        return Again()
+
+    def _fetch_thread(self, event: Event) -> Outcome:
+        """A v1-signed event is a hint: what the thread says is believed, not the event."""
+        try:
+            thread = self._services.client(str(event.portal_id)).get_thread(str(event.thread_id))
+        except HubSpotNotFound:
+            thread = {"archived": True}
+        archived = thread.get("archived") is True
+        if event.topic in (Kind.DELETED, Kind.PRIVACY_DELETED, Kind.RESTORED):
+            if archived == (event.topic == Kind.RESTORED):
+                return Done()
+            event.progress["value"] = None
+        elif event.topic == Kind.ASSIGNED:
+            event.progress["value"] = normalize_actor(str(thread.get("assignedTo") or ""))
+        else:
+            event.progress["value"] = "ARCHIVED" if archived else thread.get("status")
+        return Again()
+
+    def _fetch_message(self, event: Event) -> Outcome:
+        """Everything of an agent's message: checked, files with addresses, the agent's name."""
+        if event.handoff_id is None:
+            return Dead("an agent's message in a thread that no handoff of ours has")
+        with self._ledger.read() as tx:
+            record = tx.records.get(str(event.handoff_id))
+        if record is None:
+            return Dead("its handoff is gone")
+        payload = event.payload
+        raw = payload["message"]
+        client = self._services.client(str(event.portal_id))
+        integration_threads = payload.get("channelIntegrationThreadIds")
+        if payload.get("source") != "reconcile" and not integration_threads:
+            try:
+                raw = client.thread_message(str(event.thread_id), str(raw["id"]))
+            except HubSpotNotFound:
+                logger.warning("A message that HubSpot does not know was ignored (event %d)", event.id)
+                return Done()
+        try:
+            message = parse_message(raw)
+        except ValueError as error:
+            return Dead(f"the message can't be read: {error}")
+        if not self._is_for(record, event, message, integration_threads):
+            return Done()
+        text, html = message.text, message.html
+        if message.truncated:
+            try:
+                whole = client.original_content(message.thread_id, message.message_id)
+                text = scrub(str(whole.get("text") or text))
+                html = clean_html(str(whole["richText"])) if whole.get("richText") else html
+            except HubSpotRejected:
+                logger.info("HubSpot keeps no longer text for a message it cut (event %d)", event.id)
+        files, notices = [], []
+        for attachment in message.attachments:
+            file = self._with_url(event, attachment)
+            files.append(file)
+            if file.url is None:
+                notices.append(FILE_NOTICE.format(name=file.name or "file"))
+        actor_id = message.sender_actor_id or message.created_by or "S-hubspot"
+        operator = client.operator(actor_id)
+        if operator.name is None and message.sender_name:
+            operator = replace(operator, name=message.sender_name)
+        event.progress["message"] = {
+            "message_id": message.message_id,
+            "text": "\n".join([*([text] if text else []), *notices]),
+            "html": html,
+            "attachments": [_attachment_json(file) for file in files],
+            "operator": operator_to_json(operator),
+            "created_at": min(message.created_at_ms, event.sort_at),
+        }
+        return Again()
+
+    def _is_for(
+        self, record: HandoffRecord, event: Event, message: ParsedMessage, integration_threads: list[str] | None
+    ) -> bool:
+        """True when the message is an agent's, to our user, in the very thread we opened."""
+        if message.type != "MESSAGE" or message.direction not in (None, "OUTGOING"):
+            return False
+        if integration_threads and record.integration_thread_id not in integration_threads:
+            logger.warning("A message that names another integration thread was ignored (event %d)", event.id)
+            return False
+        channels = {message.channel_id, str(event.payload.get("channelId") or record.channel_id)} - {None}
+        if channels != {record.channel_id} or message.channel_account_id != record.account_id:
+            logger.warning("A message of another channel account was ignored (event %d)", event.id)
+            return False
+        return message.thread_id == event.thread_id
+
+    def _with_url(self, event: Event, attachment: Attachment) -> Attachment:
+        """A file id without an address gets a signed one; a file that is gone keeps none."""
+        if attachment.url is not None or attachment.file_id is None:
+            return attachment
+        try:
+            signed = self._services.client(str(event.portal_id)).signed_url(attachment.file_id)
+        except HubSpotRejected:
+            return attachment
+        url = signed.get("url")
+        size = signed.get("size")
+        name = attachment.name or _signed_name(signed)
+        return replace(
+            attachment,
+            url=url if isinstance(url, str) else None,
+            size=attachment.size if attachment.size is not None else (size if isinstance(size, int) else None),
+            name=name,
+            content_type=attachment.content_type or guess_content_type(name or ""),
+        )
+
+    def _fetch_history(self, event: Event) -> Outcome:
+        """Before the end is signalled, agents' messages that no webhook brought are put in front of it."""
+        now = self._ledger.now_ms()
+        since = event.progress.setdefault("waiting_since", now)
+        missed: list[NewEvent] = []
+        try:
+            missed = self.missed_messages(event)
+        except HubSpotUnavailable as error:
+            if now - since < CLOSE_READ_MS:
+                return Retry(str(error), at_ms=min(now + 5_000, since + CLOSE_READ_MS))
+            logger.warning("A handoff ends unread: HubSpot could not be read for 30 s (event %d)", event.id)
+        except (HubSpotRejected, NotConfigured):
+            logger.info("The thread of a handoff that ends can't be read (event %d)", event.id)
+        event.progress["history"] = True
+        return Again(lambda tx: _put(tx, missed, now))
+
+    def missed_messages(self, event: Event) -> list[NewEvent]:
+        """Agents' messages in the event's thread that we have not seen, as events for its lane.
+
+        They come through the same door as a webhook's; comments never do.
+
+        :raises HubSpotError: when the thread can't be read.
+        """
+        with self._ledger.read() as tx:
+            record = tx.records.get(str(event.handoff_id))
+        if record is None or event.thread_id is None:
+            return []
+        found = self._services.client(str(event.portal_id)).thread_messages(event.thread_id)
+        outgoing = [one for one in found if one.get("type") == "MESSAGE" and one.get("direction") == "OUTGOING"]
+        ids = [str(one.get("id")) for one in outgoing]
+        with self._ledger.read() as tx:
+            known = tx.records.known_hubspot_ids(record.handoff.id, ids)
+        missed = []
+        for raw in outgoing:
+            try:
+                message = parse_message(raw)
+            except ValueError:
+                continue
+            same_account = message.channel_account_id == record.account_id
+            if message.message_id in known or not same_account or message.client_type == "INTEGRATION":
+                continue
+            missed.append(
+                NewEvent(
+                    dedupe_key=f"in:read:{record.handoff.id}:{message.message_id}",
+                    lane=handoffs.thread_lane(record.handoff.portal_id, event.thread_id),
+                    topic=Kind.MESSAGE,
+                    sort_at=message.created_at_ms,
+                    portal_id=event.portal_id,
+                    thread_id=event.thread_id,
+                    handoff_id=record.handoff.id,
+                    payload={"message": raw, "source": "reconcile"},
+                )
+            )
+        return missed
+
+    # Deciding --------------------------------------------------------------------------------------------
+
+    def _decide(self, tx: Transaction, event: Event, now: int) -> None:
+        """Apply the event to its handoff and write down which signals follow."""
+        event.progress["plan"] = []
+        record = tx.records.get(str(event.handoff_id), lock=True) if event.handoff_id else None
+        if record is None:
+            return
+        event.progress["plan"] = self._plan(tx, record, event, now)
+
+    def _plan(self, tx: Transaction, record: HandoffRecord, event: Event, now: int) -> handoffs.Plan:
+        at_ms = event.sort_at
+        if event.topic == Kind.MESSAGE:
+            return handoffs.operator_wrote(
+                tx, record, _message(event), event_id=event.id, window_ms=self._window_ms, now=now
+            )
+        if event.topic == Kind.ASSIGNED:
+            operator = operator_from_json(event.progress.get("operator")) if self._assignee(event) else None
+            return handoffs.assigned(tx, record, operator, occurred_ms=at_ms)
+        if event.topic == Kind.STATUS:
+            value = self._value(event)
+            if value in ("CLOSED", "ARCHIVED"):
+                reason = CloseReason.ARCHIVED if value == "ARCHIVED" else CloseReason.AGENT
+                return handoffs.ended(tx, record, reason=reason, occurred_ms=at_ms, now=now)
+            if value == "OPEN":
+                return handoffs.went_open(tx, record, occurred_ms=at_ms, window_ms=self._window_ms)
+            return []
+        if event.topic == Kind.RESTORED:
+            return handoffs.went_open(tx, record, occurred_ms=at_ms, window_ms=self._window_ms)
+        if event.topic == Kind.DELETED:
+            return handoffs.ended(tx, record, reason=CloseReason.ARCHIVED, occurred_ms=at_ms, now=now)
+        if event.topic == Kind.PRIVACY_DELETED:
+            plan = handoffs.ended(tx, record, reason=CloseReason.DELETED, occurred_ms=at_ms, now=now)
+            tx.records.erase(record.handoff.id)
+            tx.erase_payloads(record.handoff.id)
+            return plan
+        return []
+
+    def _refuse(self, tx: Transaction, event: Event, reason: str, now: int) -> None:
+        """Tell the agent that a message went nowhere, when there is no handoff to tell it through."""
+        payload = event.payload or {}
+        message_id = (payload.get("message") or {}).get("id")
+        channel_id = payload.get("channelId") or (payload.get("message") or {}).get("channelId")
+        if not message_id or not channel_id:
+            return
+        receipt = NewEvent(
+            dedupe_key=f"receipt:event:{event.id}:{event.attempts}",
+            lane=f"receipt:event:{event.id}",
+            topic=handoffs.RECEIPT,
+            sort_at=0,
+            portal_id=event.portal_id,
+            payload={"channel_id": str(channel_id), "message_id": message_id, "error": reason},
+        )
+        tx.queue.put([receipt], now=now)
+
+
+class GapTask:
+    """``conversation.newMessage`` whose channel event has not come: read the thread."""
+
+    def __init__(self, services: Services, inbound: InboundTask) -> None:
+        self._services = services
+        self._ledger = services.ledger
+        self._inbound = inbound
+
+    def prepare(self, tx: Transaction, event: Event, now: int) -> None:
+        """Nothing to read when the message is known by now."""
+        ids = [str((event.payload or {}).get("value"))]
+        event.scratch["known"] = bool(tx.records.known_hubspot_ids(str(event.handoff_id), ids))
+
+    def run(self, event: Event, lease: Lease) -> Outcome:
+        now = self._ledger.now_ms()
+        if event.scratch.get("known"):
+            return Done()
+        if now < event.received_at + GAP_MS:
+            return Retry("the channel's event may still come", at_ms=event.received_at + GAP_MS)
+        try:
+            missed = self._inbound.missed_messages(event)
+        except HubSpotUnavailable as error:
+            return outage(error, now)
+        except (HubSpotRejected, NotConfigured) as error:
+            return Dead(str(error))
+        return Done(lambda tx: _put(tx, missed, now))
+
+    def buried(self, tx: Transaction, event: Event, error: str, now: int) -> None:
+        """Nobody waits for it."""
+
+
+class UnparkTask:
+    """Looks after a portal's parked events: of threads we may learn of while a handoff is starting."""
+
+    def __init__(self, services: Services) -> None:
+        self._ledger = services.ledger
+
+    def prepare(self, tx: Transaction, event: Event, now: int) -> None:
+        """Each goes to its lane when its thread is known, and away when two minutes have passed."""
+        portal_id = str(event.portal_id)
+        parked = tx.parked(portal_id)
+        known = tx.records.handoffs_of_threads({(portal_id, one["thread_id"]) for one in parked})
+        starting = bool(tx.records.starting_portals([portal_id]))
+        noise: list[int] = []
+        left = 0
+        for one in parked:
+            key = (portal_id, one["thread_id"])
+            over = not starting or one["received_at"] + PARK_MS <= now
+            if key in known or (over and one["topic"] == Kind.MESSAGE):
+                # A message to our own account goes on even without a handoff: the agent must learn its fate.
+                tx.unpark(
+                    portal_id=portal_id,
+                    thread_id=one["thread_id"],
+                    lane_key=handoffs.thread_lane(*key),
+                    handoff_id=known.get(key),
+                    now=now,
+                )
+            elif over:
+                noise.append(one["id"])
+            else:
+                left += 1
+        if noise:
+            tx.drop_parked(noise)
+        event.scratch["left"] = left
+
+    def run(self, event: Event, lease: Lease) -> Outcome:
+        if not event.scratch.get("left"):
+            return Done()
+        return Retry("events are parked", at_ms=self._ledger.now_ms() + SWEEP_MS)
+
+    def buried(self, tx: Transaction, event: Event, error: str, now: int) -> None:
+        """Nobody waits for it."""
+
+
+class AssignmentTimeoutTask:
+    """Nobody took the conversation in time."""
+
+    def __init__(self, emitter: Emitter) -> None:
+        self._emitter = emitter
+
+    def prepare(self, tx: Transaction, event: Event, now: int) -> None:
+        """Signalled once, and only while the handoff is still waiting for its first operator."""
+        if "plan" not in event.progress:
+            record = tx.records.get(str(event.handoff_id), lock=True)
+            waits = record is not None and record.handoff.state == HandoffState.WAITING
+            never = record is not None and record.assigned_mark is None
+            event.progress["plan"] = (
+                [handoffs.step("assignment_timed_out", record.handoff)] if record and waits and never else []
+            )
+            tx.queue.save(event)
+        self._emitter.begin(tx, event)
+
+    def run(self, event: Event, lease: Lease) -> Outcome:
+        return self._emitter.run(event, lease)
+
+    def buried(self, tx: Transaction, event: Event, error: str, now: int) -> None:
+        """Nobody waits for it."""
+
+
+def _put(tx: Transaction, events: list[NewEvent], now: int) -> None:
+    tx.queue.put(events, now=now)
+
+
+def _message(event: Event) -> Message:
+    kept: dict[str, Any] = event.progress["message"]
+    operator: Operator | None = operator_from_json(kept["operator"])
+    return Message(
+        message_id=kept["message_id"],
+        author=Author.OPERATOR,
+        text=kept["text"],
+        html=kept["html"],
+        attachments=tuple(Attachment(**one) for one in kept["attachments"]),
+        operator=operator,
+        created_at=to_datetime(kept["created_at"]),
+    )
+
+
+def _attachment_json(attachment: Attachment) -> dict[str, Any]:
+    names = ("name", "content_type", "size", "url", "file_id")
+    return {name: getattr(attachment, name) for name in names}
+
+
+def _signed_name(signed: dict[str, Any]) -> str | None:
+    name, extension = signed.get("name"), signed.get("extension")
+    if not isinstance(name, str) or not name:
+        return None
+    return f"{name}.{extension}" if isinstance(extension, str) and extension else name

@@ -1,0 +1,170 @@
+"""Webhook → ledger: which events are ours, stored in one transaction before HubSpot gets its 2xx.
+
+A portal is noisy: events of threads we don't know are counted and not stored, unless a handoff of that portal is
+just starting; then they are parked until its thread is known.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections import Counter
+from collections.abc import Sequence
+
+from . import handoffs
+from .config import Settings
+from .hubspot.events import Inbound, Kind, Poison
+from .inbound import GAP_MS, SWEEP_MS
+from .ledger import EventState, Ledger, NewEvent, Transaction
+
+logger = logging.getLogger(__name__)
+
+PARKED_MAX = 10_000
+"""Parked events, a portal."""
+QUARANTINE_MAX = 1_000
+"""Items that could not be read, in all."""
+
+
+class Intake:
+    """One app's door for what HubSpot sends. ``counts`` says what became of it, in this process."""
+
+    def __init__(self, settings: Settings, ledger: Ledger) -> None:
+        self._settings = settings
+        self._ledger = ledger
+        self.counts: Counter[str] = Counter()
+
+    def accept(self, items: Sequence[Inbound | Poison], *, hint: bool = False) -> int:
+        """Store what concerns us; when this returns, it is on disk. Returns how many events were new.
+
+        ``hint``: the request proved less than it should (v1), so nothing in it is believed without asking HubSpot.
+
+        :raises LedgerUnavailable: when it can't be stored; nothing was accepted.
+        """
+        now = self._ledger.now_ms()
+        poison = [item for item in items if isinstance(item, Poison)]
+        events = [item for item in items if isinstance(item, Inbound) and self._concerns_us(item, now)]
+        threads = {(event.portal_id, event.thread_id) for event in events}
+        if not threads and not poison:
+            return 0
+        with self._ledger.read() as tx:
+            # In this order: a handoff that is not starting here has its thread stored already.
+            starting = tx.records.starting_portals({portal for portal, _ in threads})
+            known = tx.records.handoffs_of_threads(threads)
+            accounts = tx.records.own_accounts({event.account_id for event in events if event.account_id})
+        wanted = [new for event in events if (new := self._place(event, known, starting, accounts, now, hint))]
+        if not wanted and not poison:
+            return 0
+        with self._ledger.write() as tx:
+            wanted = self._within_bounds(tx, wanted) + self._quarantined(tx, poison, now)
+            ids = tx.queue.put(wanted, now=now)
+            for portal in sorted({str(new.portal_id) for new in wanted if new.state == EventState.PARKED}):
+                _watch_parked(tx, portal, now=now)
+        stored = sum(1 for one in ids if one is not None)
+        self.counts["stored"] += stored
+        self.counts["repeated"] += len(ids) - stored
+        return stored
+
+    def _concerns_us(self, event: Inbound, now: int) -> bool:
+        """The cheap checks; what they turn away is counted."""
+        why = None
+        if event.kind in (Kind.OTHER, Kind.ACCOUNT):
+            why = "unused"
+        elif event.app_id is not None and self._settings.app_id not in (None, event.app_id):
+            why = "other app"
+        elif event.occurred_ms < now - int(self._settings.retention * 1000):
+            why = "too old"
+        if why:
+            self.counts[why] += 1
+        return why is None
+
+    def _place(
+        self,
+        event: Inbound,
+        known: dict[tuple[str, str], str],
+        starting: set[str],
+        accounts: set[tuple[str, str, str]],
+        now: int,
+        hint: bool,
+    ) -> NewEvent | None:
+        """Where an event goes; None when it is noise."""
+        key = (event.portal_id, event.thread_id)
+        lane: str | None = handoffs.thread_lane(*key)
+        state, due_at, payload = EventState.PENDING, None, dict(event.payload)
+        if event.kind is not Kind.MESSAGE:
+            payload = {"value": event.value, "hint": hint}
+        if key not in known:
+            ours = event.kind is Kind.MESSAGE and self._is_our_account(event, accounts)
+            if event.portal_id in starting and event.kind is not Kind.NEW_MESSAGE:
+                lane, state = None, EventState.PARKED
+            elif not ours:
+                self.counts["noise"] += 1
+                return None
+        elif event.kind is Kind.NEW_MESSAGE:
+            lane, due_at = f"gap:{event.portal_id}:{event.thread_id}", now + GAP_MS
+        return NewEvent(
+            dedupe_key=event.dedupe_key,
+            lane=lane,
+            topic=event.kind.value,
+            sort_at=event.occurred_ms,
+            portal_id=event.portal_id,
+            thread_id=event.thread_id,
+            handoff_id=known.get(key),
+            payload=payload,
+            state=state,
+            due_at=due_at,
+        )
+
+    def _is_our_account(self, event: Inbound, accounts: set[tuple[str, str, str]]) -> bool:
+        settings = self._settings
+        configured = (settings.portal_id, settings.channel_id, settings.channel_account_id)
+        found = (event.portal_id, event.channel_id, event.account_id)
+        return found == configured or found in accounts
+
+    def _within_bounds(self, tx: Transaction, wanted: list[NewEvent]) -> list[NewEvent]:
+        """Drop what would be parked beyond the bound."""
+        room: dict[str, int] = {}
+        kept = []
+        for new in wanted:
+            if new.state == EventState.PARKED:
+                portal = str(new.portal_id)
+                left = room.setdefault(portal, PARKED_MAX - tx.count(EventState.PARKED, portal))
+                if left <= 0:
+                    self.counts["not parked"] += 1
+                    continue
+                room[portal] = left - 1
+            kept.append(new)
+        return kept
+
+    def _quarantined(self, tx: Transaction, poison: list[Poison], now: int) -> list[NewEvent]:
+        """What can't be read is kept for a person to look at, up to a bound."""
+        if not poison:
+            return []
+        self.counts["quarantined"] += len(poison)
+        room = max(0, QUARANTINE_MAX - tx.count(EventState.QUARANTINED))
+        logger.warning("%d item(s) of a webhook can't be read (%s)", len(poison), poison[0].reason)
+        return [
+            NewEvent(
+                dedupe_key=item.dedupe_key,
+                lane=None,
+                topic="unreadable",
+                sort_at=now,
+                payload=item.payload,
+                state=EventState.QUARANTINED,
+                error=item.reason,
+            )
+            for item in poison[:room]
+        ]
+
+
+def _watch_parked(tx: Transaction, portal_id: str, *, now: int) -> None:
+    """Have the portal's parked events looked after until none is left."""
+    lane = f"park:{portal_id}"
+    if not tx.queue.has_pending(lane):
+        watch = NewEvent(
+            dedupe_key=f"{lane}:{now}",
+            lane=lane,
+            topic=handoffs.UNPARK,
+            sort_at=now,
+            portal_id=portal_id,
+            due_at=now + SWEEP_MS,
+        )
+        tx.queue.put([watch], now=now)

@@ -1,0 +1,148 @@
+"""The blueprint: HubSpot's webhooks come in here, and nothing is done with them but verify and store."""
+
+from __future__ import annotations
+
+import logging
+import time
+from typing import Any
+
+from flask import Blueprint, Flask, current_app, request
+from flask.typing import ResponseReturnValue
+from werkzeug.exceptions import RequestEntityTooLarge
+
+from . import signals
+from .config import Settings
+from .errors import LedgerUnavailable
+from .hubspot.events import TooManyItems, Unreadable, parse_body
+from .hubspot.signature import Verdict, check, skew_seconds
+
+logger = logging.getLogger(__name__)
+
+BLUEPRINT = "hubspot_hitl"
+KEY = "hubspot_hitl"
+_said: dict[str, float] = {}
+
+
+def create_blueprint(settings: Settings) -> Blueprint:
+    """The routes of one app."""
+    blueprint = Blueprint(BLUEPRINT, __name__)
+    blueprint.add_url_rule("/webhook", view_func=webhook, methods=["POST"])
+    blueprint.add_url_rule("/healthz", view_func=healthz, methods=["GET"])
+    return blueprint
+
+
+def exempt_from_csrf(app: Flask) -> None:
+    """HubSpot sends no CSRF token; its signature is the proof. For Flask-WTF, whichever came first."""
+    csrf = app.extensions.get("csrf")
+    blueprint = app.blueprints.get(BLUEPRINT)
+    if csrf is not None and blueprint is not None and hasattr(csrf, "exempt"):
+        csrf.exempt(blueprint)
+
+
+def webhook() -> ResponseReturnValue:
+    """Cap → raw bytes → verify → parse → one transaction → wake the dispatcher → 204.
+
+    A 2xx is a promise that the events are on disk. 413 too large, 401 not HubSpot's, 400 unreadable, 503 can't be
+    stored now: HubSpot sends it again.
+    """
+    state = current_app.extensions[KEY]
+    settings: Settings = state.settings
+    try:
+        body = _raw_body(settings.max_body_bytes)
+    except RequestEntityTooLarge:
+        return _answer("the body is too large", 413)
+    except Exception:  # whatever the server makes of a broken body
+        return _answer("the body can't be read", 400)
+    now_ms: int = state.ledger.now_ms()
+    version, verdict = _verify(settings, body, now_ms)
+    if verdict is not Verdict.OK:
+        _reject(verdict, now_ms)
+        return _answer("the signature is missing or wrong", 401)
+    if version == "v1" and not body.lstrip().startswith(b"["):
+        _reject(Verdict.BAD_SIGNATURE, now_ms)
+        return _answer("the signature is missing or wrong", 401)
+    try:
+        items = parse_body(body, now_ms=now_ms)
+    except TooManyItems:
+        return _answer("too many events", 413)
+    except Unreadable:
+        return _answer("the body is not what HubSpot sends", 400)
+    try:
+        stored = state.intake.accept(items, hint=version == "v1")
+    except LedgerUnavailable as error:
+        _log_once("unavailable", f"A webhook could not be stored, HubSpot will send it again: {error}")
+        return _answer("try again later", 503)
+    if stored:
+        state.dispatcher.wake()
+    return "", 204
+
+
+def healthz() -> ResponseReturnValue:
+    """200 when the database answers, 503 when it does not."""
+    state = current_app.extensions[KEY]
+    try:
+        with state.ledger.read() as tx:
+            tx.get_meta("schema_version")
+    except LedgerUnavailable:
+        return {"status": "unavailable"}, 503
+    return {"status": "ok"}
+
+
+def _answer(text: str, status: int) -> ResponseReturnValue:
+    return {"error": text}, status
+
+
+def _raw_body(limit: int) -> bytes:
+    """The body as sent, at most ``limit`` bytes, whatever the host's own limits are."""
+    if request.content_length is not None and request.content_length > limit:
+        raise RequestEntityTooLarge
+    request.max_content_length = limit
+    return request.get_data(cache=False)
+
+
+def _verify(settings: Settings, body: bytes, now_ms: int) -> tuple[str, Verdict]:
+    """Which signature version decides, and what it says. If v3's header is there, it alone decides."""
+    headers = request.headers
+    query = request.environ.get("QUERY_STRING", "")
+    version, signature = "v3", headers.get("X-HubSpot-Signature-v3")
+    if signature is None and "v1" in settings.signature_versions:
+        declared = headers.get("X-HubSpot-Signature-Version", "v1").strip().lower()
+        version, signature = ("v1", headers.get("X-HubSpot-Signature")) if declared == "v1" else ("v3", None)
+    verdict = Verdict.MISSING
+    for url in settings.webhook_urls():
+        verdict = check(
+            version,
+            signature=signature,
+            secrets=settings.client_secret,
+            method=request.method,
+            uri=f"{url}?{query}" if query else url,
+            body=body,
+            timestamp=headers.get("X-HubSpot-Request-Timestamp"),
+            now_ms=now_ms,
+        )
+        if verdict in (Verdict.OK, Verdict.STALE):
+            break
+    return version, verdict
+
+
+def _reject(verdict: Verdict, now_ms: int) -> None:
+    """Tell the log, at most once a minute and reason, and the signal; no receiver can change the answer."""
+    reason = verdict.value
+    detail = ""
+    if verdict is Verdict.STALE:
+        skew = skew_seconds(request.headers.get("X-HubSpot-Request-Timestamp"), now_ms) or 0.0
+        detail = f": its time is {skew:+.0f} s from ours; check this machine's clock"
+    _log_once(reason, f"A webhook was rejected ({reason}){detail}")
+    app: Any = current_app._get_current_object()  # type: ignore[attr-defined]
+    for receiver in list(signals.webhook_rejected.receivers_for(app)):
+        try:
+            app.ensure_sync(receiver)(app, reason=reason, remote_addr=request.remote_addr)
+        except Exception as error:
+            _log_once("receiver", f"A receiver of webhook_rejected raised {type(error).__name__}")
+
+
+def _log_once(key: str, text: str) -> None:
+    now = time.monotonic()
+    if now >= _said.get(key, 0.0):
+        _said[key] = now + 60.0
+        logger.warning("%s", text)
