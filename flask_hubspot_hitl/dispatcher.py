@@ -291,9 +291,12 @@ class Dispatcher:
                     raise
             except Exception as error:
                 logger.exception("An outcome could not be written down (topic %s, event %d)", event.topic, event.id)
-                if isinstance(outcome, Retry):
+                if go_on:
+                    go_on = False  # the next event may be the culprit: it must not undo this one
+                elif isinstance(outcome, Retry):
                     raise  # the lease runs out, and the event's starts are counted
-                outcome, go_on = Retry(type(error).__name__, counts=True), False
+                else:
+                    outcome = Retry(type(error).__name__, counts=True)
 
     def _settle(self, lease: Lease, event: Event, outcome: Outcome, go_on: bool) -> None:
         with self._ledger.write() as tx:

@@ -20,7 +20,7 @@ from .dispatcher import Dispatcher
 from .domain import Attachment, CloseReason, Contact, Handoff, HistoryEntry, Message
 from .emission import Emitter
 from .errors import HubSpotUnavailable, NotConfigured
-from .handoffs import ASSIGN, CLOSE, MESSAGE, NOTE, OPEN, RECEIPT, SIGNAL, TIMER, UNPARK
+from .handoffs import ASSIGN, CLOSE, NOTE, OPEN, PUBLISH, RECEIPT, SIGNAL, TIMER, UNPARK
 from .hubspot.contacts import parse_contact
 from .hubspot.content import render_history
 from .hubspot.events import Kind, normalize_actor
@@ -308,7 +308,7 @@ def build_dispatcher(app: Flask, services: Services, *, threads: int) -> tuple[D
         OPEN: OpenTask(services),
         NOTE: NoteTask(services),
         ASSIGN: AssignTask(services),
-        MESSAGE: MessageTask(services),
+        PUBLISH: MessageTask(services),
         CLOSE: CloseTask(services),
         RECEIPT: ReceiptTask(services),
     }

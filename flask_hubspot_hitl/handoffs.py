@@ -31,7 +31,7 @@ Step = dict[str, Any]
 Plan = list[Step]
 
 CONTINUED_ELSEWHERE = "This chat continued elsewhere."
-OPEN, NOTE, ASSIGN, MESSAGE, CLOSE = "open", "note", "assign", "message", "close"
+OPEN, NOTE, ASSIGN, PUBLISH, CLOSE = "open", "note", "assign", "publish", "close"
 SIGNAL, RECEIPT, UNPARK, TIMER = "signal", "receipt", "unpark", "assignment-timeout"
 
 
@@ -213,7 +213,7 @@ def accept_message(
     contents = [content for _, content in attachments]
     row = tx.records.insert_message(record.handoff.id, value, contents=contents)
     if row is not None:
-        _put_out(tx, record.handoff, MESSAGE, {"row": row}, now=now)
+        _put_out(tx, record.handoff, PUBLISH, {"row": row}, now=now)
     return True
 
 
@@ -293,7 +293,7 @@ def fail(tx: Transaction, record: HandoffRecord, *, error: str, now: int) -> Non
 def _take_back(tx: Transaction, record: HandoffRecord, *, error: str, now: int) -> Plan:
     """What is surely unpublished of a handoff that ends becomes ``message_failed``."""
     handoff = record.handoff
-    topics = [MESSAGE, NOTE, ASSIGN, OPEN]
+    topics = [PUBLISH, NOTE, ASSIGN, OPEN]
     rows = tx.cancel_unpublished(handoff.id, out_lane(handoff.id), now=now, topics=topics)
     return [message_failed(tx, record, row, error=error) for row in rows]
 

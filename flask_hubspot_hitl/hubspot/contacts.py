@@ -75,13 +75,6 @@ def identifier_of(contact: Contact) -> dict[str, str]:
     raise ContactInvalid("The contact is empty; give a phone number with country code or an e-mail address.")
 
 
-def identifier_of(contact: Contact) -> dict[str, str]:
-    """A parsed contact as a delivery identifier: by its phone number if it has one, else by its e-mail address."""
-    if contact.phone:
-        return {"type": "HS_PHONE_NUMBER", "value": contact.phone}
-    return {"type": "HS_EMAIL_ADDRESS", "value": contact.email or ""}
-
-
 def search_filters(contact: Contact) -> list[dict[str, Any]]:
     """The ``filterGroups`` (joined by OR) of a CRM search for a parsed contact; at most five.
 

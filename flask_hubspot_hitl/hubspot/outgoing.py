@@ -55,10 +55,6 @@ def opaque(value: str) -> dict[str, str]:
     return {"type": "CHANNEL_SPECIFIC_OPAQUE_ID", "value": value}
 
 
-def _opaque(recipient: str | Mapping[str, str]) -> Mapping[str, str]:
-    return {"type": _OPAQUE, "value": recipient} if isinstance(recipient, str) else recipient
-
-
 def file_attachment(file_id: str, content_type: str | None = None) -> dict[str, Any]:
     """An uploaded file as an item of ``attachments`` (HubSpot OpenAPI, ``FileAttachment``)."""
     kind = (content_type or "").partition("/")[0].lower()
