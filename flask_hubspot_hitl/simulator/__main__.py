@@ -1,0 +1,64 @@
+"""``python -m flask_hubspot_hitl.simulator --port N``: serve the stand-in until SIGTERM or SIGINT."""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import ipaddress
+import logging
+import signal
+import sys
+from types import FrameType
+
+from werkzeug.serving import WSGIRequestHandler, make_server
+
+from .app import create_app
+from .simulation import Simulation
+
+
+class QuietHandler(WSGIRequestHandler):
+    """Does not log requests: ``/_sim/requests`` has them."""
+
+    def log_request(self, code: int | str = "-", size: int | str = "-") -> None:
+        pass
+
+
+def is_loopback(host: str) -> bool:
+    """Whether an address to listen on can only be reached from this machine."""
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost"
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Parse the command line and serve. Returns the exit status."""
+    parser = argparse.ArgumentParser(prog="python -m flask_hubspot_hitl.simulator", description=__doc__)
+    parser.add_argument("--port", type=int, required=True, help="the port to listen on; 0 takes a free one")
+    parser.add_argument("--host", default="127.0.0.1", help="the address to listen on (default: %(default)s)")
+    parser.add_argument("--control-token", help="asked for on /_sim/*; needed with an address others can reach")
+    parser.add_argument("--allow-host", action="append", default=[], help="a further name it is reached by")
+    options = parser.parse_args(arguments)
+    if not is_loopback(options.host) and not options.control_token:
+        parser.error("--host other than loopback needs --control-token")
+    logging.basicConfig(level=logging.WARNING, format="%(asctime)s %(name)s %(levelname)s %(message)s")
+    sim = Simulation(control_token=options.control_token)
+    sim.allowed_hosts = frozenset(name.lower() for name in options.allow_host)
+    server = make_server(options.host, options.port, create_app(sim), threaded=True, request_handler=QuietHandler)
+    name = options.allow_host[0] if options.allow_host else options.host
+    shown = f"[{name}]" if ":" in name else name
+    sim.base_url = f"http://{shown}:{server.server_port}"
+
+    def stop(number: int, frame: FrameType | None) -> None:
+        raise KeyboardInterrupt
+
+    signal.signal(signal.SIGTERM, stop)
+    signal.signal(signal.SIGINT, stop)
+    print(f"HubSpot stand-in: {sim.base_url}/  (settings: {sim.base_url}/_sim/env)", flush=True)
+    with contextlib.suppress(KeyboardInterrupt):
+        server.serve_forever()
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

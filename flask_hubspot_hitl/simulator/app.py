@@ -1,0 +1,100 @@
+"""The Flask app: blueprints, who may call it, the headers of every answer, and errors as HubSpot writes them.
+
+The stand-in is for this machine: it checks ``Host``, refuses what other web sites send, and takes JSON only on
+its control routes (rules, part D).
+"""
+
+from __future__ import annotations
+
+import hmac
+import logging
+from typing import Any
+from urllib.parse import urlsplit
+
+from flask import Flask, Response, request
+from werkzeug.exceptions import HTTPException
+
+from . import channel_messages, channels, contacts, control, conversations, desk, files, oauth, webhooks
+from .middleware import MAX_BODY, Middleware
+from .simulation import Simulation, current
+from .wire import ApiError, error_body
+
+logger = logging.getLogger(__name__)
+
+FAMILIES = (channels, channel_messages, conversations, files, contacts, oauth, webhooks, control, desk)
+LOOPBACK = frozenset({"127.0.0.1", "localhost", "::1"})
+SAFE_METHODS = frozenset({"GET", "HEAD", "OPTIONS"})
+CSP = "default-src 'self'; frame-ancestors 'none'; base-uri 'none'"
+
+
+def create_app(sim: Simulation) -> Flask:
+    """The stand-in's app around a simulation; ``sim.base_url`` is where it is served."""
+    app = Flask(__name__)
+    app.extensions["simulation"] = sim
+    app.config["MAX_CONTENT_LENGTH"] = MAX_BODY
+    app.config["MAX_FORM_MEMORY_SIZE"] = MAX_BODY
+    app.url_map.strict_slashes = False
+    app.json.sort_keys = False  # type: ignore[attr-defined]
+    for family in FAMILIES:
+        app.register_blueprint(family.bp)
+    app.before_request(refuse_strangers)
+    app.after_request(harden)
+    app.register_error_handler(ApiError, api_error)
+    app.register_error_handler(HTTPException, http_error)
+    app.register_error_handler(Exception, any_error)
+    app.wsgi_app = Middleware(app.wsgi_app, sim)  # type: ignore[method-assign]
+    return app
+
+
+def refuse_strangers() -> None:
+    """Host, cross-site and control-token checks. Raises ApiError."""
+    sim = current()
+    own = urlsplit(sim.base_url)
+    try:
+        asked = urlsplit(f"//{request.host}")
+        name, port = asked.hostname, asked.port
+    except ValueError:
+        name, port = None, None
+    if name not in LOOPBACK | sim.allowed_hosts and (name, port) != (own.hostname, own.port):
+        raise ApiError(403, "FORBIDDEN", "The Host header names another machine")
+    control_route = request.path.startswith("/_sim")
+    if control_route or request.method not in SAFE_METHODS:
+        origin, site = request.headers.get("Origin"), request.headers.get("Sec-Fetch-Site")
+        if site not in (None, "same-origin", "none") or origin not in (None, request.host_url.rstrip("/")):
+            raise ApiError(403, "FORBIDDEN", "Requests from other web sites are refused")
+    if not control_route:
+        return
+    if sim.control_token is not None:
+        right = f"Bearer {sim.control_token}".encode()
+        if not hmac.compare_digest(right, request.headers.get("Authorization", "").encode("utf-8", "replace")):
+            raise ApiError(401, "INVALID_AUTHENTICATION", "The control token is needed: Authorization: Bearer …")
+    if request.get_data() and not request.is_json:
+        raise ApiError(415, "VALIDATION_ERROR", "Control routes take application/json")
+
+
+def harden(response: Response) -> Response:
+    """Headers every answer carries."""
+    response.headers["Content-Security-Policy"] = CSP
+    response.headers["X-Content-Type-Options"] = "nosniff"
+    response.headers["Referrer-Policy"] = "same-origin"
+    response.headers["Cache-Control"] = "no-store"
+    return response
+
+
+def api_error(problem: ApiError) -> Any:
+    """An ApiError as its JSON body."""
+    return problem.body, problem.status
+
+
+def http_error(problem: HTTPException) -> Any:
+    """Werkzeug's own errors (no such route, wrong method, too large) as JSON; redirects stay what they are."""
+    status = problem.code or 500
+    if status < 400:
+        return problem.get_response()
+    return error_body(status, problem.description or problem.name), status
+
+
+def any_error(problem: Exception) -> Any:
+    """A mistake of the stand-in itself."""
+    logger.error("the stand-in failed on %s", request.path, exc_info=problem)
+    return error_body(500, "The stand-in made a mistake; see its log"), 500
