@@ -55,7 +55,6 @@ CONTACTS = (
     ("55512001", "Rosa", "Vidal", "rosa@example.test", "+34911222333"),
     ("55512002", "Amir", "Cohen", "amir@example.test", "+12125550142"),
     ("55512003", "Mei", "Tanaka", "mei@example.test", None),
-    ("55512004", "Ada", "Lovelace", "ada@example.test", "+14155550123"),
 )
 
 
