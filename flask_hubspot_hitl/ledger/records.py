@@ -272,9 +272,7 @@ class Records:
             message.c.author == Author.OPERATOR.value,
             message.c.message_id.in_(wanted),
         )
-        opening = sa.select(handoff.c.opening_id).where(
-            handoff.c.id == handoff_id, handoff.c.opening_id.in_(wanted)
-        )
+        opening = sa.select(handoff.c.opening_id).where(handoff.c.id == handoff_id, handoff.c.opening_id.in_(wanted))
         return {found for one in (ours, theirs, opening) for found in self._connection.scalars(one)}
 
     def operator_wrote_since(self, handoff_id: str, since_ms: int) -> bool:
