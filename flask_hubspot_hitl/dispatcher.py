@@ -6,6 +6,7 @@
 
 from __future__ import annotations
 
+import atexit
 import logging
 import os
 import random
@@ -112,6 +113,8 @@ class Dispatcher:
                 return
             self._started = True
             names = [(f"hubspot-hitl-{number}", self._serve) for number in range(self._thread_count)]
+            this = weakref.WeakMethod(self.stop)
+            atexit.register(lambda: (method := this()) and method())
             for name, target in [("hubspot-hitl-clock", self._keep_time), *names]:
                 self._start_thread(name, target)
 

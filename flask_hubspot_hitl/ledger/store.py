@@ -19,6 +19,10 @@ from .records import Records
 from .schema import EventState, event, lane, message, meta, receipt
 
 
+TIMER_LANES = ("timer", "gap", "park")
+"""What waits in these lanes waits for its time, not for us."""
+
+
 class Transaction:
     """One transaction: ``queue`` for events and lanes, ``records`` for handoffs and messages."""
 
@@ -70,14 +74,28 @@ class Transaction:
     def retry_dead(self, event_id: int, *, now: int) -> bool:
         """Put a dead event back at its place in its lane; receivers that accepted it are not asked again."""
         row = self._connection.execute(
-            sa.update(event)
-            .where(event.c.id == event_id, event.c.state == EventState.DEAD, event.c.lane.is_not(None))
-            .values(state=int(EventState.PENDING), attempts=0, starts=0, error=None, done_at=None, received_at=now)
-            .returning(event.c.lane)
+            sa.select(event.c.lane, event.c.progress).where(
+                event.c.id == event_id, event.c.state == EventState.DEAD, event.c.lane.is_not(None)
+            )
         ).first()
         if row is None:
             return False
         self._connection.execute(sa.delete(receipt).where(receipt.c.event_id == event_id, receipt.c.verdict == "dead"))
+        progress = codec.loads(row.progress) or {}
+        kept = {name: value for name, value in progress.items() if name not in ("step", "unheard", "unheard_since")}
+        self._connection.execute(
+            sa.update(event)
+            .where(event.c.id == event_id)
+            .values(
+                state=int(EventState.PENDING),
+                progress=codec.dumps(kept),
+                attempts=0,
+                starts=0,
+                error=None,
+                done_at=None,
+                received_at=now,
+            )
+        )
         self.queue.touch(row.lane, due_at=now)
         return True
 
@@ -89,15 +107,19 @@ class Transaction:
                 sa.select(event.c.state, sa.func.count()).group_by(event.c.state)
             )
         }
-        oldest = self._connection.scalar(
-            sa.select(sa.func.min(event.c.received_at)).where(event.c.state == EventState.PENDING)
+        waiting = sa.and_(
+            event.c.state == EventState.PENDING,
+            *(event.c.lane.not_like(f"{prefix}:%") for prefix in TIMER_LANES),
         )
+        pending, oldest = self._connection.execute(
+            sa.select(sa.func.count(), sa.func.min(event.c.received_at)).where(waiting)
+        ).one()
         leased = self._connection.scalar(
             sa.select(sa.func.count()).select_from(lane).where(lane.c.owner.is_not(None), lane.c.due_at > now)
         )
         hung = self._connection.scalars(sa.select(lane.c.key).where(lane.c.hung_since.is_not(None)))
         return {
-            "pending": counts.get(EventState.PENDING, 0),
+            "pending": int(pending),
             "oldest_pending_seconds": None if oldest is None else max(0, now - int(oldest)) / 1000,
             "leased": int(leased or 0),
             "parked": counts.get(EventState.PARKED, 0),
