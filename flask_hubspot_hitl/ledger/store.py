@@ -18,7 +18,6 @@ from .queue import Queue
 from .records import Records
 from .schema import EventState, event, lane, message, meta, receipt
 
-
 TIMER_LANES = ("timer", "gap", "park")
 """What waits in these lanes waits for its time, not for us."""
 
