@@ -13,16 +13,16 @@ from flask import current_app
 from flask.cli import AppGroup
 
 from .errors import LedgerUnavailable
-from .extension import State, build_dispatcher, get_state
+from .runtime import Runtime, build_dispatcher, get_runtime
 
 WORKER_THREADS = 32
 
 group = AppGroup("hubspot-hitl", help="Handoffs to live agents in HubSpot.")
 
 
-def _state() -> State:
+def _runtime() -> Runtime:
     try:
-        return get_state()
+        return get_runtime()
     except RuntimeError as error:
         raise click.ClickException(str(error)) from None
 
@@ -49,9 +49,9 @@ class _Command(click.Command):
 @click.option("--threads", default=None, type=click.IntRange(1, 512), help="How many events at once.")
 def worker(threads: int | None) -> None:
     """Dispatch until SIGTERM; what is being worked on is finished first, a second SIGTERM stops at once."""
-    state = _state()
-    count = threads or state.settings.dispatcher_threads or WORKER_THREADS
-    dispatcher, _ = build_dispatcher(current_app._get_current_object(), state.services, threads=count)  # type: ignore[attr-defined]
+    runtime = _runtime()
+    count = threads or runtime.settings.dispatcher_threads or WORKER_THREADS
+    dispatcher = build_dispatcher(current_app._get_current_object(), runtime.services, threads=count)  # type: ignore[attr-defined]
     dispatcher.mode = "thread"
     asked = threading.Event()
 
@@ -73,7 +73,7 @@ def worker(threads: int | None) -> None:
 @group.command(cls=_Command)
 def tick() -> None:
     """Dispatch what is due now, once; for cron."""
-    dispatcher = _state().dispatcher
+    dispatcher = _runtime().dispatcher
     reason = dispatcher.blocked()
     if reason is not None:
         raise click.ClickException(f"Nothing is dispatched: {reason}")
@@ -84,9 +84,9 @@ def tick() -> None:
 @click.option("--json", "as_json", is_flag=True, help="For machines.")
 def status(as_json: bool) -> None:
     """What waits, what is stuck, what was given up."""
-    state = _state()
-    with state.ledger.read() as tx:
-        facts = tx.status(now=state.ledger.now_ms())
+    runtime = _runtime()
+    with runtime.ledger.read() as tx:
+        facts = tx.status(now=runtime.ledger.now_ms())
     oldest = facts["oldest_pending_seconds"]
     lines = [
         f"pending      {facts['pending']}" + (f" (oldest {oldest:.0f} s)" if oldest is not None else ""),
@@ -105,7 +105,7 @@ def status(as_json: bool) -> None:
 @click.option("--json", "as_json", is_flag=True, help="For machines.")
 def handoffs(limit: int, as_json: bool) -> None:
     """The newest handoffs."""
-    with _state().ledger.read() as tx:
+    with _runtime().ledger.read() as tx:
         found = tx.records.recent(limit)
     facts = [
         {
@@ -131,11 +131,11 @@ def handoffs(limit: int, as_json: bool) -> None:
 @group.command(cls=_Command)
 def adopt() -> None:
     """This database is ours to dispatch from now on, although another public URL was served from it before."""
-    state = _state()
-    with state.ledger.write() as tx:
+    runtime = _runtime()
+    with runtime.ledger.write() as tx:
         before = tx.get_meta("public_url")
-        tx.set_meta("public_url", "\n".join(state.settings.public_url))
-    click.echo(f"Adopted for {state.settings.public_url[0]} (before: {(before or 'nothing').split()[0]}).")
+        tx.set_meta("public_url", "\n".join(runtime.settings.public_url))
+    click.echo(f"Adopted for {runtime.settings.public_url[0]} (before: {(before or 'nothing').split()[0]}).")
 
 
 @group.group(cls=AppGroup)
@@ -147,7 +147,7 @@ def dead() -> None:
 @click.option("--json", "as_json", is_flag=True, help="For machines.")
 def dead_list(as_json: bool) -> None:
     """The events that were given up or could not be read, newest first."""
-    with _state().ledger.read() as tx:
+    with _runtime().ledger.read() as tx:
         found = tx.dead_events()
     lines = [
         f"{one['id']:>8}  {_when(one['received_at'])}  {one['state']:<11} {one['topic']:<18} "
@@ -162,7 +162,7 @@ def dead_list(as_json: bool) -> None:
 @click.option("--json", "as_json", is_flag=True, help="For machines.")
 def dead_show(event_id: int, as_json: bool) -> None:
     """One of them, with its content and what each receiver did."""
-    with _state().ledger.read() as tx:
+    with _runtime().ledger.read() as tx:
         found = tx.dead_event(event_id)
     if found is None:
         raise click.ClickException(f"No event {event_id} was given up; see 'flask hubspot-hitl dead list'.")
@@ -174,20 +174,20 @@ def dead_show(event_id: int, as_json: bool) -> None:
 @click.option("--all", "everything", is_flag=True, help="All of them.")
 def dead_retry(event_ids: tuple[int, ...], everything: bool) -> None:
     """Try again; receivers that accepted an event are not asked again."""
-    state = _state()
+    runtime = _runtime()
     if not event_ids and not everything:
         raise click.UsageError("Name the events to retry, or give --all.")
     failed = []
-    with state.ledger.write() as tx:
+    with runtime.ledger.write() as tx:
         chosen = [one["id"] for one in tx.dead_events(limit=100_000)] if everything else list(event_ids)
         for event_id in chosen:
-            if not tx.retry_dead(event_id, now=state.ledger.now_ms()) and not everything:
+            if not tx.retry_dead(event_id, now=runtime.ledger.now_ms()) and not everything:
                 failed.append(event_id)
     click.echo(f"{len(chosen) - len(failed)} event(s) will be tried again.")
     if failed:
         raise click.ClickException(f"Not dead: {', '.join(map(str, failed))}.")
-    if state.dispatcher.mode == "inline":
-        state.dispatcher.run_due()
+    if runtime.dispatcher.mode == "inline":
+        runtime.dispatcher.run_due()
 
 
 @group.command(context_settings={"ignore_unknown_options": True, "help_option_names": []}, add_help_option=False)

@@ -13,7 +13,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import MISSING, dataclass, field, fields
 from pathlib import Path
 from typing import Any
-from urllib.parse import urlsplit
+from urllib.parse import SplitResult, urlsplit
 
 from .errors import ConfigError
 
@@ -75,9 +75,21 @@ def _list_of(item: Callable[[Any], str]) -> Callable[[Any], tuple[str, ...]]:
     return parse
 
 
+def _split(text: str) -> SplitResult:
+    """A URL's parts, its port checked."""
+    try:
+        parts = urlsplit(text)
+        _ = parts.port
+    except ValueError:
+        raise _Problem("is not a URL that can be read") from None
+    return parts
+
+
 def _url(value: Any) -> str:
     text = _text(value).rstrip("/")
-    parts = urlsplit(text)
+    if not re.fullmatch("[!-~]*", text):
+        raise _Problem("must be a URL in plain ASCII without spaces (other letters as xn--… or %XX)")
+    parts = _split(text)
     if parts.scheme not in ("http", "https") or not parts.hostname:
         raise _Problem("must be a full URL, such as https://bot.example.com")
     if parts.query or parts.fragment or parts.username:
@@ -93,6 +105,8 @@ def _database_url(value: Any) -> str:
         raise _Problem("must start with sqlite:/// or postgresql://")
     if text in ("sqlite:///", "sqlite:///:memory:"):
         raise _Problem("must be a file: what is accepted has to survive a restart")
+    if not text.startswith("sqlite:"):
+        _split(text)
     return text
 
 
@@ -235,9 +249,9 @@ class Settings:
             except _Problem as problem:
                 problems.append(_line(spec.name, str(problem), spec.metadata["example"]))
         problems += _across(values)
+        _warn_unknown(config, {PREFIX + spec.name.upper() for spec in fields(cls)})
         if problems:
             raise ConfigError(problems)
-        _warn_unknown(config, {PREFIX + spec.name.upper() for spec in fields(cls)})
         return cls(**values)
 
     def webhook_urls(self) -> tuple[str, ...]:

@@ -7,57 +7,31 @@ import os
 import sys
 import threading
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
 from typing import Any
 
 import click
-from flask import Flask, current_app
+from flask import Flask
 
 from . import handoffs
+from .cli import group
 from .clock import Clock, SystemClock
 from .config import PREFIX, Settings
 from .dispatcher import Dispatcher
 from .domain import Attachment, CloseReason, Contact, Handoff, HistoryEntry, Message
-from .emission import Emitter
 from .errors import HubSpotUnavailable, NotConfigured
-from .handoffs import ASSIGN, CLOSE, NOTE, OPEN, PUBLISH, RECEIPT, SIGNAL, TIMER, UNPARK
 from .hubspot.contacts import parse_contact
 from .hubspot.content import render_history
-from .hubspot.events import Kind, normalize_actor
+from .hubspot.events import normalize_actor
 from .hubspot.text import clean_name, guess_content_type, scrub
 from .hubspot.transport import deadline
-from .inbound import AssignmentTimeoutTask, GapTask, InboundTask, UnparkTask
-from .intake import Intake
-from .ledger import Ledger
-from .outbound import AssignTask, CloseTask, MessageTask, NoteTask, OpenTask, ReceiptTask
-from .services import Services
-from .tasks import Dead, Retry, Task
+from .runtime import KEY, Runtime, get_runtime, open_runtime
+from .tasks import Dead, Retry
 from .views import create_blueprint, exempt_from_csrf
 
 logger = logging.getLogger(__name__)
 
-KEY = "hubspot_hitl"
-SERVING_THREADS = 4
 ID_LIMIT = 500
 """Characters of a conversation id or message id."""
-
-
-@dataclass(slots=True)
-class State:
-    """Everything of one app, in ``app.extensions["hubspot_hitl"]``."""
-
-    extension: HubSpotHITL
-    settings: Settings
-    services: Services
-    dispatcher: Dispatcher
-    emitter: Emitter
-    intake: Intake
-    adopted: bool | None = field(default=None)
-
-    @property
-    def ledger(self) -> Ledger:
-        """The app's database."""
-        return self.services.ledger
 
 
 class HubSpotHITL:
@@ -81,19 +55,14 @@ class HubSpotHITL:
         if KEY in app.extensions:
             raise RuntimeError("HubSpotHITL is already on this app; call init_app once.")
         settings = Settings.from_config(app.config)
-        clock = self._clock or SystemClock()
-        url = settings.database(app.instance_path, app.name)
-        ledger = Ledger(url, clock, pool_size=(settings.dispatcher_threads or SERVING_THREADS) + 16)
-        ledger.create()
-        services = Services(settings=settings, ledger=ledger, clock=clock)
-        dispatcher, emitter = build_dispatcher(app, services, threads=settings.dispatcher_threads or SERVING_THREADS)
-        state = State(self, settings, services, dispatcher, emitter, Intake(settings, ledger))
-        app.extensions[KEY] = state
+        runtime = open_runtime(app, settings, self._clock or SystemClock())
+        app.extensions[KEY] = runtime
         app.register_blueprint(create_blueprint(settings), url_prefix=settings.url_prefix)
         exempt_from_csrf(app)
         app.before_request(lambda: exempt_from_csrf(app))
+        app.cli.add_command(group)
         if settings.dispatcher == "thread" and _is_serving():
-            _start_soon(dispatcher)
+            _start_soon(runtime.dispatcher)
 
     # The verbs -------------------------------------------------------------------------------------------
 
@@ -128,12 +97,12 @@ class HubSpotHITL:
         :raises NotConfigured: a setting is missing, which the text names.
         :raises LedgerUnavailable: it could not be stored; nothing was accepted.
         """
-        state = get_state()
+        runtime = get_runtime()
         opening = self._opening(
-            state, conversation_id, contact=contact, name=name, title=title, description=description,
+            runtime, conversation_id, contact=contact, name=name, title=title, description=description,
             history=history, inbox_id=inbox_id, portal_id=portal_id, assign_to=assign_to, attributes=attributes,
         )  # fmt: skip
-        ledger, dispatcher = state.ledger, state.dispatcher
+        ledger, dispatcher = runtime.ledger, runtime.dispatcher
         deployment_id = ledger.deployment_id
         with ledger.write() as tx:
             now = ledger.now_ms()
@@ -141,7 +110,7 @@ class HubSpotHITL:
             lane = handoffs.out_lane(record.handoff.id)
             lease = dispatcher.claim_within(tx, lane, now) if is_new else None
         if lease is not None:
-            with deadline(state.settings.start_timeout):
+            with deadline(runtime.settings.start_timeout):
                 outcome = dispatcher.perform(lease)
             if isinstance(outcome, Dead) and outcome.cause is not None:
                 with ledger.write() as tx:
@@ -158,7 +127,7 @@ class HubSpotHITL:
 
     def _opening(
         self,
-        state: State,
+        runtime: Runtime,
         conversation_id: str,
         *,
         contact: str | Contact | None,
@@ -171,7 +140,7 @@ class HubSpotHITL:
         assign_to: str | None,
         attributes: Mapping[str, Any] | None,
     ) -> handoffs.Opening:
-        settings = state.settings
+        settings = runtime.settings
         portal = str(portal_id) if portal_id is not None else settings.portal_id
         if portal is None:
             raise NotConfigured(f"{PREFIX}PORTAL_ID is missing: which HubSpot account should take the conversation?")
@@ -183,13 +152,13 @@ class HubSpotHITL:
         account = settings.channel_account_id if is_default else None
         if account is None and inbox is None:
             raise NotConfigured(f"{PREFIX}CHANNEL_ACCOUNT_ID and {PREFIX}INBOX_ID are missing: set one of them")
-        state.services.client(portal)  # a missing token is said here, before anything is stored
+        runtime.services.client(portal)  # a missing token is said here, before anything is stored
         found: Contact | None = None
         if contact is not None:
-            found = parse_contact(contact, allow_special_domains=state.services.is_stand_in)
+            found = parse_contact(contact, allow_special_domains=runtime.services.is_stand_in)
         elif settings.contact_policy != "anonymous":
             raise ValueError("start() needs a contact (or HUBSPOT_HITL_CONTACT_POLICY = 'anonymous')")
-        takes_notes = settings.history == "note" and state.services.takes_notes(portal)
+        takes_notes = settings.history == "note" and runtime.services.takes_notes(portal)
         how = settings.history if takes_notes or settings.history == "none" else "message"
         return handoffs.Opening(
             conversation_id=_identifier("conversation_id", conversation_id),
@@ -223,24 +192,24 @@ class HubSpotHITL:
         :raises ValueError: there is neither text nor file, or a file is too large or has no content.
         :raises LedgerUnavailable: it could not be stored; nothing was accepted.
         """
-        state = get_state()
+        runtime = get_runtime()
         if not isinstance(text, str):
             raise TypeError("text must be a str")
-        files = [_file(one, state.settings.max_attachment_bytes) for one in attachments]
+        files = [_file(one, runtime.settings.max_attachment_bytes) for one in attachments]
         if not text.strip() and not files:
             raise ValueError("send() needs text or an attachment")
         key = None if message_id is None else _identifier("message_id", message_id)
-        with state.ledger.write() as tx:
+        with runtime.ledger.write() as tx:
             accepted = handoffs.accept_message(
                 tx,
                 _identifier("conversation_id", conversation_id),
                 scrub(text),
                 attachments=files,
                 message_id=key,
-                now=state.ledger.now_ms(),
+                now=runtime.ledger.now_ms(),
             )
         if accepted:
-            state.dispatcher.wake()
+            runtime.dispatcher.wake()
         return accepted
 
     def stop(self, conversation_id: str, *, reason: str = "user", detail: str | None = None) -> None:
@@ -249,21 +218,21 @@ class HubSpotHITL:
         :param reason: ``user``, ``timeout``, or another of :class:`CloseReason`.
         :raises LedgerUnavailable: it could not be stored; nothing was changed.
         """
-        state = get_state()
-        with state.ledger.write() as tx:
+        runtime = get_runtime()
+        with runtime.ledger.write() as tx:
             stopped = handoffs.stop(
                 tx,
                 _identifier("conversation_id", conversation_id),
                 reason=CloseReason(reason),
                 detail=_clean(detail),
-                now=state.ledger.now_ms(),
+                now=runtime.ledger.now_ms(),
             )
         if stopped is not None:
-            state.dispatcher.wake()
+            runtime.dispatcher.wake()
 
     def get(self, conversation_id: str) -> Handoff | None:
         """The conversation's open handoff, or None."""
-        with get_state().ledger.read() as tx:
+        with get_runtime().ledger.read() as tx:
             record = tx.records.open_of(_identifier("conversation_id", conversation_id))
         return None if record is None else record.handoff
 
@@ -273,83 +242,9 @@ class HubSpotHITL:
 
     def transcript(self, conversation_id: str) -> list[Message]:
         """The messages of the conversation's newest handoff, oldest first."""
-        with get_state().ledger.read() as tx:
+        with get_runtime().ledger.read() as tx:
             record = tx.records.newest_of(_identifier("conversation_id", conversation_id))
             return [] if record is None else tx.records.messages_of(record.handoff.id)
-
-
-def get_state(app: Flask | None = None) -> State:
-    """The extension's state of an app, by default the current one.
-
-    :raises RuntimeError: when there is no app context, or the extension is not on the app.
-    """
-    target = app or current_app
-    try:
-        state: State = target.extensions[KEY]
-    except KeyError:
-        raise RuntimeError(
-            "HubSpotHITL is not on this app. Did you forget to call 'init_app(app)' or 'app.register_extension(hitl)'?"
-        ) from None
-    return state
-
-
-def build_dispatcher(app: Flask, services: Services, *, threads: int) -> tuple[Dispatcher, Emitter]:
-    """A dispatcher with everything it can run."""
-    settings, ledger = services.settings, services.ledger
-    emitter = Emitter(app, settings, ledger)
-    inbound = InboundTask(services, emitter)
-    told = (Kind.MESSAGE, Kind.ASSIGNED, Kind.STATUS, Kind.RESTORED, Kind.DELETED, Kind.PRIVACY_DELETED)
-    tasks: dict[str, Task] = {kind.value: inbound for kind in told}
-    tasks |= {
-        SIGNAL: inbound,
-        Kind.NEW_MESSAGE.value: GapTask(services, inbound),
-        UNPARK: UnparkTask(services),
-        TIMER: AssignmentTimeoutTask(emitter),
-        OPEN: OpenTask(services),
-        NOTE: NoteTask(services),
-        ASSIGN: AssignTask(services),
-        PUBLISH: MessageTask(services),
-        CLOSE: CloseTask(services),
-        RECEIPT: ReceiptTask(services),
-    }
-    guard = _Adoption(settings, ledger)
-    dispatcher = Dispatcher(
-        ledger,
-        tasks,
-        mode=settings.dispatcher,
-        threads=threads,
-        lease_ttl=settings.lease_ttl,
-        handler_timeout=settings.handler_timeout,
-        max_attempts=settings.max_attempts,
-        guard=guard,
-    )
-    return dispatcher, emitter
-
-
-class _Adoption:
-    """A copied database must not replay its queue: it is dispatched only where its public URL is served."""
-
-    def __init__(self, settings: Settings, ledger: Ledger) -> None:
-        self._settings = settings
-        self._ledger = ledger
-        self._passed = False
-
-    def __call__(self) -> str | None:
-        if self._passed:
-            return None
-        urls = self._settings.public_url
-        with self._ledger.read() as tx:
-            served = tx.get_meta("public_url")
-        if served is None or (served != "\n".join(urls) and set(served.split("\n")) & set(urls)):
-            with self._ledger.write() as tx:
-                tx.set_meta("public_url", "\n".join(urls))
-        elif served != "\n".join(urls):
-            return (
-                f"this database served {served.split()[0]} before, and {PREFIX}PUBLIC_URL is {urls[0]}; if it is "
-                "not a copy of another installation's, run 'flask hubspot-hitl adopt'"
-            )
-        self._passed = True
-        return None
 
 
 def _identifier(name: str, value: object) -> str:

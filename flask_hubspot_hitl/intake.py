@@ -25,12 +25,16 @@ QUARANTINE_MAX = 1_000
 
 
 class Intake:
-    """One app's door for what HubSpot sends. ``counts`` says what became of it, in this process."""
+    """One app's door for what HubSpot sends.
+
+    ``counts`` says what became of it, in this process; ``said`` when the log may hear of which trouble again.
+    """
 
     def __init__(self, settings: Settings, ledger: Ledger) -> None:
         self._settings = settings
         self._ledger = ledger
         self.counts: Counter[str] = Counter()
+        self.said: dict[str, float] = {}
 
     def accept(self, items: Sequence[Inbound | Poison], *, hint: bool = False) -> int:
         """Store what concerns us; when this returns, it is on disk. Returns how many events were new.
@@ -54,9 +58,13 @@ class Intake:
         if not wanted and not poison:
             return 0
         with self._ledger.write() as tx:
+            # Parked events have no lane whose row would keep two deliveries of one batch from waiting for each other.
+            portals = sorted({str(new.portal_id) for new in wanted if new.state == EventState.PARKED})
+            for portal in portals:
+                tx.queue.touch(_park_lane(portal), due_at=now + SWEEP_MS)
             wanted = self._within_bounds(tx, wanted) + self._quarantined(tx, poison, now)
             ids = tx.queue.put(wanted, now=now)
-            for portal in sorted({str(new.portal_id) for new in wanted if new.state == EventState.PARKED}):
+            for portal in portals:
                 _watch_parked(tx, portal, now=now)
         stored = sum(1 for one in ids if one is not None)
         self.counts["stored"] += stored
@@ -151,13 +159,19 @@ class Intake:
                 state=EventState.QUARANTINED,
                 error=item.reason,
             )
-            for item in poison[:room]
+            for item in sorted(poison, key=lambda one: one.dedupe_key)[
+                :room
+            ]  # in one order: no two wait for each other
         ]
+
+
+def _park_lane(portal_id: str) -> str:
+    return f"park:{portal_id}"
 
 
 def _watch_parked(tx: Transaction, portal_id: str, *, now: int) -> None:
     """Have the portal's parked events looked after until none is left."""
-    lane = f"park:{portal_id}"
+    lane = _park_lane(portal_id)
     if not tx.queue.has_pending(lane):
         watch = NewEvent(
             dedupe_key=f"{lane}:{now}",

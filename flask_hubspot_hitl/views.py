@@ -15,12 +15,11 @@ from .config import Settings
 from .errors import LedgerUnavailable
 from .hubspot.events import TooManyItems, Unreadable, parse_body
 from .hubspot.signature import Verdict, check, skew_seconds
+from .runtime import get_runtime
 
 logger = logging.getLogger(__name__)
 
 BLUEPRINT = "hubspot_hitl"
-KEY = "hubspot_hitl"
-_said: dict[str, float] = {}
 
 
 def create_blueprint(settings: Settings) -> Blueprint:
@@ -45,15 +44,15 @@ def webhook() -> ResponseReturnValue:
     A 2xx is a promise that the events are on disk. 413 too large, 401 not HubSpot's, 400 unreadable, 503 can't be
     stored now: HubSpot sends it again.
     """
-    state = current_app.extensions[KEY]
-    settings: Settings = state.settings
+    runtime = get_runtime()
+    settings = runtime.settings
     try:
         body = _raw_body(settings.max_body_bytes)
     except RequestEntityTooLarge:
         return _answer("the body is too large", 413)
     except Exception:  # whatever the server makes of a broken body
         return _answer("the body can't be read", 400)
-    now_ms: int = state.ledger.now_ms()
+    now_ms = runtime.ledger.now_ms()
     version, verdict = _verify(settings, body, now_ms)
     if verdict is not Verdict.OK:
         _reject(verdict, now_ms)
@@ -68,20 +67,20 @@ def webhook() -> ResponseReturnValue:
     except Unreadable:
         return _answer("the body is not what HubSpot sends", 400)
     try:
-        stored = state.intake.accept(items, hint=version == "v1")
+        stored = runtime.intake.accept(items, hint=version == "v1")
     except LedgerUnavailable as error:
         _log_once("unavailable", f"A webhook could not be stored, HubSpot will send it again: {error}")
         return _answer("try again later", 503)
     if stored:
-        state.dispatcher.wake()
+        runtime.dispatcher.wake()
     return "", 204
 
 
 def healthz() -> ResponseReturnValue:
     """200 when the database answers, 503 when it does not."""
-    state = current_app.extensions[KEY]
+    runtime = get_runtime()
     try:
-        with state.ledger.read() as tx:
+        with runtime.ledger.read() as tx:
             tx.get_meta("schema_version")
     except LedgerUnavailable:
         return {"status": "unavailable"}, 503
@@ -142,7 +141,9 @@ def _reject(verdict: Verdict, now_ms: int) -> None:
 
 
 def _log_once(key: str, text: str) -> None:
+    """Log a warning, at most once a minute, app and key."""
+    said: dict[str, float] = get_runtime().intake.said
     now = time.monotonic()
-    if now >= _said.get(key, 0.0):
-        _said[key] = now + 60.0
+    if now >= said.get(key, 0.0):
+        said[key] = now + 60.0
         logger.warning("%s", text)

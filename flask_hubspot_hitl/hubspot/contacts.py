@@ -1,6 +1,7 @@
 """Contacts: what counts as a phone number or an e-mail address, and how to find its owner in HubSpot.
 
 Pure functions. Of ours it may import ``domain`` and ``errors`` only; no Flask, no database, no HTTP.
+``phonenumbers`` and ``email_validator`` cost more to import than the rest of the package: only on first use.
 """
 
 from __future__ import annotations
@@ -8,9 +9,6 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from datetime import UTC, datetime
 from typing import Any
-
-import phonenumbers
-from email_validator import EmailNotValidError, validate_email
 
 from ..domain import Contact
 from ..errors import ContactInvalid
@@ -25,8 +23,6 @@ SEARCH_PROPERTIES = (
     "lastname",
     "createdate",
 )
-
-_SAME_NUMBER = (phonenumbers.MatchType.EXACT_MATCH, phonenumbers.MatchType.NSN_MATCH)
 
 
 def parse_contact(value: str | Contact, *, allow_special_domains: bool = False) -> Contact:
@@ -88,6 +84,8 @@ def search_filters(contact: Contact) -> list[dict[str, Any]]:
             ("hs_additional_emails", "CONTAINS_TOKEN", contact.email.lower()),
         ]
     if contact.phone:
+        import phonenumbers
+
         number = phonenumbers.parse(contact.phone)
         national = phonenumbers.national_significant_number(number)
         groups += [
@@ -129,10 +127,15 @@ def same_phone(wanted: str, stored: object) -> bool:
     """
     if not isinstance(stored, str) or not stored.strip():
         return False
-    return phonenumbers.is_number_match(phonenumbers.parse(wanted), stored) in _SAME_NUMBER
+    import phonenumbers
+
+    same = (phonenumbers.MatchType.EXACT_MATCH, phonenumbers.MatchType.NSN_MATCH)
+    return phonenumbers.is_number_match(phonenumbers.parse(wanted), stored) in same
 
 
 def _phone(value: str) -> str:
+    import phonenumbers
+
     # phonenumbers reads letters as a keypad does ("+1 800 FLOWERS"): here that would be a guess.
     if any(character.isalpha() for character in value):
         raise ContactInvalid("The contact has letters but no @; give a phone number or an e-mail address.")
@@ -150,6 +153,8 @@ def _phone(value: str) -> str:
 
 
 def _email(value: str, allow_special_domains: bool) -> str:
+    from email_validator import EmailNotValidError, validate_email
+
     try:
         return validate_email(value, check_deliverability=False).normalized
     except EmailNotValidError:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -119,8 +120,23 @@ def _read(item: Any, reader: Any, now_ms: int) -> Inbound | Poison:
 
 
 def _poison(reason: str, item: Any) -> Poison:
-    kept = json.dumps(item, ensure_ascii=True, default=lambda _: None, skipkeys=True, sort_keys=False)
-    return Poison(reason=reason, dedupe_key=_digest("poison", kept), payload=json.loads(kept))
+    kept = _pruned(item)
+    return Poison(reason=reason, dedupe_key=_digest("poison", kept), payload=kept)
+
+
+def _pruned(value: Any, depth: int = 0) -> Any:
+    """What can be kept of an item that can't be read: no deeper than :data:`MAX_DEPTH`, None for what is no number."""
+    if isinstance(value, str):
+        return scrub_text(value)
+    if isinstance(value, dict | list):
+        if depth > MAX_DEPTH:
+            return None
+        if isinstance(value, list):
+            return [_pruned(item, depth + 1) for item in value]
+        return {scrub_text(key): _pruned(item, depth + 1) for key, item in value.items()}
+    if isinstance(value, _NotANumber) or (isinstance(value, float) and not math.isfinite(value)):
+        return None
+    return value
 
 
 def scrub(value: Any, depth: int = 0) -> Any:
@@ -136,7 +152,7 @@ def scrub(value: Any, depth: int = 0) -> Any:
         return {scrub_text(key): scrub(item, depth + 1) for key, item in value.items()}
     if isinstance(value, list):
         return [scrub(item, depth + 1) for item in value]
-    if isinstance(value, _NotANumber) or (isinstance(value, float) and value in (float("inf"), float("-inf"))):
+    if isinstance(value, _NotANumber) or (isinstance(value, float) and not math.isfinite(value)):
         raise ValueError("a number that is none")
     if isinstance(value, int) and abs(value) > _INT_MAX:
         raise ValueError("a number out of range")
@@ -195,7 +211,7 @@ def _app_event(payload: dict[str, Any], now_ms: int) -> Inbound:
     value: str | None = None
     if match and match[1] == "propertyChange":
         kind = _PROPERTIES.get(_text(payload, "propertyName") or "", Kind.OTHER)
-        value = _property_value(payload, kind)
+        value = None if kind is Kind.OTHER else _property_value(payload, kind)
         if kind is Kind.RESTORED and (value or "").lower() != "false":
             kind = Kind.OTHER
     elif match:

@@ -12,8 +12,6 @@ import unicodedata
 from html.parser import HTMLParser
 from urllib.parse import urlsplit
 
-import nh3
-
 NAME_BYTES = 255
 #: Characters of HTML. The cleaner's time grows with the square of the nesting: 1 MB of "<div>" costs a minute.
 MARKUP_LIMIT = 100_000
@@ -114,6 +112,8 @@ def _bare(content_type: str) -> str:
 
 
 def _clean(markup: str, tags: set[str], schemes: tuple[str, ...]) -> str:
+    import nh3  # costs a host that shows no HTML nothing
+
     def keep(tag: str, attribute: str, value: str) -> str | None:
         if (tag, attribute) in (("img", "alt"), ("a", "rel")):  # the only rel is the one set below
             return value

@@ -11,13 +11,13 @@ import os
 import secrets
 import sqlite3
 import threading
+import time
 import weakref
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import sqlalchemy as sa
-from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.engine import make_url
 
 from ..clock import Clock, SystemClock
@@ -33,6 +33,8 @@ logger = logging.getLogger(__name__)
 
 _SCHEMA_LOCK = 0x48544954  # any number that is ours; PostgreSQL advisory lock
 _TRANSIENT = (sa.exc.OperationalError, sa.exc.InterfaceError, sa.exc.InternalError, sa.exc.TimeoutError)
+_PATIENCE = 4.0
+"""Seconds that one transaction waits for others, in all: HubSpot waits five for our answer."""
 
 
 class Database:
@@ -57,10 +59,13 @@ class Database:
                 hide_parameters=True,
                 pool_size=pool_size,
                 max_overflow=pool_size,
-                connect_args={"check_same_thread": False, "timeout": 4.0, "isolation_level": None},
+                pool_timeout=3,
+                connect_args={"check_same_thread": False, "timeout": _PATIENCE, "isolation_level": None},
             )
             sa.event.listen(self.engine, "connect", _on_sqlite_connect)
             sa.event.listen(self.engine, "begin", _on_sqlite_begin)
+            from sqlalchemy.dialects import sqlite  # one of the two is never needed
+
             self.insert: Any = sqlite.insert
         else:
             self.engine = sa.create_engine(
@@ -70,8 +75,10 @@ class Database:
                 max_overflow=pool_size,
                 pool_pre_ping=True,
                 pool_timeout=3,
-                connect_args={"connect_timeout": 5, "options": "-c lock_timeout=4000"},
+                connect_args={"connect_timeout": 3, "options": "-c lock_timeout=4000"},
             )
+            from sqlalchemy.dialects import postgresql
+
             self.insert = postgresql.insert
         if hasattr(os, "register_at_fork"):
             this = weakref.WeakMethod(self._after_fork)
@@ -105,27 +112,23 @@ class Database:
 
         :raises LedgerUnavailable: when the database can't be reached or written; nothing was changed.
         """
-        with _translated(), self._writer():
-            options = {"hitl_write": True}
+        with _translated(), self._writer() as ends:
+            options = {"hitl_write_until": ends}
             with self.engine.connect().execution_options(**options) as connection, connection.begin():
                 yield connection
 
     @contextlib.contextmanager
-    def _writer(self) -> Iterator[None]:
+    def _writer(self) -> Iterator[float]:
+        """Hold what keeps SQLite's writers apart; gives the moment (monotonic) until which one may wait for others."""
+        ends = time.monotonic() + _PATIENCE
         if not self.is_sqlite:
-            yield
+            yield ends
             return
-        if not self._lock.acquire(timeout=4.0):
+        if not self._lock.acquire(timeout=_PATIENCE):
             raise LedgerUnavailable("the database is busy: another thread has been writing for four seconds")
         try:
-            descriptor = self._lock_file()
-            if fcntl is not None:
-                fcntl.flock(descriptor, fcntl.LOCK_EX)
-            try:
-                yield
-            finally:
-                if fcntl is not None:
-                    fcntl.flock(descriptor, fcntl.LOCK_UN)
+            with _flock(self._lock_file(), ends):
+                yield ends
         finally:
             self._lock.release()
 
@@ -138,7 +141,9 @@ class Database:
         # A child must neither use the parent's connections nor close them, nor share its lock's file handle.
         self.engine.dispose(close=False)
         self._lock = threading.Lock()
-        self._flock = None
+        if self._flock is not None:
+            os.close(self._flock)  # a lock lives as long as any copy of its handle, also when the parent is killed
+            self._flock = None
 
     def create_schema(self) -> None:
         """Make what is missing; two processes may do so at once.
@@ -173,20 +178,57 @@ def _new_id() -> str:
 def _translated() -> Iterator[None]:
     try:
         yield
+    except sa.exc.DatabaseError as error:
+        # A plain DatabaseError is SQLite's word for a damaged file; its other children are faults of ours or of data.
+        if isinstance(error, _TRANSIENT) or type(error) is sa.exc.DatabaseError:
+            raise _unavailable(error) from error
+        raise
     except _TRANSIENT as error:
-        cause = getattr(error, "orig", None)
-        raise LedgerUnavailable(f"the database can't be used just now ({type(cause or error).__name__})") from error
+        raise _unavailable(error) from error
+
+
+def _unavailable(error: Exception) -> LedgerUnavailable:
+    cause = getattr(error, "orig", None)
+    return LedgerUnavailable(f"the database can't be used just now ({type(cause or error).__name__})")
+
+
+@contextlib.contextmanager
+def _flock(descriptor: int, ends: float) -> Iterator[None]:
+    """Hold the lock of all processes. One that is stopped while it holds it must not hang us: hence the naps."""
+    if fcntl is None:  # pragma: no cover - Windows
+        yield
+        return
+    nap = 0.0005
+    while True:
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            break
+        except BlockingIOError:
+            if time.monotonic() >= ends:
+                raise LedgerUnavailable("the database is busy: another process has been writing all the time") from None
+            time.sleep(nap)
+            nap = min(nap * 2, 0.005)
+    try:
+        yield
+    finally:
+        fcntl.flock(descriptor, fcntl.LOCK_UN)
 
 
 def _make_private_files(path: Path) -> Path:
-    """Make the folder 0700 and the files 0600 before SQLite opens them; returns the lock file's path."""
-    if not path.parent.exists():
-        path.parent.mkdir(parents=True, mode=0o700, exist_ok=True)
-        path.parent.chmod(0o700)
+    """Make the folder 0700 and the files 0600 before SQLite opens them; returns the lock file's path.
+
+    :raises LedgerUnavailable: when they can't be made.
+    """
     lock = path.with_name(path.name + ".lock")
-    for file in (path, lock):
-        os.close(os.open(file, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600))
-        file.chmod(0o600)
+    try:
+        if not path.parent.exists():
+            path.parent.mkdir(parents=True, mode=0o700, exist_ok=True)
+            path.parent.chmod(0o700)
+        for file in (path, lock):
+            os.close(os.open(file, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600))
+            file.chmod(0o600)
+    except OSError as error:
+        raise LedgerUnavailable(f"the database file {path} can't be made or opened: {error.strerror}") from error
     return lock
 
 
@@ -194,12 +236,13 @@ def _on_sqlite_connect(connection: sqlite3.Connection, _record: Any) -> None:
     cursor = connection.cursor()
     cursor.execute("PRAGMA journal_mode=WAL")
     cursor.execute("PRAGMA synchronous=FULL")
-    cursor.execute("PRAGMA busy_timeout=4000")
     cursor.close()
 
 
 def _on_sqlite_begin(connection: sa.Connection) -> None:
     # The driver's own BEGIN is off (isolation_level=None). A deferred transaction that turns into a write fails
     # at once when another one writes; an immediate one waits.
-    write = connection.get_execution_options().get("hitl_write")
-    connection.exec_driver_sql("BEGIN IMMEDIATE" if write else "BEGIN")
+    ends = connection.get_execution_options().get("hitl_write_until")
+    patience = _PATIENCE if ends is None else max(0.0, ends - time.monotonic())
+    connection.exec_driver_sql(f"PRAGMA busy_timeout={int(patience * 1000)}")
+    connection.exec_driver_sql("BEGIN" if ends is None else "BEGIN IMMEDIATE")

