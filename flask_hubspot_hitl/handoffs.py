@@ -197,7 +197,7 @@ def accept_message(
 
     A message id that the newest handoff already has is the same message, also when the handoff has ended since.
     """
-    record = tx.records.open_of(conversation_id, lock=True)
+    record = _locked(tx, conversation_id, now=now)
     if record is None:
         newest = tx.records.newest_of(conversation_id) if message_id is not None else None
         return (
@@ -217,9 +217,19 @@ def accept_message(
     return True
 
 
+def _locked(tx: Transaction, conversation_id: str, *, now: int, signals: bool = False) -> HandoffRecord | None:
+    """The conversation's open handoff, locked after the lanes that will be put into."""
+    found = tx.records.open_of(conversation_id)
+    if found is None:
+        return None
+    handoff = found.handoff
+    tx.queue.reserve(out_lane(handoff.id), *([in_lane(handoff)] if signals else []), now=now)
+    return tx.records.open_of(conversation_id, lock=True)
+
+
 def stop(tx: Transaction, conversation_id: str, *, reason: CloseReason, detail: str | None, now: int) -> Handoff | None:
     """The host ends its open handoff: signalled once, at once; HubSpot is told through the outbound lane."""
-    record = tx.records.open_of(conversation_id, lock=True)
+    record = _locked(tx, conversation_id, now=now, signals=True)
     if record is None:
         return None
     plan = close(tx, record, reason=reason, detail=detail, at_ms=now, now=now)

@@ -374,7 +374,7 @@ class UnparkTask:
         starting = bool(tx.records.starting_portals([portal_id]))
         noise: list[int] = []
         left = 0
-        for one in parked:
+        for one in sorted(parked, key=lambda event: event["thread_id"]):  # lanes are locked in one order
             key = (portal_id, one["thread_id"])
             over = not starting or one["received_at"] + PARK_MS <= now
             if key in known or (over and one["topic"] == Kind.MESSAGE):

@@ -136,6 +136,7 @@ class OpenTask(OutboundTask):
         timeout_ms = int(self._services.settings.assignment_timeout * 1000)
 
         def effect(tx: Transaction) -> None:
+            tx.queue.reserve(handoffs.thread_lane(handoff.portal_id, thread_id), now=now)
             current = tx.records.get(handoff.id, lock=True)
             if current is not None:
                 current.sender, current.recipient, current.account_id = sender, recipient, account_id
@@ -260,6 +261,7 @@ class MessageTask(OutboundTask):
 
         def effect(tx: Transaction) -> None:
             now = self._ledger.now_ms()
+            tx.queue.reserve(handoffs.thread_lane(record.handoff.portal_id, thread_id), now=now)
             tx.records.set_message(row, status=MessageStatus.DELIVERED.value, hubspot_id=hubspot_id)
             tx.records.drop_contents(row)
             current = tx.records.get(record.handoff.id, lock=True)

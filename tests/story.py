@@ -130,3 +130,12 @@ class Story:
     def names(self) -> list[str]:
         """The signals so far, without those about our own messages."""
         return [name for name in self.recorder.names() if name not in ("message_delivered", "event_dead")]
+
+    def recorder_texts(self, conversation_id: str, *names: str) -> list[str]:
+        """The user's messages that were signalled as delivered or failed."""
+        return [
+            one["message"].text
+            for name in names or ("message_delivered", "message_failed")
+            for one in self.recorder.of(name)
+            if one["handoff"].conversation_id == conversation_id
+        ]

@@ -18,6 +18,11 @@ from .database import Database
 from .schema import EventState, event, lane, receipt
 
 DISTANT = 2**62
+_LAST_LOCKED = {"in": 1, "receipt": 2, "dead": 2}
+
+
+def _lock_order(key: str) -> tuple[int, str]:
+    return _LAST_LOCKED.get(key.partition(":")[0], 0), key
 
 
 @dataclass(slots=True, kw_only=True)
@@ -94,15 +99,15 @@ class Queue:
     def put(self, events: Sequence[NewEvent], *, now: int) -> list[int | None]:
         """Store events and make their lanes due. Those whose dedupe key is known are passed over.
 
-        Lanes come first and sorted: no two transactions can wait for each other, and the ids within a lane are in
-        commit order. Returns the new ids, None for a known key.
+        Lanes come first and in one order, so the ids within a lane are in commit order, and no two transactions
+        wait for each other: see :meth:`reserve`. Returns the new ids, None for a known key.
         """
         due: dict[str, int] = {}
         for new in events:
             if new.lane is not None and new.state == EventState.PENDING:
                 at = now if new.due_at is None else new.due_at
                 due[new.lane] = min(at, due.get(new.lane, DISTANT))
-        for key in sorted(due):
+        for key in sorted(due, key=_lock_order):
             self.touch(key, due_at=due[key])
         ids: list[int | None] = []
         for new in events:
@@ -127,6 +132,15 @@ class Queue:
             )
             ids.append(self._connection.scalar(statement))
         return ids
+
+    def reserve(self, *keys: str, now: int) -> None:
+        """Lock lanes that will be put into, before a handoff's row is locked.
+
+        Everybody locks in this order: the lanes of tasks, then ``in:`` lanes, then the handoff, then the lanes that
+        nobody locks a handoff from (receipts). Otherwise two transactions could wait for each other.
+        """
+        for key in sorted(keys, key=_lock_order):
+            self.touch(key, due_at=now)
 
     def touch(self, key: str, *, due_at: int) -> None:
         """Make sure a lane exists and is due; a lease or a back-off in force is not shortened."""
