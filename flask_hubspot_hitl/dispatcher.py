@@ -1,7 +1,7 @@
-"""Claims lanes, runs their events one by one, and settles each in one transaction; retries, gives up.
+"""When and by whom lanes are run: the pool of threads, wake-ups, heartbeats, receivers that hang.
 
 ``thread`` runs a pool of daemon threads in each serving process, ``external`` leaves the work to
-``flask hubspot-hitl worker`` or ``tick``, ``inline`` does it in the caller. All three are this one loop.
+``flask hubspot-hitl worker`` or ``tick``, ``inline`` does it in the caller. All three use one ``runner``.
 """
 
 from __future__ import annotations
@@ -9,7 +9,6 @@ from __future__ import annotations
 import atexit
 import logging
 import os
-import random
 import socket
 import sys
 import threading
@@ -20,18 +19,16 @@ import weakref
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
-from . import handoffs
 from .errors import LedgerUnavailable
-from .ledger import Event, EventState, Lease, Ledger, NewEvent, Transaction
-from .tasks import Again, Dead, Done, Outcome, Retry, Task, backoff_ms
+from .ledger import Lease, Ledger
+from .runner import Runner
+from .tasks import Task
 
 logger = logging.getLogger(__name__)
 
 POLL_SECONDS = 0.05
 LANE_EVENTS = 20
 LANE_SECONDS = 5.0
-MAX_UNFINISHED_STARTS = 5
-EVENT_DEAD = "event-dead"
 
 
 @dataclass(slots=True)
@@ -77,7 +74,7 @@ class Dispatcher:
 
     def _reset(self) -> None:
         """A fresh state; in a forked child the parent's threads are gone."""
-        self.owner = f"{socket.gethostname()}:{os.getpid()}:{_started_at(os.getpid())}:{uuid.uuid4().hex[:8]}"
+        owner = f"{socket.gethostname()}:{os.getpid()}:{_started_at(os.getpid())}:{uuid.uuid4().hex[:8]}"
         self._lock = threading.Lock()
         self._work = threading.Condition()
         self._pending_wakes = 0
@@ -88,6 +85,15 @@ class Dispatcher:
         self._stopping = threading.Event()
         self._inline = threading.local()
         self._said: dict[str, float] = {}
+        self.runner = Runner(
+            self._ledger,
+            self._tasks,
+            owner=owner,
+            ttl_ms=self._ttl_ms,
+            max_attempts=self._max_attempts,
+            stopping=self._stopping,
+            say_once=self._say_once,
+        )
 
     # Starting, waking, stopping --------------------------------------------------------------------------
 
@@ -183,57 +189,13 @@ class Dispatcher:
 
     def run_one(self) -> bool:
         """Claim the lane that is due the longest and run it; False when nothing is due."""
-        lease = self._claim()
+        lease = self.runner.claim()
         if lease is None:
             return False
         if self._idle:
             self._notify()  # there may be more for another thread
         self._run_lane(lease)
         return True
-
-    def claim_within(self, tx: Transaction, lane: str, now: int) -> Lease | None:
-        """Claim one lane within a transaction at hand, with its head taken."""
-        lease = tx.queue.claim_lane(lane, owner=self.owner, now=now, ttl_ms=self._ttl_ms)
-        if lease is not None:
-            self._take_head(tx, lease, now)
-        return lease
-
-    def _claim(self) -> Lease | None:
-        now = self._ledger.now_ms()
-        lease: Lease | None = None
-        try:
-            with self._ledger.write() as tx:
-                lease = tx.queue.claim(owner=self.owner, now=now, ttl_ms=self._ttl_ms)
-                if lease is not None:
-                    self._take_head(tx, lease, now)
-        except LedgerUnavailable:
-            raise
-        except Exception as error:
-            if lease is None:
-                raise
-            self._could_not_take(lease, error)
-            return None
-        return lease
-
-    def _take_head(self, tx: Transaction, lease: Lease, now: int) -> None:
-        """Read the lane's head anew and prepare it; with none left, give the lane back."""
-        tx.queue.refresh_wake(lease)
-        lease.head = tx.queue.head(lease)
-        if lease.head is None:
-            tx.queue.release(lease, now=now, due_at=None)
-        elif (task := self._tasks.get(lease.head.topic)) is not None:
-            task.prepare(tx, lease.head, now)
-
-    def _could_not_take(self, lease: Lease, error: Exception) -> None:
-        """Deciding about an event failed and was rolled back, claim and all: count it against the event."""
-        logger.exception("An event could not be taken up (lane %s): %s", lease.lane, type(error).__name__)
-        now = self._ledger.now_ms()
-        with self._ledger.write() as tx:
-            again = tx.queue.claim_lane(lease.lane, owner=self.owner, now=now, ttl_ms=self._ttl_ms)
-            head = None if again is None else tx.queue.head(again)
-            if again is None or head is None:
-                return
-            self._conclude(tx, again, head, Retry(type(error).__name__, counts=True), now)
 
     def _run_lane(self, lease: Lease) -> None:
         """Run a lane's events in order, each settled before the next is read, for a fair while."""
@@ -246,123 +208,12 @@ class Dispatcher:
                 if lease.head is None:
                     return
                 running.since = time.monotonic()
-                outcome = self.perform(lease)
+                outcome = self.runner.perform(lease)
                 last = count == LANE_EVENTS or time.monotonic() > ends or self._stopping.is_set()
-                self.settle(lease, outcome, go_on=not last)
+                self.runner.settle(lease, outcome, go_on=not last)
         finally:
             with self._lock:
                 self._running.pop(lease.lane, None)
-
-    def perform(self, lease: Lease) -> Outcome:
-        """Run a taken event, outside any transaction."""
-        event = lease.head
-        if event is None:
-            raise ValueError("the lease has no event")
-        task = self._tasks.get(event.topic)
-        if task is None:
-            return Dead(f"this version knows no topic {event.topic!r}")
-        if event.starts > MAX_UNFINISHED_STARTS and not event.receipts:
-            return Dead(f"it ended the process {event.starts - 1} times")
-        try:
-            return task.run(event, lease)
-        except LedgerUnavailable as error:
-            return Retry(str(error))
-        except Exception as error:
-            logger.exception("Running an event failed (topic %s, event %d)", event.topic, event.id)
-            return Retry(type(error).__name__, counts=True)
-
-    def settle(self, lease: Lease, outcome: Outcome, *, go_on: bool, patience: float = float("inf")) -> None:
-        """Write down an outcome with its effect, and take the next event or give the lane back.
-
-        A database that is down is waited for, ``patience`` seconds at the most.
-
-        :raises LedgerUnavailable: when it did not come back in that time.
-        """
-        ends = time.monotonic() + patience
-        event = lease.head
-        if event is None:
-            raise ValueError("the lease has no event")
-        while True:
-            try:
-                self._settle(lease, event, outcome, go_on)
-                return
-            except LedgerUnavailable as error:
-                # The event has happened; forgetting it would repeat it. The heartbeat can't hold the lease
-                # either, so whoever takes over repeats it with the same ids: wait for the database here.
-                self._say_once("The database can't be used: %s", error)
-                if self._stopping.wait(0.5) or time.monotonic() > ends:
-                    raise
-            except Exception as error:
-                logger.exception("An outcome could not be written down (topic %s, event %d)", event.topic, event.id)
-                if go_on:
-                    go_on = False  # the next event may be the culprit: it must not undo this one
-                elif isinstance(outcome, Retry):
-                    raise  # the lease runs out, and the event's starts are counted
-                else:
-                    outcome = Retry(type(error).__name__, counts=True)
-
-    def _settle(self, lease: Lease, event: Event, outcome: Outcome, go_on: bool) -> None:
-        with self._ledger.write() as tx:
-            now = self._ledger.now_ms()
-            lease.head = None
-            if not tx.queue.holds(lease):
-                logger.warning("A lease was lost while its event ran (lane %s); somebody else has it", lease.lane)
-                return
-            outcome.effect(tx)
-            if not self._conclude(tx, lease, event, outcome, now):
-                return
-            lease.failures = 0
-            if go_on:
-                self._take_head(tx, lease, now)
-            else:
-                tx.queue.release(lease, now=now, due_at=now)
-
-    def _conclude(self, tx: Transaction, lease: Lease, event: Event, outcome: Outcome, now: int) -> bool:
-        """Mark the event; True when the lane goes on at once."""
-        if isinstance(outcome, Retry):
-            event.attempts += outcome.counts
-            if not outcome.counts or event.attempts < self._max_attempts:
-                tx.queue.note_failure(event, error=outcome.error)
-                delay = backoff_ms(lease.failures, counts=outcome.counts, jitter=random.random())  # noqa: S311 - spreads retries, guards nothing
-                due_at = now + delay if outcome.at_ms is None else outcome.at_ms
-                tx.queue.release(lease, now=now, due_at=due_at, failures=lease.failures + 1)
-                return False
-            outcome = Dead(outcome.error)
-        if isinstance(outcome, Again):
-            tx.queue.save(event)
-        elif isinstance(outcome, Done):
-            tx.queue.finish(event, EventState.DONE, now=now)
-        else:
-            self._bury(tx, event, outcome.error, now)
-        return True
-
-    def _bury(self, tx: Transaction, event: Event, error: str, now: int) -> None:
-        logger.error("Given up: event %d (%s): %s", event.id, event.topic, error)
-        task = self._tasks.get(event.topic)
-        if task is not None:
-            task.buried(tx, event, error, now)
-        tx.queue.finish(event, EventState.DEAD, now=now, error=error)
-        if event.dedupe_key.startswith(EVENT_DEAD):
-            return  # the news of a death is not itself news
-        facts = {
-            "id": event.id,
-            "topic": event.topic,
-            "portal_id": event.portal_id,
-            "thread_id": event.thread_id,
-            "handoff_id": event.handoff_id,
-            "attempts": event.attempts,
-        }
-        news = NewEvent(
-            dedupe_key=f"{EVENT_DEAD}:{event.id}:{event.received_at}",
-            lane=f"dead:{event.id}",
-            topic=handoffs.SIGNAL,
-            sort_at=now,
-            portal_id=event.portal_id,
-            thread_id=event.thread_id,
-            handoff_id=event.handoff_id,
-            progress={"plan": [{"signal": "event_dead", "event": facts, "error": error}]},
-        )
-        tx.queue.put([news], now=now)
 
     # Keeping time ----------------------------------------------------------------------------------------
 

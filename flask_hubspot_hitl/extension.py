@@ -108,10 +108,10 @@ class HubSpotHITL:
             now = ledger.now_ms()
             record, is_new = handoffs.begin(tx, opening, deployment_id=deployment_id, now=now)
             lane = handoffs.out_lane(record.handoff.id)
-            lease = dispatcher.claim_within(tx, lane, now) if is_new else None
+            lease = dispatcher.runner.claim_within(tx, lane, now) if is_new else None
         if lease is not None:
             with deadline(runtime.settings.start_timeout):
-                outcome = dispatcher.perform(lease)
+                outcome = dispatcher.runner.perform(lease)
             if isinstance(outcome, Dead) and outcome.cause is not None:
                 with ledger.write() as tx:
                     handoffs.abandon(tx, record, error=outcome.error, now=ledger.now_ms())
@@ -119,7 +119,7 @@ class HubSpotHITL:
                 raise outcome.cause
             if isinstance(outcome, Retry) and isinstance(outcome.cause, HubSpotUnavailable):
                 logger.warning("Handoff %s is not at HubSpot yet: %s", record.handoff.id, outcome.error)
-            dispatcher.settle(lease, outcome, go_on=False, patience=2.0)
+            dispatcher.runner.settle(lease, outcome, go_on=False, patience=2.0)
         with ledger.read() as tx:
             current = tx.records.get(record.handoff.id)
         dispatcher.wake()

@@ -1,4 +1,4 @@
-"""The rules: what a verb of the host or an event of HubSpot's does to a handoff.
+"""The rules: what the host's verbs do to a handoff, and how one ends.
 
 Every function runs inside one transaction of the ledger and makes no call to anybody. What is to be signalled
 comes back as a *plan*: a list of steps that ``emission`` carries out. Imports ``ledger`` and what is below it.
@@ -22,7 +22,6 @@ from .domain import (
     HandoffState,
     Message,
     MessageStatus,
-    Operator,
 )
 from .ledger import HandoffRecord, NewEvent, Transaction
 from .ledger.codec import operator_to_json
@@ -315,49 +314,6 @@ def message_failed(tx: Transaction, record: HandoffRecord, row: int, *, error: s
     return step("message_failed", record.handoff, message_row=row, error=error)
 
 
-# HubSpot's events ----------------------------------------------------------------------------------------
-
-
-def assigned(tx: Transaction, record: HandoffRecord, operator: Operator | None, *, occurred_ms: int) -> Plan:
-    """``assignedTo`` changed: to an agent, to another, or to nobody (``operator`` None)."""
-    if record.assigned_mark is not None and occurred_ms < record.assigned_mark:
-        return []
-    record.assigned_mark = occurred_ms
-    handoff = record.handoff
-    previous = handoff.operator
-    same = (operator and operator.actor_id) == (previous and previous.actor_id)
-    if same:
-        tx.records.update(record)
-        return []
-    handoff = replace(handoff, operator=operator, assigned_at=to_datetime(occurred_ms) if operator else None)
-    if handoff.is_open:
-        handoff = replace(handoff, state=HandoffState.ASSIGNED if operator else HandoffState.WAITING)
-    record.handoff = handoff
-    tx.records.update(record)
-    if not handoff.is_open:
-        return []  # the host has the conversation; if it is reopened, the signal will name the operator
-    if operator is None:
-        return [step("operator_unassigned", handoff)]
-    facts = {"operator": operator_to_json(operator), "previous": operator_to_json(previous)}
-    return [step("operator_assigned", handoff, **facts)]
-
-
-def status_is_news(record: HandoffRecord, occurred_ms: int) -> bool:
-    """False for a status older than one already applied."""
-    return record.status_mark is None or occurred_ms >= record.status_mark
-
-
-def ended(tx: Transaction, record: HandoffRecord, *, reason: CloseReason, occurred_ms: int, now: int) -> Plan:
-    """HubSpot closed, archived or deleted the thread."""
-    if not status_is_news(record, occurred_ms):
-        return []
-    record.status_mark = occurred_ms
-    if not record.handoff.is_open:
-        tx.records.update(record)
-        return []
-    return close(tx, record, reason=reason, detail=None, at_ms=occurred_ms, now=now)
-
-
 def close(
     tx: Transaction, record: HandoffRecord, *, reason: CloseReason, detail: str | None, at_ms: int, now: int
 ) -> Plan:
@@ -369,68 +325,6 @@ def close(
     plan = _take_back(tx, record, error="the conversation ended before HubSpot had the message", now=now)
     plan.append(step("conversation_completed", record.handoff, reason=reason.value, detail=detail))
     return plan
-
-
-def went_open(tx: Transaction, record: HandoffRecord, *, occurred_ms: int, window_ms: int) -> Plan:
-    """An agent opened or restored the thread."""
-    if not status_is_news(record, occurred_ms):
-        return []
-    record.status_mark = occurred_ms
-    tx.records.update(record)
-    if record.handoff.state != HandoffState.CLOSED or not can_reopen(
-        tx, record, occurred_ms=occurred_ms, window_ms=window_ms
-    ):
-        return []
-    return reopen(tx, record)
-
-
-def can_reopen(tx: Transaction, record: HandoffRecord, *, occurred_ms: int, window_ms: int) -> bool:
-    """True when what happened after the close may bring the handoff back."""
-    newest = tx.records.newest_of(record.handoff.conversation_id)
-    is_newest = newest is not None and newest.handoff.id == record.handoff.id
-    return is_newest and record.closed_ms < occurred_ms <= record.closed_ms + window_ms
-
-
-def reopen(tx: Transaction, record: HandoffRecord) -> Plan:
-    """The humans have the conversation again."""
-    state = HandoffState.ASSIGNED if record.handoff.operator else HandoffState.WAITING
-    record.handoff = replace(record.handoff, state=state, closed_at=None, reason=None, detail=None)
-    tx.records.update(record)
-    return [step("conversation_reopened", record.handoff)]
-
-
-def operator_wrote(
-    tx: Transaction, record: HandoffRecord, message: Message, *, event_id: int, window_ms: int, now: int
-) -> Plan:
-    """An agent wrote. Never dropped for age: delivered, delivered late, reopening, or FAILED with a reason."""
-    handoff = record.handoff
-    created_ms = to_ms(message.created_at) if message.created_at else now
-    refused = False
-    plan: Plan = []
-    if not handoff.is_open and created_ms > max(record.closed_ms, _closed_for_hubspot(record)):
-        if handoff.state == HandoffState.CLOSED and can_reopen(tx, record, occurred_ms=created_ms, window_ms=window_ms):
-            plan = reopen(tx, record)
-        else:
-            refused = True
-    row = tx.records.insert_message(
-        handoff.id,
-        replace(
-            message,
-            status=MessageStatus.FAILED if refused else MessageStatus.QUEUED,
-            error=CONTINUED_ELSEWHERE if refused else None,
-        ),
-    )
-    if row is None:
-        return []  # another source brought the same message; that event sends the signal
-    tx.records.set_message(row, event_id=event_id)
-    if refused:
-        put_receipt(tx, record, message.message_id, error=CONTINUED_ELSEWHERE, now=now)
-        return []
-    return [*plan, step("operator_message", record.handoff, message_row=row)]
-
-
-def _closed_for_hubspot(record: HandoffRecord) -> int:
-    return record.status_mark or 0
 
 
 def put_receipt(tx: Transaction, record: HandoffRecord, message_id: str, *, error: str | None, now: int) -> None:

@@ -1,4 +1,4 @@
-"""Runs what HubSpot told us: fetches what an event leaves out, checks it, and applies the rules of ``handoffs``.
+"""Runs what HubSpot told us: fetches what an event leaves out, checks it, and applies the rules of ``transitions``.
 
 An event acts only when portal, channel, channel account and thread are those of the stored handoff. The decision
 is taken in the transaction that takes the event when nothing needs to be fetched; otherwise after the fetching.
@@ -10,9 +10,9 @@ import logging
 from dataclasses import replace
 from typing import Any
 
-from . import handoffs
+from . import handoffs, transitions
 from .clock import to_datetime
-from .domain import Attachment, Author, CloseReason, HandoffState, Message, Operator
+from .domain import Attachment, Author, CloseReason, Message, Operator
 from .emission import Emitter
 from .errors import HubSpotNotFound, HubSpotRejected, HubSpotUnavailable, NotConfigured
 from .hubspot.content import ParsedMessage, parse_message
@@ -25,12 +25,8 @@ from .tasks import Again, Dead, Done, Outcome, Retry, outage
 
 logger = logging.getLogger(__name__)
 
-GAP_MS = 30_000
-"""A ``newMessage`` whose channel event has not come after this long makes us read the thread."""
 CLOSE_READ_MS = 30_000
 """For this long a close waits for HubSpot to be readable."""
-PARK_MS = 120_000
-SWEEP_MS = 1_000
 NO_SUCH_CHAT = "This chat is not known to the bot; your message was not delivered."
 FILE_NOTICE = "[The file {name} could not be fetched from HubSpot.]"
 
@@ -232,7 +228,7 @@ class InboundTask:
         except (HubSpotRejected, NotConfigured):
             logger.info("The thread of a handoff that ends can't be read (event %d)", event.id)
         event.progress["history"] = True
-        return Again(lambda tx: _put(tx, missed, now))
+        return Again(lambda tx: tx.queue.put_all(missed, now=now))
 
     def missed_messages(self, event: Event) -> list[NewEvent]:
         """Agents' messages in the event's thread that we have not seen, as events for its lane.
@@ -286,26 +282,26 @@ class InboundTask:
     def _plan(self, tx: Transaction, record: HandoffRecord, event: Event, now: int) -> handoffs.Plan:
         at_ms = event.sort_at
         if event.topic == Kind.MESSAGE:
-            return handoffs.operator_wrote(
+            return transitions.operator_wrote(
                 tx, record, _message(event), event_id=event.id, window_ms=self._window_ms, now=now
             )
         if event.topic == Kind.ASSIGNED:
             operator = operator_from_json(event.progress.get("operator")) if self._assignee(event) else None
-            return handoffs.assigned(tx, record, operator, occurred_ms=at_ms)
+            return transitions.assigned(tx, record, operator, occurred_ms=at_ms)
         if event.topic == Kind.STATUS:
             value = self._value(event)
             if value in ("CLOSED", "ARCHIVED"):
                 reason = CloseReason.ARCHIVED if value == "ARCHIVED" else CloseReason.AGENT
-                return handoffs.ended(tx, record, reason=reason, occurred_ms=at_ms, now=now)
+                return transitions.ended(tx, record, reason=reason, occurred_ms=at_ms, now=now)
             if value == "OPEN":
-                return handoffs.went_open(tx, record, occurred_ms=at_ms, window_ms=self._window_ms)
+                return transitions.went_open(tx, record, occurred_ms=at_ms, window_ms=self._window_ms)
             return []
         if event.topic == Kind.RESTORED:
-            return handoffs.went_open(tx, record, occurred_ms=at_ms, window_ms=self._window_ms)
+            return transitions.went_open(tx, record, occurred_ms=at_ms, window_ms=self._window_ms)
         if event.topic == Kind.DELETED:
-            return handoffs.ended(tx, record, reason=CloseReason.ARCHIVED, occurred_ms=at_ms, now=now)
+            return transitions.ended(tx, record, reason=CloseReason.ARCHIVED, occurred_ms=at_ms, now=now)
         if event.topic == Kind.PRIVACY_DELETED:
-            plan = handoffs.ended(tx, record, reason=CloseReason.DELETED, occurred_ms=at_ms, now=now)
+            plan = transitions.ended(tx, record, reason=CloseReason.DELETED, occurred_ms=at_ms, now=now)
             tx.records.erase(record.handoff.id)
             tx.erase_payloads(record.handoff.id)
             return plan
@@ -327,109 +323,6 @@ class InboundTask:
             payload={"channel_id": str(channel_id), "message_id": message_id, "error": reason},
         )
         tx.queue.put([receipt], now=now)
-
-
-class GapTask:
-    """``conversation.newMessage`` whose channel event has not come: read the thread."""
-
-    def __init__(self, services: Services, inbound: InboundTask) -> None:
-        self._services = services
-        self._ledger = services.ledger
-        self._inbound = inbound
-
-    def prepare(self, tx: Transaction, event: Event, now: int) -> None:
-        """Nothing to read when the message is known by now."""
-        ids = [str((event.payload or {}).get("value"))]
-        event.scratch["known"] = bool(tx.records.known_hubspot_ids(str(event.handoff_id), ids))
-
-    def run(self, event: Event, lease: Lease) -> Outcome:
-        now = self._ledger.now_ms()
-        if event.scratch.get("known"):
-            return Done()
-        if now < event.received_at + GAP_MS:
-            return Retry("the channel's event may still come", at_ms=event.received_at + GAP_MS)
-        try:
-            missed = self._inbound.missed_messages(event)
-        except HubSpotUnavailable as error:
-            return outage(error, now)
-        except (HubSpotRejected, NotConfigured) as error:
-            return Dead(str(error))
-        return Done(lambda tx: _put(tx, missed, now))
-
-    def buried(self, tx: Transaction, event: Event, error: str, now: int) -> None:
-        """Nobody waits for it."""
-
-
-class UnparkTask:
-    """Looks after a portal's parked events: of threads we may learn of while a handoff is starting."""
-
-    def __init__(self, services: Services) -> None:
-        self._ledger = services.ledger
-
-    def prepare(self, tx: Transaction, event: Event, now: int) -> None:
-        """Each goes to its lane when its thread is known, and away when two minutes have passed."""
-        portal_id = str(event.portal_id)
-        parked = tx.parked(portal_id)
-        known = tx.records.handoffs_of_threads({(portal_id, one["thread_id"]) for one in parked})
-        starting = bool(tx.records.starting_portals([portal_id]))
-        noise: list[int] = []
-        left = 0
-        for one in sorted(parked, key=lambda event: event["thread_id"]):  # lanes are locked in one order
-            key = (portal_id, one["thread_id"])
-            over = not starting or one["received_at"] + PARK_MS <= now
-            if key in known or (over and one["topic"] == Kind.MESSAGE):
-                # A message to our own account goes on even without a handoff: the agent must learn its fate.
-                tx.unpark(
-                    portal_id=portal_id,
-                    thread_id=one["thread_id"],
-                    lane_key=handoffs.thread_lane(*key),
-                    handoff_id=known.get(key),
-                    now=now,
-                )
-            elif over:
-                noise.append(one["id"])
-            else:
-                left += 1
-        if noise:
-            tx.drop_parked(noise)
-        event.scratch["left"] = left
-
-    def run(self, event: Event, lease: Lease) -> Outcome:
-        if not event.scratch.get("left"):
-            return Done()
-        return Retry("events are parked", at_ms=self._ledger.now_ms() + SWEEP_MS)
-
-    def buried(self, tx: Transaction, event: Event, error: str, now: int) -> None:
-        """Nobody waits for it."""
-
-
-class AssignmentTimeoutTask:
-    """Nobody took the conversation in time."""
-
-    def __init__(self, emitter: Emitter) -> None:
-        self._emitter = emitter
-
-    def prepare(self, tx: Transaction, event: Event, now: int) -> None:
-        """Signalled once, and only while the handoff is still waiting for its first operator."""
-        if "plan" not in event.progress:
-            record = tx.records.get(str(event.handoff_id), lock=True)
-            waits = record is not None and record.handoff.state == HandoffState.WAITING
-            never = record is not None and record.assigned_mark is None
-            event.progress["plan"] = (
-                [handoffs.step("assignment_timed_out", record.handoff)] if record and waits and never else []
-            )
-            tx.queue.save(event)
-        self._emitter.begin(tx, event)
-
-    def run(self, event: Event, lease: Lease) -> Outcome:
-        return self._emitter.run(event, lease)
-
-    def buried(self, tx: Transaction, event: Event, error: str, now: int) -> None:
-        """Nobody waits for it."""
-
-
-def _put(tx: Transaction, events: list[NewEvent], now: int) -> None:
-    tx.queue.put(events, now=now)
 
 
 def _message(event: Event) -> Message:

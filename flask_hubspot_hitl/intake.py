@@ -13,8 +13,8 @@ from collections.abc import Sequence
 from . import handoffs
 from .config import Settings
 from .hubspot.events import Inbound, Kind, Poison
-from .inbound import GAP_MS, SWEEP_MS
 from .ledger import EventState, Ledger, NewEvent, Transaction
+from .watches import GAP_MS, SWEEP_MS
 
 logger = logging.getLogger(__name__)
 

@@ -12,12 +12,13 @@ from .dispatcher import Dispatcher
 from .emission import Emitter
 from .handoffs import ASSIGN, CLOSE, NOTE, OPEN, PUBLISH, RECEIPT, SIGNAL, TIMER, UNPARK
 from .hubspot.events import Kind
-from .inbound import AssignmentTimeoutTask, GapTask, InboundTask, UnparkTask
+from .inbound import InboundTask
 from .intake import Intake
 from .ledger import Ledger
 from .outbound import AssignTask, CloseTask, MessageTask, NoteTask, OpenTask, ReceiptTask
 from .services import Services
 from .tasks import Task
+from .watches import AssignmentTimeoutTask, GapTask, UnparkTask
 
 KEY = "hubspot_hitl"
 SERVING_THREADS = 4

@@ -133,6 +133,10 @@ class Queue:
             ids.append(self._connection.scalar(statement))
         return ids
 
+    def put_all(self, events: Sequence[NewEvent], *, now: int) -> None:
+        """:meth:`put`, for callers who do not need the ids."""
+        self.put(events, now=now)
+
     def reserve(self, *keys: str, now: int) -> None:
         """Lock lanes that will be put into, before a handoff's row is locked.
 
