@@ -247,8 +247,11 @@ def act(thread_id: str, verb: str) -> Any:
 
 
 def attachment(sim: Simulation, thread: Thread, item: JSON) -> JSON:
-    """An agent's attachment: a FILE as it is, or ``{name, contentType, content}`` (base64), stored as a file."""
+    """An agent's attachment: as it is, or ``{name, contentType, content}`` (base64), stored as a file."""
     if "content" not in item:
+        if item.get("type", "FILE") != "FILE":  # LOCATION, CONTACT, … and whatever HubSpot may think of
+            check(item, {"type!": str}, "attachments")
+            return item
         check(item, KNOWN_FILE, "attachments")
         return {"type": "FILE", "fileId": "0", "fileUsageType": "OTHER", **item}
     check(item, NEW_FILE, "attachments")
