@@ -166,8 +166,8 @@ def begin(tx: Transaction, opening: Opening, *, deployment_id: str, now: int) ->
     return record, True
 
 
-def _put_out(tx: Transaction, handoff: Handoff, topic: str, payload: Mapping[str, Any], *, now: int) -> int | None:
-    return tx.queue.put(
+def _put_out(tx: Transaction, handoff: Handoff, topic: str, payload: Mapping[str, Any], *, now: int) -> None:
+    tx.queue.put(
         [
             NewEvent(
                 dedupe_key=f"out:{handoff.id}:{topic}:{secrets.token_hex(8)}",
@@ -180,7 +180,7 @@ def _put_out(tx: Transaction, handoff: Handoff, topic: str, payload: Mapping[str
             )
         ],
         now=now,
-    )[0]
+    )
 
 
 def accept_message(

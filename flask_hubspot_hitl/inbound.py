@@ -21,7 +21,7 @@ from .hubspot.text import clean_html, guess_content_type, scrub
 from .ledger import Event, HandoffRecord, Lease, NewEvent, Transaction
 from .ledger.codec import operator_from_json, operator_to_json
 from .services import Services
-from .tasks import Again, Dead, Done, Outcome, Retry, outage
+from .tasks import Again, Dead, Done, Outcome, Retry, outage, putting
 
 logger = logging.getLogger(__name__)
 
@@ -228,7 +228,7 @@ class InboundTask:
         except (HubSpotRejected, NotConfigured):
             logger.info("The thread of a handoff that ends can't be read (event %d)", event.id)
         event.progress["history"] = True
-        return Again(lambda tx: tx.queue.put_all(missed, now=now))
+        return Again(putting(missed, now))
 
     def missed_messages(self, event: Event) -> list[NewEvent]:
         """Agents' messages in the event's thread that we have not seen, as events for its lane.

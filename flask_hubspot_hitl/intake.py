@@ -63,12 +63,11 @@ class Intake:
             for portal in portals:
                 tx.queue.touch(_park_lane(portal), due_at=now + SWEEP_MS)
             wanted = self._within_bounds(tx, wanted) + self._quarantined(tx, poison, now)
-            ids = tx.queue.put(wanted, now=now)
+            stored = tx.queue.put(wanted, now=now)
             for portal in portals:
                 _watch_parked(tx, portal, now=now)
-        stored = sum(1 for one in ids if one is not None)
         self.counts["stored"] += stored
-        self.counts["repeated"] += len(ids) - stored
+        self.counts["repeated"] += len(wanted) - stored
         return stored
 
     def _concerns_us(self, event: Inbound, now: int) -> bool:

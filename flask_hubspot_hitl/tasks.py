@@ -6,12 +6,12 @@ back as an *effect*, which the dispatcher carries out in the transaction that al
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
 from .errors import HITLError, HubSpotUnavailable
-from .ledger import Event, Lease, Transaction
+from .ledger import Event, Lease, NewEvent, Transaction
 
 Effect = Callable[[Transaction], None]
 
@@ -23,6 +23,15 @@ FAILURE_CAP_MS = 600_000
 
 def nothing(_tx: Transaction) -> None:
     """The effect of changing nothing."""
+
+
+def putting(events: Sequence[NewEvent], now: int) -> Effect:
+    """The effect of putting events into their lanes."""
+
+    def put(tx: Transaction) -> None:
+        tx.queue.put(events, now=now)
+
+    return put
 
 
 @dataclass(frozen=True, slots=True)

@@ -95,8 +95,12 @@ def _raw_body(limit: int) -> bytes:
     """The body as sent, at most ``limit`` bytes, whatever the host's own limits are."""
     if request.content_length is not None and request.content_length > limit:
         raise RequestEntityTooLarge
-    request.max_content_length = limit
-    return request.get_data(cache=False)
+    # Werkzeug cuts a streamed body off at the maximum without a word: one byte more tells that there was more.
+    request.max_content_length = limit + 1
+    body = request.get_data(cache=False)
+    if len(body) > limit:
+        raise RequestEntityTooLarge
+    return body
 
 
 def _verify(settings: Settings, body: bytes, now_ms: int) -> tuple[str, Verdict]:

@@ -10,7 +10,7 @@ from .hubspot.events import Kind
 from .inbound import InboundTask
 from .ledger import Event, Lease, Transaction
 from .services import Services
-from .tasks import Dead, Done, Outcome, Retry, outage
+from .tasks import Dead, Done, Outcome, Retry, outage, putting
 
 GAP_MS = 30_000
 """A ``newMessage`` whose channel event has not come after this long makes us read the thread."""
@@ -43,7 +43,7 @@ class GapTask:
             return outage(error, now)
         except (HubSpotRejected, NotConfigured) as error:
             return Dead(str(error))
-        return Done(lambda tx: tx.queue.put_all(missed, now=now))
+        return Done(putting(missed, now))
 
     def buried(self, tx: Transaction, event: Event, error: str, now: int) -> None:
         """Nobody waits for it."""

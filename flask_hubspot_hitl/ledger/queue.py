@@ -7,17 +7,15 @@ itself. ``fence`` rises at every claim, and every later write of the claimant is
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 import sqlalchemy as sa
 
 from . import codec
-from .database import Database
 from .schema import EventState, event, lane, receipt
 
-DISTANT = 2**62
 _LAST_LOCKED = {"in": 1, "receipt": 2, "dead": 2}
 
 
@@ -89,53 +87,110 @@ class Lease:
     head: Event | None = None
 
 
+class Statements:
+    """What the queue says to the database, built once: putting a statement together costs more than running it."""
+
+    def __init__(self, insert: Any) -> None:
+        given = sa.bindparam
+        self.put = insert(event).on_conflict_do_nothing(index_elements=["dedupe_key"])
+        touch = insert(lane).values(key=given("key"), due_at=given("due_at"), wake=1)
+        self.touch = touch.on_conflict_do_update(
+            index_elements=["key"],
+            set_={"wake": lane.c.wake + 1, "due_at": sa.func.coalesce(lane.c.due_at, touch.excluded.due_at)},
+        )
+        due = (
+            sa.select(lane.c.key)
+            .where(lane.c.due_at <= given("now"))
+            .order_by(lane.c.due_at)
+            .limit(1)
+            .with_for_update(skip_locked=True)
+            .scalar_subquery()
+        )
+        lease = (
+            sa.update(lane)
+            .values(owner=given("by"), due_at=given("until"), fence=lane.c.fence + 1, hung_since=None)
+            .returning(lane.c.key, lane.c.fence, lane.c.wake, lane.c.failures)
+        )
+        self.claim = lease.where(lane.c.key == due)
+        self.claim_lane = lease.where(
+            lane.c.key == given("lane_key"),
+            sa.or_(lane.c.owner.is_(None), lane.c.due_at.is_(None), lane.c.due_at <= given("now")),
+        )
+        self.head = (
+            sa.select(event, lane.c.gap)
+            .join(lane, lane.c.key == event.c.lane)
+            .where(event.c.lane == given("lane_key"), event.c.state == EventState.PENDING)
+            .order_by(event.c.sort_at, event.c.id)
+            .limit(1)
+        )
+        this_event = event.c.id == given("event_id")
+        self.begin = sa.update(event).where(this_event).values(starts=event.c.starts + 1)
+        self.receipts = sa.select(receipt).where(receipt.c.event_id == given("event_id"))
+        self.fence = sa.select(lane.c.fence).where(lane.c.key == given("lane_key")).with_for_update()
+        self.wake = sa.select(lane.c.wake).where(lane.c.key == given("lane_key"))
+        ours = sa.and_(lane.c.key == given("lane_key"), lane.c.fence == given("mine"))
+        freed: dict[str, Any] = {"owner": None, "failures": given("failed"), "hung_since": None}
+        self.release = sa.update(lane).where(ours).values(due_at=given("until"), **freed)
+        idle = sa.case((lane.c.wake == given("woken"), None), else_=given("now", type_=sa.BigInteger))
+        self.rest = sa.update(lane).where(ours).values(due_at=idle, **freed)
+        self.heartbeat = sa.update(lane).where(ours, lane.c.owner == given("by")).values(due_at=given("until"))
+        self.hung = sa.update(lane).where(ours).values(hung_since=given("since"))
+        self.gap = sa.update(lane).where(lane.c.key == given("lane_key")).values(gap=given("is_gap"))
+        run = {"progress": given("done"), "attempts": given("failed"), "starts": 0}
+        self.save = sa.update(event).where(this_event).values(**run)
+        self.failed = sa.update(event).where(this_event).values(error=given("why"), **run)
+        self.finish = (
+            sa.update(event)
+            .where(this_event)
+            .values(state=given("now_is"), done_at=given("now"), error=given("why"), **run)
+        )
+        kept = insert(receipt)
+        names = ("verdict", "starts", "attempts", "error")
+        self.save_receipt = kept.on_conflict_do_update(
+            index_elements=["event_id", "receiver"], set_={name: kept.excluded[name] for name in names}
+        )
+        self.next_due = sa.select(sa.func.min(lane.c.due_at)).where(lane.c.due_at.is_not(None))
+
+
 class Queue:
     """Events and lanes, within one transaction."""
 
-    def __init__(self, connection: sa.Connection, database: Database) -> None:
+    def __init__(self, connection: sa.Connection, statements: Statements) -> None:
         self._connection = connection
-        self._database = database
+        self._say = statements
 
-    def put(self, events: Sequence[NewEvent], *, now: int) -> list[int | None]:
+    def put(self, events: Sequence[NewEvent], *, now: int) -> int:
         """Store events and make their lanes due. Those whose dedupe key is known are passed over.
 
         Lanes come first and in one order, so the ids within a lane are in commit order, and no two transactions
-        wait for each other: see :meth:`reserve`. Returns the new ids, None for a known key.
+        wait for each other: see :meth:`reserve`. Returns how many were new.
         """
+        if not events:
+            return 0
         due: dict[str, int] = {}
         for new in events:
             if new.lane is not None and new.state == EventState.PENDING:
                 at = now if new.due_at is None else new.due_at
-                due[new.lane] = min(at, due.get(new.lane, DISTANT))
-        for key in sorted(due, key=_lock_order):
-            self.touch(key, due_at=due[key])
-        ids: list[int | None] = []
-        for new in events:
-            statement = (
-                self._database.insert(event)
-                .values(
-                    dedupe_key=new.dedupe_key,
-                    lane=new.lane,
-                    sort_at=new.sort_at,
-                    topic=new.topic,
-                    portal_id=new.portal_id,
-                    thread_id=new.thread_id,
-                    handoff_id=new.handoff_id,
-                    payload=None if new.payload is None else codec.dumps(new.payload),
-                    progress=None if new.progress is None else codec.dumps(new.progress),
-                    state=int(new.state),
-                    error=new.error,
-                    received_at=now,
-                )
-                .on_conflict_do_nothing(index_elements=["dedupe_key"])
-                .returning(event.c.id)
-            )
-            ids.append(self._connection.scalar(statement))
-        return ids
-
-    def put_all(self, events: Sequence[NewEvent], *, now: int) -> None:
-        """:meth:`put`, for callers who do not need the ids."""
-        self.put(events, now=now)
+                due[new.lane] = min(at, due.get(new.lane, at))
+        self._touch(due)
+        rows = [
+            {
+                "dedupe_key": new.dedupe_key,
+                "lane": new.lane,
+                "sort_at": new.sort_at,
+                "topic": new.topic,
+                "portal_id": new.portal_id,
+                "thread_id": new.thread_id,
+                "handoff_id": new.handoff_id,
+                "payload": None if new.payload is None else codec.dumps(new.payload),
+                "progress": None if new.progress is None else codec.dumps(new.progress),
+                "state": int(new.state),
+                "error": new.error,
+                "received_at": now,
+            }
+            for new in events
+        ]
+        return self._connection.execute(self._say.put, rows).rowcount
 
     def reserve(self, *keys: str, now: int) -> None:
         """Lock lanes that will be put into, before a handoff's row is locked.
@@ -143,63 +198,39 @@ class Queue:
         Everybody locks in this order: the lanes of tasks, then ``in:`` lanes, then the handoff, then the lanes that
         nobody locks a handoff from (receipts). Otherwise two transactions could wait for each other.
         """
-        for key in sorted(keys, key=_lock_order):
-            self.touch(key, due_at=now)
+        self._touch(dict.fromkeys(keys, now))
 
     def touch(self, key: str, *, due_at: int) -> None:
         """Make sure a lane exists and is due; a lease or a back-off in force is not shortened."""
-        statement = self._database.insert(lane).values(key=key, due_at=due_at, wake=1)
-        self._connection.execute(
-            statement.on_conflict_do_update(
-                index_elements=["key"],
-                set_={
-                    "wake": lane.c.wake + 1,
-                    "due_at": sa.func.coalesce(lane.c.due_at, statement.excluded.due_at),
-                },
-            )
-        )
+        self._touch({key: due_at})
+
+    def _touch(self, due: Mapping[str, int]) -> None:
+        if due:
+            rows = [{"key": key, "due_at": due[key]} for key in sorted(due, key=_lock_order)]
+            self._connection.execute(self._say.touch, rows)
 
     def claim(self, *, owner: str, now: int, ttl_ms: int) -> Lease | None:
         """Lease the lane that has been due the longest, or None when nothing is due."""
-        due = (
-            sa.select(lane.c.key)
-            .where(lane.c.due_at <= now)
-            .order_by(lane.c.due_at)
-            .limit(1)
-            .with_for_update(skip_locked=True)
-            .scalar_subquery()
-        )
-        return self._lease(lane.c.key == due, owner=owner, now=now, ttl_ms=ttl_ms)
+        return self._lease(self._say.claim, owner, {"now": now, "by": owner, "until": now + ttl_ms})
 
     def claim_lane(self, key: str, *, owner: str, now: int, ttl_ms: int) -> Lease | None:
         """Lease one lane by its key, whatever it waits for; None while somebody else holds it."""
-        free = sa.or_(lane.c.owner.is_(None), lane.c.due_at.is_(None), lane.c.due_at <= now)
-        return self._lease(sa.and_(lane.c.key == key, free), owner=owner, now=now, ttl_ms=ttl_ms)
+        given = {"now": now, "by": owner, "until": now + ttl_ms, "lane_key": key}
+        return self._lease(self._say.claim_lane, owner, given)
 
-    def _lease(self, where: sa.ColumnElement[bool], *, owner: str, now: int, ttl_ms: int) -> Lease | None:
-        row = self._connection.execute(
-            sa.update(lane)
-            .where(where)
-            .values(owner=owner, due_at=now + ttl_ms, fence=lane.c.fence + 1, hung_since=None)
-            .returning(lane.c.key, lane.c.fence, lane.c.wake, lane.c.failures)
-        ).first()
+    def _lease(self, statement: Any, owner: str, given: dict[str, Any]) -> Lease | None:
+        row = self._connection.execute(statement, given).first()
         if row is None:
             return None
         return Lease(lane=row.key, owner=owner, fence=row.fence, wake=row.wake, failures=row.failures)
 
     def head(self, lease: Lease) -> Event | None:
         """The next event of a leased lane, marked as begun. It is read anew before every run, never ahead."""
-        row = self._connection.execute(
-            sa.select(event, lane.c.gap)
-            .join(lane, lane.c.key == event.c.lane)
-            .where(event.c.lane == lease.lane, event.c.state == EventState.PENDING)
-            .order_by(event.c.sort_at, event.c.id)
-            .limit(1)
-        ).first()
+        row = self._connection.execute(self._say.head, {"lane_key": lease.lane}).first()
         if row is None:
             return None
-        self._connection.execute(sa.update(event).where(event.c.id == row.id).values(starts=event.c.starts + 1))
-        receipts = self._connection.execute(sa.select(receipt).where(receipt.c.event_id == row.id)).all()
+        self._connection.execute(self._say.begin, {"event_id": row.id})
+        receipts = self._connection.execute(self._say.receipts, {"event_id": row.id})
         return Event(
             id=row.id,
             dedupe_key=row.dedupe_key,
@@ -223,92 +254,53 @@ class Queue:
 
     def holds(self, lease: Lease) -> bool:
         """True while the lease is ours; takes the lane's row lock until the transaction ends."""
-        statement = sa.select(lane.c.fence).where(lane.c.key == lease.lane).with_for_update()
-        return self._connection.scalar(statement) == lease.fence
+        return bool(self._connection.scalar(self._say.fence, {"lane_key": lease.lane}) == lease.fence)
 
     def release(self, lease: Lease, *, now: int, due_at: int | None, failures: int = 0) -> None:
         """Give a lane back: due at ``due_at``; with None idle, unless something came in since the claim."""
-        when: Any = due_at
+        given = {"lane_key": lease.lane, "mine": lease.fence, "failed": failures}
         if due_at is None:
-            when = sa.case((lane.c.wake == lease.wake, None), else_=now)
-        self._connection.execute(
-            sa.update(lane)
-            .where(lane.c.key == lease.lane, lane.c.fence == lease.fence)
-            .values(owner=None, due_at=when, failures=failures, hung_since=None)
-        )
+            self._connection.execute(self._say.rest, {**given, "woken": lease.wake, "now": now})
+        else:
+            self._connection.execute(self._say.release, {**given, "until": due_at})
 
     def refresh_wake(self, lease: Lease) -> None:
         """Remember how often the lane has been touched, as of this transaction's reading of its head."""
-        lease.wake = self._connection.scalar(sa.select(lane.c.wake).where(lane.c.key == lease.lane)) or 0
+        lease.wake = self._connection.scalar(self._say.wake, {"lane_key": lease.lane}) or 0
 
     def heartbeat(self, leases: Iterable[Lease], *, now: int, ttl_ms: int) -> None:
         """Prolong leases that are still ours."""
-        for lease in sorted(leases, key=lambda one: one.lane):
-            self._connection.execute(
-                sa.update(lane)
-                .where(lane.c.key == lease.lane, lane.c.fence == lease.fence, lane.c.owner == lease.owner)
-                .values(due_at=now + ttl_ms)
-            )
+        for lease in sorted(leases, key=lambda one: _lock_order(one.lane)):
+            given = {"lane_key": lease.lane, "mine": lease.fence, "by": lease.owner, "until": now + ttl_ms}
+            self._connection.execute(self._say.heartbeat, given)
 
     def mark_hung(self, lease: Lease, *, now: int) -> None:
         """Show in ``status`` that a receiver of this lane runs too long."""
-        self._connection.execute(
-            sa.update(lane).where(lane.c.key == lease.lane, lane.c.fence == lease.fence).values(hung_since=now)
-        )
+        self._connection.execute(self._say.hung, {"lane_key": lease.lane, "mine": lease.fence, "since": now})
 
     def save(self, taken: Event) -> None:
         """Store an event's progress; it stays pending, and this run of it is finished."""
-        self._connection.execute(
-            sa.update(event)
-            .where(event.c.id == taken.id)
-            .values(progress=codec.dumps(taken.progress), starts=0, attempts=taken.attempts)
-        )
-
-    def finish(self, taken: Event, state: EventState, *, now: int, error: str | None = None) -> None:
-        """Mark an event done or dead. After a dead one the lane's next event carries ``after_gap``."""
-        self._connection.execute(
-            sa.update(event)
-            .where(event.c.id == taken.id)
-            .values(
-                state=int(state),
-                done_at=now,
-                error=error,
-                starts=0,
-                attempts=taken.attempts,
-                progress=codec.dumps(taken.progress),
-            )
-        )
-        gap = int(state == EventState.DEAD)
-        if gap != int(taken.after_gap):
-            self._connection.execute(sa.update(lane).where(lane.c.key == taken.lane).values(gap=gap))
+        self._connection.execute(self._say.save, _run(taken))
 
     def note_failure(self, taken: Event, *, error: str) -> None:
         """Remember why the last run failed; the event stays pending."""
-        self._connection.execute(
-            sa.update(event)
-            .where(event.c.id == taken.id)
-            .values(error=error, starts=0, attempts=taken.attempts, progress=codec.dumps(taken.progress))
-        )
+        self._connection.execute(self._say.failed, {**_run(taken), "why": error})
+
+    def finish(self, taken: Event, state: EventState, *, now: int, error: str | None = None) -> None:
+        """Mark an event done or dead. After a dead one the lane's next event carries ``after_gap``."""
+        self._connection.execute(self._say.finish, {**_run(taken), "now_is": int(state), "now": now, "why": error})
+        gap = int(state == EventState.DEAD)
+        if gap != int(taken.after_gap):
+            self._connection.execute(self._say.gap, {"lane_key": taken.lane, "is_gap": gap})
 
     def save_receipt(self, event_id: int, receiver: str, kept: Receipt) -> None:
         """Store how far a receiver is."""
-        values = {
-            "verdict": kept.verdict,
-            "starts": kept.starts,
-            "attempts": kept.attempts,
-            "error": kept.error,
-        }
-        self._connection.execute(
-            self._database.insert(receipt)
-            .values(event_id=event_id, receiver=receiver, **values)
-            .on_conflict_do_update(index_elements=["event_id", "receiver"], set_=values)
-        )
+        row = {"verdict": kept.verdict, "starts": kept.starts, "attempts": kept.attempts, "error": kept.error}
+        self._connection.execute(self._say.save_receipt, {"event_id": event_id, "receiver": receiver, **row})
 
     def next_due(self) -> int | None:
         """When the next lane becomes due, in epoch ms; None when all are idle."""
-        due: int | None = self._connection.scalar(
-            sa.select(sa.func.min(lane.c.due_at)).where(lane.c.due_at.is_not(None))
-        )
+        due: int | None = self._connection.scalar(self._say.next_due)
         return due
 
     def release_owner(self, owner: str, *, now: int) -> int:
@@ -326,3 +318,7 @@ class Queue:
         """True when a lane has something to do."""
         statement = sa.select(event.c.id).where(event.c.lane == key, event.c.state == EventState.PENDING)
         return self._connection.execute(statement.limit(1)).first() is not None
+
+
+def _run(taken: Event) -> dict[str, Any]:
+    return {"event_id": taken.id, "done": codec.dumps(taken.progress), "failed": taken.attempts}

@@ -14,7 +14,7 @@ import sqlalchemy as sa
 from ..clock import Clock
 from . import codec
 from .database import Database
-from .queue import Queue
+from .queue import Queue, Statements
 from .records import Records
 from .schema import EventState, event, lane, message, meta, receipt
 
@@ -25,9 +25,9 @@ TIMER_LANES = ("timer", "gap", "park")
 class Transaction:
     """One transaction: ``queue`` for events and lanes, ``records`` for handoffs and messages."""
 
-    def __init__(self, connection: sa.Connection, database: Database) -> None:
+    def __init__(self, connection: sa.Connection, database: Database, statements: Statements) -> None:
         self._connection = connection
-        self.queue = Queue(connection, database)
+        self.queue = Queue(connection, statements)
         self.records = Records(connection, database)
         self._database = database
 
@@ -229,6 +229,7 @@ class Ledger:
 
     def __init__(self, url: str, clock: Clock, *, pool_size: int = 20) -> None:
         self._database = Database(url, clock, pool_size=pool_size)
+        self._statements = Statements(self._database.insert)
         self.is_sqlite = self._database.is_sqlite
         self._deployment_id: str | None = None
 
@@ -259,7 +260,7 @@ class Ledger:
         :raises LedgerUnavailable: when the database can't be reached.
         """
         with self._database.read() as connection:
-            yield Transaction(connection, self._database)
+            yield Transaction(connection, self._database, self._statements)
 
     @contextlib.contextmanager
     def write(self) -> Iterator[Transaction]:
@@ -268,7 +269,7 @@ class Ledger:
         :raises LedgerUnavailable: when the database can't be reached or written; nothing was changed.
         """
         with self._database.write() as connection:
-            yield Transaction(connection, self._database)
+            yield Transaction(connection, self._database, self._statements)
 
     def close(self) -> None:
         """Give all connections back."""
