@@ -92,7 +92,8 @@ class Statements:
 
     def __init__(self, insert: Any) -> None:
         given = sa.bindparam
-        self.put = insert(event).on_conflict_do_nothing(index_elements=["dedupe_key"])
+        new = insert(event).on_conflict_do_nothing(index_elements=["dedupe_key"])
+        self.put = new.execution_options(preserve_rowcount=True)
         touch = insert(lane).values(key=given("key"), due_at=given("due_at"), wake=1)
         self.touch = touch.on_conflict_do_update(
             index_elements=["key"],
