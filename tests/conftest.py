@@ -184,7 +184,8 @@ def close_app(app: Flask) -> None:
 
 class _QuietHandler(WSGIRequestHandler):
     def log(self, type: str, message: str, *args: Any) -> None:
-        pass
+        if type != "info":
+            super().log(type, message, *args)
 
 
 Serve = Callable[..., str]

@@ -164,7 +164,7 @@ class HubSpotClient(Caller):
         body = {
             "filterGroups": list(filter_groups),
             "properties": list(properties),
-            "sorts": [{"propertyName": "createdate", "direction": "ASCENDING"}],
+            "sorts": ["createdate"],
             "limit": 100,
         }
 

@@ -1,0 +1,31 @@
+# make demo    the example app beside a stand-in for HubSpot; Ctrl-C stops both
+# make test    the tests          make lint    ruff and mypy          make check    both
+# make bench   how fast it is
+# The first of them makes .venv and installs what is needed.
+
+PYTHON ?= python3
+BIN := .venv/bin
+STAMP := .venv/.installed
+
+.PHONY: demo test lint check bench
+
+demo: $(STAMP)
+	@$(BIN)/flask --app example_app demo --die-with-parent
+
+test: $(STAMP)
+	$(BIN)/python -m pytest -n 2 --dist loadfile
+
+lint: $(STAMP)
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+check: lint test
+
+bench: $(STAMP)
+	$(BIN)/python -m tests.bench
+
+$(STAMP): setup.cfg pyproject.toml
+	test -x $(BIN)/python || $(PYTHON) -m venv .venv
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[test,demo]'
+	@touch $@

@@ -1,0 +1,193 @@
+"""``flask --app example_app demo``: the stand-in and this app, each in its own process, until Ctrl-C.
+
+With ``--scripted`` the story of ``story.py`` is played instead. The processes end with this one.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import json
+import os
+import secrets
+import signal
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+from collections.abc import Callable
+from contextlib import ExitStack
+from pathlib import Path
+from types import FrameType, TracebackType
+from typing import Any
+
+import click
+import requests
+
+from . import story
+
+ROOT = Path(__file__).parents[1]
+NAME, PHONE = "Ada Lovelace", "+14155550123"
+START_SECONDS = 15.0
+STOP_SECONDS = 5.0
+KEPT = ("HUBSPOT_HITL_API_VERSION",)
+"""Settings of the caller's that the demo passes on; the others may belong to a real portal."""
+
+
+def _die_with_parent() -> None:
+    """Linux: get SIGTERM when the parent is gone, even if it was killed."""
+    set_parent_death_signal = 1
+    ctypes.CDLL(None).prctl(set_parent_death_signal, signal.SIGTERM)
+
+
+class Servers:
+    """The two processes; a context manager that leaves none behind."""
+
+    def __init__(self, *, port: int, desk_port: int) -> None:
+        self._ports = (port, desk_port)
+        self._children: list[subprocess.Popen[str]] = []
+        self._cleanup = ExitStack()
+        self.chat = self.desk = ""
+
+    def __enter__(self) -> Servers:
+        port, desk_port = self._ports
+        try:
+            folder = self._cleanup.enter_context(tempfile.TemporaryDirectory(prefix="example-app-"))
+            own = {key: text for key, text in os.environ.items() if not key.startswith("HUBSPOT_HITL_") or key in KEPT}
+            self.desk = self._start("flask_hubspot_hitl.simulator", desk_port, own)
+            settings = {
+                "FLASK_SECRET_KEY": f"demo-{secrets.token_urlsafe(32)}",
+                "FLASK_TRUSTED_HOSTS": json.dumps(["127.0.0.1", "localhost"]),
+                "FLASK_EXAMPLE_NAME": NAME,
+                "FLASK_EXAMPLE_CONTACT": PHONE,
+                "EXAMPLE_INSTANCE_PATH": folder,
+            }
+            self.chat = self._start("example_app", port, own | settings | self.call("GET", "env"))
+            self.call("PUT", "target", {"url": f"{self.chat}/hubspot/webhook"})
+            first, _, last = NAME.partition(" ")
+            self.call("POST", "contacts", {"phone": PHONE, "firstname": first, "lastname": last})
+            self._wait_until_ready()
+        except BaseException:
+            self.stop()
+            raise
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, value: BaseException | None, tb: TracebackType | None) -> None:
+        self.stop()
+
+    def _start(self, module: str, port: int, env: dict[str, str]) -> str:
+        """Start ``python -m module``; the address is in the first line it prints."""
+        child = subprocess.Popen(  # noqa: S603 - only our own two modules
+            [sys.executable, "-m", module, "--port", str(port)],
+            stdout=subprocess.PIPE,
+            text=True,
+            cwd=ROOT,
+            env=env,
+            preexec_fn=_die_with_parent if sys.platform == "linux" else None,
+        )
+        self._children.append(child)
+        assert child.stdout is not None
+        too_late = threading.Timer(START_SECONDS, child.kill)
+        too_late.start()
+        line = child.stdout.readline()
+        too_late.cancel()
+        too_late.join()
+        address = next((word.rstrip("/") for word in line.split() if word.startswith("http://")), None)
+        if address is None:
+            raise click.ClickException(f"{module} did not start (port {port or 'chosen by the system'}); see above.")
+        return address
+
+    def call(self, method: str, path: str, body: Any = None) -> Any:
+        """A control call to the stand-in; its JSON."""
+        with requests.Session() as http:
+            http.trust_env = False
+            answer = http.request(method, f"{self.desk}/_sim/{path}", json=body, timeout=5)
+            answer.raise_for_status()
+            return answer.json()
+
+    def _wait_until_ready(self) -> None:
+        ends = time.monotonic() + START_SECONDS
+        with requests.Session() as http:
+            http.trust_env = False
+            while time.monotonic() < ends:
+                try:
+                    if http.get(f"{self.chat}/hubspot/healthz", timeout=2).ok:
+                        return
+                except requests.ConnectionError:
+                    time.sleep(0.05)
+        raise click.ClickException("The example app did not get ready in time; see above.")
+
+    def wait(self) -> None:
+        """Return when one of the processes has ended by itself."""
+        while all(child.poll() is None for child in self._children):
+            time.sleep(0.3)
+
+    def stop(self) -> None:
+        """End both processes, and remove their files."""
+        for child in reversed(self._children):
+            child.terminate()
+        for child in reversed(self._children):
+            try:
+                child.wait(STOP_SECONDS)
+            except subprocess.TimeoutExpired:
+                child.kill()
+                child.wait()
+            if child.stdout is not None:
+                child.stdout.close()
+        self._children.clear()
+        self._cleanup.close()
+
+
+def _interrupt(_number: int, _frame: FrameType | None) -> None:
+    raise KeyboardInterrupt
+
+
+@click.command()
+@click.option("--scripted", is_flag=True, help="Play the whole story, and exit.")
+@click.option("--port", default=0, type=click.IntRange(0, 65535), help="Of the chat; by default a free one.")
+@click.option("--desk-port", default=0, type=click.IntRange(0, 65535), help="Of the stand-in; by default a free one.")
+@click.option("--traffic", type=click.Path(dir_okay=False, path_type=Path), help="Save the calls to HubSpot here.")
+@click.option("--die-with-parent", is_flag=True, hidden=True)
+def demo(scripted: bool, port: int, desk_port: int, traffic: Path | None, die_with_parent: bool) -> None:
+    """Be the user in one tab and the agent in the other; or, with --scripted, watch the whole story."""
+    if die_with_parent and sys.platform == "linux":
+        _die_with_parent()
+    for name in ("SIGINT", "SIGTERM", "SIGHUP"):  # a shell's background jobs start with SIGINT ignored
+        if hasattr(signal, name):
+            signal.signal(getattr(signal, name), _interrupt)
+    play: Callable[[Servers], None] = _play if scripted else _serve
+    try:
+        with Servers(port=port, desk_port=desk_port) as servers:
+            try:
+                play(servers)
+            finally:
+                if traffic is not None:
+                    _save(servers, traffic)
+    except KeyboardInterrupt:
+        click.echo("Stopped.")
+        sys.exit(130 if scripted else 0)
+
+
+def _serve(servers: Servers) -> None:
+    click.echo(f"Be the user here:   {servers.chat}/")
+    click.echo(f"Be the agent here:  {servers.desk}/")
+    click.echo(f"{NAME}, {PHONE}, is a contact that HubSpot knows. Ctrl-C stops both.")
+    sys.stdout.flush()
+    servers.wait()
+    raise click.ClickException("One of the two processes has ended; see above.")
+
+
+def _play(servers: Servers) -> None:
+    try:
+        for line in story.play(servers.chat, servers.desk, name=NAME, contact=PHONE):
+            click.echo(line)
+            sys.stdout.flush()
+    except story.Missed as missed:
+        raise click.ClickException(str(missed)) from None
+
+
+def _save(servers: Servers, path: Path) -> None:
+    """The calls that the stand-in has served, one JSON object a line."""
+    with path.open("w", encoding="utf-8") as file:
+        for entry in servers.call("GET", "requests"):
+            file.write(json.dumps(entry) + "\n")

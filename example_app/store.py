@@ -1,0 +1,99 @@
+"""What was said in the chat, in a SQLite file; safe to use from several threads and processes."""
+
+from __future__ import annotations
+
+import json
+import sqlite3
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import closing, contextmanager
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from flask import current_app
+
+SCHEMA = """
+CREATE TABLE IF NOT EXISTS entry (
+    number INTEGER PRIMARY KEY AUTOINCREMENT,
+    conversation_id TEXT NOT NULL,
+    key TEXT NOT NULL,
+    speaker TEXT NOT NULL,
+    name TEXT NOT NULL,
+    text TEXT NOT NULL,
+    files TEXT NOT NULL,
+    at REAL NOT NULL,
+    UNIQUE (conversation_id, key)
+)
+"""
+
+
+@dataclass(frozen=True, slots=True)
+class File:
+    """A file beside a message; ``url`` is empty for the user's own."""
+
+    name: str
+    url: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """One line of a chat. ``speaker`` is user, bot, agent or system; ``at`` is in epoch seconds."""
+
+    number: int
+    speaker: str
+    name: str
+    text: str
+    files: tuple[File, ...]
+    at: float
+
+    def to_json(self) -> dict[str, Any]:
+        """As the page reads it."""
+        return asdict(self)
+
+
+class Store:
+    """The chats of one app."""
+
+    def __init__(self, path: Path) -> None:
+        path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+        self._path = path
+        with self._open() as db:
+            db.execute("PRAGMA journal_mode = WAL")
+            db.execute(SCHEMA)
+
+    @contextmanager
+    def _open(self) -> Iterator[sqlite3.Connection]:
+        with closing(sqlite3.connect(self._path, timeout=10.0)) as db, db:
+            yield db
+
+    def add(
+        self, conversation_id: str, key: str, speaker: str, text: str, *, name: str = "", files: Sequence[File] = ()
+    ) -> None:
+        """Write a line. The same ``key`` twice in a conversation is one line."""
+        kept = json.dumps([asdict(file) for file in files])
+        with self._open() as db:
+            db.execute(
+                "INSERT OR IGNORE INTO entry (conversation_id, key, speaker, name, text, files, at)"
+                " VALUES (?, ?, ?, ?, ?, ?, ?)",
+                (conversation_id, key, speaker, name, text, kept, time.time()),
+            )
+
+    def entries(self, conversation_id: str, *, after: int = 0) -> list[Entry]:
+        """A conversation's lines whose number is above ``after``, oldest first."""
+        with self._open() as db:
+            rows = db.execute(
+                "SELECT number, speaker, name, text, files, at FROM entry"
+                " WHERE conversation_id = ? AND number > ? ORDER BY number",
+                (conversation_id, after),
+            ).fetchall()
+        return [
+            Entry(number, speaker, name, text, tuple(File(**file) for file in json.loads(files)), at)
+            for number, speaker, name, text, files, at in rows
+        ]
+
+
+def get_store() -> Store:
+    """The store of the current app."""
+    store: Store = current_app.extensions["chat_store"]
+    return store

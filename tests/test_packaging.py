@@ -1,0 +1,170 @@
+"""What a wheel holds, what an import loads, and that imports only point down the ladder of the design (§4)."""
+
+from __future__ import annotations
+
+import ast
+import shutil
+import subprocess
+import sys
+import tomllib
+import zipfile
+from collections.abc import Iterator
+from configparser import ConfigParser
+from importlib.metadata import version
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[1]
+PACKAGE = ROOT / "flask_hubspot_hitl"
+
+LADDER = {
+    0: {"_version", "errors", "domain", "signals", "clock"},
+    1: {"config", "hubspot", "ledger"},
+    2: set[str](),  # the rules and what carries them out: everything that is not named here
+    3: {"views", "cli"},
+    4: {"extension"},
+    5: {"botpress", "simulator", "testing"},
+}
+LEVEL = {part: level for level, parts in LADDER.items() for part in parts}
+UPWARD_ALLOWED = {
+    ("cli", "simulator"): "flask hubspot-hitl simulate runs it, and imports it only then",
+}
+BRIDGES = ("flask_hubspot_hitl.simulator", "flask_hubspot_hitl.testing", "flask_hubspot_hitl.botpress")
+
+
+def parts() -> Iterator[tuple[str, Path]]:
+    """Every module with the part of the package (a module or folder on the ladder) that it belongs to."""
+    for path in sorted(PACKAGE.rglob("*.py")):
+        inside = path.relative_to(PACKAGE)
+        if inside.name != "__init__.py" or len(inside.parts) > 1:
+            yield (inside.parts[0].removesuffix(".py"), path)
+
+
+def imported(path: Path) -> Iterator[tuple[str, bool]]:
+    """The dotted names a module imports, and whether it does so when it is itself imported."""
+    tree = ast.parse(path.read_text(encoding="utf-8"))
+    package = ["flask_hubspot_hitl", *path.relative_to(PACKAGE).parts[:-1]]
+    at_once = {id(node) for top in tree.body if not isinstance(top, ast.FunctionDef) for node in ast.walk(top)}
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Import):
+            yield from ((alias.name, id(node) in at_once) for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            base = package[: len(package) - node.level + 1] if node.level else []
+            module = ".".join([*base, *([node.module] if node.module else [])])
+            if module == "flask_hubspot_hitl":
+                yield from ((f"{module}.{alias.name}", id(node) in at_once) for alias in node.names)
+            else:
+                yield module, id(node) in at_once
+
+
+def ours(name: str) -> str | None:
+    """The part of the package that a dotted name belongs to."""
+    top, _, rest = name.partition(".")
+    return rest.split(".")[0] if top == "flask_hubspot_hitl" and rest else None
+
+
+def exists(part: str) -> bool:
+    """False for a name that is imported from the package itself, such as ``HubSpotHITL``."""
+    return (PACKAGE / part).is_dir() or (PACKAGE / f"{part}.py").is_file()
+
+
+def test_imports_only_point_down() -> None:
+    wrong = []
+    for part, path in parts():
+        for name, at_once in imported(path):
+            other = ours(name)
+            if other is None or other == part or not exists(other):
+                continue
+            if (part, other) in UPWARD_ALLOWED and not at_once:
+                continue
+            if LEVEL.get(other, 2) > LEVEL.get(part, 2):
+                wrong.append(f"{path.relative_to(ROOT)} imports {name}")
+    assert not wrong, "\n".join(wrong)
+
+
+def test_views_do_not_know_the_extension() -> None:
+    assert "extension" not in {ours(name) for name, _ in imported(PACKAGE / "views.py")}
+
+
+@pytest.mark.parametrize(
+    ("library", "allowed"),
+    [
+        ("sqlalchemy", {"ledger"}),
+        ("flask", {part for part, _ in parts() if LEVEL.get(part, 2) >= 2}),
+        ("requests", {"hubspot", "simulator", "testing", "botpress"}),
+    ],
+)
+def test_each_part_knows_one_thing(library: str, allowed: set[str]) -> None:
+    users = {part for part, path in parts() for name, _ in imported(path) if name.split(".")[0] == library}
+    assert users <= allowed
+
+
+def test_importing_the_package_loads_only_the_core() -> None:
+    code = "import sys, flask_hubspot_hitl; print(*sorted(n for n in sys.modules if 'hubspot_hitl' in n))"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=ROOT)
+    loaded = done.stdout.split()
+    assert "flask_hubspot_hitl.extension" in loaded
+    assert not [name for name in loaded if name.startswith(BRIDGES)]
+
+
+def test_every_module_says_what_it_is_for() -> None:
+    modules = {*PACKAGE.rglob("*.py"), *(ROOT / "example_app").glob("*.py")} - {PACKAGE / "_version.py"}
+    for path in sorted(modules):
+        assert ast.get_docstring(ast.parse(path.read_text(encoding="utf-8"))), f"{path} has no docstring"
+
+
+def test_the_handlers_of_the_example_fit_on_a_page() -> None:
+    assert len((ROOT / "example_app" / "handlers.py").read_text(encoding="utf-8").splitlines()) < 60
+
+
+def test_versions_and_python_agree() -> None:
+    setup = ConfigParser(interpolation=None)
+    setup.read(ROOT / "setup.cfg", encoding="utf-8")
+    tools = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
+    target = tools["tool"]["ruff"]["target-version"].removeprefix("py3")
+    assert setup["options"]["python_requires"] == f">=3.{target}"
+    assert setup["mypy"]["python_version"] == f"3.{target}"
+
+
+def test_a_wheel_holds_all_that_is_needed(tmp_path: Path) -> None:
+    """Built from a copy, without network; setuptools makes wheels by itself since 70.1, before with ``wheel``."""
+    major, minor = (int(number) for number in version("setuptools").split(".")[:2])
+    if (major, minor) < (70, 1):
+        _check_build_folder(tmp_path)
+        return
+    command = [sys.executable, "-m", "pip", "wheel", "--no-deps", "--no-build-isolation", "-q", "-w", str(tmp_path)]
+    subprocess.run([*command, str(_copy(tmp_path / "copy"))], check=True, capture_output=True, cwd=tmp_path)
+    [wheel] = tmp_path.glob("*.whl")
+    with zipfile.ZipFile(wheel) as archive:
+        _check({name for name in archive.namelist() if ".dist-info" not in name})
+
+
+def _check_build_folder(tmp_path: Path) -> None:
+    """What ``build_py`` collects is what a wheel would hold."""
+    copy = _copy(tmp_path / "copy")
+    code = "import setuptools; setuptools.setup()"
+    command = [sys.executable, "-W", "ignore", "-c", code, "-q", "build_py", "--build-lib", str(tmp_path / "lib")]
+    subprocess.run(command, check=True, capture_output=True, cwd=copy)
+    _check({str(path.relative_to(tmp_path / "lib")) for path in (tmp_path / "lib").rglob("*") if path.is_file()})
+
+
+def _copy(target: Path) -> Path:
+    """The sources, without what git ignores: an older build must not help this one."""
+    target.mkdir()
+    for name in ("setup.cfg", "pyproject.toml", "README.rst", "LICENSE", "MANIFEST.in", "Makefile"):
+        shutil.copy(ROOT / name, target)
+    for name in ("flask_hubspot_hitl", "example_app", "tests"):
+        shutil.copytree(ROOT / name, target / name, ignore=shutil.ignore_patterns("__pycache__"))
+    return target
+
+
+def _check(held: set[str]) -> None:
+    wanted = {
+        str(path.relative_to(ROOT))
+        for path in PACKAGE.rglob("*")
+        if path.is_file() and path.suffix in (".py", ".html", ".css", ".js", ".typed")
+    }
+    assert "flask_hubspot_hitl/py.typed" in wanted
+    assert wanted <= held, f"missing: {sorted(wanted - held)}"
+    assert {name.split("/")[0] for name in held} == {"flask_hubspot_hitl"}, "tests and example app stay out"

@@ -1,0 +1,267 @@
+"""The README: it renders without a warning, its tables are complete, and its snippets run as pasted."""
+
+from __future__ import annotations
+
+import ast
+import os
+import re
+import shlex
+import socket
+import threading
+from collections.abc import Iterable, Iterator
+from configparser import ConfigParser
+from dataclasses import MISSING, fields
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
+
+import click
+import pytest
+import requests
+from blinker import NamedSignal
+from docutils import nodes
+from docutils.core import publish_doctree
+from flask import Flask
+from werkzeug.serving import WSGIRequestHandler, make_server
+
+import flask_hubspot_hitl
+from flask_hubspot_hitl import cli, signals
+from flask_hubspot_hitl.config import Settings
+from tests.simulator_helpers import Stand, running, until
+
+ROOT = Path(__file__).parents[1]
+README = (ROOT / "README.rst").read_text(encoding="utf-8")
+RULES = ROOT.parent / "shared" / "rules.md"
+STRICT = {"report_level": 1, "halt_level": 2, "syntax_highlight": "none", "_disable_config": True}
+TREE = publish_doctree(README, settings_overrides=STRICT)
+PHONE = "+34911222333"
+
+
+def blocks(language: str) -> list[str]:
+    """The code blocks of a language, in order."""
+    return [one.astext() for one in TREE.findall(nodes.literal_block) if language in one["classes"]]
+
+
+def table(first_heading: str) -> list[list[str]]:
+    """The rows below the heading of the table whose first heading is given."""
+    for found in TREE.findall(nodes.table):
+        rows = [[cell.astext() for cell in row.children] for row in found.findall(nodes.row)]
+        if rows[0][0] == first_heading:
+            return rows[1:]
+    raise AssertionError(f"no table {first_heading}")
+
+
+def words(text: str) -> str:
+    """Text without the differences of Markdown, rst and line ends."""
+    return " ".join(text.replace("`", "").split())
+
+
+def test_it_renders_without_a_warning() -> None:
+    messages = [one.astext() for one in TREE.findall(nodes.system_message)]
+    assert not messages
+    assert not [one for one in README.splitlines() if len(one) > 120]
+
+
+def test_settings_table_is_complete() -> None:
+    rows = {name: (default, unit) for name, default, unit, _ in table("HUBSPOT_HITL_…")}
+    specs = {spec.name.upper(): spec for spec in fields(Settings)}
+    assert rows.keys() == specs.keys()
+    for name, spec in specs.items():
+        default, unit = rows[name]
+        value = spec.default
+        if value is MISSING:
+            assert default == "required", name
+        elif value is None or value == ():
+            assert default == "–", name
+        elif isinstance(value, tuple):
+            assert default == ",".join(value), name
+        else:
+            assert default == (f"{value:.0f}" if isinstance(value, float) else str(value)), name
+        assert (unit == "seconds") == isinstance(value, float), name
+        assert (unit == "bytes") == name.endswith("_BYTES"), name
+
+
+def documented_signals() -> dict[str, str]:
+    """Every signal with the literal below it."""
+    body = ast.parse(Path(signals.__file__).read_text(encoding="utf-8")).body
+    found = {}
+    for line, below in pairwise(body):
+        if isinstance(line, ast.Assign) and isinstance(line.targets[0], ast.Name) and isinstance(below, ast.Expr):
+            found[line.targets[0].id] = str(ast.literal_eval(below.value))
+    return found
+
+
+def test_signals_table_is_complete() -> None:
+    documented = documented_signals()
+    rows = {name: keywords.split(", ") for name, keywords, _ in table("Signal")}
+    assert rows.keys() == documented.keys()
+    assert rows.keys() == {name for name, value in vars(signals).items() if isinstance(value, NamedSignal)}
+    for name, keywords in rows.items():
+        listed = re.findall(r"``(\w+)``", documented[name].partition("(text")[0])
+        assert keywords == [one for one in listed if one.islower()], name
+
+
+def commands(group: click.Group, before: str = "") -> Iterator[str]:
+    """The full names of a group's commands."""
+    for name, command in group.commands.items():
+        if isinstance(command, click.Group):
+            yield from commands(command, f"{before}{name} ")
+        else:
+            yield before + name
+
+
+def test_command_table_is_complete() -> None:
+    assert {name for name, _ in table("Command")} == set(commands(cli.group))
+
+
+def test_the_promise_is_in_the_words_of_the_rules() -> None:
+    if not RULES.exists():
+        pytest.skip(f"{RULES} is not beside the repository")
+    promise = RULES.read_text(encoding="utf-8").partition("## E.")[2].partition("\n")[2]
+    assert words(promise) in words(README)
+
+
+def test_what_is_named_exists() -> None:
+    for name in re.findall(r"``HUBSPOT_HITL_([A-Z_]+)``", README):
+        assert name.lower() in {spec.name for spec in fields(Settings)}, name
+    for name in ("ContactNotFound", "DeliveryFailed", "HistoryEntry", "Contact", "HITLError"):
+        assert f"``{name}" in README
+        assert hasattr(flask_hubspot_hitl, name)
+    for path in re.findall(r"``((?:example_app|flask_hubspot_hitl)/[\w./]*)``", README):
+        assert (ROOT / path).exists(), path
+
+
+def test_the_quickstart_is_short() -> None:
+    assert len([line for line in blocks("python")[0].splitlines() if line.strip()]) <= 15
+
+
+def shell_lines() -> Iterable[str]:
+    """Every line of every shell block."""
+    return (line for block in blocks("shell") for line in block.splitlines() if line.strip())
+
+
+@pytest.mark.parametrize("line", list(shell_lines()))
+def test_shell_lines_name_what_exists(line: str) -> None:
+    setup = ConfigParser(interpolation=None)
+    setup.read(ROOT / "setup.cfg", encoding="utf-8")
+    match shlex.split(line):
+        case ["make", target]:
+            assert re.search(rf"^{target}:", (ROOT / "Makefile").read_text(encoding="utf-8"), re.MULTILINE)
+        case ["pip", "install", what]:
+            name, _, extra = what.rstrip("]").partition("[")
+            assert name == setup["metadata"]["name"]
+            assert not extra or extra in setup["options.extras_require"]
+        case ["flask", "--app", "example_app", "demo", *options]:
+            from example_app.demo import demo
+
+            assert set(options) <= {name for option in demo.params for name in option.opts}
+        case ["flask", "hubspot-hitl", *rest]:
+            known = set(commands(cli.group))
+            assert rest[0] in known or " ".join(rest[:2]) in known
+        case ["python", "-m", "flask_hubspot_hitl.simulator", "--port", _]:
+            pass
+        case _:
+            pytest.fail(f"the test does not know how to check: {line}")
+
+
+class Quiet(WSGIRequestHandler):
+    """Does not log."""
+
+    def log_request(self, code: int | str = "-", size: int | str = "-") -> None:
+        pass
+
+
+@pytest.fixture
+def stand() -> Iterator[Stand]:
+    with running() as (process, base):
+        made = Stand(process, base)
+        yield made
+        made.http.close()
+
+
+@pytest.fixture
+def pasted(stand: Stand, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[dict[str, Any]]:
+    """The python blocks, run one after the other as one module, served where PUBLIC_URL says."""
+    listener = socket.create_server(("127.0.0.1", 0))
+    port = listener.getsockname()[1]
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("NO_PROXY", "127.0.0.1")
+    for name in [name for name in os.environ if "HUBSPOT_HITL_" in name]:
+        monkeypatch.delenv(name)
+    for name, value in (stand.env | {"HUBSPOT_HITL_PUBLIC_URL": f"http://127.0.0.1:{port}"}).items():
+        monkeypatch.setenv(f"FLASK_{name}", value)
+    stand.sim("PUT", "target", {"url": f"http://127.0.0.1:{port}/hubspot/webhook"})
+    printed: list[str] = []
+    module: dict[str, Any] = {
+        "__name__": "pasted_from_readme",
+        "print": lambda *parts: printed.append(" ".join(map(str, parts))),
+        "printed": printed,
+        "url": f"http://127.0.0.1:{port}",
+    }
+    server = make_server(
+        "127.0.0.1",
+        port,
+        lambda environ, start: module["app"](environ, start),
+        threaded=True,
+        request_handler=Quiet,
+        fd=listener.fileno(),
+    )
+    thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.02})
+    thread.start()
+    try:
+        for number, block in enumerate(blocks("python")):
+            exec(compile(block, f"README.rst, python block {number}", "exec"), module)
+        yield module
+    finally:
+        server.shutdown()
+        thread.join()
+        server.server_close()
+        listener.close()
+        if isinstance(app := module.get("app"), Flask):
+            state = app.extensions["hubspot_hitl"]
+            state.dispatcher.stop()
+            state.ledger.close()
+
+
+def test_python_snippets_run_as_pasted(pasted: dict[str, Any], stand: Stand) -> None:
+    printed: list[str] = pasted["printed"]
+    until(lambda: "c-7 The chat with our team is over (user)." in printed)
+    assert any(line.startswith("CHANNEL_ID ") for line in printed)
+
+    def say(text: str) -> requests.Response:
+        return stand.http.post(f"{pasted['url']}/chat/c1", data={"text": text, "contact": PHONE}, timeout=10)
+
+    assert say("hello").text == "You said: hello"
+    assert say("a human, please").text == "I am calling somebody."
+    until(lambda: stand.sim("GET", "threads")[-1]["status"] == "OPEN")
+    thread = stand.sim("GET", "threads")[-1]["id"]
+    stand.act(thread, "assign", actorId="A-987")
+    until(lambda: "c1 Noor Haddad joined the chat." in printed)
+    assert say("my order?").status_code == 204
+    until(lambda: "my order?" in [one.get("text") for one in stand.sim("GET", f"threads/{thread}")["messages"]])
+    stand.act(thread, "reply", text="On its way")
+    until(lambda: "c1 On its way []" in printed)
+    pasted["gone"].add("c1")
+    refused = stand.act(thread, "reply", text="Anything else?")["id"]
+
+    def status() -> dict[str, Any]:
+        found = stand.sim("GET", f"threads/{thread}")["messages"]
+        return next(dict(one["status"]) for one in found if one["id"] == refused)
+
+    until(lambda: status()["statusType"] == "FAILED")
+    assert status()["failureDetails"]["errorMessage"] == "The user has left the chat."
+    stand.act(thread, "close")
+    until(lambda: "c1 The chat with our team is over (agent)." in printed)
+    assert say("hello").text == "You said: hello"
+
+
+def test_shell_snippets_of_the_command_line_run(pasted: dict[str, Any]) -> None:
+    runner = pasted["app"].test_cli_runner()
+    done = 0
+    for line in shell_lines():
+        arguments = shlex.split(line)
+        if arguments[:2] == ["flask", "hubspot-hitl"] and arguments[2] not in ("worker", "simulate"):
+            result = runner.invoke(args=arguments[1:])
+            assert result.exit_code == 0, f"{line}: {result.output}"
+            done += 1
+    assert done >= 4
