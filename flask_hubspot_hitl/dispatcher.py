@@ -62,6 +62,8 @@ class Dispatcher:
         self._ledger = ledger
         self._tasks = tasks
         self.mode = mode
+        self.serving = True
+        """False in a process that serves no requests, such as a CLI command: its threads would end with it."""
         self._thread_count = threads
         self._ttl_ms = int(lease_ttl * 1000)
         self._handler_timeout = handler_timeout
@@ -101,7 +103,7 @@ class Dispatcher:
         """Something may be due: called after every commit of ours."""
         if self.mode == "inline":
             self.run_due()
-        elif self.mode == "thread":
+        elif self.mode == "thread" and self.serving:
             self.ensure_started()
             self._notify()
 

@@ -1,37 +1,17 @@
-"""HubSpotHITL: puts the parts together for an app, and is the three verbs' front door."""
+"""HubSpotHITL: what a host sees. Everything behind it is loaded with the first app, not with the package."""
 
 from __future__ import annotations
 
-import logging
-import os
-import sys
-import threading
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import click
-from flask import Flask
+from .clock import Clock
 
-from . import handoffs
-from .cli import group
-from .clock import Clock, SystemClock
-from .config import PREFIX, Settings
-from .dispatcher import Dispatcher
-from .domain import Attachment, CloseReason, Contact, Handoff, HistoryEntry, Message
-from .errors import HubSpotUnavailable, NotConfigured
-from .hubspot.contacts import parse_contact
-from .hubspot.content import render_history
-from .hubspot.events import normalize_actor
-from .hubspot.text import clean_name, guess_content_type, scrub
-from .hubspot.transport import deadline
-from .runtime import KEY, Runtime, get_runtime, open_runtime
-from .tasks import Dead, Retry
-from .views import create_blueprint, exempt_from_csrf
+if TYPE_CHECKING:
+    from flask import Flask
 
-logger = logging.getLogger(__name__)
-
-ID_LIMIT = 500
-"""Characters of a conversation id or message id."""
+    from .domain import Attachment, Contact, Handoff, HistoryEntry, Message
+    from .runtime import Runtime
 
 
 class HubSpotHITL:
@@ -52,17 +32,9 @@ class HubSpotHITL:
         :raises ConfigError: listing everything that is wrong with the settings.
         :raises LedgerUnavailable: when the database can't be opened.
         """
-        if KEY in app.extensions:
-            raise RuntimeError("HubSpotHITL is already on this app; call init_app once.")
-        settings = Settings.from_config(app.config)
-        runtime = open_runtime(app, settings, self._clock or SystemClock())
-        app.extensions[KEY] = runtime
-        app.register_blueprint(create_blueprint(settings), url_prefix=settings.url_prefix)
-        exempt_from_csrf(app)
-        app.before_request(lambda: exempt_from_csrf(app))
-        app.cli.add_command(group)
-        if settings.dispatcher == "thread" and _is_serving():
-            _start_soon(runtime.dispatcher)
+        from .install import install
+
+        install(app, self._clock)
 
     # The verbs -------------------------------------------------------------------------------------------
 
@@ -97,84 +69,23 @@ class HubSpotHITL:
         :raises NotConfigured: a setting is missing, which the text names.
         :raises LedgerUnavailable: it could not be stored; nothing was accepted.
         """
-        runtime = get_runtime()
-        opening = self._opening(
-            runtime, conversation_id, contact=contact, name=name, title=title, description=description,
-            history=history, inbox_id=inbox_id, portal_id=portal_id, assign_to=assign_to, attributes=attributes,
-        )  # fmt: skip
-        ledger, dispatcher = runtime.ledger, runtime.dispatcher
-        deployment_id = ledger.deployment_id
-        with ledger.write() as tx:
-            now = ledger.now_ms()
-            record, is_new = handoffs.begin(tx, opening, deployment_id=deployment_id, now=now)
-            lane = handoffs.out_lane(record.handoff.id)
-            lease = dispatcher.runner.claim_within(tx, lane, now) if is_new else None
-        if lease is not None:
-            with deadline(runtime.settings.start_timeout):
-                outcome = dispatcher.runner.perform(lease)
-            if isinstance(outcome, Dead) and outcome.cause is not None:
-                with ledger.write() as tx:
-                    handoffs.abandon(tx, record, error=outcome.error, now=ledger.now_ms())
-                dispatcher.wake()
-                raise outcome.cause
-            if isinstance(outcome, Retry) and isinstance(outcome.cause, HubSpotUnavailable):
-                logger.warning("Handoff %s is not at HubSpot yet: %s", record.handoff.id, outcome.error)
-            dispatcher.runner.settle(lease, outcome, go_on=False, patience=2.0)
-        with ledger.read() as tx:
-            current = tx.records.get(record.handoff.id)
-        dispatcher.wake()
-        return (current or record).handoff
+        from . import verbs
 
-    def _opening(
-        self,
-        runtime: Runtime,
-        conversation_id: str,
-        *,
-        contact: str | Contact | None,
-        name: str | None,
-        title: str | None,
-        description: str | None,
-        history: Iterable[Any],
-        inbox_id: str | None,
-        portal_id: str | None,
-        assign_to: str | None,
-        attributes: Mapping[str, Any] | None,
-    ) -> handoffs.Opening:
-        settings = runtime.settings
-        portal = str(portal_id) if portal_id is not None else settings.portal_id
-        if portal is None:
-            raise NotConfigured(f"{PREFIX}PORTAL_ID is missing: which HubSpot account should take the conversation?")
-        if settings.channel_id is None:
-            raise NotConfigured(f"{PREFIX}CHANNEL_ID is missing: run 'flask hubspot-hitl setup', or set it")
-        inboxes = settings.inbox_id
-        inbox = str(inbox_id) if inbox_id is not None else (inboxes[0] if inboxes else None)
-        is_default = inbox_id is None or (bool(inboxes) and inbox == inboxes[0])
-        account = settings.channel_account_id if is_default else None
-        if account is None and inbox is None:
-            raise NotConfigured(f"{PREFIX}CHANNEL_ACCOUNT_ID and {PREFIX}INBOX_ID are missing: set one of them")
-        runtime.services.client(portal)  # a missing token is said here, before anything is stored
-        found: Contact | None = None
-        if contact is not None:
-            found = parse_contact(contact, allow_special_domains=runtime.services.is_stand_in)
-        elif settings.contact_policy != "anonymous":
-            raise ValueError("start() needs a contact (or HUBSPOT_HITL_CONTACT_POLICY = 'anonymous')")
-        takes_notes = settings.history == "note" and runtime.services.takes_notes(portal)
-        how = settings.history if takes_notes or settings.history == "none" else "message"
-        return handoffs.Opening(
-            conversation_id=_identifier("conversation_id", conversation_id),
-            portal_id=portal,
-            channel_id=settings.channel_id,
-            account_id=account,
-            inbox_id=inbox,
-            contact=found,
-            name=_clean(name),
-            title=_clean(title),
-            description=_clean(description),
-            transcript="" if how == "none" else render_history(history),
-            transcript_as=how,
-            assign_to=normalize_actor(str(assign_to)) if assign_to is not None else None,
-            attributes=dict(attributes or {}),
+        runtime = _runtime()
+        opening = verbs.check_opening(
+            runtime,
+            conversation_id,
+            contact=contact,
+            name=name,
+            title=title,
+            description=description,
+            history=history,
+            inbox_id=inbox_id,
+            portal_id=portal_id,
+            assign_to=assign_to,
+            attributes=attributes,
         )
+        return verbs.start(runtime, opening)
 
     def send(
         self,
@@ -192,25 +103,9 @@ class HubSpotHITL:
         :raises ValueError: there is neither text nor file, or a file is too large or has no content.
         :raises LedgerUnavailable: it could not be stored; nothing was accepted.
         """
-        runtime = get_runtime()
-        if not isinstance(text, str):
-            raise TypeError("text must be a str")
-        files = [_file(one, runtime.settings.max_attachment_bytes) for one in attachments]
-        if not text.strip() and not files:
-            raise ValueError("send() needs text or an attachment")
-        key = None if message_id is None else _identifier("message_id", message_id)
-        with runtime.ledger.write() as tx:
-            accepted = handoffs.accept_message(
-                tx,
-                _identifier("conversation_id", conversation_id),
-                scrub(text),
-                attachments=files,
-                message_id=key,
-                now=runtime.ledger.now_ms(),
-            )
-        if accepted:
-            runtime.dispatcher.wake()
-        return accepted
+        from . import verbs
+
+        return verbs.send(_runtime(), conversation_id, text, attachments=attachments, message_id=message_id)
 
     def stop(self, conversation_id: str, *, reason: str = "user", detail: str | None = None) -> None:
         """End the open handoff, if there is one: ``conversation_completed`` fires once, HubSpot's thread closes.
@@ -218,23 +113,15 @@ class HubSpotHITL:
         :param reason: ``user``, ``timeout``, or another of :class:`CloseReason`.
         :raises LedgerUnavailable: it could not be stored; nothing was changed.
         """
-        runtime = get_runtime()
-        with runtime.ledger.write() as tx:
-            stopped = handoffs.stop(
-                tx,
-                _identifier("conversation_id", conversation_id),
-                reason=CloseReason(reason),
-                detail=_clean(detail),
-                now=runtime.ledger.now_ms(),
-            )
-        if stopped is not None:
-            runtime.dispatcher.wake()
+        from . import verbs
+
+        verbs.stop(_runtime(), conversation_id, reason=reason, detail=detail)
 
     def get(self, conversation_id: str) -> Handoff | None:
         """The conversation's open handoff, or None."""
-        with get_runtime().ledger.read() as tx:
-            record = tx.records.open_of(_identifier("conversation_id", conversation_id))
-        return None if record is None else record.handoff
+        from . import verbs
+
+        return verbs.get(_runtime(), conversation_id)
 
     def is_active(self, conversation_id: str) -> bool:
         """True while the bot should be silent: a handoff is open, or starting."""
@@ -242,66 +129,12 @@ class HubSpotHITL:
 
     def transcript(self, conversation_id: str) -> list[Message]:
         """The messages of the conversation's newest handoff, oldest first."""
-        with get_runtime().ledger.read() as tx:
-            record = tx.records.newest_of(_identifier("conversation_id", conversation_id))
-            return [] if record is None else tx.records.messages_of(record.handoff.id)
+        from . import verbs
+
+        return verbs.transcript(_runtime(), conversation_id)
 
 
-def _identifier(name: str, value: object) -> str:
-    """An id of the host's: any text that a database can hold, up to :data:`ID_LIMIT` characters."""
-    if not isinstance(value, str | int) or isinstance(value, bool):
-        raise TypeError(f"{name} must be a str, not {type(value).__name__}")
-    text = str(value)
-    if not text or len(text) > ID_LIMIT or scrub(text) != text:
-        raise ValueError(f"{name} must be 1 to {ID_LIMIT} characters, without NUL or lone surrogates")
-    return text
+def _runtime() -> Runtime:
+    from .runtime import get_runtime
 
-
-def _clean(value: object) -> str | None:
-    return None if value is None else scrub(str(value)).strip() or None
-
-
-def _file(attachment: Attachment, limit: int) -> tuple[Attachment, bytes]:
-    """A host's attachment with a safe name, and its bytes."""
-    content = attachment.content
-    if content is None:
-        raise ValueError("an attachment needs 'content': bytes or a binary file object")
-    data = content if isinstance(content, bytes) else content.read(limit + 1)
-    if not isinstance(data, bytes):
-        raise TypeError("an attachment's file object must be opened in binary mode")
-    if len(data) > limit:
-        raise ValueError(f"an attachment is larger than {PREFIX}MAX_ATTACHMENT_BYTES ({limit} bytes)")
-    name = clean_name(attachment.name, content_type=attachment.content_type)
-    kind = attachment.content_type or guess_content_type(name)
-    return Attachment(name=name, content_type=kind, size=len(data)), data
-
-
-def _is_serving() -> bool:
-    """False in CLI commands other than ``run``, and in the reloader's parent."""
-    context = click.get_current_context(silent=True)
-    if context is not None:
-        names = set()
-        while context is not None:
-            names.add(context.info_name)
-            context = context.parent
-        if "run" not in names:
-            return False
-        if ("--debug" in sys.argv or "--reload" in sys.argv) and os.environ.get("WERKZEUG_RUN_MAIN") != "true":
-            return False
-    return True
-
-
-def _start_soon(dispatcher: Dispatcher) -> None:
-    """After a crash the backlog must not wait for the next request; but first let the host connect its handlers.
-
-    A process that has forked by then is a server's master: its children do the work.
-    """
-    pid = os.getpid()
-
-    def start() -> None:
-        if os.getpid() == pid:
-            dispatcher.ensure_started()
-
-    timer = threading.Timer(1.0, start)
-    timer.daemon = True
-    timer.start()
+    return get_runtime()

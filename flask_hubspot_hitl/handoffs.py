@@ -23,6 +23,7 @@ from .domain import (
     Message,
     MessageStatus,
 )
+from .hubspot.events import Kind
 from .ledger import HandoffRecord, NewEvent, Transaction
 from .ledger.codec import operator_to_json
 
@@ -45,6 +46,11 @@ def out_lane(handoff_id: str) -> str:
 def thread_lane(portal_id: str, thread_id: str) -> str:
     """What HubSpot tells of a thread, in HubSpot's order."""
     return f"in:{portal_id}:{thread_id}"
+
+
+def gap_lane(portal_id: str, thread_id: str) -> str:
+    """``newMessage`` events of a thread, which wait to see whether the channel's event comes."""
+    return f"gap:{portal_id}:{thread_id}"
 
 
 def in_lane(handoff: Handoff) -> str:
@@ -256,8 +262,27 @@ def moved(tx: Transaction, record: HandoffRecord, *, thread_id: str, now: int) -
     tx.records.update(record)
     handoff = record.handoff
     tx.records.bind_thread(portal_id=handoff.portal_id, thread_id=thread_id, handoff_id=handoff.id)
-    lane_key = thread_lane(handoff.portal_id, thread_id)
-    tx.unpark(portal_id=handoff.portal_id, thread_id=thread_id, lane_key=lane_key, handoff_id=handoff.id, now=now)
+    mine = [one for one in tx.parked(handoff.portal_id) if one["thread_id"] == thread_id]
+    unpark(tx, mine, portal_id=handoff.portal_id, thread_id=thread_id, handoff_id=handoff.id, now=now)
+
+
+def unpark(
+    tx: Transaction,
+    parked: Sequence[Mapping[str, Any]],
+    *,
+    portal_id: str,
+    thread_id: str,
+    handoff_id: str | None,
+    now: int,
+) -> None:
+    """Put a thread's parked events where they would have gone, had the thread been known."""
+    lanes: dict[str, list[int]] = {}
+    for one in parked:
+        is_gap = one["topic"] == Kind.NEW_MESSAGE
+        key = gap_lane(portal_id, thread_id) if is_gap else thread_lane(portal_id, thread_id)
+        lanes.setdefault(key, []).append(one["id"])
+    for key in sorted(lanes):
+        tx.unpark(lanes[key], lane_key=key, handoff_id=handoff_id, now=now)
 
 
 def start_timer(tx: Transaction, handoff: Handoff, *, due_at: int, now: int) -> None:

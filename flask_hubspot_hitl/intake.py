@@ -14,7 +14,7 @@ from . import handoffs
 from .config import Settings
 from .hubspot.events import Inbound, Kind, Poison
 from .ledger import EventState, Ledger, NewEvent, Transaction
-from .watches import GAP_MS, SWEEP_MS
+from .watches import GAP_MS, SWEEP_MS, own_accounts
 
 logger = logging.getLogger(__name__)
 
@@ -53,7 +53,7 @@ class Intake:
             # In this order: a handoff that is not starting here has its thread stored already.
             starting = tx.records.starting_portals({portal for portal, _ in threads})
             known = tx.records.handoffs_of_threads(threads)
-            accounts = tx.records.own_accounts({event.account_id for event in events if event.account_id})
+            accounts = own_accounts(tx, self._settings, {(event.channel_id, event.account_id) for event in events})
         wanted = [new for event in events if (new := self._place(event, known, starting, accounts, now, hint))]
         if not wanted and not poison:
             return 0
@@ -88,7 +88,7 @@ class Intake:
         event: Inbound,
         known: dict[tuple[str, str], str],
         starting: set[str],
-        accounts: set[tuple[str, str, str]],
+        accounts: set[tuple[str | None, str | None, str | None]],
         now: int,
         hint: bool,
     ) -> NewEvent | None:
@@ -99,14 +99,15 @@ class Intake:
         if event.kind is not Kind.MESSAGE:
             payload = {"value": event.value, "hint": hint}
         if key not in known:
-            ours = event.kind is Kind.MESSAGE and self._is_our_account(event, accounts)
-            if event.portal_id in starting and event.kind is not Kind.NEW_MESSAGE:
+            account = (event.portal_id, event.channel_id, event.account_id)
+            ours = event.kind is Kind.MESSAGE and account in accounts
+            if event.portal_id in starting:
                 lane, state = None, EventState.PARKED
             elif not ours:
                 self.counts["noise"] += 1
                 return None
         elif event.kind is Kind.NEW_MESSAGE:
-            lane, due_at = f"gap:{event.portal_id}:{event.thread_id}", now + GAP_MS
+            lane, due_at = handoffs.gap_lane(*key), now + GAP_MS
         return NewEvent(
             dedupe_key=event.dedupe_key,
             lane=lane,
@@ -119,12 +120,6 @@ class Intake:
             state=state,
             due_at=due_at,
         )
-
-    def _is_our_account(self, event: Inbound, accounts: set[tuple[str, str, str]]) -> bool:
-        settings = self._settings
-        configured = (settings.portal_id, settings.channel_id, settings.channel_account_id)
-        found = (event.portal_id, event.channel_id, event.account_id)
-        return found == configured or found in accounts
 
     def _within_bounds(self, tx: Transaction, wanted: list[NewEvent]) -> list[NewEvent]:
         """Drop what would be parked beyond the bound."""

@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection, Mapping
+from typing import Any
+
 from . import handoffs
+from .config import Settings
 from .domain import HandoffState
 from .emission import Emitter
 from .errors import HubSpotRejected, HubSpotUnavailable, NotConfigured
@@ -54,6 +58,7 @@ class UnparkTask:
 
     def __init__(self, services: Services) -> None:
         self._ledger = services.ledger
+        self._settings = services.settings
 
     def prepare(self, tx: Transaction, event: Event, now: int) -> None:
         """Each goes to its lane when its thread is known, and away when two minutes have passed."""
@@ -61,24 +66,29 @@ class UnparkTask:
         parked = tx.parked(portal_id)
         known = tx.records.handoffs_of_threads({(portal_id, one["thread_id"]) for one in parked})
         starting = bool(tx.records.starting_portals([portal_id]))
+        mine = own_accounts(tx, self._settings, {_account(one) for one in parked})
         noise: list[int] = []
         left = 0
-        for one in sorted(parked, key=lambda event: event["thread_id"]):  # lanes are locked in one order
-            key = (portal_id, one["thread_id"])
+        threads: dict[str, list[dict[str, Any]]] = {}
+        for one in parked:
             over = not starting or one["received_at"] + PARK_MS <= now
-            if key in known or (over and one["topic"] == Kind.MESSAGE):
+            ours = one["topic"] == Kind.MESSAGE and (portal_id, *_account(one)) in mine
+            if (portal_id, one["thread_id"]) in known or (over and ours):
                 # A message to our own account goes on even without a handoff: the agent must learn its fate.
-                tx.unpark(
-                    portal_id=portal_id,
-                    thread_id=one["thread_id"],
-                    lane_key=handoffs.thread_lane(*key),
-                    handoff_id=known.get(key),
-                    now=now,
-                )
+                threads.setdefault(one["thread_id"], []).append(one)
             elif over:
                 noise.append(one["id"])
             else:
                 left += 1
+        for thread_id in sorted(threads):  # lanes are locked in one order
+            handoffs.unpark(
+                tx,
+                threads[thread_id],
+                portal_id=portal_id,
+                thread_id=thread_id,
+                handoff_id=known.get((portal_id, thread_id)),
+                now=now,
+            )
         if noise:
             tx.drop_parked(noise)
         event.scratch["left"] = left
@@ -115,3 +125,19 @@ class AssignmentTimeoutTask:
 
     def buried(self, tx: Transaction, event: Event, error: str, now: int) -> None:
         """Nobody waits for it."""
+
+
+def own_accounts(
+    tx: Transaction, settings: Settings, accounts: Collection[tuple[str | None, str | None]]
+) -> set[tuple[str | None, str | None, str | None]]:
+    """The channel accounts that are ours, (portal, channel, account): the one configured, and those used before."""
+    used = tx.records.own_accounts({account for _, account in accounts if account})
+    return {*used, (settings.portal_id, settings.channel_id, settings.channel_account_id)}
+
+
+def _account(parked: Mapping[str, Any]) -> tuple[str | None, str | None]:
+    """Channel and channel account of a parked message; nothing for other events."""
+    payload = parked["payload"] or {}
+    message = payload.get("message") or {}
+    channel, account = payload.get("channelId") or message.get("channelId"), message.get("channelAccountId")
+    return (None if channel is None else str(channel)), (None if account is None else str(account))

@@ -22,8 +22,8 @@ LADDER = {
     0: {"_version", "errors", "domain", "signals", "clock"},
     1: {"config", "hubspot", "ledger"},
     2: set[str](),  # the rules and what carries them out: everything that is not named here
-    3: {"views", "cli"},
-    4: {"extension"},
+    3: {"views", "cli", "verbs"},
+    4: {"install", "extension"},
     5: {"botpress", "simulator", "testing"},
 }
 LEVEL = {part: level for level, parts in LADDER.items() for part in parts}

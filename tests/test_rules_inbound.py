@@ -131,6 +131,25 @@ def test_b4_parked_noise_is_gone_after_two_minutes(story: Story) -> None:
         assert tx.parked("424242") == []
 
 
+def test_b2_another_deployments_message_is_noise_also_when_it_was_parked(story: Story) -> None:
+    thread = story.start("known").thread_id
+    event = story.write(thread)
+    story.hubspot.chaos(faults=[{"match": "POST .*/messages", "times": None, "mode": "status", "status": 503}])
+    assert story.start("starting").state is HandoffState.STARTING
+    theirs = {**event["message"], "channelAccountId": "999", "conversationsThreadId": "77777777"}
+    story.post({**event, "message": theirs})
+    ours = {**event["message"], "conversationsThreadId": "88888888"}
+    story.post({**event, "message": ours})
+    story.new_message("88888888", "m1", at=story.now)
+    with story.state.ledger.read() as tx:
+        assert len(tx.parked("424242")) == 3
+    for _ in range(13):
+        story.run(10)
+    assert [one["event"]["thread_id"] for one in story.recorder.of("event_dead")] == ["88888888"]
+    with story.state.ledger.read() as tx:
+        assert tx.parked("424242") == []
+
+
 # B5: dedupe
 
 

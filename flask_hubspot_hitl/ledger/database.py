@@ -154,6 +154,8 @@ class Database:
             if not self.is_sqlite:
                 connection.execute(sa.text("SELECT pg_advisory_xact_lock(:key)"), {"key": _SCHEMA_LOCK})
             schema.metadata.create_all(connection)
+            for statement in schema.PARTIAL_INDEXES:
+                connection.exec_driver_sql(statement)
             for name, value in (("schema_version", str(schema.VERSION)), ("deployment_id", _new_id())):
                 connection.execute(self.insert(schema.meta).values(name=name, value=value).on_conflict_do_nothing())
             found = connection.scalar(sa.select(schema.meta.c.value).where(schema.meta.c.name == "schema_version"))

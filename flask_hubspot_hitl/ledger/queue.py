@@ -14,7 +14,7 @@ from typing import Any
 import sqlalchemy as sa
 
 from . import codec
-from .schema import EventState, event, lane, receipt
+from .schema import EventState, event, in_state, lane, receipt
 
 _LAST_LOCKED = {"in": 1, "receipt": 2, "dead": 2}
 
@@ -120,7 +120,7 @@ class Statements:
         self.head = (
             sa.select(event, lane.c.gap)
             .join(lane, lane.c.key == event.c.lane)
-            .where(event.c.lane == given("lane_key"), event.c.state == EventState.PENDING)
+            .where(event.c.lane == given("lane_key"), in_state(EventState.PENDING))
             .order_by(event.c.sort_at, event.c.id)
             .limit(1)
         )
@@ -317,7 +317,7 @@ class Queue:
 
     def has_pending(self, key: str) -> bool:
         """True when a lane has something to do."""
-        statement = sa.select(event.c.id).where(event.c.lane == key, event.c.state == EventState.PENDING)
+        statement = sa.select(event.c.id).where(event.c.lane == key, in_state(EventState.PENDING))
         return self._connection.execute(statement.limit(1)).first() is not None
 
 

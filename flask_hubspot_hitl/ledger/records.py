@@ -15,9 +15,7 @@ from ..clock import to_datetime, to_ms
 from ..domain import Attachment, Author, CloseReason, Handoff, HandoffState, Message, MessageStatus
 from . import codec
 from .database import Database
-from .schema import blob, handoff, message, thread
-
-OPEN_STATES = (HandoffState.STARTING, HandoffState.WAITING, HandoffState.ASSIGNED)
+from .schema import blob, handoff, is_open, is_starting, message, thread
 
 
 @dataclass(slots=True, kw_only=True)
@@ -149,7 +147,7 @@ class Records:
         """The conversation's open handoff."""
         statement = sa.select(handoff).where(
             handoff.c.conversation_id == conversation_id,
-            handoff.c.state.in_([state.value for state in OPEN_STATES]),
+            is_open,
         )
         return self._one(statement, lock=lock)
 
@@ -179,9 +177,7 @@ class Records:
 
     def starting_portals(self, portal_ids: Collection[str]) -> set[str]:
         """Those of the portals that have a handoff whose thread is not known yet."""
-        statement = sa.select(handoff.c.portal_id).where(
-            handoff.c.state == "starting", handoff.c.portal_id.in_(portal_ids)
-        )
+        statement = sa.select(handoff.c.portal_id).where(is_starting, handoff.c.portal_id.in_(portal_ids))
         return set(self._connection.scalars(statement))
 
     def own_accounts(self, account_ids: Collection[str]) -> set[tuple[str, str, str]]:

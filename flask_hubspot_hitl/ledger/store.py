@@ -6,7 +6,7 @@ Above this module nobody knows that there is SQL.
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import sqlalchemy as sa
@@ -16,7 +16,7 @@ from . import codec
 from .database import Database
 from .queue import Queue, Statements
 from .records import Records
-from .schema import EventState, event, lane, message, meta, receipt
+from .schema import EventState, event, in_state, is_given_up, lane, message, meta, receipt
 
 TIMER_LANES = ("timer", "gap", "park")
 """What waits in these lanes waits for its time, not for us."""
@@ -48,16 +48,12 @@ class Transaction:
 
     def dead_events(self, limit: int = 100) -> list[dict[str, Any]]:
         """The events that were given up or could not be read, newest first."""
-        rows = self._connection.execute(
-            sa.select(event).where(event.c.state >= EventState.DEAD).order_by(event.c.id.desc()).limit(limit)
-        )
+        rows = self._connection.execute(sa.select(event).where(is_given_up).order_by(event.c.id.desc()).limit(limit))
         return [_event_facts(row) for row in rows]
 
     def dead_event(self, event_id: int) -> dict[str, Any] | None:
         """One of them, with its payload and what each receiver did."""
-        row = self._connection.execute(
-            sa.select(event).where(event.c.id == event_id, event.c.state >= EventState.DEAD)
-        ).first()
+        row = self._connection.execute(sa.select(event).where(event.c.id == event_id, is_given_up)).first()
         if row is None:
             return None
         receipts = self._connection.execute(sa.select(receipt).where(receipt.c.event_id == event_id))
@@ -74,7 +70,7 @@ class Transaction:
         """Put a dead event back at its place in its lane; receivers that accepted it are not asked again."""
         row = self._connection.execute(
             sa.select(event.c.lane, event.c.progress).where(
-                event.c.id == event_id, event.c.state == EventState.DEAD, event.c.lane.is_not(None)
+                event.c.id == event_id, in_state(EventState.DEAD), event.c.lane.is_not(None)
             )
         ).first()
         if row is None:
@@ -107,7 +103,7 @@ class Transaction:
             )
         }
         waiting = sa.and_(
-            event.c.state == EventState.PENDING,
+            in_state(EventState.PENDING),
             *(event.c.lane.not_like(f"{prefix}:%") for prefix in TIMER_LANES),
         )
         pending, oldest = self._connection.execute(
@@ -131,7 +127,7 @@ class Transaction:
 
     def count(self, state: EventState, portal_id: str | None = None) -> int:
         """How many events are in a state, of one portal or of all."""
-        statement = sa.select(sa.func.count()).select_from(event).where(event.c.state == state)
+        statement = sa.select(sa.func.count()).select_from(event).where(in_state(state))
         if portal_id is not None:
             statement = statement.where(event.c.portal_id == portal_id)
         return int(self._connection.scalar(statement) or 0)
@@ -139,32 +135,26 @@ class Transaction:
     # Parked events: of threads that we do not know yet ---------------------------------------------------
 
     def parked(self, portal_id: str) -> list[dict[str, Any]]:
-        """A portal's parked events, in order of arrival: id, thread_id, received_at, topic."""
+        """A portal's parked events, in order of arrival: id, thread_id, received_at, topic, payload."""
         rows = self._connection.execute(
-            sa.select(event.c.id, event.c.thread_id, event.c.received_at, event.c.topic)
-            .where(event.c.state == EventState.PARKED, event.c.portal_id == portal_id)
+            sa.select(event.c.id, event.c.thread_id, event.c.received_at, event.c.topic, event.c.payload)
+            .where(in_state(EventState.PARKED), event.c.portal_id == portal_id)
             .order_by(event.c.id)
         )
-        return [dict(row._mapping) for row in rows]
+        return [{**row._mapping, "payload": codec.loads(row.payload)} for row in rows]
 
-    def unpark(self, *, portal_id: str, thread_id: str, lane_key: str, handoff_id: str | None, now: int) -> int:
-        """Move a thread's parked events into their lane; returns how many."""
-        result = self._connection.execute(
+    def unpark(self, event_ids: Sequence[int], *, lane_key: str, handoff_id: str | None, now: int) -> None:
+        """Move parked events into their lane."""
+        self.queue.touch(lane_key, due_at=now)
+        self._connection.execute(
             sa.update(event)
-            .where(
-                event.c.state == EventState.PARKED,
-                event.c.portal_id == portal_id,
-                event.c.thread_id == thread_id,
-            )
+            .where(in_state(EventState.PARKED), event.c.id.in_(event_ids))
             .values(state=int(EventState.PENDING), lane=lane_key, handoff_id=handoff_id)
         )
-        if result.rowcount:
-            self.queue.touch(lane_key, due_at=now)
-        return result.rowcount
 
     def drop_parked(self, event_ids: list[int]) -> None:
         """Forget parked events: noise of threads that are not ours."""
-        self._connection.execute(sa.delete(event).where(event.c.id.in_(event_ids), event.c.state == EventState.PARKED))
+        self._connection.execute(sa.delete(event).where(event.c.id.in_(event_ids), in_state(EventState.PARKED)))
 
     # A user's message that is not published yet ----------------------------------------------------------
 
@@ -177,7 +167,7 @@ class Transaction:
         rows = self._connection.execute(
             sa.select(event.c.id, event.c.payload, event.c.progress).where(
                 event.c.lane == lane_key,
-                event.c.state == EventState.PENDING,
+                in_state(EventState.PENDING),
                 event.c.starts == 0,
                 event.c.topic.in_(topics),
             )

@@ -1,0 +1,188 @@
+"""The host's verbs for one app: what is asked for is checked here, then ``handoffs`` has the say."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+from . import handoffs
+from .config import PREFIX
+from .domain import Attachment, CloseReason, Contact, Handoff, Message
+from .errors import HubSpotUnavailable, NotConfigured
+from .hubspot.contacts import parse_contact
+from .hubspot.content import render_history
+from .hubspot.events import normalize_actor
+from .hubspot.text import clean_name, guess_content_type, scrub
+from .hubspot.transport import deadline
+from .runtime import Runtime
+from .tasks import Dead, Retry
+
+logger = logging.getLogger(__name__)
+
+ID_LIMIT = 500
+"""Characters of a conversation id or message id."""
+
+
+def start(runtime: Runtime, opening: handoffs.Opening) -> Handoff:
+    """:meth:`HubSpotHITL.start`, for one app; ``opening`` comes from :func:`check_opening`."""
+    ledger, dispatcher = runtime.ledger, runtime.dispatcher
+    deployment_id = ledger.deployment_id
+    with ledger.write() as tx:
+        now = ledger.now_ms()
+        record, is_new = handoffs.begin(tx, opening, deployment_id=deployment_id, now=now)
+        lane = handoffs.out_lane(record.handoff.id)
+        lease = dispatcher.runner.claim_within(tx, lane, now) if is_new else None
+    if lease is not None:
+        with deadline(runtime.settings.start_timeout):
+            outcome = dispatcher.runner.perform(lease)
+        if isinstance(outcome, Dead) and outcome.cause is not None:
+            with ledger.write() as tx:
+                handoffs.abandon(tx, record, error=outcome.error, now=ledger.now_ms())
+            dispatcher.wake()
+            raise outcome.cause
+        if isinstance(outcome, Retry) and isinstance(outcome.cause, HubSpotUnavailable):
+            logger.warning("Handoff %s is not at HubSpot yet: %s", record.handoff.id, outcome.error)
+        dispatcher.runner.settle(lease, outcome, go_on=False, patience=2.0)
+    with ledger.read() as tx:
+        current = tx.records.get(record.handoff.id)
+    dispatcher.wake()
+    return (current or record).handoff
+
+
+def send(
+    runtime: Runtime,
+    conversation_id: str,
+    text: str = "",
+    *,
+    attachments: Sequence[Attachment] = (),
+    message_id: str | None = None,
+) -> bool:
+    """:meth:`HubSpotHITL.send`, for one app."""
+    if not isinstance(text, str):
+        raise TypeError("text must be a str")
+    files = [_file(one, runtime.settings.max_attachment_bytes) for one in attachments]
+    if not text.strip() and not files:
+        raise ValueError("send() needs text or an attachment")
+    key = None if message_id is None else _identifier("message_id", message_id)
+    with runtime.ledger.write() as tx:
+        accepted = handoffs.accept_message(
+            tx,
+            _identifier("conversation_id", conversation_id),
+            scrub(text),
+            attachments=files,
+            message_id=key,
+            now=runtime.ledger.now_ms(),
+        )
+    if accepted:
+        runtime.dispatcher.wake()
+    return accepted
+
+
+def stop(runtime: Runtime, conversation_id: str, *, reason: str = "user", detail: str | None = None) -> None:
+    """:meth:`HubSpotHITL.stop`, for one app."""
+    with runtime.ledger.write() as tx:
+        stopped = handoffs.stop(
+            tx,
+            _identifier("conversation_id", conversation_id),
+            reason=CloseReason(reason),
+            detail=_clean(detail),
+            now=runtime.ledger.now_ms(),
+        )
+    if stopped is not None:
+        runtime.dispatcher.wake()
+
+
+def get(runtime: Runtime, conversation_id: str) -> Handoff | None:
+    """:meth:`HubSpotHITL.get`, for one app."""
+    with runtime.ledger.read() as tx:
+        record = tx.records.open_of(_identifier("conversation_id", conversation_id))
+    return None if record is None else record.handoff
+
+
+def transcript(runtime: Runtime, conversation_id: str) -> list[Message]:
+    """:meth:`HubSpotHITL.transcript`, for one app."""
+    with runtime.ledger.read() as tx:
+        record = tx.records.newest_of(_identifier("conversation_id", conversation_id))
+        return [] if record is None else tx.records.messages_of(record.handoff.id)
+
+
+def check_opening(
+    runtime: Runtime,
+    conversation_id: str,
+    *,
+    contact: str | Contact | None,
+    name: str | None,
+    title: str | None,
+    description: str | None,
+    history: Iterable[Any],
+    inbox_id: str | None,
+    portal_id: str | None,
+    assign_to: str | None,
+    attributes: Mapping[str, Any] | None,
+) -> handoffs.Opening:
+    """What ``start`` is asked for, checked before anything is stored."""
+    settings = runtime.settings
+    portal = str(portal_id) if portal_id is not None else settings.portal_id
+    if portal is None:
+        raise NotConfigured(f"{PREFIX}PORTAL_ID is missing: which HubSpot account should take the conversation?")
+    if settings.channel_id is None:
+        raise NotConfigured(f"{PREFIX}CHANNEL_ID is missing: run 'flask hubspot-hitl setup', or set it")
+    inboxes = settings.inbox_id
+    inbox = str(inbox_id) if inbox_id is not None else (inboxes[0] if inboxes else None)
+    is_default = inbox_id is None or (bool(inboxes) and inbox == inboxes[0])
+    account = settings.channel_account_id if is_default else None
+    if account is None and inbox is None:
+        raise NotConfigured(f"{PREFIX}CHANNEL_ACCOUNT_ID and {PREFIX}INBOX_ID are missing: set one of them")
+    runtime.services.client(portal)  # a missing token is said here, before anything is stored
+    found: Contact | None = None
+    if contact is not None:
+        found = parse_contact(contact, allow_special_domains=runtime.services.is_stand_in)
+    elif settings.contact_policy != "anonymous":
+        raise ValueError("start() needs a contact (or HUBSPOT_HITL_CONTACT_POLICY = 'anonymous')")
+    takes_notes = settings.history == "note" and runtime.services.takes_notes(portal)
+    how = settings.history if takes_notes or settings.history == "none" else "message"
+    return handoffs.Opening(
+        conversation_id=_identifier("conversation_id", conversation_id),
+        portal_id=portal,
+        channel_id=settings.channel_id,
+        account_id=account,
+        inbox_id=inbox,
+        contact=found,
+        name=_clean(name),
+        title=_clean(title),
+        description=_clean(description),
+        transcript="" if how == "none" else render_history(history),
+        transcript_as=how,
+        assign_to=normalize_actor(str(assign_to)) if assign_to is not None else None,
+        attributes=dict(attributes or {}),
+    )
+
+
+def _identifier(name: str, value: object) -> str:
+    """An id of the host's: any text that a database can hold, up to :data:`ID_LIMIT` characters."""
+    if not isinstance(value, str | int) or isinstance(value, bool):
+        raise TypeError(f"{name} must be a str, not {type(value).__name__}")
+    text = str(value)
+    if not text or len(text) > ID_LIMIT or scrub(text) != text:
+        raise ValueError(f"{name} must be 1 to {ID_LIMIT} characters, without NUL or lone surrogates")
+    return text
+
+
+def _clean(value: object) -> str | None:
+    return None if value is None else scrub(str(value)).strip() or None
+
+
+def _file(attachment: Attachment, limit: int) -> tuple[Attachment, bytes]:
+    """A host's attachment with a safe name, and its bytes."""
+    content = attachment.content
+    if content is None:
+        raise ValueError("an attachment needs 'content': bytes or a binary file object")
+    data = content if isinstance(content, bytes) else content.read(limit + 1)
+    if not isinstance(data, bytes):
+        raise TypeError("an attachment's file object must be opened in binary mode")
+    if len(data) > limit:
+        raise ValueError(f"an attachment is larger than {PREFIX}MAX_ATTACHMENT_BYTES ({limit} bytes)")
+    name = clean_name(attachment.name, content_type=attachment.content_type)
+    kind = attachment.content_type or guess_content_type(name)
+    return Attachment(name=name, content_type=kind, size=len(data)), data
