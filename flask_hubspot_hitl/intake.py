@@ -50,10 +50,18 @@ class Intake:
         if not threads and not poison:
             return 0
         with self._ledger.read() as tx:
-            # In this order: a handoff that is not starting here has its thread stored already.
-            starting = tx.records.starting_portals({portal for portal, _ in threads})
             known = tx.records.handoffs_of_threads(threads)
-            accounts = own_accounts(tx, self._settings, {(event.channel_id, event.account_id) for event in events})
+            unknown = threads - known.keys()
+            starting: set[str] = set()
+            if unknown:
+                # Looked up again, after this: a handoff that is not starting here has its thread stored already.
+                starting = tx.records.starting_portals({portal for portal, _ in unknown})
+                known |= tx.records.handoffs_of_threads(unknown)
+            accounts = own_accounts(
+                tx,
+                self._settings,
+                {(e.channel_id, e.account_id) for e in events if (e.portal_id, e.thread_id) in unknown},
+            )
         wanted = [new for event in events if (new := self._place(event, known, starting, accounts, now, hint))]
         if not wanted and not poison:
             return 0

@@ -17,6 +17,20 @@ from . import codec
 from .database import Database
 from .schema import blob, handoff, is_open, is_starting, message, thread
 
+# What every webhook asks, put together once.
+_STARTING = sa.select(handoff.c.portal_id).where(
+    is_starting, handoff.c.portal_id.in_(sa.bindparam("portals", expanding=True))
+)
+_ACCOUNTS = (
+    sa.select(handoff.c.portal_id, handoff.c.channel_id, handoff.c.account_id)
+    .where(handoff.c.account_id.in_(sa.bindparam("accounts", expanding=True)))
+    .distinct()
+)
+_THREADS = sa.select(thread).where(
+    thread.c.portal_id.in_(sa.bindparam("portals", expanding=True)),
+    thread.c.thread_id.in_(sa.bindparam("threads", expanding=True)),
+)
+
 
 @dataclass(slots=True, kw_only=True)
 class HandoffRecord:
@@ -177,24 +191,22 @@ class Records:
 
     def starting_portals(self, portal_ids: Collection[str]) -> set[str]:
         """Those of the portals that have a handoff whose thread is not known yet."""
-        statement = sa.select(handoff.c.portal_id).where(is_starting, handoff.c.portal_id.in_(portal_ids))
-        return set(self._connection.scalars(statement))
+        return set(self._connection.scalars(_STARTING, {"portals": list(portal_ids)}))
 
     def own_accounts(self, account_ids: Collection[str]) -> set[tuple[str, str, str]]:
         """Those of the channel accounts that a handoff of ours has used: (portal, channel, account)."""
-        statement = (
-            sa.select(handoff.c.portal_id, handoff.c.channel_id, handoff.c.account_id)
-            .where(handoff.c.account_id.in_(account_ids))
-            .distinct()
-        )
-        return {(row[0], row[1], row[2]) for row in self._connection.execute(statement)}
+        if not account_ids:
+            return set()
+        rows = self._connection.execute(_ACCOUNTS, {"accounts": list(account_ids)})
+        return {(row[0], row[1], row[2]) for row in rows}
 
     def handoffs_of_threads(self, threads: Collection[tuple[str, str]]) -> dict[tuple[str, str], str]:
         """(portal id, thread id) → handoff id, for those of the threads that are ours."""
         if not threads:
             return {}
-        statement = sa.select(thread).where(thread.c.thread_id.in_({thread_id for _, thread_id in threads}))
-        return {(row.portal_id, row.thread_id): row.handoff_id for row in self._connection.execute(statement)}
+        portals, ids = {portal for portal, _ in threads}, {one for _, one in threads}
+        rows = self._connection.execute(_THREADS, {"portals": list(portals), "threads": list(ids)})
+        return {(row.portal_id, row.thread_id): row.handoff_id for row in rows}
 
     def bind_thread(self, *, portal_id: str, thread_id: str, handoff_id: str) -> None:
         """Remember whose thread it is; the newest handoff has it."""
