@@ -106,6 +106,7 @@ STRINGS: dict[str, tuple[Any, Any]] = {
     "max_body_bytes": ("4096", 4096),
     "max_attachment_bytes": ("1", 1),
     "retention": ("86400", 86_400.0),
+    "payload_ttl": ("3600", 3_600.0),
 }
 
 

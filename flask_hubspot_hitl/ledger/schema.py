@@ -111,6 +111,7 @@ handoff = sa.Table(
     sqlite_autoincrement=True,
 )
 sa.Index("hitl_handoff_conversation", handoff.c.conversation_id, handoff.c.seq)
+sa.Index("hitl_handoff_account", handoff.c.account_id, handoff.c.channel_id, handoff.c.portal_id)
 
 thread = sa.Table(
     "hitl_thread",
@@ -149,6 +150,29 @@ blob = sa.Table(
     sa.Column("position", sa.Integer, primary_key=True),
     sa.Column("content", sa.LargeBinary, nullable=False),
     comment="a host's attachment until HubSpot has it",
+)
+
+# What all processes share about one portal (``buckets``) -----------------------------------------------------
+
+bucket = sa.Table(
+    "hitl_bucket",
+    metadata,
+    sa.Column("portal_id", sa.Text, primary_key=True),
+    sa.Column("slots", sa.Text, nullable=False, server_default="{}", comment="JSON: epoch second → requests in it"),
+    sa.Column("blocked_until", sa.BigInteger, nullable=False, server_default="0", comment="ms; HubSpot said 429"),
+    sa.Column("pauses", sa.Integer, nullable=False, server_default="0", comment="429s in a row"),
+    sa.Column("open_until", sa.BigInteger, nullable=False, server_default="0", comment="ms; 0: the circuit is closed"),
+    sa.Column("trips", sa.Integer, nullable=False, server_default="0", comment="how often in a row it opened"),
+    sa.Column("probe_until", sa.BigInteger, nullable=False, server_default="0", comment="ms; somebody tries"),
+)
+
+token = sa.Table(
+    "hitl_token",
+    metadata,
+    sa.Column("portal_id", sa.Text, primary_key=True),
+    sa.Column("secret", sa.Text, comment="the tokens, encrypted; NULL until the first refresh"),
+    sa.Column("lease_until", sa.BigInteger, nullable=False, server_default="0", comment="ms; somebody refreshes"),
+    sa.Column("fence", sa.BigInteger, nullable=False, server_default="0", comment="+1 at every lease"),
 )
 
 # Written as text, the same on both engines: SQLAlchemy's own way names a dialect, and would load both of them.

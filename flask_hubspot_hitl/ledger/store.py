@@ -194,6 +194,53 @@ class Transaction:
             .values(payload=None, progress=None)
         )
 
+    # Retention -------------------------------------------------------------------------------------------
+
+    def forget_payloads(self, *, before: int, limit: int) -> int:
+        """Empty what events that were done before ``before`` (ms) brought, oldest first; their keys stay."""
+        chosen = (
+            sa.select(event.c.id)
+            .where(in_state(EventState.DONE), event.c.done_at < before, event.c.payload.is_not(None))
+            .order_by(event.c.done_at)
+            .limit(limit)
+        )
+        result = self._connection.execute(
+            sa.update(event).where(event.c.id.in_(chosen.scalar_subquery())).values(payload=None, progress=None)
+        )
+        return result.rowcount
+
+    def prune(self, *, before: int, limit: int) -> int:
+        """Delete events that were done before ``before`` (ms), oldest first, and what belongs to them."""
+        chosen = list(
+            self._connection.scalars(
+                sa.select(event.c.id)
+                .where(in_state(EventState.DONE), event.c.done_at < before)
+                .order_by(event.c.done_at)
+                .limit(limit)
+            )
+        )
+        if chosen:
+            self._connection.execute(sa.delete(receipt).where(receipt.c.event_id.in_(chosen)))
+            self._connection.execute(sa.delete(event).where(event.c.id.in_(chosen)))
+        return len(chosen)
+
+    def prune_lanes(self, *, limit: int) -> int:
+        """Delete idle lanes in which nothing is left."""
+        chosen = (
+            sa.select(lane.c.key)
+            .where(
+                lane.c.due_at.is_(None),
+                lane.c.owner.is_(None),
+                ~sa.exists().where(event.c.lane == lane.c.key, in_state(EventState.PENDING)),
+            )
+            .limit(limit)
+            .with_for_update(skip_locked=True)
+        )
+        keys = list(self._connection.scalars(chosen))
+        if keys:
+            self._connection.execute(sa.delete(lane).where(lane.c.key.in_(keys)))
+        return len(keys)
+
     def message_count(self, handoff_id: str) -> int:
         """How many messages a handoff has."""
         statement = sa.select(sa.func.count()).select_from(message).where(message.c.handoff_id == handoff_id)

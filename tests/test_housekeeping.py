@@ -1,0 +1,68 @@
+"""Retention: payloads go first, then dedupe keys, in small transactions; what waits or died stays."""
+
+from __future__ import annotations
+
+from flask_hubspot_hitl import housekeeping
+from flask_hubspot_hitl.clock import ManualClock
+from flask_hubspot_hitl.config import Settings
+from flask_hubspot_hitl.ledger import EventState, Ledger, NewEvent
+
+DAY = 86_400
+SETTINGS = Settings(client_secret=("x",), public_url=("https://bot.example.test",))
+
+
+def fill(ledger: Ledger, count: int) -> None:
+    """Put ``count`` events and finish them; one more waits, one more is dead."""
+    with ledger.write() as tx:
+        names = [f"e{number}" for number in range(count)] + ["dead", "waits"]
+        events = [
+            NewEvent(dedupe_key=name, lane="in:1:1", topic="t", sort_at=0, payload={"text": "x"}) for name in names
+        ]
+        tx.queue.put(events, now=ledger.now_ms())
+        lease = tx.queue.claim(owner="me", now=ledger.now_ms(), ttl_ms=1000)
+        assert lease is not None
+        for name in names[:-1]:
+            head = tx.queue.head(lease)
+            assert head is not None
+            state = EventState.DEAD if name == "dead" else EventState.DONE
+            tx.queue.finish(head, state, now=ledger.now_ms())
+        tx.queue.release(lease, now=ledger.now_ms(), due_at=None)
+
+
+def test_retention(database_url: str) -> None:
+    clock = ManualClock()
+    ledger = Ledger(database_url, clock)
+    ledger.create()
+    fill(ledger, 1_200)
+    assert housekeeping.tidy(ledger, SETTINGS)["payloads"] == 0
+    clock.advance(DAY + 1)
+    assert housekeeping.tidy(ledger, SETTINGS) == {"payloads": 1_200, "events": 0, "lanes": 0}
+    with ledger.write() as tx:
+        again = [NewEvent(dedupe_key="e7", lane="in:1:1", topic="t", sort_at=0)]
+        assert tx.queue.put(again, now=clock.now_ms()) == 0, "the key is still there"
+    clock.advance(6 * DAY)
+    assert housekeeping.tidy(ledger, SETTINGS)["events"] == 1_200
+    with ledger.read() as tx:
+        status = tx.status(now=clock.now_ms())
+        assert (status["done"], status["dead"], status["pending"]) == (0, 1, 1)
+        assert tx.dead_events()[0]["id"]
+    ledger.close()
+
+
+def test_idle_lanes_go_and_come_back(database_url: str) -> None:
+    clock = ManualClock()
+    ledger = Ledger(database_url, clock)
+    ledger.create()
+    fill(ledger, 1)
+    with ledger.write() as tx:
+        lease = tx.queue.claim(owner="me", now=clock.now_ms(), ttl_ms=1000)
+        assert lease is None, "released as idle although one waits: nobody was told"
+        tx.queue.touch("in:1:2", due_at=clock.now_ms())
+        lease = tx.queue.claim(owner="me", now=clock.now_ms(), ttl_ms=1000)
+        assert lease is not None
+        tx.queue.release(lease, now=clock.now_ms(), due_at=None)
+    assert housekeeping.tidy(ledger, SETTINGS)["lanes"] == 1, "not the one in which something waits"
+    with ledger.write() as tx:
+        tx.queue.put([NewEvent(dedupe_key="new", lane="in:1:2", topic="t", sort_at=0)], now=clock.now_ms())
+        assert tx.queue.claim(owner="me", now=clock.now_ms(), ttl_ms=1000) is not None
+    ledger.close()
