@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
+import os
 import signal
+import sys
 import threading
+import time
+from collections.abc import Callable, Iterator
 from datetime import UTC, datetime
 from typing import Any
 
@@ -12,8 +17,10 @@ import click
 from flask import current_app
 from flask.cli import AppGroup
 
-from .errors import LedgerUnavailable
+from .errors import HubSpotError, LedgerUnavailable, NotConfigured
+from .reconcile import History
 from .runtime import Runtime, build_dispatcher, get_runtime
+from .watches import closed_since
 
 WORKER_THREADS = 32
 
@@ -52,22 +59,50 @@ def worker(threads: int | None) -> None:
     runtime = _runtime()
     count = threads or runtime.settings.dispatcher_threads or WORKER_THREADS
     dispatcher = build_dispatcher(current_app._get_current_object(), runtime.services, threads=count)  # type: ignore[attr-defined]
-    dispatcher.mode = "thread"
-    asked = threading.Event()
+    dispatcher.mode, dispatcher.serving = "thread", True
+    runtime.dispatcher = dispatcher  # what a receiver sends is seen at once
+    status = 0
+    try:
+        try:
+            _stop_on_signal()
+            dispatcher.ensure_started()
+            click.echo(f"Dispatching with {count} threads. Stop with Ctrl-C or SIGTERM.")
+            threading.Event().wait()
+        except _Stop:
+            pass
+        click.echo("Finishing what is being worked on; once more stops at once.")
+        # A receiver that takes longer than this counts as hung.
+        is_finished = dispatcher.stop(runtime.settings.handler_timeout)
+    except _Stop:
+        dispatcher.stop(0)
+        is_finished, status = False, 1
+    if not is_finished:
+        sys.stdout.flush()
+        sys.stderr.flush()
+        os._exit(status)  # else the interpreter waits for what was not waited for
+
+
+class _Stop(BaseException):
+    """SIGTERM or SIGINT came."""
+
+
+def _stop_on_signal() -> None:
+    """Raise :class:`_Stop` in the main thread at the first signal and at the second; the third kills.
+
+    An exception, because a handler that sets an event can find the main thread inside that event's lock.
+    """
+    left = 2
 
     def stop(_number: int, _frame: object) -> None:
-        if asked.is_set():
-            raise SystemExit(1)
-        asked.set()
+        nonlocal left
+        left -= 1
+        if not left:
+            for number in (signal.SIGTERM, signal.SIGINT):
+                signal.signal(number, signal.SIG_DFL)
+        raise _Stop
 
-    signal.signal(signal.SIGTERM, stop)
-    signal.signal(signal.SIGINT, stop)
-    dispatcher.ensure_started()
-    click.echo(f"Dispatching with {count} threads. Stop with Ctrl-C or SIGTERM.")
-    while not asked.wait(0.5):
-        pass
-    click.echo("Finishing what is being worked on; once more stops at once.")
-    dispatcher.stop()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, stop)
 
 
 @group.command(cls=_Command)
@@ -77,7 +112,7 @@ def tick() -> None:
     reason = dispatcher.blocked()
     if reason is not None:
         raise click.ClickException(f"Nothing is dispatched: {reason}")
-    click.echo(f"{dispatcher.run_due()} lane(s) run.")
+    click.echo(f"{dispatcher.tick()} lane(s) run.")
 
 
 @group.command(cls=_Command)
@@ -126,6 +161,59 @@ def handoffs(limit: int, as_json: bool) -> None:
         for one in facts
     ]
     _say(facts, as_json, lines or ["No handoffs yet."])
+
+
+@group.command(cls=_Command)
+@click.option("--thread", "thread_id", default=None, help="Only this thread of HubSpot's.")
+@click.option("--json", "as_json", is_flag=True, help="For machines.")
+def reconcile(thread_id: str | None, as_json: bool) -> None:
+    """Compare handoffs with their threads in HubSpot now, and feed what was missed."""
+    runtime = _runtime()
+    ledger, history = runtime.ledger, History(runtime.services)
+    with ledger.read() as tx:
+        since = closed_since(runtime.settings, ledger.now_ms())
+        found = tx.records.to_reconcile(closed_since=since) if thread_id is None else tx.records.of_thread(thread_id)
+    if thread_id is not None and not found:
+        raise click.ClickException(f"No handoff of ours has the thread {thread_id}.")
+    fed = 0
+    failed = []
+    with _progress(len(found), "Reading threads", hidden=as_json) as advance:
+        for record in found:
+            try:
+                missed = history.of_handoff(record)
+            except (HubSpotError, NotConfigured) as error:
+                failed.append({"thread_id": record.handoff.thread_id, "error": str(error)})
+            else:
+                with ledger.write() as tx:
+                    fed += tx.queue.put(missed, now=ledger.now_ms())
+            advance()
+    if runtime.dispatcher.mode == "inline":
+        runtime.dispatcher.run_due()
+    lines = [f"{len(found) - len(failed)} thread(s) read, {fed} event(s) fed."]
+    _say({"threads": len(found) - len(failed), "events": fed, "failed": failed}, as_json, lines)
+    if failed:
+        first = failed[0]
+        raise click.ClickException(
+            f"{len(failed)} thread(s) could not be read; the first, {first['thread_id']}: {first['error']}"
+        )
+
+
+@contextlib.contextmanager
+def _progress(length: int, label: str, *, hidden: bool) -> Iterator[Callable[[], None]]:
+    """A progress bar on stderr, shown once it has taken more than a second. Yields what moves it on."""
+    began, done, bar = time.monotonic(), 0, None
+    with contextlib.ExitStack() as stack:
+
+        def advance() -> None:
+            nonlocal done, bar
+            done += 1
+            if bar is not None:
+                bar.update(1)
+            elif not hidden and time.monotonic() - began > 1.0:
+                bar = stack.enter_context(click.progressbar(length=length, label=label, file=sys.stderr))
+                bar.update(done)
+
+        yield advance
 
 
 @group.command(cls=_Command)

@@ -1,50 +1,39 @@
-"""When and by whom lanes are run: the pool of threads, wake-ups, heartbeats, receivers that hang.
+"""When and where lanes are run: in which processes, from which moment on, until when.
 
 ``thread`` runs a pool of daemon threads in each serving process, ``external`` leaves the work to
-``flask hubspot-hitl worker`` or ``tick``, ``inline`` does it in the caller. All three use one ``runner``.
+``flask hubspot-hitl worker`` or ``tick``, ``inline`` does it in the caller. All three use one ``pool``.
 """
 
 from __future__ import annotations
 
 import atexit
-import logging
+import functools
 import os
-import socket
 import sys
 import threading
-import time
-import traceback
-import uuid
 import weakref
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from types import FrameType
 
-from .errors import LedgerUnavailable
-from .ledger import Lease, Ledger
+from .ledger import Ledger
+from .pool import Pool
 from .runner import Runner
 from .tasks import Task
 
-logger = logging.getLogger(__name__)
-
-POLL_SECONDS = 0.05
-LANE_EVENTS = 20
-LANE_SECONDS = 5.0
-
-
-@dataclass(slots=True)
-class _Running:
-    """A lane being run by one of our threads."""
-
-    lease: Lease
-    thread: threading.Thread
-    since: float
-    hung: bool = False
+START_SECONDS = 1.0
+GRACE_SECONDS = 25.0
+"""Below the 30 s after which gunicorn kills its workers."""
 
 
 class Dispatcher:
-    """One app's dispatcher in this process.
+    """One app's dispatcher. ``guard`` says why nothing may be dispatched (a copied database), or None.
 
-    ``guard`` says why nothing may be dispatched (a copied database), or None. ``lease_ttl`` is in seconds.
+    ``lease_ttl`` and ``handler_timeout`` are in seconds.
+
+    In ``thread`` mode a process dispatches once it has served a request, or, with :meth:`start_soon`, before:
+    after a crash the backlog must not wait for the next request. Servers that load the app and then fork
+    (``gunicorn --preload``) are told by just that: who forks before having served a request is a master, and its
+    children serve. Who forks later has a helper, which dispatches nothing.
     """
 
     def __init__(
@@ -58,116 +47,110 @@ class Dispatcher:
         handler_timeout: float,
         max_attempts: int,
         guard: Callable[[], str | None],
+        on_start: Callable[[], None] | None = None,
     ) -> None:
-        self._ledger = ledger
-        self._tasks = tasks
         self.mode = mode
-        self.serving = True
-        """False in a process that serves no requests, such as a CLI command: its threads would end with it."""
-        self._thread_count = threads
-        self._ttl_ms = int(lease_ttl * 1000)
-        self._handler_timeout = handler_timeout
-        self._max_attempts = max_attempts
-        self._guard = guard
-        self._reset()
-        if hasattr(os, "register_at_fork"):
-            this = weakref.WeakMethod(self._reset)
-            os.register_at_fork(after_in_child=lambda: (method := this()) and method())
-
-    def _reset(self) -> None:
-        """A fresh state; in a forked child the parent's threads are gone."""
-        owner = f"{socket.gethostname()}:{os.getpid()}:{_started_at(os.getpid())}:{uuid.uuid4().hex[:8]}"
-        self._lock = threading.Lock()
-        self._work = threading.Condition()
-        self._pending_wakes = 0
-        self._idle = 0
-        self._threads: list[threading.Thread] = []
-        self._running: dict[str, _Running] = {}
-        self._started = False
-        self._stopping = threading.Event()
-        self._inline = threading.local()
-        self._said: dict[str, float] = {}
-        self.runner = Runner(
-            self._ledger,
-            self._tasks,
-            owner=owner,
-            ttl_ms=self._ttl_ms,
-            max_attempts=self._max_attempts,
-            stopping=self._stopping,
-            say_once=self._say_once,
+        self.serving = False
+        """True from the first request on. Nothing else tells for certain that threads have time to work here."""
+        self._threads = threads
+        self._new_pool = functools.partial(
+            Pool,
+            ledger,
+            tasks,
+            ttl_ms=int(lease_ttl * 1000),
+            handler_timeout=handler_timeout,
+            max_attempts=max_attempts,
+            guard=guard,
+            on_start=on_start,
         )
+        self._is_eager = False
+        self._may_start: Callable[[], bool] = lambda: True
+        self._is_master = False
+        self._begin_life()
+        if hasattr(os, "register_at_fork"):
+            child, parent = weakref.WeakMethod(self._after_fork_in_child), weakref.WeakMethod(self._after_fork)
+            os.register_at_fork(
+                after_in_child=lambda: (method := child()) and method(),
+                after_in_parent=lambda: (method := parent()) and method(),
+            )
 
-    # Starting, waking, stopping --------------------------------------------------------------------------
+    def _begin_life(self) -> None:
+        self._lock = threading.Lock()
+        self._pool: Pool | None = None
+        self._is_started = False
+        self._is_over = False
+        self._inline = threading.local()
+
+    @property
+    def pool(self) -> Pool:
+        """This process's pool. Made late: gevent may replace threads and locks after a fork."""
+        with self._lock:
+            if self._pool is None:
+                self._pool = self._new_pool()
+            return self._pool
+
+    @property
+    def runner(self) -> Runner:
+        """Runs single lanes in the caller."""
+        return self.pool.runner
+
+    # Starting and waking ---------------------------------------------------------------------------------
 
     def wake(self) -> None:
         """Something may be due: called after every commit of ours."""
         if self.mode == "inline":
             self.run_due()
-        elif self.mode == "thread" and self.serving:
+        elif self.mode == "thread" and (self.serving or (self._is_eager and not self._is_master)):
             self.ensure_started()
-            self._notify()
-
-    def _notify(self) -> None:
-        with self._work:
-            self._pending_wakes += 1
-            self._work.notify()
+            self.pool.wake()
 
     def ensure_started(self) -> None:
         """Start the pool, once in this process."""
-        if self._started or self._stopping.is_set():
-            return
+        pool = self.pool
         with self._lock:
-            if self._started:
+            if self._is_started or self._is_over:
                 return
-            self._started = True
-            names = [(f"hubspot-hitl-{number}", self._serve) for number in range(self._thread_count)]
-            this = weakref.WeakMethod(self.stop)
-            atexit.register(lambda: (method := this()) and method())
-            for name, target in [("hubspot-hitl-clock", self._keep_time), *names]:
-                self._start_thread(name, target)
+            self._is_started = True
+        this = weakref.WeakMethod(self.stop)
+        atexit.register(lambda: (method := this()) and method())
+        pool.start(self._threads)
 
-    def _start_thread(self, name: str, target: Callable[[], None]) -> None:
-        thread = threading.Thread(target=target, name=name, daemon=True)
-        self._threads.append(thread)
-        thread.start()
+    def start_soon(self, may_start: Callable[[], bool]) -> None:
+        """Start without waiting for a request, but let the host connect its handlers first.
 
-    def stop(self, timeout: float = 25.0) -> None:
-        """Claim nothing more, finish what is held, give the rest back. ``timeout`` is in seconds."""
-        self._stopping.set()
-        with self._work:
-            self._work.notify_all()
-        ends = time.monotonic() + timeout
-        for thread in list(self._threads):
-            if thread is not threading.current_thread():
-                thread.join(max(0.0, ends - time.monotonic()))
-        if self._running:
-            return  # still at work: their leases run out by themselves, or the kill frees them
-        self._started = False
+        After a fork by a master, its children do so. ``may_start`` is asked when the time has come.
+        """
+        self._is_eager, self._may_start = True, may_start
+        # gevent's worker patches after the fork: what runs in a thread from before can't start greenlets that last.
+        timer = threading.Timer(START_SECONDS, self._start_now, args=[threading.get_ident])
+        timer.daemon = True
+        timer.start()
 
-    # The loop --------------------------------------------------------------------------------------------
+    def _start_now(self, threads_of_then: object) -> None:
+        if threading.get_ident is threads_of_then and self._is_eager and not self._is_master and self._may_start():
+            self.ensure_started()
 
-    def _serve(self) -> None:
-        me = threading.current_thread()
-        while not self._stopping.is_set():
-            try:
-                ran = self.blocked() is None and self.run_one()
-            except LedgerUnavailable as error:
-                self._say_once("The database can't be used: %s", error)
-                self._stopping.wait(0.5)
-                ran = False
-            except Exception:
-                logger.exception("The dispatcher tripped over a bug of its own; it goes on")
-                self._stopping.wait(1.0)
-                ran = False
-            if me not in self._threads:
-                return  # replaced while a receiver hung
-            if not ran:
-                with self._work:
-                    if self._pending_wakes == 0:
-                        self._idle += 1
-                        self._work.wait(1.0)
-                        self._idle -= 1
-                    self._pending_wakes = max(0, self._pending_wakes - 1)
+    # Forks -----------------------------------------------------------------------------------------------
+
+    def _after_fork(self) -> None:
+        if self.serving or _forks_a_helper(sys._getframe()):
+            return
+        self._is_master = True
+        if self._is_started and self._pool is not None:  # loading took so long that we had begun
+            self._pool.retire()
+            self._begin_life()
+
+    def _after_fork_in_child(self) -> None:
+        """The parent's threads are gone, and so are its locks' owners."""
+        is_helper = self.serving or _forks_a_helper(sys._getframe())
+        self._begin_life()
+        self.serving = False
+        self._is_master = False
+        self._is_eager = self._is_eager and not is_helper
+        if self._is_eager:
+            self.start_soon(self._may_start)
+
+    # Running in the caller -------------------------------------------------------------------------------
 
     def run_due(self) -> int:
         """Run in the caller until nothing is due; returns how many lanes were run. Does not nest."""
@@ -176,133 +159,45 @@ class Dispatcher:
         self._inline.busy = True
         try:
             count = 0
-            while self.run_one():
+            while self.pool.run_one():
                 count += 1
             return count
         finally:
             self._inline.busy = False
 
+    def tick(self) -> int:
+        """:meth:`run_due` with a clock that keeps the leases alive meanwhile, for a process of its own.
+
+        :raises LedgerUnavailable: when the database can't be used.
+        """
+        self.pool.free_the_dead()
+        self.pool.start(0)
+        try:
+            return self.run_due()
+        finally:
+            self.stop()
+
     def blocked(self) -> str | None:
         """Why nothing may be dispatched, or None."""
-        reason = self._guard()
-        if reason is not None:
-            self._say_once("Nothing is dispatched: %s", reason)
-        return reason
+        return self.pool.blocked()
 
-    def run_one(self) -> bool:
-        """Claim the lane that is due the longest and run it; False when nothing is due."""
-        lease = self.runner.claim()
-        if lease is None:
-            return False
-        if self._idle:
-            self._notify()  # there may be more for another thread
-        self._run_lane(lease)
-        return True
+    # The end ---------------------------------------------------------------------------------------------
 
-    def _run_lane(self, lease: Lease) -> None:
-        """Run a lane's events in order, each settled before the next is read, for a fair while."""
-        running = _Running(lease, threading.current_thread(), time.monotonic())
-        ends = running.since + LANE_SECONDS
+    def stop(self, timeout: float = GRACE_SECONDS) -> bool:
+        """Claim nothing more, finish what is held for ``timeout`` seconds, give the rest back.
+
+        Returns True when all was finished. Nothing is started in this process from now on.
+        """
         with self._lock:
-            self._running[lease.lane] = running
-        try:
-            for count in range(1, LANE_EVENTS + 1):
-                if lease.head is None:
-                    return
-                running.since = time.monotonic()
-                outcome = self.runner.perform(lease)
-                last = count == LANE_EVENTS or time.monotonic() > ends or self._stopping.is_set()
-                self.runner.settle(lease, outcome, go_on=not last)
-        finally:
-            with self._lock:
-                self._running.pop(lease.lane, None)
-
-    # Keeping time ----------------------------------------------------------------------------------------
-
-    def _keep_time(self) -> None:
-        """Notice what becomes due, keep our leases alive, and find receivers that hang."""
-        self._free_the_dead()
-        next_beat = time.monotonic() + self._ttl_ms / 3000
-        while not self._stopping.wait(POLL_SECONDS):
-            try:
-                if time.monotonic() >= next_beat:
-                    next_beat = time.monotonic() + self._ttl_ms / 3000
-                    self._beat()
-                self._look_for_hung()
-                with self._ledger.read() as tx:
-                    due = tx.queue.next_due()
-                if due is not None and due <= self._ledger.now_ms():
-                    self._notify()
-            except LedgerUnavailable as error:
-                self._say_once("The database can't be used: %s", error)
-                self._stopping.wait(0.5)
-
-    def _beat(self) -> None:
-        with self._lock:
-            leases = [running.lease for running in self._running.values()]
-        if leases:
-            with self._ledger.write() as tx:
-                tx.queue.heartbeat(leases, now=self._ledger.now_ms(), ttl_ms=self._ttl_ms)
-
-    def _look_for_hung(self) -> None:
-        now = time.monotonic()
-        with self._lock:
-            hung = [one for one in self._running.values() if not one.hung and now - one.since > self._handler_timeout]
-        for running in hung:
-            running.hung = True
-            frame = sys._current_frames().get(running.thread.ident or 0)
-            stack = "".join(traceback.format_stack(frame)) if frame else "(no stack)"
-            logger.error(
-                "A receiver runs for more than %.0f s (lane %s); its thread is replaced\n%s",
-                self._handler_timeout, running.lease.lane, stack,
-            )  # fmt: skip
-            with self._ledger.write() as tx:
-                tx.queue.mark_hung(running.lease, now=self._ledger.now_ms())
-            if running.thread in self._threads:
-                self._threads.remove(running.thread)
-                self._start_thread(running.thread.name, self._serve)
-
-    def _free_the_dead(self) -> None:
-        """On SQLite everybody is on this machine: a killed process's lanes need not wait for their leases."""
-        if not self._ledger.is_sqlite:
-            return
-        try:
-            with self._ledger.read() as tx:
-                dead = [owner for owner in tx.queue.owners() if _is_dead(owner)]
-            if dead:
-                with self._ledger.write() as tx:
-                    for owner in dead:
-                        tx.queue.release_owner(owner, now=self._ledger.now_ms())
-        except LedgerUnavailable as error:
-            self._say_once("The database can't be used: %s", error)
-
-    def _say_once(self, text: str, what: object) -> None:
-        """Log at most once a minute per text."""
-        now = time.monotonic()
-        if now >= self._said.get(text, 0.0):
-            self._said[text] = now + 60.0
-            logger.error(text, what)
+            self._is_over = True
+            pool = self._pool
+        return pool is None or pool.stop(timeout)
 
 
-def _started_at(pid: int) -> str:
-    """When a process started, in clock ticks since boot; empty where the system does not tell."""
-    try:
-        with open(f"/proc/{pid}/stat", encoding="ascii", errors="replace") as file:
-            return file.read().rpartition(")")[2].split()[19]
-    except (OSError, IndexError):
-        return ""
-
-
-def _is_dead(owner: str) -> bool:
-    """True when an owner is a process of this machine that is gone."""
-    host, _, rest = owner.partition(":")
-    pid, started = [*rest.split(":"), "", ""][:2]
-    if host != socket.gethostname() or not pid.isdigit():
-        return False
-    try:
-        os.kill(int(pid), 0)
-    except ProcessLookupError:
-        return True
-    except OSError:
-        return False
-    return bool(started) and _started_at(int(pid)) != started
+def _forks_a_helper(frame: FrameType | None) -> bool:
+    """True when ``multiprocessing`` forks: such a child is somebody's helper, not a server's process."""
+    while frame is not None:
+        if frame.f_globals.get("__name__") == "multiprocessing.popen_fork":
+            return True
+        frame = frame.f_back
+    return False

@@ -7,6 +7,7 @@ repeats that one receiver, with the same ``message_id``.
 
 from __future__ import annotations
 
+import asyncio
 import inspect
 import logging
 import random
@@ -172,7 +173,7 @@ class Emitter:
                 call(self._app, **event.scratch["kwargs"])
         except DeliveryFailed as error:
             receipt.verdict, receipt.error = "refused", scrub(str(error))[:REASON_LIMIT]
-        except (Exception, SystemExit) as error:
+        except (Exception, SystemExit, asyncio.CancelledError) as error:
             receipt.attempts += 1
             receipt.error = type(error).__name__
             if receipt.attempts >= self._settings.max_attempts:

@@ -20,6 +20,7 @@ from .hubspot.events import Kind, normalize_actor
 from .hubspot.text import clean_html, guess_content_type, scrub
 from .ledger import Event, HandoffRecord, Lease, NewEvent, Transaction
 from .ledger.codec import operator_from_json, operator_to_json
+from .reconcile import SOURCE, History
 from .services import Services
 from .tasks import Again, Dead, Done, Outcome, Retry, outage, putting
 
@@ -38,6 +39,7 @@ class InboundTask:
         self._services = services
         self._ledger = services.ledger
         self._emitter = emitter
+        self.history = History(services)
         self._window_ms = int(services.settings.reopen_window * 1000)
 
     # The dispatcher's three questions --------------------------------------------------------------------
@@ -76,15 +78,16 @@ class InboundTask:
         progress, payload = event.progress, event.payload or {}
         if payload.get("hint") and "value" not in progress:
             return "thread"
+        is_read = payload.get("source") == SOURCE  # together with all that comes before it
         if event.topic == Kind.ASSIGNED:
             return "operator" if self._assignee(event) and "operator" not in progress else None
         if event.topic == Kind.MESSAGE:
             return None if "message" in progress else "message"
         if event.topic == Kind.STATUS:
             closes = self._value(event) in ("CLOSED", "ARCHIVED")
-            return "history" if closes and not progress.get("history") else None
+            return "history" if closes and not is_read and not progress.get("history") else None
         if event.topic in (Kind.DELETED, Kind.PRIVACY_DELETED):
-            return None if progress.get("history") else "history"
+            return None if is_read or progress.get("history") else "history"
         return None
 
     def _value(self, event: Event) -> str | None:
@@ -140,7 +143,7 @@ class InboundTask:
         raw = payload["message"]
         client = self._services.client(str(event.portal_id))
         integration_threads = payload.get("channelIntegrationThreadIds")
-        if payload.get("source") != "reconcile" and not integration_threads:
+        if payload.get("source") != SOURCE and not integration_threads:
             try:
                 raw = client.thread_message(str(event.thread_id), str(raw["id"]))
             except HubSpotNotFound:
@@ -220,7 +223,7 @@ class InboundTask:
         since = event.progress.setdefault("waiting_since", now)
         missed: list[NewEvent] = []
         try:
-            missed = self.missed_messages(event)
+            missed = self.history.missed(str(event.handoff_id), str(event.thread_id), messages_only=True)
         except HubSpotUnavailable as error:
             if now - since < CLOSE_READ_MS:
                 return Retry(str(error), at_ms=min(now + 5_000, since + CLOSE_READ_MS))
@@ -229,45 +232,6 @@ class InboundTask:
             logger.info("The thread of a handoff that ends can't be read (event %d)", event.id)
         event.progress["history"] = True
         return Again(putting(missed, now))
-
-    def missed_messages(self, event: Event) -> list[NewEvent]:
-        """Agents' messages in the event's thread that we have not seen, as events for its lane.
-
-        They come through the same door as a webhook's; comments never do.
-
-        :raises HubSpotError: when the thread can't be read.
-        """
-        with self._ledger.read() as tx:
-            record = tx.records.get(str(event.handoff_id))
-        if record is None or event.thread_id is None:
-            return []
-        found = self._services.client(str(event.portal_id)).thread_messages(event.thread_id)
-        outgoing = [one for one in found if one.get("type") == "MESSAGE" and one.get("direction") == "OUTGOING"]
-        ids = [str(one.get("id")) for one in outgoing]
-        with self._ledger.read() as tx:
-            known = tx.records.known_hubspot_ids(record.handoff.id, ids)
-        missed = []
-        for raw in outgoing:
-            try:
-                message = parse_message(raw)
-            except ValueError:
-                continue
-            same_account = message.channel_account_id == record.account_id
-            if message.message_id in known or not same_account or message.client_type == "INTEGRATION":
-                continue
-            missed.append(
-                NewEvent(
-                    dedupe_key=f"in:read:{record.handoff.id}:{message.message_id}",
-                    lane=handoffs.thread_lane(record.handoff.portal_id, event.thread_id),
-                    topic=Kind.MESSAGE,
-                    sort_at=message.created_at_ms,
-                    portal_id=event.portal_id,
-                    thread_id=event.thread_id,
-                    handoff_id=record.handoff.id,
-                    payload={"message": raw, "source": "reconcile"},
-                )
-            )
-        return missed
 
     # Deciding --------------------------------------------------------------------------------------------
 

@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
-import os
 import sys
 import threading
 
 import click
 from flask import Flask
+from flask.cli import run_command
+from flask.helpers import get_debug_flag
+from werkzeug.serving import is_running_from_reloader
 
 from .cli import group
 from .clock import Clock, SystemClock
 from .config import Settings
-from .dispatcher import Dispatcher
 from .runtime import KEY, open_runtime
 from .views import create_blueprint, exempt_from_csrf
 
@@ -28,43 +29,36 @@ def install(app: Flask, clock: Clock | None) -> None:
     app.cli.add_command(group)
     exempt_from_csrf(app)
     dispatcher = runtime.dispatcher
-    dispatcher.serving = _is_serving()
 
     @app.before_request
     def serve() -> None:
         exempt_from_csrf(app)
         dispatcher.serving = True
 
-    if settings.dispatcher == "thread" and dispatcher.serving:
-        _start_soon(dispatcher)
+    if settings.dispatcher == "thread" and _may_serve():
+        dispatcher.start_soon(lambda: not _is_reloaders_parent())
 
 
-def _is_serving() -> bool:
-    """False in CLI commands other than ``run``, and in the reloader's parent."""
+def _may_serve() -> bool:
+    """False in CLI commands other than ``flask run``, and in the parent of that one's reloader."""
     context = click.get_current_context(silent=True)
-    if context is not None:
-        names = set()
-        while context is not None:
-            names.add(context.info_name)
-            context = context.parent
-        if "run" not in names:
+    if context is None:
+        return True
+    while context.command is not run_command:
+        if context.parent is None:
             return False
-        if ("--debug" in sys.argv or "--reload" in sys.argv) and os.environ.get("WERKZEUG_RUN_MAIN") != "true":
-            return False
-    return True
+        context = context.parent
+    reload = context.params.get("reload")
+    return not (get_debug_flag() if reload is None else reload) or is_running_from_reloader()
 
 
-def _start_soon(dispatcher: Dispatcher) -> None:
-    """After a crash the backlog must not wait for the next request; but first let the host connect its handlers.
-
-    A process that has forked by then is a server's master: its children do the work.
-    """
-    pid = os.getpid()
-
-    def start() -> None:
-        if os.getpid() == pid:
-            dispatcher.ensure_started()
-
-    timer = threading.Timer(1.0, start)
-    timer.daemon = True
-    timer.start()
+def _is_reloaders_parent() -> bool:
+    """True in the process that only waits for ``app.run(debug=True)``'s reloader."""
+    if is_running_from_reloader():
+        return False
+    frame = sys._current_frames().get(threading.main_thread().ident or 0)
+    while frame is not None:
+        if frame.f_globals.get("__name__") == "werkzeug._reloader":
+            return True
+        frame = frame.f_back
+    return False

@@ -26,7 +26,7 @@ from .errors import (
 )
 from .hubspot.client import HubSpotClient
 from .hubspot.contacts import identifier_of
-from .hubspot.content import render_first_message
+from .hubspot.content import parse_time, render_first_message
 from .hubspot.outgoing import build_incoming, file_attachment
 from .ledger import Event, HandoffRecord, Lease, Transaction
 from .services import Services
@@ -35,6 +35,10 @@ from .tasks import Again, Dead, Done, Outcome, Retry, outage
 logger = logging.getLogger(__name__)
 
 GIVE_UP_MS = 86_400_000
+LOOK_FIRST_MS = 3_600_000
+"""HubSpot does not say how long it knows an idempotency id: after this long we look before we repeat."""
+SKEW_MS = 60_000
+"""By how much HubSpot's clock may be behind ours."""
 FOLDER = "/hubspot-hitl"
 
 
@@ -220,12 +224,18 @@ class MessageTask(OutboundTask):
         if "upload" in event.scratch:
             return self._upload(event, client, record, message)
         files = [file_attachment(one.file_id, one.content_type) for one in message.attachments]
+        maybe = event.progress.get("maybe")
+        if maybe and now - event.progress.get("first_at", event.received_at) > LOOK_FIRST_MS:
+            there = self._already_there(client, event, record, message)
+            if there is not None:
+                return Done(self._delivered(event, record, *there))
+        event.progress.setdefault("first_at", now)
         try:
             hubspot_id, thread_id = self._publish(
                 client, record, key=message.message_id, text=message.text, at_ms=event.received_at, attachments=files
             )
         except HubSpotConflict:
-            found = self._already_there(client, record, message) if event.progress.get("maybe") else None
+            found = self._already_there(client, event, record, message) if maybe else None
             if found is None:
                 raise
             hubspot_id, thread_id = found
@@ -246,13 +256,25 @@ class MessageTask(OutboundTask):
         event.progress.pop("maybe", None)
         return Again(lambda tx: tx.records.set_attachments(row, files))
 
-    def _already_there(self, client: HubSpotClient, record: HandoffRecord, message: Message) -> tuple[str, str] | None:
-        """HubSpot says it has this idempotency id: then the thread holds the message."""
-        thread_id = str(record.handoff.thread_id)
-        for one in client.thread_messages(thread_id):
-            if one.get("direction") == "INCOMING" and one.get("text") == message.text:
-                return str(one["id"]), thread_id
-        return None
+    def _already_there(
+        self, client: HubSpotClient, event: Event, record: HandoffRecord, message: Message
+    ) -> tuple[str, str] | None:
+        """Look for the message in its thread; one that is known to be another message of the user's is not it."""
+        thread_id = record.handoff.thread_id
+        if thread_id is None:
+            return None
+        files = {one.file_id for one in message.attachments}
+        same = [
+            str(one["id"])
+            for one in client.thread_messages(thread_id)
+            if one.get("direction") == "INCOMING"
+            and (one.get("text") or "") == message.text
+            and {part.get("fileId") for part in one.get("attachments") or () if part.get("fileId")} == files
+            and _created(one, event.received_at) >= event.received_at - SKEW_MS
+        ]
+        with self._ledger.read() as tx:
+            known = tx.records.known_hubspot_ids(record.handoff.id, same)
+        return next(((one, thread_id) for one in same if one not in known), None)
 
     def _delivered(
         self, event: Event, record: HandoffRecord, hubspot_id: str, thread_id: str
@@ -280,6 +302,13 @@ class MessageTask(OutboundTask):
         if record is not None:
             plan = [handoffs.message_failed(tx, record, int(event.payload["row"]), error=error)]
             handoffs.put_signals(tx, record.handoff, plan, now=now)
+
+
+def _created(message: dict[str, Any], default: int) -> int:
+    try:
+        return parse_time(message.get("createdAt"))
+    except ValueError:
+        return default
 
 
 class NoteTask(OutboundTask):

@@ -162,7 +162,7 @@ class Runner:
                 tx.queue.note_failure(event, error=outcome.error)
                 delay = backoff_ms(lease.failures, counts=outcome.counts, jitter=random.random())  # noqa: S311 - spreads retries, guards nothing
                 due_at = now + delay if outcome.at_ms is None else outcome.at_ms
-                tx.queue.release(lease, now=now, due_at=due_at, failures=lease.failures + 1)
+                tx.queue.release(lease, now=now, due_at=due_at, failures=lease.failures + (outcome.at_ms is None))
                 return False
             outcome = Dead(outcome.error)
         if isinstance(outcome, Again):

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 from flask import Flask, current_app
 
+from . import housekeeping
 from .clock import Clock
 from .config import PREFIX, Settings
 from .dispatcher import Dispatcher
@@ -18,7 +19,7 @@ from .ledger import Ledger
 from .outbound import AssignTask, CloseTask, MessageTask, NoteTask, OpenTask, ReceiptTask
 from .services import Services
 from .tasks import Task
-from .watches import AssignmentTimeoutTask, GapTask, UnparkTask
+from .watches import RECONCILE, SWEEP, AssignmentTimeoutTask, GapTask, ReconcileTask, SweepTask, UnparkTask
 
 KEY = "hubspot_hitl"
 SERVING_THREADS = 4
@@ -47,9 +48,15 @@ def open_runtime(app: Flask, settings: Settings, clock: Clock) -> Runtime:
     threads = settings.dispatcher_threads or SERVING_THREADS
     ledger = Ledger(settings.database(app.instance_path, app.name), clock, pool_size=threads + 16)
     ledger.create()
-    services = Services(settings=settings, ledger=ledger, clock=clock)
+    services = Services(settings=settings, ledger=ledger, clock=clock, secret_keys=lambda: _secret_keys(app))
     dispatcher = build_dispatcher(app, services, threads=threads)
     return Runtime(settings, services, dispatcher, Intake(settings, ledger))
+
+
+def _secret_keys(app: Flask) -> list[str | bytes]:
+    """What Flask signs sessions with, the one in use first."""
+    found = [app.config.get("SECRET_KEY"), *(app.config.get("SECRET_KEY_FALLBACKS") or ())]
+    return [key for key in found if key]
 
 
 def get_runtime(app: Flask | None = None) -> Runtime:
@@ -72,20 +79,30 @@ def build_dispatcher(app: Flask, services: Services, *, threads: int) -> Dispatc
     settings, ledger = services.settings, services.ledger
     emitter = Emitter(app, settings, ledger)
     inbound = InboundTask(services, emitter)
+    sweep = SweepTask(services)
     told = (Kind.MESSAGE, Kind.ASSIGNED, Kind.STATUS, Kind.RESTORED, Kind.DELETED, Kind.PRIVACY_DELETED)
     tasks: dict[str, Task] = {kind.value: inbound for kind in told}
     tasks |= {
         SIGNAL: inbound,
         Kind.NEW_MESSAGE.value: GapTask(services, inbound),
         UNPARK: UnparkTask(services),
-        TIMER: AssignmentTimeoutTask(emitter),
+        TIMER: AssignmentTimeoutTask(emitter, services, inbound.history),
+        SWEEP: sweep,
+        RECONCILE: ReconcileTask(services, inbound.history),
         OPEN: OpenTask(services),
         NOTE: NoteTask(services),
         ASSIGN: AssignTask(services),
         PUBLISH: MessageTask(services),
         CLOSE: CloseTask(services),
         RECEIPT: ReceiptTask(services),
+        housekeeping.PRUNE: housekeeping.PruneTask(settings, ledger),
     }
+
+    def on_start() -> None:
+        sweep.put_start()
+        with ledger.write() as tx:
+            housekeeping.schedule(tx, now=ledger.now_ms())
+
     guard = _Adoption(settings, ledger)
     return Dispatcher(
         ledger,
@@ -96,6 +113,7 @@ def build_dispatcher(app: Flask, services: Services, *, threads: int) -> Dispatc
         handler_timeout=settings.handler_timeout,
         max_attempts=settings.max_attempts,
         guard=guard,
+        on_start=on_start,
     )
 
 

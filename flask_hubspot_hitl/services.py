@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import threading
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
 from .clock import Clock
 from .config import Settings, is_loopback
 from .errors import NotConfigured
 from .hubspot.client import HubSpotClient
-from .hubspot.oauth import RefreshingToken, StaticToken, TokenProvider
+from .hubspot.oauth import RefreshingToken, StaticToken, TokenProvider, TokenStore
 from .ledger import Ledger
+from .throttle import Throttle
 
 
 @dataclass(slots=True)
@@ -20,6 +22,8 @@ class Services:
     settings: Settings
     ledger: Ledger
     clock: Clock
+    secret_keys: Callable[[], Sequence[str | bytes]] = field(default=tuple, repr=False)
+    """The app's ``SECRET_KEY`` and its fallbacks, asked for when a client is made."""
     receipts_refused: int = 0
     """How many receipts HubSpot answered with a 4xx, in this process."""
     _notes_refused: dict[str, int] = field(default_factory=dict, repr=False)
@@ -49,18 +53,20 @@ class Services:
             raise NotConfigured(f"portal {portal_id} is not installed; HUBSPOT_HITL_PORTAL_ID is {settings.portal_id}")
         with self._lock:
             if portal_id not in self._clients:
+                gate = Throttle(self.ledger, portal_id, settings.rate_limit)
                 self._clients[portal_id] = HubSpotClient(
                     base_url=settings.api_base_url,
                     api_version=settings.api_version,
-                    tokens=self._tokens(),
+                    tokens=self._tokens(portal_id, gate),
                     clock=self.clock,
                     developer_api_key=settings.developer_api_key,
                     app_id=settings.app_id,
                     proxy=settings.proxy,
+                    gate=gate,
                 )
             return self._clients[portal_id]
 
-    def _tokens(self) -> TokenProvider:
+    def _tokens(self, portal_id: str, gate: Throttle) -> TokenProvider:
         settings = self.settings
         if settings.access_token:
             return StaticToken(settings.access_token)
@@ -77,4 +83,20 @@ class Services:
             refresh_token=settings.refresh_token,
             clock=self.clock,
             proxy=settings.proxy,
+            gate=gate,
+            store=self._store(portal_id, settings.refresh_token),
         )
+
+    def _store(self, portal_id: str, refresh_token: str) -> TokenStore | None:
+        """Where all processes keep a portal's tokens; None without a key to encrypt them with."""
+        secret_keys = self.secret_keys()
+        if not self.settings.encryption_key and not secret_keys:
+            return None
+        from .ledger.crypto import Cipher
+        from .sharing import DatabaseTokens
+
+        try:
+            cipher = Cipher(self.settings.encryption_key, secret_keys)
+        except ValueError as error:
+            raise NotConfigured(str(error)) from None
+        return DatabaseTokens(self.ledger, portal_id, cipher, refresh_token)

@@ -1,7 +1,10 @@
-"""Tasks that look after something when its time has come: gaps, parked events, an assignment that does not come."""
+"""Tasks that look after something when its time has come: gaps, parked events, an assignment that does not come,
+and what HubSpot has and we may have missed.
+"""
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Collection, Mapping
 from typing import Any
 
@@ -12,14 +15,22 @@ from .emission import Emitter
 from .errors import HubSpotRejected, HubSpotUnavailable, NotConfigured
 from .hubspot.events import Kind
 from .inbound import InboundTask
-from .ledger import Event, Lease, Transaction
+from .ledger import Event, Lease, NewEvent, Transaction
+from .reconcile import History
 from .services import Services
-from .tasks import Dead, Done, Outcome, Retry, outage, putting
+from .tasks import Again, Dead, Done, Outcome, Retry, outage, putting
+
+logger = logging.getLogger(__name__)
 
 GAP_MS = 30_000
 """A ``newMessage`` whose channel event has not come after this long makes us read the thread."""
 PARK_MS = 120_000
 SWEEP_MS = 1_000
+HOUR_MS = 3_600_000
+DAY_MS = 86_400_000
+LOOK_MS = 30_000
+"""For this long the end of an assignment's time waits for HubSpot to be readable."""
+SWEEP, RECONCILE = "reconcile-all", "reconcile"
 
 
 class GapTask:
@@ -42,7 +53,7 @@ class GapTask:
         if now < event.received_at + GAP_MS:
             return Retry("the channel's event may still come", at_ms=event.received_at + GAP_MS)
         try:
-            missed = self._inbound.missed_messages(event)
+            missed = self._inbound.history.missed(str(event.handoff_id), str(event.thread_id))
         except HubSpotUnavailable as error:
             return outage(error, now)
         except (HubSpotRejected, NotConfigured) as error:
@@ -105,15 +116,20 @@ class UnparkTask:
 class AssignmentTimeoutTask:
     """Nobody took the conversation in time."""
 
-    def __init__(self, emitter: Emitter) -> None:
+    def __init__(self, emitter: Emitter, services: Services, history: History) -> None:
         self._emitter = emitter
+        self._ledger = services.ledger
+        self._history = history
 
     def prepare(self, tx: Transaction, event: Event, now: int) -> None:
         """Signalled once, and only while the handoff is still waiting for its first operator."""
         if "plan" not in event.progress:
             record = tx.records.get(str(event.handoff_id), lock=True)
             waits = record is not None and record.handoff.state == HandoffState.WAITING
-            never = record is not None and record.assigned_mark is None
+            never = record is not None and record.assigned_mark is None and not event.progress.get("taken")
+            if record and waits and never and "taken" not in event.progress:
+                event.scratch["record"] = record
+                return
             event.progress["plan"] = (
                 [handoffs.step("assignment_timed_out", record.handoff)] if record and waits and never else []
             )
@@ -121,10 +137,123 @@ class AssignmentTimeoutTask:
         self._emitter.begin(tx, event)
 
     def run(self, event: Event, lease: Lease) -> Outcome:
-        return self._emitter.run(event, lease)
+        return self._emitter.run(event, lease) if "plan" in event.progress else self._look(event)
+
+    def _look(self, event: Event) -> Outcome:
+        """Somebody may have taken it while we were down: ask HubSpot before saying that nobody did."""
+        now = self._ledger.now_ms()
+        since = event.progress.setdefault("waiting_since", now)
+        missed: list[NewEvent] = []
+        try:
+            missed = self._history.of_handoff(event.scratch["record"])
+        except HubSpotUnavailable as error:
+            if now - since < LOOK_MS:
+                return Retry(str(error), at_ms=min(now + 5_000, since + LOOK_MS))
+        except (HubSpotRejected, NotConfigured):
+            logger.info("The thread of a handoff that nobody took can't be read (event %d)", event.id)
+        event.progress["taken"] = any(one.topic == Kind.ASSIGNED and one.payload["value"] for one in missed)
+        return Again(putting(missed, now))
 
     def buried(self, tx: Transaction, event: Event, error: str, now: int) -> None:
         """Nobody waits for it."""
+
+
+class SweepTask:
+    """Has every handoff compared with HubSpot that may have missed something: at start, and every hour."""
+
+    def __init__(self, services: Services) -> None:
+        self._ledger = services.ledger
+        self._settings = services.settings
+
+    def put_start(self) -> None:
+        """A dispatcher starts here; those that start within the same hour make one sweep.
+
+        :raises LedgerUnavailable: when it can't be stored.
+        """
+        now = self._ledger.now_ms()
+        with self._ledger.write() as tx:
+            tx.queue.put([_sweep("start", now // HOUR_MS, now)], now=now)
+
+    def prepare(self, tx: Transaction, event: Event, now: int) -> None:
+        """Everything happens in the effect."""
+
+    def run(self, event: Event, lease: Lease) -> Outcome:
+        now = self._ledger.now_ms()
+        hour = now // HOUR_MS
+        at_start = (event.payload or {}).get("at_start")
+        with self._ledger.read() as tx:
+            found = tx.records.to_reconcile(closed_since=closed_since(self._settings, now) if at_start else None)
+
+        def effect(tx: Transaction) -> None:
+            # The hourly lane before the handoffs': everybody locks in this order.
+            if at_start and not tx.queue.has_pending("reconcile:hourly"):
+                tx.queue.put([_sweep("hourly", hour, now + HOUR_MS)], now=now)
+            lanes = {one.handoff.id: f"reconcile:{one.handoff.id}" for one in found}
+            idle = [one for one in found if not tx.queue.has_pending(lanes[one.handoff.id])]
+            reads = [
+                NewEvent(
+                    dedupe_key=f"{lanes[one.handoff.id]}:{hour}",
+                    lane=lanes[one.handoff.id],
+                    topic=RECONCILE,
+                    sort_at=now,
+                    portal_id=one.handoff.portal_id,
+                    thread_id=one.handoff.thread_id,
+                    handoff_id=one.handoff.id,
+                )
+                for one in idle
+            ]
+            tx.queue.put(reads, now=now)
+
+        # What is put into a lane that is being run would be run at once: the hourly event goes on and on instead.
+        return Done(effect) if at_start else Retry("until the next hour", at_ms=now + HOUR_MS, effect=effect)
+
+    def buried(self, tx: Transaction, event: Event, error: str, now: int) -> None:
+        """The next dispatcher that starts has its own."""
+
+
+class ReconcileTask:
+    """Compares one handoff with its thread, and feeds what was missed."""
+
+    def __init__(self, services: Services, history: History) -> None:
+        self._ledger = services.ledger
+        self._history = history
+
+    def prepare(self, tx: Transaction, event: Event, now: int) -> None:
+        event.scratch["record"] = tx.records.get(str(event.handoff_id))
+
+    def run(self, event: Event, lease: Lease) -> Outcome:
+        now = self._ledger.now_ms()
+        record = event.scratch["record"]
+        if record is None:
+            return Done()
+        try:
+            missed = self._history.of_handoff(record)
+        except HubSpotUnavailable as error:
+            return outage(error, now)
+        except (HubSpotRejected, NotConfigured) as error:
+            logger.warning("Handoff %s can't be compared with HubSpot: %s", event.handoff_id, error)
+            return Done()
+        return Done(putting(missed, now))
+
+    def buried(self, tx: Transaction, event: Event, error: str, now: int) -> None:
+        """Nobody waits for it."""
+
+
+def closed_since(settings: Settings, now: int) -> int:
+    """Handoffs closed since then may still be reopened; of more than a day nothing is looked up."""
+    return now - min(int(settings.reopen_window * 1000), DAY_MS)
+
+
+def _sweep(name: str, hour: int, due_at: int) -> NewEvent:
+    """The two have lanes of their own: one that waits for its hour would hold a start back."""
+    return NewEvent(
+        dedupe_key=f"reconcile:{name}:{hour}",
+        lane=f"reconcile:{name}",
+        topic=SWEEP,
+        sort_at=due_at,
+        payload={"at_start": name == "start"},
+        due_at=due_at,
+    )
 
 
 def own_accounts(

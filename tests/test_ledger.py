@@ -537,7 +537,7 @@ def test_a_killed_writer_frees_its_lock_also_when_a_child_of_its_lives_on(on_sql
 
 _CLAIMS = """
 import os, signal, sys
-from flask_hubspot_hitl.dispatcher import _started_at
+from flask_hubspot_hitl.pool import _started_at
 from flask_hubspot_hitl.clock import SystemClock
 from flask_hubspot_hitl.ledger import Ledger
 import socket

@@ -458,6 +458,8 @@ def test_d02_a_receiver_that_never_heals_is_dead_and_the_lane_goes_on(story: Sto
 
     with operator_message.connected_to(broken, story.app):
         thread = story.start().thread_id
+        story.hubspot.act(thread, "assign")
+        story.assigned(thread, at=story.now)  # or the assignment timer would read the thread meanwhile
         poison = story.says(thread, "poison")
         story.says(thread, "next")
         for _ in range(12):

@@ -14,7 +14,7 @@ from ..clock import Clock
 from ..errors import HubSpotRejected, HubSpotUnavailable, TokenRevoked
 from .oauth import TokenProvider
 from .paths import Paths
-from .transport import Transport, bounded, deadline
+from .transport import Gate, Transport, bounded, deadline
 
 #: The most pages that a list is followed for.
 MAX_PAGES = 500
@@ -24,7 +24,8 @@ class Caller:
     """Makes calls for one portal. Thread-safe; keeps connections open.
 
     ``timeout`` is (connect, read) in seconds, ``max_response_bytes`` counts decoded bytes, ``proxy`` is a URL.
-    ``developer_api_key`` and ``app_id`` are needed for the calls on channels only.
+    ``developer_api_key`` and ``app_id`` are needed for the calls on channels only. ``gate`` is asked before every
+    request.
     """
 
     def __init__(
@@ -40,6 +41,7 @@ class Caller:
         proxy: str | None = None,
         max_response_bytes: int = 10_000_000,
         pool_size: int = 32,
+        gate: Gate | None = None,
     ) -> None:
         self.paths = Paths(api_version)
         self._tokens = tokens
@@ -53,6 +55,7 @@ class Caller:
             proxy=proxy,
             max_response_bytes=max_response_bytes,
             pool_size=pool_size,
+            gate=gate,
         )
 
     def __repr__(self) -> str:

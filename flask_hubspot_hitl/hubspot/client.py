@@ -23,6 +23,7 @@ from .contacts import SEARCH_PROPERTIES, pick, search_filters
 from .oauth import TokenProvider
 from .outgoing import build_incoming, file_attachment, iso_time, opaque
 from .text import escape_text, scrub
+from .transport import Gate
 
 __all__ = ["HubSpotClient", "build_incoming", "file_attachment", "iso_time", "opaque"]
 
@@ -49,6 +50,7 @@ class HubSpotClient(Caller):
         proxy: str | None = None,
         max_response_bytes: int = 10_000_000,
         pool_size: int = 32,
+        gate: Gate | None = None,
     ) -> None:
         super().__init__(
             base_url=base_url,
@@ -61,6 +63,7 @@ class HubSpotClient(Caller):
             proxy=proxy,
             max_response_bytes=max_response_bytes,
             pool_size=pool_size,
+            gate=gate,
         )
         self._operators: OrderedDict[str, tuple[Operator, int]] = OrderedDict()
         self._failed: OrderedDict[str, int] = OrderedDict()

@@ -6,8 +6,11 @@ Source: HubSpot OpenAPI, OAuth v3, 2026-03 and 2026-09, ``POST …/token``.
 
 from __future__ import annotations
 
+import contextlib
+import contextvars
 import logging
 import threading
+import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any, Protocol
@@ -15,7 +18,7 @@ from typing import Any, Protocol
 from ..clock import Clock
 from ..errors import HubSpotUnavailable, TokenRevoked
 from .paths import Paths
-from .transport import Transport
+from .transport import Gate, Transport, bounded, deadline
 
 logger = logging.getLogger(__name__)
 
@@ -23,6 +26,10 @@ logger = logging.getLogger(__name__)
 RENEW_BEFORE_MS = 300_000
 #: A refresh token that HubSpot refused is not tried again for this long, in milliseconds.
 DEAD_FOR_MS = 60_000
+#: A refresh may take this long, whatever deadline its caller has: a rotated token that is not read is lost. Seconds.
+REFRESH_SECONDS = 15.0
+#: How often it is looked whether another process has refreshed, in seconds.
+LOOK_EVERY = 0.05
 
 
 class TokenProvider(Protocol):
@@ -64,6 +71,25 @@ class Tokens:
     scopes: tuple[str, ...] = ()
 
 
+class TokenStore(Protocol):
+    """One portal's tokens, shared by all processes, and the lease of the one that refreshes. Thread-safe.
+
+    Every method raises ``HubSpotUnavailable`` when the store can't be used just now.
+    """
+
+    def load(self) -> Tokens | None:
+        """What was stored last, by any process."""
+        ...
+
+    def claim(self) -> int | None:
+        """The lease, as a number to :meth:`finish` with; None while another process has it."""
+        ...
+
+    def finish(self, lease: int, tokens: Tokens | None) -> None:
+        """Give the lease back and store ``tokens``; with None nothing is changed."""
+        ...
+
+
 class TokenEndpoint:
     """HubSpot's token endpoint, asked on behalf of one app."""
 
@@ -77,12 +103,13 @@ class TokenEndpoint:
         clock: Clock,
         timeout: tuple[float, float] = (3.05, 10.0),
         proxy: str | None = None,
+        gate: Gate | None = None,
     ) -> None:
         self._path = Paths(api_version).oauth_token()
         self._client_id = client_id
         self._client_secret = client_secret
         self._clock = clock
-        self._transport = Transport(base_url, clock=clock, timeout=timeout, proxy=proxy, pool_size=4)
+        self._transport = Transport(base_url, clock=clock, timeout=timeout, proxy=proxy, pool_size=4, gate=gate)
 
     def __repr__(self) -> str:
         return f"TokenEndpoint({self._transport.base_url!r}, client_id={self._client_id!r})"
@@ -110,7 +137,7 @@ class TokenEndpoint:
         try:
             answer = self._transport.send("POST", self._path, doing=doing, form=sent)
         except HubSpotUnavailable as lost:
-            failure = HubSpotUnavailable(str(lost), status=lost.status)
+            failure = HubSpotUnavailable(str(lost), status=lost.status, retry_after=lost.retry_after)
         else:
             if 200 <= answer.status < 300:
                 return _tokens(answer.json() or {}, form.get("refresh_token"), now_ms, doing)
@@ -130,6 +157,9 @@ class TokenEndpoint:
 class RefreshingToken:
     """Access tokens from a refresh token: renewed five minutes early, by one thread at a time.
 
+    With a ``store``, by one thread of all processes at a time: the others wait for what it stores. The stored
+    refresh token goes before the one given here, which is tried when the stored one is dead.
+
     ``on_rotated`` is called with the new refresh token when HubSpot gives another one, before any call uses
     the new access token. When it raises, it is called again at the next :meth:`token`.
     """
@@ -146,6 +176,8 @@ class RefreshingToken:
         on_rotated: Callable[[str], None] | None = None,
         timeout: tuple[float, float] = (3.05, 10.0),
         proxy: str | None = None,
+        gate: Gate | None = None,
+        store: TokenStore | None = None,
     ) -> None:
         self._endpoint = TokenEndpoint(
             base_url=base_url,
@@ -155,7 +187,11 @@ class RefreshingToken:
             clock=clock,
             timeout=timeout,
             proxy=proxy,
+            gate=gate,
         )
+        self._store = store
+        self._configured = refresh_token
+        self._unstored: Tokens | None = None
         self._clock = clock
         self._on_rotated = on_rotated
         self._lock = threading.Lock()
@@ -193,16 +229,16 @@ class RefreshingToken:
             if self._access and self._access != rejected and self._clock.now_ms() < self._expires_at_ms:
                 return self._access  # another thread was quicker
             self._access = None
-            return self._renew(seen)
+            return self._renew(seen, rejected)
 
-    def _renew(self, seen: int) -> str:
+    def _renew(self, seen: int, rejected: str | None = None) -> str:
         """Ask for a token, lock held; ``seen`` is how many attempts had ended before waiting for it."""
         if self._failure is not None and self._attempts != seen:
             raise self._failure  # somebody asked in the meantime, in vain: don't queue up to ask again
         if self._clock.now_ms() < self._dead_until_ms:
             raise TokenRevoked("HubSpot refused the refresh token; the portal must be connected again")
         try:
-            tokens = self._endpoint.refresh(self._refresh_token)
+            tokens = self._fetch({rejected, self._access})
         except HubSpotUnavailable as error:
             self._failure = error
             if isinstance(error, TokenRevoked):
@@ -220,6 +256,72 @@ class RefreshingToken:
         self._refresh_token = tokens.refresh_token
         self._save()
         return self._access
+
+    def _fetch(self, old: set[str | None]) -> Tokens:
+        """Tokens whose access token is none of ``old``: stored by another process, or asked for now."""
+        if self._store is None:
+            return self._ask([self._refresh_token])
+        found = None if self._unstored else self._store.load()
+        if found is not None and self._is_good(found, old):
+            return found
+        lease = self._lease(self._store, old)
+        if isinstance(lease, Tokens):
+            self._unstored = None
+            return lease
+        if self._unstored is not None and self._is_good(self._unstored, old):
+            return self._keep(self._store, lease, self._unstored)
+        tokens: Tokens | None = None
+        try:
+            found = self._store.load()
+            if found is not None and self._is_good(found, old):
+                return found
+            stored = [] if found is None else [found.refresh_token]
+            tokens = self._ask([*stored, self._refresh_token, self._configured])
+        finally:
+            if tokens is None:
+                with contextlib.suppress(HubSpotUnavailable):  # the lease ends by itself
+                    self._store.finish(lease, None)
+        return self._keep(self._store, lease, tokens)
+
+    def _lease(self, store: TokenStore, old: set[str | None]) -> int | Tokens:
+        """The lease, or what the process that had it has stored."""
+        ends = time.monotonic() + REFRESH_SECONDS
+        while (lease := store.claim()) is None:
+            time.sleep(LOOK_EVERY)
+            found = store.load()
+            if found is not None and self._is_good(found, old):
+                return found
+            if time.monotonic() > ends:
+                raise HubSpotUnavailable("refreshing the access token: another process takes too long")
+        return lease
+
+    def _keep(self, store: TokenStore, lease: int, tokens: Tokens) -> Tokens:
+        """Store tokens before they are used: a rotated refresh token must not be lost with this process."""
+        self._refresh_token = tokens.refresh_token
+        self._unstored = tokens
+        store.finish(lease, tokens)
+        self._unstored = None
+        return tokens
+
+    def _is_good(self, tokens: Tokens, old: set[str | None]) -> bool:
+        return tokens.access_token not in old and self._clock.now_ms() < tokens.expires_at_ms
+
+    def _ask(self, refresh_tokens: list[str]) -> Tokens:
+        """Ask with the first of these, and with the next one when HubSpot refuses it."""
+        candidates = list(dict.fromkeys(refresh_tokens))
+        for position, refresh_token in enumerate(candidates, 1):
+            try:
+                return contextvars.Context().run(self._ask_in_time, refresh_token)
+            except TokenRevoked:
+                if position == len(candidates):
+                    raise
+        raise ValueError("there is no refresh token")
+
+    def _ask_in_time(self, refresh_token: str) -> Tokens:
+        with deadline(REFRESH_SECONDS):
+            return bounded(
+                lambda: self._endpoint.refresh(refresh_token), doing="refreshing the access token", safe=True
+            )
 
     def _save(self) -> None:
         if self._refresh_token == self._saved:

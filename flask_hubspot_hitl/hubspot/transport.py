@@ -18,7 +18,8 @@ from concurrent.futures import Future
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from email.utils import parsedate_to_datetime
-from typing import Any, TypeVar
+from enum import Enum
+from typing import Any, Protocol, TypeVar
 
 import requests
 import urllib3
@@ -112,8 +113,33 @@ class Answer:
         return value if isinstance(value, dict) else None
 
 
+class Verdict(Enum):
+    """What one attempt told about HubSpot."""
+
+    UP = "up"
+    """It answered."""
+    BUSY = "busy"
+    """It answered that it wants no more requests just now."""
+    DOWN = "down"
+    """No connection, no answer, or a 5xx."""
+    UNKNOWN = "unknown"
+    """We did not wait long enough to know."""
+
+
+class Gate(Protocol):
+    """Decides whether a request may be sent now. Thread-safe; shared by all that speak to one portal."""
+
+    def enter(self, doing: str) -> Any:
+        """A permit for one request. Raises ``HubSpotUnavailable``, never ambiguous, when there is none now."""
+        ...
+
+    def leave(self, permit: Any, verdict: Verdict, retry_after: float | None) -> None:
+        """What became of it; ``retry_after`` is HubSpot's wish in seconds. Called once for each permit."""
+        ...
+
+
 class Transport:
-    """A pool of connections to one base URL. Thread-safe."""
+    """A pool of connections to one base URL. Thread-safe. ``gate`` is asked before every request."""
 
     def __init__(
         self,
@@ -124,8 +150,10 @@ class Transport:
         proxy: str | None = None,
         max_response_bytes: int = 10_000_000,
         pool_size: int = 32,
+        gate: Gate | None = None,
     ) -> None:
         self.base_url = base_url.rstrip("/")
+        self._gate = gate
         self._clock = clock
         self._connect_timeout, self._read_timeout = timeout
         self._max_bytes = max_response_bytes
@@ -176,6 +204,34 @@ class Transport:
         ``ambiguous`` is False when nothing was sent. A 2xx whose body is lost, too slow or too big is
         ambiguous unless ``method`` only reads.
         """
+        permit = None if self._gate is None else self._gate.enter(doing)
+        verdict, retry_after = Verdict.UNKNOWN, None
+        began, left = time.monotonic(), remaining()
+        try:
+            answer = self._send(method, path, doing, headers, params, json_body, form, files)
+            verdict = _verdict(answer.status)
+            retry_after = self._retry_after(answer.headers.get("Retry-After"))
+            return answer
+        except HubSpotUnavailable:
+            # When it was the caller who had no time left, HubSpot is not to blame.
+            hurried = left is not None and left < self._read_timeout and time.monotonic() - began >= left * 0.9
+            verdict = Verdict.UNKNOWN if hurried else Verdict.DOWN
+            raise
+        finally:
+            if self._gate is not None:
+                self._gate.leave(permit, verdict, retry_after)
+
+    def _send(
+        self,
+        method: str,
+        path: str,
+        doing: str,
+        headers: Mapping[str, str] | None,
+        params: Mapping[str, Any] | None,
+        json_body: Any,
+        form: Mapping[str, Any] | None,
+        files: Mapping[str, Any] | None,
+    ) -> Answer:
         left = remaining()
         budget = ATTEMPT_SECONDS if left is None else left
         ends_at = time.monotonic() + budget
@@ -257,6 +313,12 @@ class Transport:
             except (ValueError, TypeError, OverflowError):
                 return None
         return min(max(seconds, 0.0), MAX_RETRY_AFTER)
+
+
+def _verdict(status: int) -> Verdict:
+    if status >= 500:
+        return Verdict.DOWN
+    return Verdict.BUSY if status in (429, 477) else Verdict.UP
 
 
 def _no_answer(error: Exception, doing: str, *, safe: bool) -> HubSpotUnavailable:

@@ -49,16 +49,16 @@ class Buckets:
         """Write a locked row back."""
         slots = codec.dumps({str(second): count for second, count in changed.slots.items()})
         self._connection.execute(
-            _SAVE,
-            {
-                "portal": changed.portal_id,
-                "slots": slots,
-                "blocked_until": changed.blocked_until,
-                "pauses": changed.pauses,
-                "open_until": changed.open_until,
-                "trips": changed.trips,
-                "probe_until": changed.probe_until,
-            },
+            sa.update(bucket)
+            .where(bucket.c.portal_id == changed.portal_id)
+            .values(
+                slots=slots,
+                blocked_until=changed.blocked_until,
+                pauses=changed.pauses,
+                open_until=changed.open_until,
+                trips=changed.trips,
+                probe_until=changed.probe_until,
+            )
         )
 
 
@@ -111,13 +111,3 @@ class SharedTokens:
 
 
 _OF_PORTAL = sa.select(bucket).where(bucket.c.portal_id == sa.bindparam("portal")).with_for_update()
-_SAVE = (
-    sa.update(bucket)
-    .where(bucket.c.portal_id == sa.bindparam("portal"))
-    .values(
-        {
-            name: sa.bindparam(name)
-            for name in ("slots", "blocked_until", "pauses", "open_until", "trips", "probe_until")
-        }
-    )
-)

@@ -180,6 +180,25 @@ class Records:
         rows = self._connection.execute(sa.select(handoff).order_by(handoff.c.seq.desc()).limit(limit))
         return [_record(row).handoff for row in rows]
 
+    def to_reconcile(self, *, closed_since: int | None) -> list[HandoffRecord]:
+        """Open handoffs with a thread; also the conversations' newest that were closed since ``closed_since``."""
+        wanted: sa.ColumnElement[bool] = is_open
+        if closed_since is not None:
+            other = handoff.alias()
+            newest = (
+                sa.select(sa.func.max(other.c.seq))
+                .where(other.c.conversation_id == handoff.c.conversation_id)
+                .scalar_subquery()
+            )
+            wanted = sa.or_(is_open, sa.and_(handoff.c.closed_at >= closed_since, handoff.c.seq == newest))
+        statement = sa.select(handoff).where(handoff.c.thread_id.is_not(None), wanted).order_by(handoff.c.seq)
+        return [_record(row) for row in self._connection.execute(statement)]
+
+    def of_thread(self, thread_id: str) -> list[HandoffRecord]:
+        """The handoffs, one a portal, that HubSpot keeps in a thread."""
+        kept = sa.select(thread.c.handoff_id).where(thread.c.thread_id == thread_id)
+        return [_record(row) for row in self._connection.execute(sa.select(handoff).where(handoff.c.id.in_(kept)))]
+
     def count_by_state(self) -> dict[str, int]:
         """How many handoffs are in which state."""
         rows = self._connection.execute(sa.select(handoff.c.state, sa.func.count()).group_by(handoff.c.state))

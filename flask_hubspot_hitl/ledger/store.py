@@ -13,12 +13,13 @@ import sqlalchemy as sa
 
 from ..clock import Clock
 from . import codec
+from .buckets import Buckets, SharedTokens
 from .database import Database
 from .queue import Queue, Statements
 from .records import Records
 from .schema import EventState, event, in_state, is_given_up, lane, message, meta, receipt
 
-TIMER_LANES = ("timer", "gap", "park")
+TIMER_LANES = ("timer", "gap", "park", "reconcile", "prune")
 """What waits in these lanes waits for its time, not for us."""
 
 
@@ -30,6 +31,16 @@ class Transaction:
         self.queue = Queue(connection, statements)
         self.records = Records(connection, database)
         self._database = database
+
+    @property
+    def buckets(self) -> Buckets:
+        """The request budgets that all processes share."""
+        return Buckets(self._connection, self._database)
+
+    @property
+    def tokens(self) -> SharedTokens:
+        """The tokens that all processes share."""
+        return SharedTokens(self._connection, self._database)
 
     def get_meta(self, name: str) -> str | None:
         """A remembered value."""

@@ -1,0 +1,290 @@
+"""The threads that run lanes in one process: wake-ups, heartbeats, receivers that hang, and the end.
+
+Knows nothing of servers, forks and modes: see ``dispatcher``.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import socket
+import sys
+import threading
+import time
+import traceback
+import uuid
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+
+from .errors import LedgerUnavailable
+from .ledger import Lease, Ledger
+from .runner import Runner
+from .tasks import Task
+
+logger = logging.getLogger(__name__)
+
+POLL_SECONDS = 0.05
+LANE_EVENTS = 20
+LANE_SECONDS = 5.0
+
+
+@dataclass(slots=True, eq=False)
+class _Running:
+    """A lane being run by one of our threads."""
+
+    lease: Lease
+    thread: threading.Thread
+    since: float
+    hung: bool = False
+
+
+class Pool:
+    """What one process dispatches with, once: threads that claim lanes, and a clock that looks after them.
+
+    Without :meth:`start` it runs lanes in the caller. ``guard`` says why nothing may be dispatched (a copied
+    database), or None; ``on_start`` is called once, by the clock.
+    """
+
+    def __init__(
+        self,
+        ledger: Ledger,
+        tasks: Mapping[str, Task],
+        *,
+        ttl_ms: int,
+        handler_timeout: float,
+        max_attempts: int,
+        guard: Callable[[], str | None],
+        on_start: Callable[[], None] | None = None,
+    ) -> None:
+        self._ledger = ledger
+        self._ttl_ms = ttl_ms
+        self._handler_timeout = handler_timeout
+        self._guard = guard
+        self._on_start = on_start
+        self._lock = threading.Lock()
+        self._running: set[_Running] = set()
+        self._work = threading.Condition()
+        self._wakes = 0
+        self._threads: list[threading.Thread] = []
+        self._stopping = threading.Event()
+        self._over = threading.Event()
+        self._said: dict[str, float] = {}
+        self.runner = Runner(
+            ledger,
+            tasks,
+            owner=f"{socket.gethostname()}:{os.getpid()}:{_started_at(os.getpid())}:{uuid.uuid4().hex[:8]}",
+            ttl_ms=ttl_ms,
+            max_attempts=max_attempts,
+            stopping=self._stopping,
+            say_once=self._say_once,
+        )
+
+    # Beginning and end -----------------------------------------------------------------------------------
+
+    def start(self, threads: int) -> None:
+        """Start the clock, and ``threads`` threads that run what is due."""
+        threading.Thread(target=self._keep_time, name="hubspot-hitl-clock", daemon=True).start()
+        for number in range(threads):
+            self._start_thread(f"hubspot-hitl-{number}")
+
+    def _start_thread(self, name: str) -> None:
+        thread = threading.Thread(target=self._serve, name=name, daemon=True)
+        self._threads.append(thread)
+        thread.start()
+
+    def wake(self) -> None:
+        """Something may be due: have one thread look."""
+        with self._work:
+            self._wakes = min(self._wakes + 1, len(self._threads))
+            self._work.notify()
+
+    def retire(self) -> None:
+        """Claim nothing more. What is held is finished, and the threads end."""
+        with self._work:
+            self._stopping.set()
+            self._work.notify_all()
+
+    def stop(self, timeout: float) -> bool:
+        """Retire, wait up to ``timeout`` seconds for what is held, and give back what is not finished by then.
+
+        A receiver that hangs is not waited for. Returns True when nothing had to be given back.
+        """
+        self.retire()
+        ends = time.monotonic() + timeout
+        for thread in list(self._threads):
+            if thread.is_alive() and thread is not threading.current_thread():  # a signal may come while they start
+                thread.join(max(0.0, ends - time.monotonic()))
+        self._over.set()
+        with self._lock:
+            unfinished = [running.lease for running in self._running]
+        try:
+            for lease in unfinished:
+                with self._ledger.write() as tx:
+                    now = self._ledger.now_ms()
+                    if tx.queue.holds(lease):
+                        tx.queue.release(lease, now=now, due_at=now, failures=lease.failures)
+        except LedgerUnavailable as error:
+            logger.warning("Leases could not be given back and will run out: %s", error)
+        return not unfinished
+
+    # Running what is due ---------------------------------------------------------------------------------
+
+    def _serve(self) -> None:
+        me = threading.current_thread()
+        while not self._stopping.is_set():
+            ran = False
+            try:
+                ran = self.blocked() is None and self.run_one()
+            except LedgerUnavailable as error:
+                self._say_once("The database can't be used: %s", error)
+                self._stopping.wait(0.5)
+            except BaseException:  # a thread of ours has nobody above it who could be interested
+                logger.exception("The dispatcher tripped over a bug; it goes on")
+                self._stopping.wait(1.0)
+            if me not in self._threads:
+                return  # replaced while a receiver hung
+            if not ran:
+                with self._work:
+                    self._work.wait_for(lambda: self._wakes or self._stopping.is_set())
+                    self._wakes = max(0, self._wakes - 1)
+
+    def blocked(self) -> str | None:
+        """Why nothing may be dispatched, or None."""
+        reason = self._guard()
+        if reason is not None:
+            self._say_once("Nothing is dispatched: %s", reason)
+        return reason
+
+    def run_one(self) -> bool:
+        """Claim the lane that is due the longest and run it; False when nothing is due."""
+        lease = self.runner.claim()
+        if lease is None:
+            return False
+        self.wake()  # there may be more for another thread
+        self._run_lane(lease)
+        return True
+
+    def _run_lane(self, lease: Lease) -> None:
+        """Run a lane's events in order, each settled before the next is read, for a fair while."""
+        running = _Running(lease, threading.current_thread(), time.monotonic())
+        ends = running.since + LANE_SECONDS
+        with self._lock:
+            self._running.add(running)
+        try:
+            for count in range(1, LANE_EVENTS + 1):
+                if lease.head is None:
+                    return
+                running.since = time.monotonic()
+                outcome = self.runner.perform(lease)
+                spent = count == LANE_EVENTS or time.monotonic() > ends
+                go_on = not (spent or running.hung or self._stopping.is_set())
+                self.runner.settle(lease, outcome, go_on=go_on)
+        finally:
+            with self._lock:
+                self._running.remove(running)
+
+    # Keeping time ----------------------------------------------------------------------------------------
+
+    def _keep_time(self) -> None:
+        """Notice what becomes due, keep our leases alive, and find receivers that hang; until all threads ended."""
+        next_beat = 0.0
+        first = True
+        while not self._over.wait(POLL_SECONDS):
+            stopping = self._stopping.is_set()
+            if stopping and not any(thread.is_alive() for thread in self._threads):
+                return
+            try:
+                if first:
+                    self.free_the_dead()
+                    if self._on_start is not None:
+                        self._on_start()
+                    first = False
+                if time.monotonic() >= next_beat:
+                    self._beat()
+                    next_beat = time.monotonic() + self._ttl_ms / 3000
+                self._look_for_hung()
+                if not stopping and self._is_due():
+                    self.wake()
+            except LedgerUnavailable as error:
+                self._say_once("The database can't be used: %s", error)
+                self._over.wait(0.5)
+            except Exception:
+                logger.exception("The dispatcher's clock tripped over a bug; it goes on")
+                self._over.wait(1.0)
+
+    def _is_due(self) -> bool:
+        with self._ledger.read() as tx:
+            due = tx.queue.next_due()
+        return due is not None and due <= self._ledger.now_ms()
+
+    def _beat(self) -> None:
+        with self._lock:
+            leases = [running.lease for running in self._running]
+        if leases:
+            with self._ledger.write() as tx:
+                tx.queue.heartbeat(leases, now=self._ledger.now_ms(), ttl_ms=self._ttl_ms)
+
+    def _look_for_hung(self) -> None:
+        now = time.monotonic()
+        with self._lock:
+            hung = [one for one in self._running if not one.hung and now - one.since > self._handler_timeout]
+        for running in hung:
+            running.hung = True
+            frame = sys._current_frames().get(running.thread.ident or 0)
+            stack = "".join(traceback.format_stack(frame)) if frame else "(no stack)"
+            logger.error(
+                "A receiver runs for more than %.0f s (lane %s); its thread is replaced\n%s",
+                self._handler_timeout, running.lease.lane, stack,
+            )  # fmt: skip
+            if running.thread in self._threads:
+                self._threads.remove(running.thread)
+                if not self._stopping.is_set():
+                    self._start_thread(running.thread.name)
+            with self._ledger.write() as tx:
+                if tx.queue.holds(running.lease) and running in self._running:
+                    tx.queue.mark_hung(running.lease, now=self._ledger.now_ms())
+
+    def free_the_dead(self) -> None:
+        """On SQLite everybody is on this machine: a killed process's lanes need not wait for their leases.
+
+        :raises LedgerUnavailable: when the database can't be used.
+        """
+        if not self._ledger.is_sqlite:
+            return
+        with self._ledger.read() as tx:
+            dead = [owner for owner in tx.queue.owners() if _is_dead(owner)]
+        if dead:
+            with self._ledger.write() as tx:
+                for owner in dead:
+                    tx.queue.release_owner(owner, now=self._ledger.now_ms())
+
+    def _say_once(self, text: str, what: object) -> None:
+        """Log at most once a minute per text."""
+        now = time.monotonic()
+        if now >= self._said.get(text, 0.0):
+            self._said[text] = now + 60.0
+            logger.error(text, what)
+
+
+def _started_at(pid: int) -> str:
+    """When a process started, in clock ticks since boot; empty where the system does not tell."""
+    try:
+        with open(f"/proc/{pid}/stat", encoding="ascii", errors="replace") as file:
+            return file.read().rpartition(")")[2].split()[19]
+    except (OSError, IndexError):
+        return ""
+
+
+def _is_dead(owner: str) -> bool:
+    """True when an owner is a process of this machine that is gone."""
+    host, _, rest = owner.partition(":")
+    pid, started = [*rest.split(":"), "", ""][:2]
+    if host != socket.gethostname() or not pid.isdigit():
+        return False
+    try:
+        os.kill(int(pid), 0)
+    except ProcessLookupError:
+        return True
+    except OSError:
+        return False
+    return bool(started) and _started_at(int(pid)) != started

@@ -1,0 +1,55 @@
+"""The host app of ``crash_app`` for servers and commands that take a factory; the journal's path is in ``JOURNAL``.
+
+One more receiver does what the agent writes: "wait" until the file ``<journal>.go`` is there, or "kill".
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import threading
+import time
+from pathlib import Path
+from typing import Any
+
+import click
+from flask import Flask
+
+from flask_hubspot_hitl import operator_message
+from flask_hubspot_hitl.dispatcher import START_SECONDS
+
+from . import crash_app
+
+
+def create_app() -> Flask:
+    """The app."""
+    journal = os.environ["JOURNAL"]
+    app = crash_app.create_app(journal)
+    go = Path(f"{journal}.go")
+
+    def note(**facts: Any) -> None:
+        with open(journal, "a", encoding="utf-8") as file:
+            file.write(json.dumps({**facts, "pid": os.getpid()}) + "\n")
+
+    @operator_message.connect_via(app, weak=False)
+    def obey(sender: Flask, message: Any, **extra: Any) -> None:
+        note(obeys=message.text)
+        if message.text == "kill":
+            os.kill(os.getpid(), signal.SIGKILL)
+        if message.text == "wait":
+            while not go.exists():
+                time.sleep(0.02)
+            note(obeyed=message.text)
+
+    @app.cli.command()
+    def threads() -> None:
+        """Wait until a dispatcher would have started, and tell which threads there are."""
+        time.sleep(START_SECONDS + 0.2)
+        click.echo(" ".join(one.name for one in threading.enumerate()))
+
+    return app
+
+
+if __name__ == "__main__":
+    create_app().run(port=int(os.environ["PORT"]), debug=True)

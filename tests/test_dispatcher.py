@@ -1,0 +1,356 @@
+"""The pool of threads: wake-ups, fairness, receivers that hang, bugs, forks, and the end (rules B7)."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import multiprocessing
+import os
+import threading
+import time
+from collections.abc import Callable, Iterator
+
+import pytest
+
+from flask_hubspot_hitl.clock import SystemClock
+from flask_hubspot_hitl.dispatcher import Dispatcher
+from flask_hubspot_hitl.ledger import Event, Lease, Ledger, NewEvent, Transaction
+from flask_hubspot_hitl.pool import LANE_EVENTS
+from flask_hubspot_hitl.tasks import Done, Outcome
+
+from .helpers import wait_until
+
+pytestmark = pytest.mark.filterwarnings("ignore:.*multi-threaded, use of fork:DeprecationWarning")
+
+
+class Work:
+    """A task that remembers what it ran, and does for each event what a test wants."""
+
+    def __init__(self) -> None:
+        self.ran: list[tuple[str, str]] = []
+        self.threads: list[threading.Thread] = []
+        self.do: Callable[[Event], object] = lambda event: None
+
+    def prepare(self, tx: Transaction, event: Event, now: int) -> None:
+        pass
+
+    def run(self, event: Event, lease: Lease) -> Outcome:
+        self.ran.append((event.lane, event.dedupe_key))
+        self.threads.append(threading.current_thread())
+        self.do(event)
+        return Done()
+
+    def buried(self, tx: Transaction, event: Event, error: str, now: int) -> None:
+        pass
+
+
+@pytest.fixture
+def ledger(sqlite_url: str) -> Iterator[Ledger]:
+    one = Ledger(sqlite_url, SystemClock())
+    one.create()
+    yield one
+    one.close()
+
+
+@pytest.fixture
+def work() -> Work:
+    return Work()
+
+
+MakeDispatcher = Callable[..., Dispatcher]
+
+
+@pytest.fixture
+def make(ledger: Ledger, work: Work) -> Iterator[MakeDispatcher]:
+    """Makes dispatchers of one database, which are stopped after the test."""
+    made: list[Dispatcher] = []
+
+    def make(
+        *, mode: str = "thread", threads: int = 2, lease_ttl: float = 15, handler_timeout: float = 300
+    ) -> Dispatcher:
+        one = Dispatcher(
+            ledger,
+            {"work": work},
+            mode=mode,
+            threads=threads,
+            lease_ttl=lease_ttl,
+            handler_timeout=handler_timeout,
+            max_attempts=3,
+            guard=lambda: None,
+        )
+        one.serving = True
+        made.append(one)
+        return one
+
+    yield make
+    for one in made:
+        one.stop(5)
+
+
+def put(ledger: Ledger, *keys: str, lane: str = "in:1:1") -> None:
+    now = ledger.now_ms()
+    with ledger.write() as tx:
+        tx.queue.put([NewEvent(dedupe_key=key, lane=lane, topic="work", sort_at=now) for key in keys], now=now)
+
+
+def owners(ledger: Ledger) -> list[str]:
+    with ledger.read() as tx:
+        return tx.queue.owners()
+
+
+def hung(ledger: Ledger) -> list[str]:
+    with ledger.read() as tx:
+        found: list[str] = tx.status(now=ledger.now_ms())["hung_lanes"]
+        return found
+
+
+# --- wake-ups --------------------------------------------------------------------------------------------
+
+
+def test_a_commit_wakes_an_idle_thread_within_50_ms(
+    ledger: Ledger, make: MakeDispatcher, work: Work, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("flask_hubspot_hitl.pool.POLL_SECONDS", 60.0)  # the clock must not do it
+    began: dict[str, float] = {}
+    work.do = lambda event: began.setdefault(event.dedupe_key, time.monotonic())
+    dispatcher = make()
+    dispatcher.ensure_started()
+    delays = []
+    for number in range(10):
+        put(ledger, f"e{number}")
+        committed = time.monotonic()
+        dispatcher.wake()
+        wait_until(lambda number=number: f"e{number}" in began, 5)  # type: ignore[misc]
+        delays.append(began[f"e{number}"] - committed)
+    assert sorted(delays)[5] < 0.05, delays
+
+
+def test_what_another_process_stored_is_noticed_without_a_wake_up(
+    ledger: Ledger, make: MakeDispatcher, work: Work
+) -> None:
+    make().ensure_started()
+    put(ledger, "a")
+    wait_until(lambda: len(work.ran) == 1, 2)
+
+
+def test_one_wake_up_spreads_to_as_many_threads_as_there_are_lanes(
+    ledger: Ledger, make: MakeDispatcher, work: Work, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("flask_hubspot_hitl.pool.POLL_SECONDS", 60.0)
+    together = threading.Barrier(4)
+    work.do = lambda event: together.wait(5)
+    dispatcher = make(threads=4)
+    for number in range(4):
+        put(ledger, f"e{number}", lane=f"in:1:{number}")
+    dispatcher.wake()
+    wait_until(lambda: not owners(ledger), 5)
+    assert len(work.ran) == 4
+    assert not together.broken
+
+
+def test_wake_ups_do_not_pile_up_while_all_threads_are_busy(ledger: Ledger, make: MakeDispatcher, work: Work) -> None:
+    go = threading.Event()
+    work.do = lambda event: go.wait(5)
+    dispatcher = make(threads=1)
+    put(ledger, "a")
+    dispatcher.wake()
+    wait_until(lambda: len(work.ran) == 1)
+    for _ in range(1000):
+        dispatcher.wake()
+    assert dispatcher.pool._wakes <= 1
+    go.set()
+
+
+# --- fairness --------------------------------------------------------------------------------------------
+
+
+def test_a_chatty_lane_is_given_back_after_twenty_events(ledger: Ledger, make: MakeDispatcher, work: Work) -> None:
+    put(ledger, *(f"chatty{number:02}" for number in range(LANE_EVENTS + 5)), lane="in:1:chatty")
+    time.sleep(0.002)  # the other lane is due later
+    put(ledger, "quiet", lane="in:1:quiet")
+    make(mode="inline").run_due()
+    assert [lane for lane, _ in work.ran].index("in:1:quiet") == LANE_EVENTS
+    chatty = [key for lane, key in work.ran if lane == "in:1:chatty"]
+    assert chatty == sorted(chatty)
+    assert len(chatty) == LANE_EVENTS + 5
+
+
+def test_a_slow_lane_is_given_back_after_its_seconds(
+    ledger: Ledger, make: MakeDispatcher, work: Work, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("flask_hubspot_hitl.pool.LANE_SECONDS", 0.02)
+    work.do = lambda event: time.sleep(0.03)
+    put(ledger, "a", "b", lane="in:1:slow")
+    time.sleep(0.002)
+    put(ledger, "quiet", lane="in:1:quiet")
+    make(mode="inline").run_due()
+    assert [key for _, key in work.ran] == ["a", "quiet", "b"]
+
+
+# --- receivers that hang, and bugs -----------------------------------------------------------------------
+
+
+def test_b7_a_hung_receivers_thread_is_replaced_and_shown_until_it_returns(
+    ledger: Ledger, make: MakeDispatcher, work: Work, caplog: pytest.LogCaptureFixture
+) -> None:
+    go = threading.Event()
+
+    def hang(event: Event) -> None:
+        if event.dedupe_key == "hangs":
+            go.wait(10)
+
+    work.do = hang
+    dispatcher = make(threads=1, handler_timeout=0.1, lease_ttl=0.5)
+    put(ledger, "hangs", "next", lane="in:1:hung")
+    dispatcher.wake()
+    wait_until(lambda: hung(ledger) == ["in:1:hung"], 5, "the hung lane in status")
+    [said] = [one for one in caplog.records if one.levelno == logging.ERROR]
+    assert "in hang" in said.getMessage(), "its stack is logged"
+    put(ledger, "other", lane="in:1:other")
+    dispatcher.wake()
+    wait_until(lambda: ("in:1:other", "other") in work.ran, 5, "the replaced thread")
+    time.sleep(0.7)  # longer than the lease
+    assert len(owners(ledger)) == 1, "its lane is kept: nobody runs the event a second time beside it"
+    go.set()
+    wait_until(lambda: ("in:1:hung", "next") in work.ran, 5, "the lane to go on")
+    wait_until(lambda: not owners(ledger), 5)
+    assert hung(ledger) == []
+    assert work.ran.count(("in:1:hung", "hangs")) == 1
+    wait_until(lambda: not work.threads[0].is_alive(), 5, "the old thread's end")
+    assert work.threads[0] is not work.threads[-1]
+
+
+@pytest.mark.parametrize("error", [asyncio.CancelledError, SystemExit, RuntimeError])
+def test_no_exception_ends_a_thread(
+    ledger: Ledger, make: MakeDispatcher, work: Work, error: type[BaseException]
+) -> None:
+    def fail(event: Event) -> None:
+        if event.dedupe_key == "bad":
+            raise error
+
+    work.do = fail
+    dispatcher = make(threads=1)
+    put(ledger, "bad", lane="in:1:bad")
+    dispatcher.wake()
+    wait_until(lambda: work.ran, 5)
+    put(ledger, "good", lane="in:1:good")
+    dispatcher.wake()
+    wait_until(lambda: ("in:1:good", "good") in work.ran, 5, "the thread to go on")
+
+
+# --- the end ---------------------------------------------------------------------------------------------
+
+
+def test_stop_finishes_what_is_held_and_claims_nothing_more(ledger: Ledger, make: MakeDispatcher, work: Work) -> None:
+    go = threading.Event()
+    work.do = lambda event: go.wait(10)
+    dispatcher = make(threads=1, lease_ttl=0.5)
+    put(ledger, "held", "later")
+    dispatcher.wake()
+    wait_until(lambda: work.ran, 5)
+    threading.Timer(0.8, go.set).start()  # longer than the lease: the clock goes on
+    assert dispatcher.stop(5) is True
+    assert owners(ledger) == []
+    make(mode="inline").run_due()
+    assert [key for _, key in work.ran] == ["held", "later"], "its done mark was written"
+    put(ledger, "after")
+    dispatcher.wake()
+    assert not any(one.is_alive() for one in dispatcher.pool._threads), "nothing starts again"
+
+
+def test_stop_gives_back_what_is_not_finished(ledger: Ledger, make: MakeDispatcher, work: Work) -> None:
+    go = threading.Event()
+    work.do = lambda event: go.wait(10)
+    dispatcher = make(threads=1, lease_ttl=3600)
+    put(ledger, "a")
+    dispatcher.wake()
+    wait_until(lambda: work.ran, 5)
+    assert dispatcher.stop(0.05) is False
+    assert owners(ledger) == []
+    threading.Timer(0.1, go.set).start()
+    assert make(mode="inline").run_due() == 1
+    assert len(work.ran) == 2, "the next one runs it again"
+
+
+def test_tick_keeps_its_leases_alive(ledger: Ledger, make: MakeDispatcher, work: Work) -> None:
+    work.do = lambda event: time.sleep(0.8)
+    rival = make(lease_ttl=0.5)
+    put(ledger, "a")
+    tick = threading.Thread(target=make(mode="external", lease_ttl=0.5).tick)
+    tick.start()
+    wait_until(lambda: work.ran, 5)
+    rival.ensure_started()
+    tick.join(5)
+    assert len(work.ran) == 1
+
+
+# --- forks -----------------------------------------------------------------------------------------------
+
+
+def fork(check: Callable[[], bool]) -> bool:
+    """What ``check`` says in a forked child, as a server makes one."""
+    pid = os.fork()
+    if pid == 0:  # pragma: no cover - not measured in there
+        answer = 1
+        with contextlib.suppress(BaseException):
+            wait_until(check, 5)
+            answer = 0
+        os._exit(answer)
+    return os.waitpid(pid, 0)[1] == 0
+
+
+@pytest.fixture
+def soon(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("flask_hubspot_hitl.dispatcher.START_SECONDS", 0.05)
+
+
+forks = pytest.mark.skipif(not hasattr(os, "fork"), reason="this system does not fork")
+
+
+@forks
+@pytest.mark.usefixtures("soon")
+@pytest.mark.parametrize("loads_long", [False, True])
+def test_who_forks_before_the_first_request_is_a_master(make: MakeDispatcher, loads_long: bool) -> None:
+    master = make()
+    master.serving = False
+    master.start_soon(lambda: True)
+    if loads_long:
+        wait_until(lambda: master._is_started, 5)
+    before = master.pool
+    for _ in range(2):
+        assert fork(lambda: master._is_started and master.pool is not before), "its children start"
+    wait_until(lambda: not any(one.is_alive() for one in before._threads), 5, "the master's threads to end")
+    time.sleep(0.1)  # more than the delay of its own start
+    assert not master._is_started
+    master.serving = True  # it does serve, after all
+    master.wake()
+    assert master._is_started
+
+
+@forks
+@pytest.mark.usefixtures("soon")
+def test_who_forks_later_has_a_helper(make: MakeDispatcher) -> None:
+    server = make()
+    server.start_soon(lambda: True)
+    wait_until(lambda: server._is_started, 5)
+    assert fork(lambda: not server._is_started and not server._is_eager)
+    assert server._is_started
+
+
+def _helper(dispatcher: Dispatcher, answer: multiprocessing.SimpleQueue[bool]) -> None:
+    answer.put(dispatcher._is_eager or dispatcher._is_started)
+
+
+@forks
+def test_multiprocessing_makes_no_master(make: MakeDispatcher) -> None:
+    server = make()
+    server.serving = False
+    server.start_soon(lambda: True)
+    context = multiprocessing.get_context("fork")
+    answer = context.SimpleQueue()
+    helper = context.Process(target=_helper, args=(server, answer))
+    helper.start()
+    helper.join(5)
+    assert answer.get() is False
+    assert not server._is_master

@@ -1,0 +1,264 @@
+"""One refresh for all processes, and tokens at rest."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import threading
+import time
+from pathlib import Path
+from typing import Any
+from urllib.parse import parse_qs
+
+import pytest
+import requests
+from cryptography.fernet import Fernet
+from flask import Flask
+
+from flask_hubspot_hitl import NotConfigured
+from flask_hubspot_hitl.clock import ManualClock
+from flask_hubspot_hitl.errors import TokenRevoked
+from flask_hubspot_hitl.ledger.crypto import Cipher, Undecipherable
+from flask_hubspot_hitl.sharing import LEASE_MS
+
+from .conftest import MakeApp
+from .helpers import PORTAL, HubSpot, Json, state_of, wait_until
+
+FIRST = "sim-refresh-0001"
+
+
+def refreshes(hubspot: HubSpot, *statuses: int) -> list[str]:
+    """The refresh tokens that HubSpot was asked with."""
+    asked = [one for one in hubspot.requests() if one["path"].endswith("/token")]
+    return [
+        parse_qs(one["request_body"])["refresh_token"][0] for one in asked if not statuses or one["status"] in statuses
+    ]
+
+
+def granted(hubspot: HubSpot) -> list[str]:
+    """The refresh tokens that HubSpot took."""
+    return refreshes(hubspot, 200)
+
+
+def call(app: Flask) -> list[Json]:
+    """One call to HubSpot, as one process makes it."""
+    return state_of(app).services.client(PORTAL).inboxes()
+
+
+def reinstall(hubspot: HubSpot) -> None:
+    """HubSpot forgets every access token, and of the refresh tokens it knows the preset one only."""
+    token = hubspot.control("GET", "access-token")["access_token"]
+    url = f"{hubspot.url}/appinstalls/v3/external-install"
+    requests.delete(url, headers={"Authorization": f"Bearer {token}"}, timeout=5).raise_for_status()
+    hubspot.reset()
+
+
+def stored(app: Flask) -> str | None:
+    with state_of(app).ledger.read() as tx:
+        row = tx.tokens.get(PORTAL)
+    return None if row is None else row.secret
+
+
+CALLERS = """
+import os, sys, threading
+from flask import Flask
+from flask_hubspot_hitl import HubSpotHITL
+from flask_hubspot_hitl.runtime import get_runtime
+app = Flask("caller")
+app.config.update({key: value for key, value in os.environ.items() if key.startswith("HUBSPOT_HITL_")})
+app.config["SECRET_KEY"] = "a secret of the app's"
+HubSpotHITL(app)
+client = get_runtime(app).services.client("424242")
+if sys.argv[1] == "warm":
+    client.inboxes()
+print("ready", flush=True)
+sys.stdin.readline()
+done = []
+def one():
+    try:
+        client.inboxes()
+        done.append(1)
+    except Exception as error:
+        print(repr(error), file=sys.stderr)
+threads = [threading.Thread(target=one) for _ in range(20)]
+for thread in threads: thread.start()
+for thread in threads: thread.join()
+print(len(done), flush=True)
+"""
+
+
+@pytest.mark.parametrize("rotating", [False, True])
+@pytest.mark.parametrize("case", ["expired", "rejected", "first"])
+def test_d33_four_processes_with_twenty_threads_refresh_once(
+    hubspot: HubSpot, database_url: str, case: str, rotating: bool
+) -> None:
+    hubspot.chaos(rotate_refresh_tokens=rotating, token_seconds=2 if case == "expired" else 1800)
+    env = {**os.environ, **hubspot.env(), "HUBSPOT_HITL_DATABASE_URL": database_url}
+    env |= {"HUBSPOT_HITL_PUBLIC_URL": "http://127.0.0.1:9", "HUBSPOT_HITL_RATE_LIMIT": "1000"}
+    command = [sys.executable, "-c", CALLERS, "cold" if case == "first" else "warm"]
+    processes = [
+        subprocess.Popen(command, env=env, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) for _ in range(4)
+    ]
+    try:
+        for process in processes:
+            assert process.stdout is not None
+            assert process.stdout.readline() == "ready\n"
+        if case == "expired":
+            time.sleep(2.1)
+            hubspot.chaos(token_seconds=1800)
+        if case == "rejected":
+            reinstall(hubspot)
+        before = len(granted(hubspot))
+        hubspot.chaos(
+            rotate_refresh_tokens=rotating,
+            faults=[{"match": "POST /oauth", "times": 1, "mode": "delay", "seconds": 0.3}],
+        )
+        for process in processes:
+            assert process.stdin is not None
+            process.stdin.write("go\n")
+            process.stdin.flush()
+        assert [int(process.communicate(timeout=60)[0]) for process in processes] == [20] * 4
+        assert len(granted(hubspot)) - before == 1
+    finally:
+        for process in processes:
+            process.kill()
+            process.communicate()
+
+
+def test_a_rotated_refresh_token_outlives_the_process(
+    make_app: MakeApp, hubspot: HubSpot, database_url: str, clock: ManualClock
+) -> None:
+    hubspot.chaos(rotate_refresh_tokens=True)
+    configured = hubspot.env()["HUBSPOT_HITL_REFRESH_TOKEN"]
+    call(make_app(clock=clock, SECRET_KEY="s"))
+    clock.advance(1800)
+    later = make_app(clock=clock, SECRET_KEY="s", refresh_token=configured)
+    call(later)
+    assert len(set(granted(hubspot))) == 2, "each was used once"
+    assert refreshes(hubspot, 400) == []
+    reinstall(hubspot)
+    call(later)
+    assert granted(hubspot) == [configured], "the stored one is dead: the configured one is tried"
+    assert len(refreshes(hubspot, 400)) == 1
+
+
+def test_another_configured_token_starts_anew(make_app: MakeApp, hubspot: HubSpot, clock: ManualClock) -> None:
+    call(make_app(clock=clock, SECRET_KEY="s"))
+    clock.advance(1)
+    with pytest.raises(TokenRevoked):
+        call(make_app(clock=clock, SECRET_KEY="s", refresh_token="sim-of-another-time"))
+    assert refreshes(hubspot, 400) == ["sim-of-another-time"]
+
+
+def test_with_both_dead_it_is_revoked(make_app: MakeApp, hubspot: HubSpot, clock: ManualClock) -> None:
+    hubspot.chaos(rotate_refresh_tokens=True)
+    app = make_app(clock=clock, SECRET_KEY="s")
+    call(app)
+    hubspot.chaos(revoked=True)
+    with pytest.raises(TokenRevoked, match="connected again"):
+        call(app)
+    assert len(refreshes(hubspot, 400)) == 2
+    hubspot.reset()
+    clock.advance(61)
+    call(app)
+
+
+def test_a_lease_whose_holder_was_killed_ends(
+    make_app: MakeApp, hubspot: HubSpot, database_url: str, clock: ManualClock
+) -> None:
+    app = make_app(clock=clock, SECRET_KEY="s")
+    ledger = state_of(app).ledger
+    with ledger.write() as tx:
+        fence = tx.tokens.claim(PORTAL, now=clock.now_ms(), until=clock.now_ms() + LEASE_MS)
+        assert fence == 1
+        assert tx.tokens.claim(PORTAL, now=clock.now_ms(), until=clock.now_ms() + LEASE_MS) is None
+    found: list[Any] = []
+    waiting = threading.Thread(target=lambda: found.append(call(app)))
+    waiting.start()
+    time.sleep(0.3)
+    assert refreshes(hubspot) == []
+    clock.advance(LEASE_MS / 1000)
+    waiting.join(5)
+    assert found
+    secret = stored(app)
+    with ledger.write() as tx:
+        assert not tx.tokens.release(PORTAL, fence=1, secret="late"), "the fence has risen"
+    assert stored(app) == secret
+
+
+def test_tokens_are_encrypted_at_rest(make_app: MakeApp, hubspot: HubSpot, tmp_path: Path, clock: ManualClock) -> None:
+    app = make_app(clock=clock, SECRET_KEY="s")
+    call(app)
+    assert stored(app)
+    headers = [one["request_headers"] for one in hubspot.requests()]
+    used = {one["Authorization"].split()[1] for one in headers if "Authorization" in one}
+    assert used
+    state_of(app).ledger.close()
+    data = b"".join(one.read_bytes() for one in tmp_path.glob("hitl.sqlite3*"))
+    assert not [token for token in {*used, FIRST} if token.encode() in data]
+
+
+@pytest.mark.parametrize(
+    ("old", "new"),
+    [
+        ({"SECRET_KEY": "old"}, {"SECRET_KEY": "new", "SECRET_KEY_FALLBACKS": ["old"]}),
+        ({"SECRET_KEY": b"s"}, {"SECRET_KEY": "s", "encryption_key": Fernet.generate_key().decode()}),
+    ],
+)
+def test_keys_can_be_changed(make_app: MakeApp, hubspot: HubSpot, clock: ManualClock, old: Json, new: Json) -> None:
+    call(make_app(clock=clock, **old))
+    call(make_app(clock=clock, **new))
+    assert len(refreshes(hubspot)) == 1
+
+
+def test_tokens_that_cannot_be_read_are_left_alone(
+    make_app: MakeApp, hubspot: HubSpot, clock: ManualClock, caplog: pytest.LogCaptureFixture
+) -> None:
+    app = make_app(clock=clock, SECRET_KEY="old")
+    call(app)
+    before = stored(app)
+    call(make_app(clock=clock, SECRET_KEY="new"))
+    assert len(refreshes(hubspot)) == 2
+    assert stored(app) == before
+    assert "can't be read" in caplog.text
+    assert FIRST not in caplog.text
+
+
+def test_without_a_key_nothing_is_stored(make_app: MakeApp, hubspot: HubSpot, clock: ManualClock) -> None:
+    apps = [make_app(clock=clock), make_app(clock=clock)]
+    for app in apps:
+        call(app)
+    assert len(refreshes(hubspot)) == 2
+    assert stored(apps[0]) is None
+
+
+def test_a_bad_encryption_key_is_named(make_app: MakeApp) -> None:
+    with pytest.raises(NotConfigured, match="ENCRYPTION_KEY"):
+        call(make_app(encryption_key="too-short"))
+
+
+def test_a_secret_belongs_to_one_portal() -> None:
+    cipher = Cipher([], ["s"])
+    secret = cipher.encrypt("1", {"a": "b"})
+    assert cipher.decrypt("1", secret) == {"a": "b"}
+    for wrong in (("2", secret), ("1", secret[:-9]), ("1", "")):
+        with pytest.raises(Undecipherable):
+            cipher.decrypt(*wrong)
+    assert "s" not in repr(cipher).removeprefix("Cipher")
+
+
+def test_a_short_wait_in_start_does_not_lose_a_rotated_token(
+    make_app: MakeApp, hubspot: HubSpot, clock: ManualClock
+) -> None:
+    hubspot.chaos(
+        rotate_refresh_tokens=True,
+        faults=[{"match": "POST /oauth", "times": 1, "mode": "delay", "seconds": 0.8}],
+    )
+    app = make_app(clock=clock, SECRET_KEY="s")
+    client = state_of(app).services.client(PORTAL)
+    with client.deadline(0.2), pytest.raises(Exception, match="in time"):
+        client.inboxes()
+    wait_until(lambda: stored(app), 5, "the token")
+    call(app)
+    assert len(refreshes(hubspot)) == 1
