@@ -144,8 +144,7 @@ def test_one_wake_up_spreads_to_as_many_threads_as_there_are_lanes(
     for number in range(4):
         put(ledger, f"e{number}", lane=f"in:1:{number}")
     dispatcher.wake()
-    wait_until(lambda: not owners(ledger), 5)
-    assert len(work.ran) == 4
+    wait_until(lambda: len(work.ran) == 4 and not owners(ledger), 10)
     assert not together.broken
 
 

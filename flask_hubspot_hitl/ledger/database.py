@@ -80,6 +80,8 @@ class Database:
             from sqlalchemy.dialects import postgresql
 
             self.insert = postgresql.insert
+        self._closed = False
+        sa.event.listen(self.engine, "checkin", self._on_checkin)
         if hasattr(os, "register_at_fork"):
             this = weakref.WeakMethod(self._after_fork)
             os.register_at_fork(after_in_child=lambda: (method := this()) and method())
@@ -164,8 +166,14 @@ class Database:
                     f"the database has schema {found}, this version knows {schema.VERSION}: upgrade the package"
                 )
 
+    def _on_checkin(self, _connection: Any, record: Any) -> None:
+        """A thread that was still at work when we closed gives its connection back: nobody else would end it."""
+        if self._closed:
+            record.invalidate()
+
     def close(self) -> None:
         """Give all connections back."""
+        self._closed = True
         self.engine.dispose()
         if self._flock is not None:
             os.close(self._flock)
