@@ -61,48 +61,43 @@ def worker(threads: int | None) -> None:
     dispatcher = build_dispatcher(current_app._get_current_object(), runtime.services, threads=count)  # type: ignore[attr-defined]
     dispatcher.mode, dispatcher.serving = "thread", True
     runtime.dispatcher = dispatcher  # what a receiver sends is seen at once
-    status = 0
-    try:
-        try:
-            _stop_on_signal()
-            dispatcher.ensure_started()
-            click.echo(f"Dispatching with {count} threads. Stop with Ctrl-C or SIGTERM.")
-            threading.Event().wait()
-        except _Stop:
-            pass
-        click.echo("Finishing what is being worked on; once more stops at once.")
-        # A receiver that takes longer than this counts as hung.
-        is_finished = dispatcher.stop(runtime.settings.handler_timeout)
-    except _Stop:
-        dispatcher.stop(0)
-        is_finished, status = False, 1
-    if not is_finished:
+    asked = _count_signals()
+    dispatcher.ensure_started()
+    click.echo(f"Dispatching with {count} threads. Stop with Ctrl-C or SIGTERM.")
+    while not asked:
+        time.sleep(0.1)
+    click.echo("Finishing what is being worked on; once more stops at once.")
+    # A receiver that takes longer than this counts as hung.
+    finished: list[bool] = []
+    ender = threading.Thread(target=lambda: finished.append(dispatcher.stop(runtime.settings.handler_timeout)))
+    ender.daemon = True
+    ender.start()
+    while ender.is_alive() and len(asked) < 2:
+        ender.join(0.1)
+    if finished != [True]:
+        if not finished:
+            dispatcher.stop(0)
         sys.stdout.flush()
         sys.stderr.flush()
-        os._exit(status)  # else the interpreter waits for what was not waited for
+        os._exit(0 if finished else 1)  # else the interpreter waits for what was not waited for
 
 
-class _Stop(BaseException):
-    """SIGTERM or SIGINT came."""
+def _count_signals() -> list[int]:
+    """A list that grows with every SIGTERM and SIGINT; the third one kills.
 
-
-def _stop_on_signal() -> None:
-    """Raise :class:`_Stop` in the main thread at the first signal and at the second; the third kills.
-
-    An exception, because a handler that sets an event can find the main thread inside that event's lock.
+    The handler does nothing else: it can find the main thread inside any lock.
     """
-    left = 2
+    asked: list[int] = []
 
-    def stop(_number: int, _frame: object) -> None:
-        nonlocal left
-        left -= 1
-        if not left:
-            for number in (signal.SIGTERM, signal.SIGINT):
-                signal.signal(number, signal.SIG_DFL)
-        raise _Stop
+    def note(number: int, _frame: object) -> None:
+        asked.append(number)
+        if len(asked) == 2:
+            for one in (signal.SIGTERM, signal.SIGINT):
+                signal.signal(one, signal.SIG_DFL)
 
     for number in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(number, stop)
+        signal.signal(number, note)
+    return asked
 
 
 @group.command(cls=_Command)
