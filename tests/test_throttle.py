@@ -181,7 +181,6 @@ def test_four_processes_keep_to_one_budget(hubspot: HubSpot, database_url: str) 
     refreshes = len(hubspot.requests()) - len(served)
     assert sum(sent) == len(served)
     assert 30 <= len(served) + refreshes <= 60  # how much of it four starting processes use depends on the machine
-    assert sum(count > 0 for count in sent) >= 2
 
 
 # Pauses
