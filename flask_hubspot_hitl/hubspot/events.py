@@ -1,4 +1,4 @@
-"""A webhook's body → events. Pure functions; of ours they import ``content`` and ``text`` only.
+"""A webhook's body → events. Pure functions; of ours they import ``content``, ``text`` and ``strict_json`` only.
 
 Two feeds come to one URL: an array is the app's (``conversation.*``), an object is the channel's. Unknown fields
 and types are never fatal. An item that can't be read is :class:`Poison` and does not hold back its batch.
@@ -15,6 +15,7 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Any
 
+from . import strict_json
 from .content import parse_time
 from .text import scrub as scrub_text
 
@@ -89,8 +90,8 @@ def parse_body(raw: bytes, *, now_ms: int) -> list[Inbound | Poison]:
     :raises TooManyItems: when the array is longer than :data:`MAX_ITEMS`.
     """
     try:
-        value = json.loads(raw.decode("utf-8-sig"), parse_constant=lambda _: _NOT_A_NUMBER, parse_int=_integer)
-    except (ValueError, RecursionError):
+        value = strict_json.loads(raw, parse_constant=lambda _: _NOT_A_NUMBER, parse_int=_integer)
+    except ValueError:
         raise Unreadable("the body is not JSON") from None
     if isinstance(value, dict):
         return [_read(value, _channel_event, now_ms)]

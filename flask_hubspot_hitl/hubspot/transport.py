@@ -1,13 +1,12 @@
 """One HTTP attempt to HubSpot: bounded in time and size, without redirects, its failures made typed errors.
 
-Of ours it may import ``errors`` and ``clock`` only; no Flask, no database. Nothing here knows an operation.
+Of ours it may import ``errors``, ``clock`` and ``strict_json``; no Flask, no database. Nothing here knows an operation.
 """
 
 from __future__ import annotations
 
 import contextvars
 import http.cookiejar
-import json
 import logging
 import re
 import ssl
@@ -33,6 +32,7 @@ from ..errors import (
     HubSpotRejected,
     HubSpotUnavailable,
 )
+from . import strict_json
 
 #: The longest a single attempt may last when the caller sets no deadline, in seconds.
 ATTEMPT_SECONDS = 60.0
@@ -107,8 +107,8 @@ class Answer:
     def json(self) -> dict[str, Any] | None:
         """The body as a JSON object, or None when it is no such thing (empty, HTML, a list, NaN)."""
         try:
-            value = json.loads(self.body, parse_constant=_refuse)
-        except (ValueError, RecursionError):
+            value = strict_json.loads(self.body)
+        except ValueError:
             return None
         return value if isinstance(value, dict) else None
 
@@ -340,10 +340,6 @@ def _no_answer(error: Exception, doing: str, *, safe: bool) -> HubSpotUnavailabl
     if never_sent:
         return HubSpotUnavailable(f"{doing}: no connection to HubSpot")
     return HubSpotUnavailable(f"{doing}: the connection was lost before HubSpot answered", ambiguous=not safe)
-
-
-def _refuse(constant: str) -> Any:
-    raise ValueError(constant)
 
 
 def _word(value: object) -> str | None:

@@ -18,6 +18,7 @@ from urllib.parse import parse_qs, quote
 from werkzeug.exceptions import HTTPException
 from werkzeug.wrappers import Request, Response
 
+from ..hubspot import strict_json
 from .chaos import Fault
 from .wire import error_body
 from .world import JSON, now_ms
@@ -180,8 +181,8 @@ def as_json_or_text(body: bytes, content_type: str) -> Any:
     """Parsed when it is JSON, text when it is text."""
     if "json" in content_type:
         try:
-            return json.loads(body)
-        except (ValueError, RecursionError):
+            return strict_json.loads(body, parse_constant=float)
+        except ValueError:
             pass
     elif not any(word in content_type for word in ("text", "form", "xml")):
         return f"<{len(body)} bytes>"

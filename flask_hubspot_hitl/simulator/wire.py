@@ -5,15 +5,15 @@ Error bodies and 401/403 categories: facts §8.4 and §11.4 (HubSpot OpenAPI, ``
 
 from __future__ import annotations
 
-import json
 import re
 import uuid
 from collections.abc import Callable, Iterable, Sequence
 from datetime import datetime
-from typing import Any, NoReturn, TypeVar
+from typing import Any, TypeVar
 
 from flask import Blueprint, request
 
+from ..hubspot import strict_json
 from .world import JSON, App, Channel, Install, Portal, World, now_ms
 
 ANY = object()
@@ -71,13 +71,9 @@ def on(bp: Blueprint, method: str, bases: Sequence[str], tail: str = "") -> Call
 
 def parse_json(raw: bytes, *, where: str = "body") -> Any:
     """Strict JSON: no NaN, no numbers or depths Python can't carry. Raises ApiError (400)."""
-
-    def refuse(token: str) -> NoReturn:
-        raise ValueError(f"{token} is not JSON")
-
     try:
-        return json.loads(raw, parse_constant=refuse)
-    except (ValueError, RecursionError):
+        return strict_json.loads(raw)
+    except ValueError:
         raise ApiError.invalid(where, "Invalid input JSON") from None
 
 
