@@ -86,7 +86,7 @@ class Relay:
         return tx.queue.put([new], now=now) == 1
 
     def reserve(self, tx: Transaction, key: str, *, now: int) -> None:
-        """Lock the lane of ``key``, before what the bridge remembers is locked: the dispatcher does it in that order."""
+        """Lock the lane of ``key``, before what the bridge remembers: the dispatcher locks in that order too."""
         tx.queue.reserve(f"{self.topic}:{key}", now=now)
 
     def wake(self) -> None:
