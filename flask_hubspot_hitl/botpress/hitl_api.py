@@ -25,10 +25,9 @@ from ..ledger import Event, Transaction
 from ..runtime import get_runtime
 from ..tasks import Done, Outcome
 from .door import Refused, add_routes, read_object, same, text_of
-from .media import Fetcher, with_files
-from .messages import to_agent, to_botpress
+from .messages import FILE_HOSTS, to_agent, to_botpress
 from .options import Options
-from .relay import NotYet, Relay, is_last_fetch
+from .relay import NotYet, Relay
 from .service import BotpressRejected, Service
 
 if TYPE_CHECKING:
@@ -90,7 +89,7 @@ class _Bridge:
         for segment in urlsplit(webhook_url).path.split("/"):
             hide(segment)
         self._botpress = Service(webhook_url, clock=runtime.services.clock, proxy=settings.proxy)
-        self._files = Fetcher(limit=settings.max_attachment_bytes, proxy=settings.proxy)
+        runtime.services.remote_files.allow(*FILE_HOSTS)
         operations = {"start": self._start, "say": self._say, "stop": self._stop, "wait": self._waited}
         self._relay = Relay(app, NAME, operations, lost=self._lost)
         views = {
@@ -301,9 +300,8 @@ class _Bridge:
         if session["state"] == "pending":
             raise NotYet(1.0)  # the start, once it is put in, comes first
         readable = to_agent(event.payload["payload"])
-        text, files = with_files(readable, self._files.fetch, last_try=is_last_fetch(event))
-        # Its id makes it one message however often this runs. When the agent has just ended it, nobody is there.
-        if not verbs.send(self._runtime, session_id, text, attachments=files, message_id=f"event-{event.id}"):
+        key = f"event-{event.id}"  # makes it one message however often this runs
+        if not verbs.send(self._runtime, session_id, readable.text, attachments=readable.files, message_id=key):
             logger.info("A message of Botpress's came after the end of its session")
 
     def _stop(self, event: Event) -> None:

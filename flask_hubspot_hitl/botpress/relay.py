@@ -13,14 +13,11 @@ from ..errors import DeliveryDelayed, HITLError, LedgerUnavailable
 from ..ledger import Event, Lease, NewEvent, Transaction
 from ..runtime import get_runtime
 from ..tasks import Dead, Done, Outcome, Retry
-from .media import NotFetched
 
 logger = logging.getLogger(__name__)
 
 OUTAGE_MS = 86_400_000
 """An operation that waits for a service that is down is given up after this time."""
-FETCH_TRIES = 3
-"""How often a file is asked for before its link is sent instead."""
 
 Operation = Callable[[Event], Outcome | None]
 
@@ -109,8 +106,6 @@ class Relay:
                 return operation(event) or Done()
         except NotYet as error:
             return Retry("its time has not come", at_ms=now + int(error.seconds * 1000))
-        except NotFetched as error:
-            return Retry(f"a file was not fetched: {error}", counts=True)
         except DeliveryDelayed as error:
             if now - event.received_at >= OUTAGE_MS:
                 return Dead(str(error))
@@ -125,8 +120,3 @@ class Relay:
         """Tell the bridge."""
         if self._lost is not None:
             self._lost(tx, event, now)
-
-
-def is_last_fetch(event: Event) -> bool:
-    """True when a file that can't be fetched now is not asked for again."""
-    return event.attempts + 1 >= FETCH_TRIES
