@@ -24,6 +24,7 @@ from ..hubspot.transport import hide
 from ..ledger import Event, Transaction
 from ..runtime import get_runtime
 from ..tasks import Done, Outcome
+from .delivery import Delivery, Payload
 from .door import Refused, add_routes, read_object, same, text_of
 from .messages import FILE_HOSTS, to_agent, to_botpress
 from .options import Options
@@ -84,6 +85,7 @@ class _Bridge:
         self._runtime = runtime
         self._ledger = runtime.ledger
         self._secret = secret
+        self._delivery = Delivery(self._ledger, NAME)
         settings = runtime.settings
         hide(secret)
         for segment in urlsplit(webhook_url).path.split("/"):
@@ -328,20 +330,16 @@ class _Bridge:
         if not self._is_ours(handoff):
             return
         self._wait_until_active(handoff)
-        key = f"sent:{message.message_id}"
-        with self._ledger.read() as tx:
-            done = tx.bridges.get(NAME, key) or 0
-        for number, payload in enumerate(to_botpress(message)):
-            if number < done:
-                continue
-            kind = payload.pop("type")
-            try:
-                body = {**_named(handoff, message.operator), "messageType": kind, "payload": payload}
-                self._tell("message-from-agent", body)
-            except BotpressRejected:
-                raise DeliveryFailed("The bot's platform refused this message.") from None
-            with self._ledger.write() as tx:
-                tx.bridges.put(NAME, key, number + 1, now=self._ledger.now_ms())
+
+        def tell(part: Payload) -> None:
+            payload = {name: value for name, value in part.items() if name != "type"}
+            body = {**_named(handoff, message.operator), "messageType": part["type"], "payload": payload}
+            self._tell("message-from-agent", body)
+
+        try:
+            self._delivery.send(f"message:{message.message_id}", to_botpress(message), tell)
+        except BotpressRejected:
+            raise DeliveryFailed("The bot's platform refused this message.") from None
 
     def stop_hitl(self, app: Flask, *, handoff: Handoff, reason: CloseReason | None = None, **extra: Any) -> None:
         """Receiver of ``conversation_completed`` and ``handoff_failed``; Botpress knows already what its user ended."""
