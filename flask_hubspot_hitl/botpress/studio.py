@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Mapping
-from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
 from flask import Flask
@@ -25,6 +24,7 @@ from ..runtime import get_runtime
 from . import notices
 from .delivery import ONCE, Delivery, Payload
 from .door import add_routes, read_object, require_bearer, text_of
+from .ended import COMMAND, ended_event
 from .messages import FILE_HOSTS, MEDIA, to_agent, to_botpress
 from .notices import notice
 from .options import Options
@@ -38,7 +38,6 @@ logger = logging.getLogger(__name__)
 
 NAME = "studio"
 START_SECONDS = 1.5
-COMMAND = "the user's close command"
 MESSAGE_TYPES = frozenset(MEDIA) | {"text", "markdown", "location", "card", "carousel", "choice", "dropdown", "bloc"}
 
 
@@ -359,30 +358,6 @@ class _Bridge:
 
     def _is_ours(self, handoff: Handoff) -> bool:
         return handoff.attributes.get("bridge") == NAME
-
-
-def ended_event(handoff: Handoff, reason: CloseReason, detail: str | None, transcript: list[Message]) -> dict[str, Any]:
-    """The ``hitl.ended`` object: reason, agent, and as much of the newest transcript as fits in 64 KB."""
-    reasons = {CloseReason.TIMEOUT: "timeout", CloseReason.USER: "user_ended"}
-    said: list[dict[str, str]] = []
-    size = 0
-    for message in reversed(transcript):
-        text = message.text[:5_000]
-        size += len(text.encode()) + 100
-        if size > 48_000:
-            break
-        at = (message.created_at or datetime.now(UTC)).isoformat()
-        said.insert(0, {"from": "agent" if message.author == "operator" else "user", "text": text, "at": at})
-    agent = {"name": handoff.operator.name} if handoff.operator and handoff.operator.name else {}
-    by_bot = reason is CloseReason.USER and detail not in (None, COMMAND)
-    return {
-        "kind": "hitl.ended",
-        "v": 1,
-        "session": handoff.id,
-        "reason": "bot_ended" if by_bot else reasons.get(reason, "agent_closed"),
-        "agent": agent,
-        "transcript": said,
-    }
 
 
 def _overrides(handoff: Handoff) -> Mapping[str, Any]:
