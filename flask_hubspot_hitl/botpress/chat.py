@@ -154,7 +154,7 @@ def botpress_id(user_id: str) -> str:
 
 
 class _Bridge:
-    """The bridge on one app. It remembers ``user:<id>``, ``conversation:<id>`` → user id, and ``starting:<user id>``."""
+    """The bridge on one app; it remembers ``user:<id>``, ``conversation:<id>`` → user id, and ``starting:<id>``."""
 
     def __init__(
         self,
