@@ -235,10 +235,9 @@ class _Bridge:
 
     def _end_by_user(self, handoff: Handoff, message_id: str | None) -> bool:
         said = notice(notices.CANCELLED, _overrides(handoff), self._messages)
-        if said:
-            verbs.send(self._runtime, handoff.conversation_id, said, message_id=message_id)
-        verbs.stop(self._runtime, handoff.conversation_id, reason="user", detail=COMMAND)
-        return True
+        return verbs.stop(
+            self._runtime, handoff.conversation_id, reason="user", detail=COMMAND, farewell=said, message_id=message_id
+        )
 
     # To the bot ------------------------------------------------------------------------------------------
 
@@ -448,9 +447,7 @@ class _Bridge:
         if record is None or record.handoff.id != event.payload["key"] or record.handoff.operator is not None:
             return
         said = notice(notices.CANCELLED, _overrides(record.handoff), self._messages)
-        if said:
-            verbs.send(self._runtime, conversation_id, said, message_id=f"timeout-{record.handoff.id}")
-        verbs.stop(self._runtime, conversation_id, reason="timeout")
+        verbs.stop(self._runtime, conversation_id, reason="timeout", farewell=said)
 
     def _stop(self, event: Event) -> None:
         verbs.stop(self._runtime, event.payload["key"], reason="user", detail="the bot ended it")

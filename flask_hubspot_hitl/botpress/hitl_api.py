@@ -177,8 +177,9 @@ class _Bridge:
             if user_id != "BOT" and session["user"] is None and tx.bridges.get(NAME, f"user:{user_id}") is not None:
                 session["user"] = user_id
                 self._start_soon(tx, session_id, user_id, now)
-            self._relay.put(tx, session_id, "say", {"payload": payload}, now=now)
-            if user_id == "BOT" and payload.get("text") == CANCELLED:
+            if not (user_id == "BOT" and payload.get("text") == CANCELLED):
+                self._relay.put(tx, session_id, "say", {"payload": payload}, now=now)
+            else:  # said to the agent together with the end
                 session["cancelled_at"] = now
                 if now - (tx.bridges.get(NAME, "close", lock=True) or 0) <= CANCEL_MS:
                     tx.bridges.delete(NAME, "close")
@@ -311,7 +312,7 @@ class _Bridge:
         if event.payload.get("tell"):
             self._tell("stop-hitl", {"remoteConversationId": session_id})
         else:
-            verbs.stop(self._runtime, session_id, reason="user")
+            verbs.stop(self._runtime, session_id, reason="user", farewell=CANCELLED)
 
     def _lost(self, tx: Transaction, event: Event, now: int) -> None:
         if event.payload["operation"] == "start":

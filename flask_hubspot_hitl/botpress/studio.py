@@ -205,9 +205,9 @@ class _Bridge:
     def _end_by_user(self, handoff: Handoff, key: str) -> bool:
         """The agent reads that the user has gone; the text bears the command's id, so a replay is the same."""
         said = notice(notices.CANCELLED, _overrides(handoff), self._messages) or "/end"
-        handled = verbs.send(self._runtime, handoff.conversation_id, said, message_id=key)
-        verbs.stop(self._runtime, handoff.conversation_id, reason="user", detail=COMMAND)
-        return handled
+        return verbs.stop(
+            self._runtime, handoff.conversation_id, reason="user", detail=COMMAND, farewell=said, message_id=key
+        )
 
     def _stop(self, body: dict[str, Any]) -> ResponseReturnValue:
         conversation_id = text_of(body, "conversationId", required=True)
@@ -239,9 +239,7 @@ class _Bridge:
         if record is None or record.handoff.id != event.payload["key"] or record.handoff.operator is not None:
             return
         said = notice(notices.CANCELLED, _overrides(record.handoff), self._messages)
-        if said:
-            verbs.send(self._runtime, conversation_id, said, message_id=f"timeout-{record.handoff.id}")
-        verbs.stop(self._runtime, conversation_id, reason="timeout")
+        verbs.stop(self._runtime, conversation_id, reason="timeout", farewell=said)
 
     # What the user reads ---------------------------------------------------------------------------------
 
