@@ -194,6 +194,7 @@ class _Bridge:
         signals.operator_message.connect(self.show_message, app)
         signals.conversation_completed.connect(self.tell_ended, app)
         signals.handoff_failed.connect(self.tell_failed, app)
+        signals.message_failed.connect(self.give_back, app)
 
     # From the user ---------------------------------------------------------------------------------------
 
@@ -543,6 +544,18 @@ class _Bridge:
             event |= {"agent": {}, "transcript": []}
             conversation_id = handoff.attributes.get("conversation")
             self._tell_bot(handoff.conversation_id, conversation_id, f"failed-bot:{handoff.id}", event)
+
+    def give_back(self, app: Flask, *, handoff: Handoff, message: Message, **extra: Any) -> None:
+        """Receiver of ``message_failed``: what HubSpot will not have is for the bot, once the humans have ended."""
+        if not self._is_ours(handoff):
+            return
+        user_id = handoff.conversation_id
+        with self._ledger.write() as tx:
+            now = self._ledger.now_ms()
+            for number, payload in enumerate(to_botpress(message)):
+                dedupe = _dedupe("to-bot", user_id, f"{handoff.id}:{message.message_id}:{number}")
+                self._relay.put(tx, f"bot:{user_id}", "to_bot", {"payload": payload}, now=now, dedupe=dedupe)
+        self._relay.wake()
 
     def _tell_user(self, user_id: str, key: str, text: str, **extra: Any) -> None:
         """Show the user a text of ours, once."""
