@@ -132,6 +132,18 @@ def agents() -> Any:
     return [shapes.actor(a) | {"portalId": a.portal_id} for p in world.portals for a in world.agents(p)]
 
 
+@bp.put("/agents/<actor_id>")
+def change_agent(actor_id: str) -> Any:
+    """Give an agent of the preset portal (or of ``portalId``) another name or e-mail address; null takes it away."""
+    sim = current()
+    body = control_body({"name": str, "email": str, "portalId": str})
+    agent = sim.world.actors.get((body.get("portalId") or preset.PORTAL_ID, actor_id))
+    if agent is None:
+        raise ApiError.missing("Agent")
+    agent.name, agent.email = body.get("name", agent.name), body.get("email", agent.email)
+    return shapes.actor(agent)
+
+
 @bp.post("/staging-tokens")
 def staging_token() -> Any:
     """Begin a connection as an admin does inside HubSpot; answers the query of the redirect (facts §2.4)."""

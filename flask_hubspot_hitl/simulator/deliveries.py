@@ -206,7 +206,6 @@ class Deliveries:
         with self._changed:
             if generation is None or generation == self._generation:
                 entry = {"url": url, "headers": headers, "body": body.decode("utf-8", "replace"), "attempt": attempt}
-                entry |= {"status": status, "feed": feed, "owner": owner, "at": now_ms(), "number": len(self._log)}
-                self._log.append(entry)
-                self._sim.journal.add("delivery", entry)
+                self._log.append({**entry, "status": status, "feed": feed, "owner": owner, "at": now_ms()})
+                self._sim.journal.add("delivery", self._log[-1])
         return status

@@ -13,7 +13,7 @@ from typing import Any
 from flask import Blueprint, Response, render_template, request
 
 from . import people, shapes
-from .control import control_body, find_thread, thread_json
+from .control import control_body, deliver_now, find_thread, thread_json
 from .journal import Line
 from .simulation import Simulation, current
 from .wire import ApiError
@@ -100,9 +100,7 @@ def seen(thread_id: str) -> Any:
 @bp.get("/_sim/desk/wire/<int:number>")
 def wire_line(number: int) -> Any:
     """A line of the wire view with headers and bodies."""
-    line = current().journal.get(number)
-    if line is None:
-        raise ApiError.missing("Line")
+    line = find_line(number)
     headers = line.entry["request_headers"] if line.kind == "call" else line.entry["headers"]
     return line_summary(line) | {
         "query": line.entry.get("query") or None,
@@ -110,6 +108,25 @@ def wire_line(number: int) -> Any:
         "sent": line.sent(),
         "answered": line.entry.get("response_body"),
     }
+
+
+@bp.post("/_sim/desk/wire/<int:number>/replay")
+def replay(number: int) -> Any:
+    """Deliver the body of a delivery once more, signed afresh; answers the status."""
+    line = find_line(number)
+    if line.kind != "delivery":
+        raise ApiError.invalid("number", "only deliveries can be replayed")
+    entry = line.entry
+    [status] = deliver_now(current(), entry["feed"], entry["owner"], entry["body"].encode(), 1)
+    return {"status": status}
+
+
+def find_line(number: int) -> Line:
+    """A line of the wire view by its number, else 404."""
+    line = current().journal.get(number)
+    if line is None:
+        raise ApiError.missing("Line")
+    return line
 
 
 def latest_ms(thread: Thread) -> int:
@@ -219,7 +236,6 @@ def line_summary(line: Line) -> JSON:
         "target": ", ".join(event_names(line.sent())),
         "url": entry["url"],
         "attempt": entry["attempt"],
-        "delivery": entry["number"],
     }
 
 

@@ -51,7 +51,7 @@ function show(full, notice) {
     again.addEventListener("click", async () => {
       again.disabled = true;
       try {
-        const [status] = await call("POST", `/_sim/deliveries/${full.delivery}/replay`, {});
+        const { status } = await call("POST", `/_sim/desk/wire/${full.number}/replay`, {});
         notice(null, `Delivered again: ${status === null ? "no answer" : status}`);
       } catch (error) {
         notice(error);
