@@ -116,8 +116,11 @@ def test_agents_can_be_renamed_and_lose_their_name(stand: Stand) -> None:
     stand.sim("PUT", "agents/A-987", {"name": None})
     [agent] = [one for one in view(stand)["agents"] if one["id"] == "A-987"]
     assert "name" not in agent
-    missing = stand.http.put(f"{stand.base}/_sim/agents/A-1", json={"name": "x"}, timeout=5)
-    assert missing.status_code == 404
+    stand.sim("PUT", "agents/A-990", {"name": "Ines Duarte"})
+    assert [one["id"] for one in view(stand)["agents"]] == ["A-987", "A-988", "A-990"]
+    for actor_id in ("V-1", "A-x", "A-0"):
+        refused = stand.http.put(f"{stand.base}/_sim/agents/{actor_id}", json={"name": "x"}, timeout=5)
+        assert refused.status_code == 404
 
 
 def targets(lines: list[dict[str, Any]]) -> list[tuple[str, str, int | None]]:

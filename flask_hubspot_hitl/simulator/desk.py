@@ -79,7 +79,7 @@ def view() -> Any:
     if request.args.get("wire") == "all":
         lines = sim.journal.newest(LINES_SHOWN)
     else:
-        lines = [] if chosen is None else sim.journal.newest(LINES_SHOWN, ids_of(chosen))
+        lines = [] if chosen is None else sim.journal.newest(LINES_SHOWN, ids_of(sim, chosen))
     return {
         "agents": [shapes.actor(a) | {"portalId": a.portal_id} for p in world.portals for a in world.agents(p)],
         "threads": [summary(sim, thread) for thread in newest],
@@ -217,12 +217,12 @@ def author(sim: Simulation, thread: Thread, message: Message) -> JSON:
 # --- the wire view
 
 
-def ids_of(thread: Thread) -> set[str]:
+def ids_of(sim: Simulation, thread: Thread) -> set[str]:
     """The ids by which a call or a delivery can name a thread, or what belongs to it."""
-    ids = {thread.id, thread.integration_thread_id, thread.contact_id, thread.ticket_id or thread.id}
+    ids = {thread.id, thread.integration_thread_id, thread.contact_id}
     for message in thread.messages:
         ids.add(message.id)
-        ids.update(str(one["fileId"]) for one in message.attachments if str(one.get("fileId", "0")) != "0")
+        ids |= {str(one.get("fileId")) for one in message.attachments} & sim.world.files.keys()
     return ids
 
 
