@@ -148,12 +148,13 @@ def test_the_whole_story_in_two_tabs(site: Site, watch: Watch) -> None:
     desk.get_by_role("button", name="Unassign").click()
     expect(chat.locator("#state")).to_have_text("Waiting for our team …")
     assert "Between us" not in chat.content()
-    chat.get_by_role("button", name="End this chat").click()
+    chat.get_by_role("button", name="End chat").click()
     expect(said(desk, "closed this")).to_be_visible()
     expect(chat.locator("#state")).to_have_text("Our bot is answering")
 
     call_somebody(chat)  # the conversation goes on in another thread, so what is written in the first is refused
     expect(row(desk).locator(".badge")).to_have_text("1 unread")
+    desk.keyboard.press("r")
     say(desk, "Are you still there?")
     expect(said(desk, "Are you still there?").locator(".receipt")).to_have_text(ELSEWHERE)
     refused = desk.locator("#lines summary").filter(has_text="PATCH").last
@@ -218,6 +219,7 @@ def api(site: Site, method: str, path: str, body: Json) -> Any:
 
 
 def test_both_pages_come_back_after_a_restart(site: Site, watch: Watch) -> None:
+    site.hubspot.chaos(retry_delays=[0.3] * 100)
     window = watch.context()
     chat, desk = watch.open(site.chat.url, window), watch.open(site.desk.url, window)
     call_somebody(chat)

@@ -8,7 +8,7 @@ import { avatar, bubble } from "./bubbles.js";
 const byId = (id) => document.getElementById(id);
 const routes = document.body.dataset;
 const composer = byId("composer");
-const list = byId("messages");
+const log = byId("log");
 const PAUSE_MS = 1000;
 const LONGEST_PAUSE_MS = 4000;
 
@@ -46,12 +46,12 @@ async function look() {
 }
 
 function show({ messages, state, operator }) {
-  list.setAttribute("aria-busy", String(last === null)); // what was said before is not news to a screen reader
+  log.setAttribute("aria-busy", String(last === null)); // what was said before is not news to a screen reader
   for (const entry of messages) {
-    list.append(bubble(entry, last));
+    byId("messages").append(bubble(entry, last));
     last = entry;
   }
-  list.removeAttribute("aria-busy");
+  log.removeAttribute("aria-busy");
   followEnd(messages.some((entry) => entry.speaker === "user"));
   const now = STATES[state] || STATES.waiting;
   const says = now.says(operator);
@@ -73,11 +73,11 @@ let atEnd = true;
 
 function followEnd(anyway) {
   atEnd ||= anyway;
-  if (atEnd) list.scrollTop = list.scrollHeight;
+  if (atEnd) log.scrollTop = log.scrollHeight;
 }
 
-list.addEventListener("scroll", () => { atEnd = list.scrollTop + list.clientHeight >= list.scrollHeight - 60; });
-new ResizeObserver(() => followEnd(false)).observe(list);
+log.addEventListener("scroll", () => { atEnd = log.scrollTop + log.clientHeight >= log.scrollHeight - 60; });
+new ResizeObserver(() => followEnd(false)).observe(log);
 
 async function keepAsking() {
   await ask();

@@ -164,8 +164,8 @@ function keepDraft() {
   if (state.chosen) drafts.set(state.chosen, { text: byId("text").value, files, mode: mode() });
 }
 
-function takeDraft() {
-  const draft = drafts.get(state.chosen) || { text: "", files: [], mode: "reply" };
+function takeDraft(as = "reply") {
+  const draft = drafts.get(state.chosen) || { text: "", files: [], mode: as };
   byId("text").value = draft.text;
   files = draft.files;
   setMode(draft.mode);
@@ -211,7 +211,7 @@ async function send() {
     const sent = state.chosen;
     if (await verb(mode(), { text, attachments })) {
       drafts.delete(sent);
-      if (state.chosen === sent) takeDraft();
+      if (state.chosen === sent) takeDraft(mode());
     }
   } catch (error) {
     notice(error);

@@ -48,8 +48,9 @@ function row(thread, choose) {
     }, ago(since)),
     make("span", { className: "preview", dir: "auto" }, unmasked(thread.preview || "…")),
     thread.unread ? make("b", { className: "badge" }, String(thread.unread), make("span", { className: "hidden" }, " unread")) : null,
-    make("span", { className: "meta" }, [state, thread.assignee ? unmasked(thread.assignee) : "Unassigned"].filter(Boolean).join(" · ")),
-    thread.failed ? make("span", { className: "pill bad" }, "not delivered") : null,
+    make("span", { className: "meta" },
+      make("span", {}, [state, thread.assignee ? unmasked(thread.assignee) : "Unassigned"].filter(Boolean).join(" · ")),
+      thread.failed ? make("span", { className: "pill bad" }, "not delivered") : null),
   );
   if (thread.chosen) button.setAttribute("aria-current", "true");
   button.addEventListener("click", () => choose(thread.id));

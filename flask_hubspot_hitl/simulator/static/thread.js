@@ -2,7 +2,7 @@
 
 import { avatar, byId, clock, day, icon, keepEnd, make, renew, unmasked } from "./dom.js";
 
-const followMessages = keepEnd(byId("messages"));
+const followMessages = keepEnd(byId("log"));
 
 export function drawThread(thread, agents, me) {
   byId("thread").hidden = !thread;
@@ -42,7 +42,7 @@ function drawMessages(thread) {
   const another = list.dataset.thread !== thread.id;
   if (another) list.replaceChildren();
   list.dataset.thread = thread.id;
-  list.setAttribute("aria-busy", String(another)); // what was said before is not news to a screen reader
+  byId("log").setAttribute("aria-busy", String(another)); // what was said before is not news to a screen reader
   let last = null;
   const items = [];
   for (const message of thread.messages) {
@@ -53,7 +53,7 @@ function drawMessages(thread) {
     last = message;
   }
   renew(list, items, (one) => one.id, (one) => entry(one, thread));
-  list.removeAttribute("aria-busy");
+  byId("log").removeAttribute("aria-busy");
   followMessages(another);
 }
 

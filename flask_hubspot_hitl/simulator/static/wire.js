@@ -31,6 +31,7 @@ function line(one, notice) {
     details.append(bodies);
     try {
       bodies.append(...show(await call("GET", `/_sim/desk/wire/${one.number}`), notice));
+      details.scrollIntoView({ block: "nearest" });
     } catch (error) {
       bodies.remove();
       notice(error);
