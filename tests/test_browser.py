@@ -355,6 +355,8 @@ CORPUS = (
     "\u202egnp.exe\u2066 \u200b__proto__ constructor \\u003cscript>",
 )
 
+NO_ADDRESS = ("http://[", "javascript:alert(1)", "data:text/html,<script>alert(1)</script>", "//", "\0http://a.test")
+
 ODD = """() => [...document.querySelectorAll("*")].filter((node) =>
   ["IMG", "IFRAME", "OBJECT", "EMBED", "BASE", "STYLE", "MATH", "MI"].includes(node.tagName.toUpperCase())
   || (node.tagName === "SCRIPT" && node.getAttribute("src") === null)
@@ -403,7 +405,7 @@ def test_hostile_texts_stay_texts_in_the_chat(site: Site, watch: Watch) -> None:
     shown = texts(chat, "#messages li.agent .bubble p")
     assert shown == list(CORPUS)
     assert texts(chat, "#messages li.user .bubble p")[-len(CORPUS) :] == list(CORPUS)
-    assert len(texts(chat, "#messages li.agent .file")) == len(CORPUS)
+    assert len(texts(chat, "#messages li.agent a.file")) == len(CORPUS)
     assert set(texts(chat, "#messages li.agent .by bdi")) == {CORPUS[1]}
     assert CORPUS[1] in chat.locator("#state").inner_text()
     clean(chat)
@@ -424,7 +426,7 @@ def test_hostile_texts_stay_texts_at_the_desk_and_on_the_wire(site: Site, watch:
         message = publish(site, text, f"k{number}", text, richText=text)
         thread_id = message["conversationsThreadId"]
         files = [{"name": file_name(text), "contentType": "image/svg+xml", "content": "PHN2Zz4="}]
-        links = [{"type": "FILE", "fileId": "1", "name": text, "url": text}]
+        links = [{"type": "FILE", "fileId": "1", "name": text, "url": url} for url in (text, *NO_ADDRESS)]
         reply = site.hubspot.act(thread_id, "reply", text=text, richText=text, attachments=files + links)
         receipt = {"statusType": "FAILED", "errorMessage": text}
         api(site, "PATCH", f"{CC}/100458/messages/{reply['id']}", receipt)

@@ -31,11 +31,21 @@ export function avatar(name, kind) {
   return node;
 }
 
+/** An http(s) address, or null: what comes from elsewhere need not be one. */
+function address(text) {
+  try {
+    const url = new URL(text, location.href);
+    return text && /^https?:$/.test(url.protocol) ? url : null;
+  } catch {
+    return null;
+  }
+}
+
 /** A file: a link when it can be had. An agent's file is at HubSpot's address, so it opens in a tab of its own. */
 function file(one) {
   const label = make("bdi", {}, one.name);
-  const url = one.url ? new URL(one.url, location.href) : null;
-  if (!url || !/^https?:$/.test(url.protocol)) return make("span", { className: "file" }, icon("file"), label);
+  const url = address(one.url);
+  if (!url) return make("span", { className: "file" }, icon("file"), label);
   const link = make("a", { className: "file", href: url.href, rel: "noopener noreferrer" }, icon("file"), label);
   if (url.origin === location.origin) link.download = "";
   else link.target = "_blank";

@@ -99,11 +99,21 @@ function receipt(status, thread) {
   return make("small", { className: "receipt" }, icon("check"), "Sent");
 }
 
+/** An http(s) address, or null: what comes from elsewhere need not be one. */
+function address(text) {
+  try {
+    const url = new URL(text);
+    return /^https?:$/.test(url.protocol) ? url : null;
+  } catch {
+    return null;
+  }
+}
+
 /** An attachment: a link when it can be had, from our own origin if it is one of the stand-in's files. */
 function file(one) {
   const label = make("bdi", {}, unmasked(one.name || one.fileId || one.type));
-  const url = URL.parse ? URL.parse(one.url || "") : null;
-  if (!url || !/^https?:$/.test(url.protocol)) return make("span", { className: "file" }, icon("file"), label);
+  const url = address(one.url);
+  if (!url) return make("span", { className: "file" }, icon("file"), label);
   const ours = url.pathname.startsWith("/hubfs/");
   return make("a", { className: "file", href: ours ? url.pathname + url.search : url.href, rel: "noopener noreferrer" },
     icon("file"), label);
