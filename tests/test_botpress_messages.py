@@ -7,7 +7,8 @@ from typing import Any
 import pytest
 
 from flask_hubspot_hitl import Attachment, Author, Message
-from flask_hubspot_hitl.botpress.messages import Media, to_agent, to_botpress, type_of
+from flask_hubspot_hitl.botpress.messages import to_agent, to_botpress, type_of
+from flask_hubspot_hitl.remote_files import as_line
 
 CARD = {
     "type": "card",
@@ -21,14 +22,20 @@ CARD = {
     ],
 }
 CARD_TEXT = "Shoes\nred\n• Buy: https://shop.example.com/1\n• More (more)\n• Hello"
-SHOES = Media("image", "https://files.example.com/shoes.png", "Shoes")
-MATRIX: list[tuple[dict[str, Any], str, tuple[Media, ...]]] = [
+
+
+def remote(kind: str, url: str, name: str | None = None) -> Attachment:
+    return Attachment(name=name, content_type=None if kind == "file" else f"{kind}/*", url=url)
+
+
+SHOES = remote("image", "https://files.example.com/shoes.png", "Shoes")
+MATRIX: list[tuple[dict[str, Any], str, tuple[Attachment, ...]]] = [
     ({"type": "text", "text": "hi"}, "hi", ()),
     ({"type": "markdown", "markdown": "**hi** [x](https://x.example)"}, "**hi** [x](https://x.example)", ()),
-    ({"type": "image", "imageUrl": "https://f/a.png", "title": "A"}, "", (Media("image", "https://f/a.png", "A"),)),
-    ({"type": "audio", "audioUrl": "https://f/a.ogg"}, "", (Media("audio", "https://f/a.ogg"),)),
-    ({"type": "video", "videoUrl": "https://f/a.mp4"}, "", (Media("video", "https://f/a.mp4"),)),
-    ({"type": "file", "fileUrl": "https://f/a.pdf", "title": "a"}, "", (Media("file", "https://f/a.pdf", "a"),)),
+    ({"type": "image", "imageUrl": "https://f/a.png", "title": "A"}, "", (remote("image", "https://f/a.png", "A"),)),
+    ({"type": "audio", "audioUrl": "https://f/a.ogg"}, "", (remote("audio", "https://f/a.ogg"),)),
+    ({"type": "video", "videoUrl": "https://f/a.mp4"}, "", (remote("video", "https://f/a.mp4"),)),
+    ({"type": "file", "fileUrl": "https://f/a.pdf", "title": "a"}, "", (remote("file", "https://f/a.pdf", "a"),)),
     (
         {"type": "location", "latitude": 1.5, "longitude": -2, "title": "Office", "address": "Main St 1"},
         "[ Location: Office, Main St 1 ] https://www.google.com/maps?q=1.5,-2",
@@ -45,19 +52,19 @@ MATRIX: list[tuple[dict[str, Any], str, tuple[Media, ...]]] = [
     (
         {"type": "bloc", "items": [{"type": "text", "text": "x"}, {"type": "image", "payload": {"imageUrl": "u"}}]},
         "x",
-        (Media("image", "u"),),
+        (remote("image", "u"),),
     ),
 ]
 
 
 @pytest.mark.parametrize(("payload", "text", "media"), MATRIX, ids=[one[0]["type"] for one in MATRIX])
-def test_every_botpress_type_to_the_agent(payload: dict[str, Any], text: str, media: tuple[Media, ...]) -> None:
+def test_every_botpress_type_to_the_agent(payload: dict[str, Any], text: str, media: tuple[Attachment, ...]) -> None:
     found = to_agent(payload)
-    assert (found.text, found.media) == (text, media)
+    assert (found.text, found.files) == (text, media)
 
 
 @pytest.mark.parametrize(("payload", "text", "media"), MATRIX, ids=[one[0]["type"] for one in MATRIX])
-def test_the_type_is_told_by_the_fields(payload: dict[str, Any], text: str, media: tuple[Media, ...]) -> None:
+def test_the_type_is_told_by_the_fields(payload: dict[str, Any], text: str, media: tuple[Attachment, ...]) -> None:
     bare = {name: value for name, value in payload.items() if name != "type"}
     told = type_of(bare)
     assert told == {"dropdown": "choice", "carousel": "bloc"}.get(payload["type"], payload["type"])
@@ -94,8 +101,8 @@ def test_what_is_shown_of_an_unknown_message_is_bounded() -> None:
 
 
 def test_a_file_that_cannot_be_fetched_is_a_line_with_its_link() -> None:
-    assert Media("file", "https://f/a.pdf", "bill").as_line() == "[ File - bill: https://f/a.pdf ]"
-    assert Media("image", "https://f/a.png").as_line() == "[ Image: https://f/a.png ]"
+    assert as_line(remote("file", "https://f/a.pdf", "bill")) == "[ File - bill: https://f/a.pdf ]"
+    assert as_line(remote("image", "https://f/a.png")) == "[ Image: https://f/a.png ]"
 
 
 def message(text: str = "", *attachments: Attachment) -> Message:

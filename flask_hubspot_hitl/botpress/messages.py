@@ -13,6 +13,8 @@ from typing import Any
 from ..domain import Attachment, Message
 from ..hubspot.text import scrub
 
+FILE_HOSTS = ("botpress.cloud", "bpcontent.cloud")
+"""Where Botpress keeps files; their subdomains too."""
 MEDIA = {"image": "imageUrl", "audio": "audioUrl", "video": "videoUrl", "file": "fileUrl"}
 UNKNOWN_LIMIT = 500
 """Characters that are shown of a message whose type nobody knows."""
@@ -28,25 +30,12 @@ _TELLTALE = {
 
 
 @dataclass(frozen=True, slots=True)
-class Media:
-    """A file that a Botpress message points to. ``kind`` is ``image``, ``audio``, ``video`` or ``file``."""
-
-    kind: str
-    url: str = field(repr=False)
-    title: str | None = field(default=None, repr=False)
-
-    def as_line(self) -> str:
-        """The file as a line of text with its link, for when it can't be fetched."""
-        name = f"{self.kind.capitalize()} - {self.title}" if self.title else self.kind.capitalize()
-        return f"[ {name}: {self.url} ]"
-
-
-@dataclass(frozen=True, slots=True)
 class Readable:
     """What an agent gets of one Botpress message. Never empty: there is text, or a file."""
 
     text: str = field(repr=False)
-    media: tuple[Media, ...] = ()
+    files: tuple[Attachment, ...] = ()
+    """By their URL; what can be fetched of them is sent as a file, the others as links."""
 
 
 def type_of(payload: Mapping[str, Any]) -> str:
@@ -62,22 +51,22 @@ def type_of(payload: Mapping[str, Any]) -> str:
 def to_agent(payload: Mapping[str, Any]) -> Readable:
     """A Botpress payload (type inside, bloc items flat or nested) as text and files; nothing is dropped."""
     lines: list[str] = []
-    media: list[Media] = []
+    files: list[Attachment] = []
     for part in _parts(payload, 0):
-        if isinstance(part, Media):
-            media.append(part)
+        if isinstance(part, Attachment):
+            files.append(part)
         else:
             lines.append(part)
     text = scrub("\n".join(lines)).strip()
-    if not text and not media:
+    if not text and not files:
         text = _unknown(payload)
-    return Readable(text, tuple(media))
+    return Readable(text, tuple(files))
 
 
-def _parts(payload: Mapping[str, Any], depth: int) -> Iterator[str | Media]:
+def _parts(payload: Mapping[str, Any], depth: int) -> Iterator[str | Attachment]:
     kind = type_of(payload)
     if kind in MEDIA and _text(payload, MEDIA[kind]):
-        yield Media(kind, _text(payload, MEDIA[kind]), _text(payload, "title") or None)
+        yield _remote(kind, _text(payload, MEDIA[kind]), _text(payload, "title"))
     elif kind == "text" and _text(payload, "text"):
         yield _text(payload, "text")
     elif kind == "markdown" and (_text(payload, "markdown") or _text(payload, "text")):
@@ -100,13 +89,17 @@ def _parts(payload: Mapping[str, Any], depth: int) -> Iterator[str | Media]:
         yield _unknown(payload)
 
 
-def _card(card: Mapping[str, Any]) -> Iterator[str | Media]:
+def _card(card: Mapping[str, Any]) -> Iterator[str | Attachment]:
     yield from filter(None, [_text(card, "title"), _text(card, "subtitle")])
     if _text(card, "imageUrl"):
-        yield Media("image", _text(card, "imageUrl"), _text(card, "title") or None)
+        yield _remote("image", _text(card, "imageUrl"), _text(card, "title"))
     for action in _list(card, "actions"):
         label, value = _text(action, "label"), _text(action, "value")
         yield f"• {label or value}: {value}" if action.get("action") == "url" and value != label else _option(action)
+
+
+def _remote(kind: str, url: str, title: str) -> Attachment:
+    return Attachment(name=title or None, content_type=None if kind == "file" else f"{kind}/*", url=url)
 
 
 def _option(option: Mapping[str, Any]) -> str:

@@ -34,7 +34,7 @@ MAX_BODY = 50 * 1024 * 1024
 NOT_API = ("/_sim", "/static", "/hubfs", "/favicon.ico")
 STREAM = "/_sim/desk/live"  # never ends, so it is neither held back nor served under the lock
 # these deliver while they run: the host must be able to call back meanwhile
-WITHOUT_LOCK = ("/_sim/deliver", "/_sim/deliveries", "/_sim/desk/wire")
+WITHOUT_LOCK = ("/_sim/deliver", "/_sim/deliveries", "/_sim/desk/wire", "/_sim/hitl-api", "/_sim/studio")
 
 
 class Middleware:

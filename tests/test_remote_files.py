@@ -1,17 +1,25 @@
-"""Files of Botpress's messages are fetched from the hosts on the list, and nothing else is ever asked."""
+"""Attachments given by URL are fetched from the hosts on the list, and nothing else is ever asked."""
 
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 import pytest
 from flask import Flask, Response, redirect
 from werkzeug.serving import make_server
 from werkzeug.wrappers import Response as BaseResponse
 
-from flask_hubspot_hitl.botpress.media import Fetcher, NotFetched, with_files
-from flask_hubspot_hitl.botpress.messages import Media, Readable
+from flask_hubspot_hitl import Attachment
+from flask_hubspot_hitl.botpress.messages import FILE_HOSTS
+from flask_hubspot_hitl.clock import ManualClock
+from flask_hubspot_hitl.remote_files import Fetcher, NotFetched
+
+from .conftest import MakeApp
+from .helpers import HubSpot, Recorder
+from .story import Story
+
+Record = Callable[[Flask], Recorder]
 
 
 @pytest.fixture(scope="module")
@@ -55,9 +63,9 @@ def fetcher() -> Iterator[Fetcher]:
 
 
 def test_a_file_comes_with_its_name_and_type(files: str, fetcher: Fetcher) -> None:
-    found = fetcher.fetch(Media("image", f"{files}/a.png?x=1"))
-    assert (found.name, found.content_type, found.size, found.content) == ("a.png", "image/png", 3, b"png")
-    named = fetcher.fetch(Media("image", f"{files}/to/2", "../My photo"))
+    found, content = fetcher.fetch(Attachment(url=f"{files}/a.png?x=1"))
+    assert (found.name, found.content_type, found.size, content) == ("a.png", "image/png", 3, b"png")
+    named, _ = fetcher.fetch(Attachment(url=f"{files}/to/2", name="../My photo"))
     assert (named.name, named.content_type) == ("My photo.png", "image/png")
 
 
@@ -66,7 +74,7 @@ def test_a_file_comes_with_its_name_and_type(files: str, fetcher: Fetcher) -> No
 )
 def test_what_is_not_fetched(files: str, fetcher: Fetcher, path: str, later: bool) -> None:
     with pytest.raises(NotFetched) as raised:
-        fetcher.fetch(Media("file", files + path))
+        fetcher.fetch(Attachment(url=files + path))
     assert raised.value.later is later
 
 
@@ -87,24 +95,33 @@ def test_what_is_not_fetched(files: str, fetcher: Fetcher, path: str, later: boo
     ],
 )
 def test_hosts_that_are_not_on_the_list(url: str) -> None:
-    fetcher = Fetcher(limit=10)
+    fetcher = Fetcher(FILE_HOSTS, limit=10)
     assert not fetcher.allows(url)
     with pytest.raises(NotFetched):
-        fetcher.fetch(Media("image", url))
+        fetcher.fetch(Attachment(url=url))
     fetcher.close()
 
 
 def test_botpresss_own_hosts_are_on_the_list() -> None:
-    fetcher = Fetcher(limit=10)
+    fetcher = Fetcher(FILE_HOSTS, limit=10)
     assert fetcher.allows("https://files.bpcontent.cloud/x/a.png")
     assert fetcher.allows("https://FILES.bpcontent.cloud:443/x/a.png")
     fetcher.close()
 
 
-def test_a_link_instead_of_a_file(files: str, fetcher: Fetcher) -> None:
-    broken, image = Media("file", f"{files}/broken", "bill"), Media("image", f"{files}/a.png")
-    with pytest.raises(NotFetched):
-        with_files(Readable("look", (broken, image)), fetcher.fetch, last_try=False)
-    text, found = with_files(Readable("look", (broken, image)), fetcher.fetch, last_try=True)
-    assert text == f"look\n[ File - bill: {files}/broken ]"
-    assert [one.name for one in found] == ["a.png"]
+def test_an_attachment_by_url_goes_to_hubspot_or_becomes_a_link(
+    files: str, make_app: MakeApp, hubspot: HubSpot, clock: ManualClock, record: Record, database_url: str
+) -> None:
+    app = make_app(clock=clock, dispatcher="inline", attachment_hosts="127.0.0.1")
+    story = Story(app, hubspot, clock, record(app))
+    thread = story.start().thread_id
+    urls = [f"{files}/a.png", "https://elsewhere.example.com/b.pdf", f"{files}/broken"]
+    assert story.send("look", attachments=[Attachment(url=url) for url in urls])
+    assert story.send("and this")
+    for _ in range(4):
+        story.run(600)
+    said = [one for one in hubspot.thread(thread)["messages"] if one["direction"] == "INCOMING"][-2:]
+    assert [one["text"] for one in said] == [f"look\n[ File: {urls[1]} ]\n[ File: {urls[2]} ]", "and this"]
+    assert [len(one["attachments"]) for one in said] == [1, 0]
+    uploads = [one for one in hubspot.requests() if "/files" in one["path"] and one["method"] == "POST"]
+    assert len(uploads) == 1

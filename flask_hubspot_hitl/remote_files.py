@@ -1,4 +1,4 @@
-"""Fetching the files that Botpress's messages point to, from hosts on a list only.
+"""Fetching the files that a host names by their URL, from hosts on a list only.
 
 A host that is not on the list, a redirect to one, plain http, or too many bytes: the agent gets the link instead.
 """
@@ -7,19 +7,16 @@ from __future__ import annotations
 
 import http.cookiejar
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Iterable
 from urllib.parse import unquote, urljoin, urlsplit
 
 import requests
 import urllib3
 
-from ..config import is_loopback
-from ..domain import Attachment
-from ..hubspot.text import clean_name, guess_content_type
-from .messages import Media, Readable
+from .config import is_loopback
+from .domain import Attachment
+from .hubspot.text import clean_name, guess_content_type
 
-HOSTS = ("botpress.cloud", "bpcontent.cloud")
-"""Where Botpress keeps its files; their subdomains too."""
 REDIRECTS = 3
 SECONDS = 20.0
 """The longest that one file may take, in all."""
@@ -40,14 +37,19 @@ class NotFetched(Exception):
 class Fetcher:
     """Fetches files of at most ``limit`` bytes from ``hosts`` and their subdomains. Thread-safe."""
 
-    def __init__(self, hosts: Sequence[str] = HOSTS, *, limit: int, proxy: str | None = None) -> None:
-        self._hosts = tuple(host.lower().lstrip(".") for host in hosts)
+    def __init__(self, hosts: Iterable[str] = (), *, limit: int, proxy: str | None = None) -> None:
+        self._hosts: tuple[str, ...] = ()
+        self.allow(*hosts)
         self._limit = limit
         self._session = requests.Session()
         self._session.trust_env = False
         self._session.cookies.set_policy(http.cookiejar.DefaultCookiePolicy(allowed_domains=[]))
         if proxy:
             self._session.proxies = {"http": proxy, "https": proxy}
+
+    def allow(self, *hosts: str) -> None:
+        """Put more hosts on the list."""
+        self._hosts += tuple(host.strip().lower().lstrip(".") for host in hosts)
 
     def close(self) -> None:
         """Close the idle connections."""
@@ -64,12 +66,12 @@ class Fetcher:
             return False
         return is_loopback(url) or (parts.scheme == "https" and port in (None, 443))
 
-    def fetch(self, media: Media) -> Attachment:
-        """The file, with its bytes as ``content``.
+    def fetch(self, wanted: Attachment) -> tuple[Attachment, bytes]:
+        """The file at ``wanted.url``, with its name, type and size, and its bytes.
 
         :raises NotFetched: when it can't be had.
         """
-        url = media.url
+        url = wanted.url or ""
         ends = time.monotonic() + SECONDS
         try:
             for _ in range(REDIRECTS + 1):
@@ -81,12 +83,12 @@ class Fetcher:
                         continue
                     if answer.status_code != 200:
                         raise NotFetched("its host refuses it", later=answer.status_code >= 500)
-                    return self._attachment(media, url, answer, ends)
+                    return self._read(wanted, url, answer, ends)
         except (requests.RequestException, urllib3.exceptions.HTTPError, OSError, ValueError):
             raise NotFetched("its host does not answer", later=True) from None
         raise NotFetched("it is redirected too often")
 
-    def _attachment(self, media: Media, url: str, answer: requests.Response, ends: float) -> Attachment:
+    def _read(self, wanted: Attachment, url: str, answer: requests.Response, ends: float) -> tuple[Attachment, bytes]:
         chunks: list[bytes] = []
         size = 0
         while chunk := answer.raw.read1(_CHUNK, decode_content=True):
@@ -97,26 +99,14 @@ class Fetcher:
                 raise NotFetched("it takes too long", later=True)
             chunks.append(chunk)
         kind = answer.headers.get("Content-Type", "").partition(";")[0].strip().lower() or None
-        name = clean_name(media.title or unquote(urlsplit(url).path), media.kind, content_type=kind)
+        name = clean_name(wanted.name or unquote(urlsplit(url).path), content_type=kind)
         if kind in (None, "application/octet-stream", "binary/octet-stream"):
             kind = guess_content_type(name) or kind
-        return Attachment(name=name, content_type=kind, size=size, content=b"".join(chunks))
+        return Attachment(name=name, content_type=kind, size=size), b"".join(chunks)
 
 
-def with_files(
-    readable: Readable, fetch: Callable[[Media], Attachment], *, last_try: bool
-) -> tuple[str, list[Attachment]]:
-    """A message's text and its fetched files; one that can't be had is a line with its link instead.
-
-    :raises NotFetched: with ``later`` set, when a file may be had later and this is not the ``last_try``.
-    """
-    lines = [readable.text] if readable.text else []
-    files = []
-    for media in readable.media:
-        try:
-            files.append(fetch(media))
-        except NotFetched as error:
-            if error.later and not last_try:
-                raise
-            lines.append(media.as_line())
-    return "\n".join(lines), files
+def as_line(attachment: Attachment) -> str:
+    """A file as a line of text with its link, for when it can't be fetched."""
+    kind = (attachment.content_type or "").partition("/")[0]
+    label = kind.capitalize() if kind in ("image", "audio", "video") else "File"
+    return f"[ {label} - {attachment.name}: {attachment.url} ]" if attachment.name else f"[ {label}: {attachment.url} ]"
