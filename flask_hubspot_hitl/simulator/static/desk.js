@@ -35,6 +35,7 @@ function refresh() {
         state.data = data;
         if (asked && !data.thread) choose(null); // gone: a reset, or a new start of the stand-in
         else draw();
+        if (again) await new Promise((resolve) => setTimeout(resolve, 100)); // under load, not without a pause
       }
     } catch (error) {
       if (byId("live").dataset.on) notice(error);
