@@ -75,6 +75,22 @@ def sign(
     raise ValueError("the signature version must be v1, v2 or v3")
 
 
+def headers(
+    version: str,
+    *,
+    secret: str,
+    method: str,
+    uri: str,
+    body: bytes,
+    timestamp: str | int | None = None,
+) -> dict[str, str]:
+    """The headers in which HubSpot would send the signature; see :func:`sign`, whose errors it raises."""
+    signature = sign(version, secret=secret, method=method, uri=uri, body=body, timestamp=timestamp)
+    if version == "v3":
+        return {"X-HubSpot-Signature-v3": signature, "X-HubSpot-Request-Timestamp": str(timestamp)}
+    return {"X-HubSpot-Signature": signature, "X-HubSpot-Signature-Version": version}
+
+
 def verify(
     version: str,
     *,
