@@ -11,6 +11,7 @@ from flask import current_app
 from . import preset
 from .chaos import Chaos
 from .deliveries import Deliveries
+from .recording import Recording
 from .world import JSON, Ids, World, now_ms
 
 LOG_LIMIT = 50_000
@@ -29,6 +30,7 @@ class Simulation:
         self.chaos = Chaos()
         self.requests: deque[JSON] = deque(maxlen=LOG_LIMIT)
         self.deliveries = Deliveries(self)
+        self.recording: Recording | None = None
 
     def reset(self) -> None:
         """Back to the preset. Live access tokens of the preset portal stay good, so that hosts keep working."""
@@ -44,6 +46,11 @@ class Simulation:
         self.chaos = Chaos()
         self.requests.clear()
         self.deliveries.clear()
+
+    def record(self, direction: str, entry: JSON) -> None:
+        """Write a log entry to the recording, if there is one."""
+        if self.recording is not None:
+            self.recording.add(direction, entry, self.world)
 
 
 def current() -> Simulation:
