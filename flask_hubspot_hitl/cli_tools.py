@@ -52,7 +52,7 @@ def sign(
     body = file.read()
     stamp = get_runtime().ledger.now_ms() if timestamp is None else timestamp
     headers = {"Content-Type": "application/json"} | signature.headers(
-        version, secret=settings.client_secret[0], method="POST", uri=signed, body=body, timestamp=stamp
+        version, secret=settings.client_secret[0], uri=signed, body=body, timestamp=stamp
     )
     if version not in settings.signature_versions:
         click.echo(f"This app refuses {version}: see HUBSPOT_HITL_SIGNATURE_VERSIONS.", err=True)

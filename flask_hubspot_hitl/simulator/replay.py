@@ -57,9 +57,7 @@ def deliver(deliveries: Iterable[Delivery], *, url: str, to: str, secret: str) -
             body = one.body.encode()
             headers = {"Content-Type": "application/json"}
             for version in ("v1", "v3"):
-                headers |= signature.headers(
-                    version, secret=secret, method="POST", uri=url, body=body, timestamp=now_ms()
-                )
+                headers |= signature.headers(version, secret=secret, uri=url, body=body, timestamp=now_ms())
             try:
                 with session.post(
                     to, data=body, headers=headers, timeout=TIMEOUT_SECONDS, allow_redirects=False, stream=True
