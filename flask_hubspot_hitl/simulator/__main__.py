@@ -38,7 +38,8 @@ def stop_with_stdin() -> None:
     """Return at once; end this process when standard input ends, as it does when a parent has died."""
 
     def watch() -> None:
-        sys.stdin.buffer.read()
+        while os.read(0, 4096):  # not sys.stdin: its lock would be held when the interpreter ends
+            pass
         os.kill(os.getpid(), signal.SIGTERM)
 
     threading.Thread(target=watch, daemon=True).start()
