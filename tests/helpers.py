@@ -17,6 +17,12 @@ from flask_hubspot_hitl.ledger import HandoffRecord, Transaction
 from flask_hubspot_hitl.runtime import Runtime, get_runtime
 from flask_hubspot_hitl.testing import PATIENCE, CapturedSignals
 from flask_hubspot_hitl.testing import HubSpot as HubSpot
+from flask_hubspot_hitl.testing.payloads import THREAD as THREAD
+from flask_hubspot_hitl.testing.payloads import app_event as app_event
+from flask_hubspot_hitl.testing.payloads import assigned_event as assigned_event
+from flask_hubspot_hitl.testing.payloads import channel_event as channel_event
+from flask_hubspot_hitl.testing.payloads import new_message_event as new_message_event
+from flask_hubspot_hitl.testing.payloads import status_event as status_event
 
 Json = dict[str, Any]
 
@@ -37,78 +43,6 @@ def state_of(app: Flask) -> Runtime:
 # --- payloads --------------------------------------------------------------------------------------------
 
 PORTAL, CHANNEL, ACCOUNT, APP = "424242", "100458", "880011", "3131"
-THREAD = "6300112233"
-
-
-def app_event(subscription: str = "propertyChange", *, thread: str = THREAD, at: int, **fields: Any) -> Json:
-    """An item of the app's feed, as in facts on global webhooks §6.2."""
-    return {
-        "eventId": 3816279340,
-        "subscriptionId": 77001,
-        "portalId": int(PORTAL),
-        "appId": int(APP),
-        "occurredAt": at,
-        "subscriptionType": f"conversation.{subscription}",
-        "attemptNumber": 0,
-        "objectId": int(thread),
-        **fields,
-    }
-
-
-def status_event(value: str, *, at: int, **fields: Any) -> Json:
-    """The thread's status has changed."""
-    return app_event(at=at, changeSource="USERS", propertyName="status", propertyValue=value, **fields)
-
-
-def assigned_event(value: Any, *, at: int, **fields: Any) -> Json:
-    """The thread's assignee has changed."""
-    return app_event(at=at, changeSource="USERS", propertyName="assignedTo", propertyValue=value, **fields)
-
-
-def new_message_event(message_id: str, *, at: int, **fields: Any) -> Json:
-    """Somebody wrote in the thread."""
-    more = {"changeFlag": "NEW_MESSAGE", "messageId": message_id, "messageType": "MESSAGE"}
-    return app_event("newMessage", at=at, **{**more, **fields})
-
-
-def channel_event(
-    message_id: str = "c0ffee12a5f44c0f9a3d5f6e7a8b9c0d",
-    *,
-    text: str = "Hi Rosa, I can fix that",
-    thread: str = THREAD,
-    created: str = "2026-10-01T09:20:10.900Z",
-    integration_threads: list[str] | None = None,
-    **message: Any,
-) -> Json:
-    """The channel feed's object for an agent's message, as in facts on channel webhooks §4.2."""
-    return {
-        "type": "OUTGOING_CHANNEL_MESSAGE_CREATED",
-        "portalId": PORTAL,
-        "channelId": CHANNEL,
-        "eventTimestamp": created,
-        "eventId": "1f6a5a0e-3d53-4b61-8f6d-7a21a1a3b9c4",
-        "channelIntegrationThreadIds": integration_threads or [],
-        "message": {
-            "id": message_id,
-            "type": "MESSAGE",
-            "channelId": CHANNEL,
-            "channelAccountId": ACCOUNT,
-            "conversationsThreadId": thread,
-            "createdAt": created,
-            "createdBy": "A-987",
-            "client": {"clientType": "HUBSPOT"},
-            "senders": [{"actorId": "A-987"}],
-            "recipients": [{"actorId": "V-55512001", "name": "Rosa Vidal"}],
-            "text": text,
-            "richText": f"<div>{text}</div>",
-            "direction": "OUTGOING",
-            "truncationStatus": "NOT_TRUNCATED",
-            "status": {"statusType": "SENT"},
-            "attachments": [],
-            "archived": False,
-            **message,
-        },
-    }
 
 
 def opening(conversation_id: str, **fields: Any) -> handoffs.Opening:
