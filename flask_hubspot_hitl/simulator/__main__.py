@@ -78,8 +78,8 @@ def main(arguments: list[str] | None = None, *, prog: str = "python -m flask_hub
     signal.signal(signal.SIGINT, stop)
     if options.stop_with_stdin:
         stop_with_stdin()
-    print(f"HubSpot stand-in: {sim.base_url}/  (settings: {sim.base_url}/_sim/env)", flush=True)
     with contextlib.suppress(KeyboardInterrupt):
+        print(f"HubSpot stand-in: {sim.base_url}/  (settings: {sim.base_url}/_sim/env)", flush=True)
         server.serve_forever()
     if sim.recording is not None:
         with sim.lock:

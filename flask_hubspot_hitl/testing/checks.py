@@ -11,7 +11,7 @@ from flask import Flask
 from ..domain import Author, Handoff, HandoffState, Message, MessageStatus
 from ..ledger import Transaction
 from ..runtime import get_runtime
-from .stand_in import HubSpot, Json
+from .stand_in import HubSpot, Json, describe_delivery
 from .waiting import PATIENCE, wait_until
 
 HANDOFFS = 10_000
@@ -24,6 +24,7 @@ def settle(app: Flask, hubspot: HubSpot, *, timeout: float = PATIENCE) -> None:
 
     :raises AssertionError: when that does not come about in ``timeout`` seconds, naming what is left.
     """
+    __tracebackhide__ = True
     left: dict[str, int] = {}
 
     def is_quiet() -> bool:
@@ -71,6 +72,7 @@ def assert_nothing_lost(app: Flask, hubspot: HubSpot, *, allow_failed: bool = Fa
     :param allow_failed: let messages be that were refused, as long as the one who wrote them is told.
     :raises AssertionError: listing everything that is not so, with what went over the wire.
     """
+    __tracebackhide__ = True
     settle(app, hubspot, timeout=timeout)
     problems = [
         *_unaccepted(hubspot),
@@ -84,18 +86,16 @@ def assert_nothing_lost(app: Flask, hubspot: HubSpot, *, allow_failed: bool = Fa
 
 def _unaccepted(hubspot: HubSpot) -> Iterator[str]:
     """Deliveries that no attempt got through."""
-    last: dict[str, Any] = {}
+    refused: dict[str, Json] = {}
+    accepted: set[str] = set()
     for one in hubspot.deliveries():
-        key = f"{one['feed']} {one['owner']} {_without_attempt(one['body'])}"
-        accepted = one["status"] is not None and 200 <= one["status"] < 300
-        last[key] = "accepted" if accepted or last.get(key) == "accepted" else one["status"]
-    for key, status in last.items():
-        if status != "accepted":
-            yield f"HubSpot's delivery was not accepted (last answer: {status}): {key[:200]}"
-
-
-def _without_attempt(body: str) -> str:
-    return re.sub(r'"attemptNumber": ?\d+', "", body)
+        key = f"{one['feed']} {one['owner']} " + re.sub(r'"attemptNumber": ?\d+', "", one["body"])
+        if one["status"] is not None and 200 <= one["status"] < 300:
+            accepted.add(key)
+        refused[key] = one
+    for key, one in refused.items():
+        if key not in accepted:
+            yield f"HubSpot's delivery was not accepted: {describe_delivery(one)}"
 
 
 def _given_up(app: Flask, *, allow_failed: bool) -> Iterator[str]:

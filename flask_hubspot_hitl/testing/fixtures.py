@@ -18,7 +18,7 @@ from . import checks
 from .captured import CapturedSignals
 from .people import Agent, User
 from .serving import Server
-from .stand_in import ANSWER_SECONDS, HubSpot, running_hubspot
+from .stand_in import ANSWER_SECONDS, WIRE_HEAD, HubSpot, running_hubspot
 from .waiting import PATIENCE
 
 AppFactory = Callable[[dict[str, str]], Flask]
@@ -54,10 +54,11 @@ def hubspot(hubspot_process: HubSpot) -> HubSpot:
 def pytest_runtest_makereport(
     item: pytest.Item, call: pytest.CallInfo[None]
 ) -> Generator[None, pytest.TestReport, pytest.TestReport]:
-    """Show what went over the wire below a test that failed."""
+    """Show what went over the wire below a test that failed, unless the failure tells itself."""
     report = yield
     found = getattr(item, "funcargs", {}).get("hubspot")
-    if report.failed and call.when == "call" and isinstance(found, HubSpot):
+    told = call.excinfo is not None and WIRE_HEAD in str(call.excinfo.value)
+    if report.failed and call.when == "call" and isinstance(found, HubSpot) and not told:
         try:
             report.sections.append(("HubSpot", found.wire()))
         except AssertionError as error:  # it is gone, which may be why the test failed
@@ -105,9 +106,8 @@ def hitl_app(
         for name, used in (("API_BASE_URL", settings.api_base_url), ("PUBLIC_URL", settings.public_url[0])):
             wanted = hitl_settings[f"{PREFIX}{name}"]
             if used != wanted:
-                pytest.fail(
-                    f"The app did not take the test kit's settings: {PREFIX}{name} is {used}, not {wanted}.\n{HOW_TO}"
-                )
+                told = f"The app has not taken its settings: {PREFIX}{name} is {used}, not {wanted}."
+                pytest.fail(f"{told}\n\n{HOW_TO}", pytrace=False)
         hitl_server.start(app)
         _wait_until_served(f"{hitl_server.url}{settings.url_prefix}/healthz")
         hubspot.target(settings.webhook_urls()[0])
@@ -227,6 +227,7 @@ def settle(hitl_app: Flask, hubspot: HubSpot) -> Settle:
     """``settle()`` waits until nothing is on its way any more; after it, what was not seen will not come."""
 
     def wait(*, timeout: float = PATIENCE) -> None:
+        __tracebackhide__ = True
         checks.settle(hitl_app, hubspot, timeout=timeout)
 
     return wait
@@ -243,6 +244,7 @@ def assert_nothing_lost(hitl_app: Flask, hubspot: HubSpot) -> AssertNothingLost:
     """``assert_nothing_lost()`` holds the app's database against HubSpot, when everything has settled."""
 
     def check(*, allow_failed: bool = False, timeout: float = PATIENCE) -> None:
+        __tracebackhide__ = True
         checks.assert_nothing_lost(hitl_app, hubspot, allow_failed=allow_failed, timeout=timeout)
 
     return check

@@ -111,6 +111,7 @@ class User:
 
         :raises AssertionError: when it was not in ``timeout`` seconds.
         """
+        __tracebackhide__ = True
         what = f"{self.conversation_id} to see {text!r}"
         return wait_until(lambda: self._seen(text), what, timeout=timeout, explain=self.tell)
 
@@ -119,6 +120,7 @@ class User:
 
         :raises AssertionError: when it is not so in ``timeout`` seconds.
         """
+        __tracebackhide__ = True
         what = f"{self.conversation_id}'s handoff to be {state!r}"
         wait_until(lambda: self._state() == state, what, timeout=timeout, explain=self.tell)
         return self.handoff
@@ -157,6 +159,7 @@ class Agent:
 
     def helping(self, user: User) -> Agent:
         """This agent in the thread of a user's open handoff; waits until HubSpot has it."""
+        __tracebackhide__ = True
 
         def thread_id() -> str | None:
             handoff = user.handoff
@@ -237,6 +240,7 @@ class Agent:
 
         :raises AssertionError: when none does in ``timeout`` seconds.
         """
+        __tracebackhide__ = True
         return wait_until(lambda: self._seen(text), f"the agent to see {text!r}", timeout=timeout, explain=self.tell)
 
     def sees_failed(self, message_id: str, reason: str = "", *, timeout: float = PATIENCE) -> str:
@@ -244,6 +248,7 @@ class Agent:
 
         :raises AssertionError: when it is not in ``timeout`` seconds.
         """
+        __tracebackhide__ = True
 
         def why() -> str | None:
             status: Json = next((one["status"] for one in self.thread["messages"] if one["id"] == message_id), {})

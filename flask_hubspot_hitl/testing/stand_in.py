@@ -21,6 +21,8 @@ Json = dict[str, Any]
 START_SECONDS = 60.0
 ANSWER_SECONDS = 30.0
 WIRE_LINES = 40
+WIRE_HEAD = "The wire, newest last"
+LONGEST_TEXT = 60
 
 
 class HubSpot:
@@ -126,12 +128,12 @@ class HubSpot:
 
     def wire(self, lines: int = WIRE_LINES) -> str:
         """The newest API calls and deliveries, one a line, oldest first."""
-        told = [(one["at"], _call(one)) for one in self.requests()]
-        told += [(one["at"], _delivery(one)) for one in self.deliveries()]
+        told = [(one["at"], f"app → HubSpot  {describe_call(one)}") for one in self.requests()]
+        told += [(one["at"], f"HubSpot → app  {describe_delivery(one)}") for one in self.deliveries()]
         told.sort(key=lambda one: one[0])
         shown = [f"{_clock(at)}  {line}" for at, line in told[-lines:]]
         left = len(told) - len(shown)
-        head = f"The wire, newest last ({left} earlier left out):" if left else "The wire, newest last:"
+        head = f"{WIRE_HEAD} ({left} earlier left out):" if left else f"{WIRE_HEAD}:"
         return "\n".join([head, *shown]) if shown else "Nothing went over the wire."
 
 
@@ -177,26 +179,27 @@ def _clock(ms: int) -> str:
     return datetime.fromtimestamp(ms / 1000, UTC).strftime("%H:%M:%S.%f")[:-3]
 
 
-def _call(entry: Json) -> str:
+def describe_call(entry: Json) -> str:
+    """An API call in one line: what was said, the status, and why it was refused."""
     body = entry.get("response_body")
     told = f"  {body.get('message')}" if entry["status"] >= 400 and isinstance(body, dict) else ""
     fault = f"  (chaos: {entry['fault']})" if entry.get("fault") else ""
-    said = _said(entry.get("request_body"))
-    return f"app → HubSpot  {entry['method']} {entry['path']}{said}  {entry['status']}{told}{fault}"
+    return f"{entry['method']} {entry['path']}{_said(entry.get('request_body'))}  {entry['status']}{told}{fault}"
 
 
-def _delivery(entry: Json) -> str:
-    attempt = f"  (attempt {entry['attempt'] + 1})" if entry["attempt"] else ""
+def describe_delivery(entry: Json) -> str:
+    """A delivery attempt in one line: what it tells, and the app's answer."""
     try:
         said = _said(json.loads(entry["body"]).get("message"))
     except (ValueError, AttributeError):
         said = ""
     status = "dropped" if entry.get("dropped") else entry["status"] or "no answer"
-    return f"HubSpot → app  {entry['feed']}: {title(entry['body'])}{said}  {status}{attempt}"
+    attempt = f"  (attempt {entry['attempt'] + 1})" if entry["attempt"] else ""
+    return f"{entry['feed']}: {title(entry['body'])}{said}  {status}{attempt}"
 
 
 def _said(body: Any) -> str:
     text = body.get("text") if isinstance(body, dict) else None
     if not isinstance(text, str) or not text:
         return ""
-    return f" {text[:57] + '…' if len(text) > 60 else text!r}"
+    return f" {text if len(text) <= LONGEST_TEXT else text[:LONGEST_TEXT] + '…'!r}"

@@ -27,6 +27,7 @@ def wait_until(
     :param explain: what to add to the failure: what is there instead.
     :raises AssertionError: when it has not come in time.
     """
+    __tracebackhide__ = True  # pytest shows the line of the test instead
     ends = time.monotonic() + timeout
     while not (found := look()):
         if time.monotonic() > ends:
