@@ -59,7 +59,7 @@ def sign(
     elif version == "v1" and not body.lstrip().startswith(b"["):
         click.echo("This app takes v1 for arrays only: an object would be refused.", err=True)
     if curl:
-        click.echo(_curl(headers, to or signed, file.name, body))
+        click.echo(_curl(headers, to or signed, getattr(file, "name", "-"), body))
     elif as_json:
         click.echo(json.dumps(headers))
     else:

@@ -74,12 +74,12 @@ def main(arguments: list[str] | None = None, *, prog: str = "python -m flask_hub
     def stop(number: int, frame: FrameType | None) -> None:
         raise KeyboardInterrupt
 
-    signal.signal(signal.SIGTERM, stop)
-    signal.signal(signal.SIGINT, stop)
-    if options.stop_with_stdin:
-        stop_with_stdin()
     with contextlib.suppress(KeyboardInterrupt):
+        signal.signal(signal.SIGTERM, stop)
+        signal.signal(signal.SIGINT, stop)
         print(f"HubSpot stand-in: {sim.base_url}/  (settings: {sim.base_url}/_sim/env)", flush=True)
+        if options.stop_with_stdin:
+            stop_with_stdin()
         server.serve_forever()
     if sim.recording is not None:
         with sim.lock:

@@ -30,9 +30,23 @@ _LINK_SIGNATURE = re.compile(r"(?i)([?&](?:amp;)?signature=)[^&\s\"'<>]+")
 # What is kept of the text fields when texts are to go: no more than ids, times, types and states.
 _KEPT_NAMES = frozenset(
     "id type status category direction after limit archived sort scope scopes active access method mode"
-    " grant_type createdBy assignedTo assignedFrom propertyName propertyValue".lower().split()
+    " grant_type operator sourceGroup createdBy assignedTo assignedFrom propertyName propertyValue".lower().split()
 )
-_KEPT_ENDINGS = ("Id", "Ids", "At", "Type", "Types", "Status", "Timestamp", "Direction", "Flag", "Source")
+_KEPT_ENDINGS = (
+    "Id",
+    "Ids",
+    "_id",
+    "_type",
+    "_use",
+    "At",
+    "Type",
+    "Types",
+    "Status",
+    "Timestamp",
+    "Direction",
+    "Flag",
+    "Source",
+)
 _PERSONAL = re.compile(r"(?i)@|%40|^\+|^%2B")
 
 

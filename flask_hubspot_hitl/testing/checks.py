@@ -35,7 +35,10 @@ def settle(app: Flask, hubspot: HubSpot, *, timeout: float = PATIENCE) -> None:
 
     def explain() -> str:
         found = ", ".join(f"{count} {name}" for name, count in left.items() if count) or "nothing, but it keeps moving"
-        return f"Still on their way: {found}\n\n{hubspot.wire()}"
+        with get_runtime(app).ledger.read() as tx:
+            waiting = tx.waiting_events()
+        lines = [f"\n  {one['topic']} of thread {one['thread_id']}: {one['error'] or 'not begun'}" for one in waiting]
+        return f"Still on their way: {found}{''.join(lines)}\n\n{hubspot.wire()}"
 
     wait_until(is_quiet, "everything to settle", timeout=timeout, explain=explain)
 
