@@ -5,7 +5,7 @@ from __future__ import annotations
 import base64
 import itertools
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, Self
 
 import requests
 from flask import Flask
@@ -40,12 +40,17 @@ class User:
         self._http.trust_env = False
         self._others: list[User] = []
 
+    @property
+    def cookies(self) -> requests.cookies.RequestsCookieJar:
+        """This user's cookies."""
+        return self._http.cookies
+
     def close(self) -> None:
         """Close the connections."""
         for one in (self, *self._others):
             one._http.close()
 
-    def another(self) -> User:
+    def another(self) -> Self:
         """Somebody else, with a conversation, a phone number and cookies of their own."""
         found = type(self)(self.app, self.url, self.hubspot, self._numbers)
         self._others.append(found)
@@ -58,7 +63,10 @@ class User:
         return self._request("GET", path, more)
 
     def post(self, path: str, **more: Any) -> requests.Response:
-        """POST to a path of the app as one of its own pages would: with cookies and ``Origin``."""
+        """POST to a path of the app as one of its own pages would: with cookies and ``Origin``.
+
+        A header of None is left out: ``headers={"Origin": None}``.
+        """
         return self._request("POST", path, more)
 
     def _request(self, method: str, path: str, more: dict[str, Any]) -> requests.Response:
@@ -102,6 +110,12 @@ class User:
         with self.app.app_context():
             return HubSpotHITL().transcript(self.conversation_id)
 
+    @property
+    def state(self) -> str:
+        """The open handoff's state: ``starting``, ``waiting`` or ``assigned``; ``bot`` when none is open."""
+        handoff = self.handoff
+        return "bot" if handoff is None else handoff.state.value
+
     def has_seen(self, text: str) -> bool:
         """True when an agent's message, or its file's name, holds ``text`` and all handlers have accepted it."""
         return self._seen(text) is not None
@@ -122,12 +136,8 @@ class User:
         """
         __tracebackhide__ = True
         what = f"{self.conversation_id}'s handoff to be {state!r}"
-        wait_until(lambda: self._state() == state, what, timeout=timeout, explain=self.tell)
+        wait_until(lambda: self.state == state, what, timeout=timeout, explain=self.tell)
         return self.handoff
-
-    def _state(self) -> str:
-        handoff = self.handoff
-        return "bot" if handoff is None else handoff.state.value
 
     def _seen(self, text: str) -> Message | None:
         theirs = (one for one in self.transcript if one.author is Author.OPERATOR and one.status in HEARD)
@@ -136,7 +146,7 @@ class User:
     def tell(self) -> str:
         """What this user's conversation looks like, for a failure."""
         lines = [f"  {one.author.value}: {one.text!r} ({_status(one)})" for one in self.transcript]
-        head = f"The conversation {self.conversation_id} is in state {self._state()!r}. Its newest handoff:"
+        head = f"The conversation {self.conversation_id} is in state {self.state!r}. Its newest handoff:"
         return "\n".join([head, *(lines or ["  no messages"]), "", self.hubspot.wire()])
 
 
