@@ -195,7 +195,7 @@ def accept_message(
     conversation_id: str,
     text: str,
     *,
-    attachments: Sequence[tuple[Attachment, bytes]],
+    attachments: Sequence[tuple[Attachment, bytes | None]],
     message_id: str | None,
     now: int,
 ) -> bool:

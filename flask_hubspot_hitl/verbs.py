@@ -179,11 +179,14 @@ def _clean(value: object) -> str | None:
     return None if value is None else scrub(str(value)).strip() or None
 
 
-def _file(attachment: Attachment, limit: int) -> tuple[Attachment, bytes]:
-    """A host's attachment with a safe name, and its bytes."""
+def _file(attachment: Attachment, limit: int) -> tuple[Attachment, bytes | None]:
+    """A host's attachment with a safe name, and its bytes; None when it is to be fetched."""
     content = attachment.content
+    if content is None and attachment.url:
+        named = clean_name(attachment.name) if attachment.name else None
+        return Attachment(name=named, content_type=attachment.content_type, url=scrub(attachment.url)), None
     if content is None:
-        raise ValueError("an attachment needs 'content': bytes or a binary file object")
+        raise ValueError("an attachment needs 'content' (bytes or a binary file object) or 'url'")
     data = content if isinstance(content, bytes) else content.read(limit + 1)
     if not isinstance(data, bytes):
         raise TypeError("an attachment's file object must be opened in binary mode")
