@@ -47,8 +47,9 @@ class User:
 
     def close(self) -> None:
         """Close the connections."""
-        for one in (self, *self._others):
-            one._http.close()
+        self._http.close()
+        for one in self._others:
+            one.close()
 
     def another(self) -> Self:
         """Somebody else, with a conversation, a phone number and cookies of their own."""
