@@ -248,6 +248,8 @@ def test_replay_fails_in_words(hitl_app: Flask, tmp_path: Path) -> None:
     for text, why in (
         ("", "holds no delivery"),
         ('{"dir": "api"}\n', "holds no delivery"),
+        ('{"dir": "webhook-out", "feed": "workflow", "body": "{}"}', "holds no delivery"),
+        ('{"dir": "webhook-out", "feed": "app", "body": "[]", "dropped": true}', "holds no delivery"),
         ('{"dir": "api"}\n[]\n', "line 2 is not one"),
         ("{", "line 1 is not one"),
         ('{"dir": "webhook-out", "feed": "app"}', "line 1 is not one"),
@@ -280,9 +282,11 @@ def test_text_bodies_are_redacted_whatever_they_are() -> None:
     given = {**form, "request_body": "client_secret=a&text=hello&code=b&client_id=c"}
     assert redaction.of(given)["request_body"] == "client_secret=redacted&text=hello&code=redacted&client_id=c"
     assert blind.of(given)["request_body"] == "client_secret=redacted&text=%5B5+characters%5D&code=redacted&client_id=c"
-    path = {"path": "/crm/v3/objects/contacts/rosa@example.test", "query": {"idProperty": "email", "q": "rosa"}}
-    assert redaction.of(path) == path
-    assert blind.of(path) == {
-        "path": "/crm/v3/objects/contacts/redacted",
-        "query": {"idProperty": "[5 characters]", "q": "[4 characters]"},
-    }
+    for path in ("/crm/v3/objects/contacts/rosa@example.test/x", "/crm/v3/objects/contacts/34911222333"):
+        entry = {"path": path, "query": {"q": "rosa"} if path.endswith("x") else {"idProperty": "phone", "q": "rosa"}}
+        assert redaction.of(entry) == entry
+        assert "rosa" not in str(blind.of(entry))
+        assert "34911222333" not in str(blind.of(entry))
+        assert blind.of(entry)["path"].startswith("/crm/v3/objects/contacts/redacted")
+    there = {"url": "https://u:p@bot.test/hook?key=1", "connected_to": "http://u:p@127.0.0.1:1/hook"}
+    assert redaction.of(there) == {"url": "https://bot.test/hook", "connected_to": "http://127.0.0.1:1/hook"}

@@ -116,12 +116,13 @@ class Redaction:
             elif name in entry and self._texts:
                 answer[name] = _without_text(answer[name], "")
         if "path" in entry:
-            answer["path"] = self._path(answer["path"])
+            answer["path"] = self._path(answer["path"], by_property="idProperty" in (entry.get("query") or ()))
         if "query" in entry and self._texts:
             answer["query"] = _without_text(answer["query"], "")
-        if "url" in entry:
-            parts = urlsplit(answer["url"])  # without user, password and query
-            answer["url"] = urlunsplit((parts.scheme, parts.netloc.rpartition("@")[2], parts.path, "", ""))
+        for name in ("url", "connected_to"):
+            if name in entry:
+                parts = urlsplit(answer[name])  # without user, password and query
+                answer[name] = urlunsplit((parts.scheme, parts.netloc.rpartition("@")[2], parts.path, "", ""))
         return answer
 
     def _without_secrets(self, value: Any, name: str) -> Any:
@@ -153,11 +154,13 @@ class Redaction:
             changed = _without_text(changed, "")
         return body if changed == parsed else json.dumps(changed)
 
-    def _path(self, path: str) -> str:
+    def _path(self, path: str, *, by_property: bool) -> str:
+        """A path without tokens; without texts, also without addresses and what a contact is looked up by."""
         path = _TOKEN_IN_PATH.sub(REDACTED, path)
         if not self._texts:
             return path
-        return "/".join(REDACTED if _PERSONAL.search(part) else part for part in path.split("/"))
+        parts = [REDACTED if _PERSONAL.search(part) else part for part in path.split("/")]
+        return "/".join([*parts[:-1], REDACTED] if by_property else parts)
 
 
 def _without_text(value: Any, name: str) -> Any:
