@@ -27,6 +27,7 @@ from .helpers import Botpress, HubSpot, Recorder, state_of
 
 pytest_plugins = ["flask_hubspot_hitl.testing"]
 
+
 @pytest.fixture(scope="session")
 def botpress_process() -> Iterator[Botpress]:
     """Botpress's stand-in, one process for each test worker."""
