@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from flask import Flask, current_app
 
-from . import housekeeping
+from . import housekeeping, portals
 from .clock import Clock
 from .config import PREFIX, Settings
 from .dispatcher import Dispatcher
@@ -19,7 +19,7 @@ from .ledger import Ledger
 from .outbound import AssignTask, CloseTask, MessageTask, NoteTask, OpenTask, ReceiptTask
 from .services import Services
 from .tasks import Task
-from .watches import RECONCILE, SWEEP, AssignmentTimeoutTask, GapTask, ReconcileTask, SweepTask, UnparkTask
+from .watches import RECONCILE, SWEEP, AssignmentTimeoutTask, GapTask, ReconcileTask, ResumeTask, SweepTask, UnparkTask
 
 KEY = "hubspot_hitl"
 SERVING_THREADS = 4
@@ -89,6 +89,7 @@ def build_dispatcher(app: Flask, services: Services, *, threads: int) -> Dispatc
         TIMER: AssignmentTimeoutTask(emitter, services, inbound.history),
         SWEEP: sweep,
         RECONCILE: ReconcileTask(services, inbound.history),
+        portals.RESUME: ResumeTask(services),
         OPEN: OpenTask(services),
         NOTE: NoteTask(services),
         ASSIGN: AssignTask(services),

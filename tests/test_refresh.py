@@ -56,7 +56,7 @@ def reinstall(hubspot: HubSpot) -> None:
 
 def stored(app: Flask) -> str | None:
     with state_of(app).ledger.read() as tx:
-        row = tx.tokens.get(PORTAL)
+        row = tx.installations.get(PORTAL)
     return None if row is None else row.secret
 
 
@@ -170,9 +170,9 @@ def test_a_lease_whose_holder_was_killed_ends(
     app = make_app(clock=clock, SECRET_KEY="s")
     ledger = state_of(app).ledger
     with ledger.write() as tx:
-        fence = tx.tokens.claim(PORTAL, now=clock.now_ms(), until=clock.now_ms() + LEASE_MS)
+        fence = tx.installations.claim(PORTAL, now=clock.now_ms(), until=clock.now_ms() + LEASE_MS)
         assert fence == 1
-        assert tx.tokens.claim(PORTAL, now=clock.now_ms(), until=clock.now_ms() + LEASE_MS) is None
+        assert tx.installations.claim(PORTAL, now=clock.now_ms(), until=clock.now_ms() + LEASE_MS) is None
     found: list[Any] = []
     waiting = threading.Thread(target=lambda: found.append(call(app)))
     waiting.start()
@@ -183,7 +183,7 @@ def test_a_lease_whose_holder_was_killed_ends(
     assert found
     secret = stored(app)
     with ledger.write() as tx:
-        assert not tx.tokens.release(PORTAL, fence=1, secret="late"), "the fence has risen"
+        assert not tx.installations.release(PORTAL, fence=1, secret="late"), "the fence has risen"
     assert stored(app) == secret
 
 
