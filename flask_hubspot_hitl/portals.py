@@ -12,7 +12,8 @@ from . import handoffs
 from .config import PREFIX, Settings
 from .errors import NotConfigured
 from .hubspot.oauth import CREATE_CONTACTS_SCOPE, FILES_SCOPE, SCOPES
-from .ledger import InstallationState, NewEvent, Transaction
+from .ledger import InstallationState, Ledger, NewEvent, Transaction
+from .ledger.crypto import Cipher, Undecipherable
 
 RESUME = "resume"
 RESUME_MS = 2_000
@@ -72,6 +73,33 @@ def put_signal(tx: Transaction, signal: str, portal_id: str, *, now: int, key: s
         progress={"plan": [{"signal": signal, "portal_id": portal_id}]},
     )
     tx.queue.put([news], now=now)
+
+
+def rekey(ledger: Ledger, cipher: Cipher) -> tuple[int, list[str]]:
+    """Encrypt every portal's tokens anew, with the cipher's first key.
+
+    Returns how many, and the portals whose tokens can't be read: they are left as they are.
+    """
+    done, failed = 0, []
+    with ledger.read() as tx:
+        portal_ids = [one.portal_id for one in tx.installations.all()]
+    for portal_id in portal_ids:
+        is_done = False
+        while not is_done:  # a refresh may come in between
+            with ledger.read() as tx:
+                found = tx.installations.get(portal_id)
+            old = None if found is None else found.secret
+            if old is None:
+                break
+            try:
+                new = cipher.encrypt(portal_id, cipher.decrypt(portal_id, old))
+            except Undecipherable:
+                failed.append(portal_id)
+                break
+            with ledger.write() as tx:
+                is_done = tx.installations.replace_secret(portal_id, old=old, new=new)
+        done += is_done
+    return done, failed
 
 
 # Which portal, which channel, which account --------------------------------------------------------------

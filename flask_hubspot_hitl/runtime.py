@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 from flask import Flask, current_app
@@ -22,6 +23,7 @@ from .tasks import Task
 from .watches import RECONCILE, SWEEP, AssignmentTimeoutTask, GapTask, ReconcileTask, ResumeTask, SweepTask, UnparkTask
 
 KEY = "hubspot_hitl"
+MayInstall = Callable[[str | None], bool]
 SERVING_THREADS = 4
 
 
@@ -33,6 +35,8 @@ class Runtime:
     services: Services
     dispatcher: Dispatcher
     intake: Intake
+    may_install: MayInstall | None = None
+    """Decides who may connect a portal; None: whoever debugs the app, and whoever has a link."""
 
     @property
     def ledger(self) -> Ledger:

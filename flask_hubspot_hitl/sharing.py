@@ -8,7 +8,7 @@ from typing import Any
 
 from . import portals
 from .errors import HubSpotUnavailable, LedgerUnavailable
-from .hubspot.oauth import Tokens
+from .hubspot.oauth import RENEW_BEFORE_MS, Tokens
 from .ledger import InstallationState, Ledger
 from .ledger.crypto import Cipher, Undecipherable
 
@@ -53,8 +53,14 @@ class DatabaseTokens:
         self._is_readable, self._said = True, False
         if self._source != INSTALLED and value.get("source") not in (self._source, INSTALLED):
             return None
-        expires_at_ms = 0 if row.state == InstallationState.REVOKED else int(value["expires_at_ms"])
-        return Tokens(str(value["access_token"]), str(value["refresh_token"]), expires_at_ms)
+        is_dead = row.state == InstallationState.REVOKED
+        expires_at_ms = 0 if is_dead else int(value["expires_at_ms"])
+        return Tokens(
+            access_token=str(value["access_token"]),
+            refresh_token=str(value["refresh_token"]),
+            expires_at_ms=expires_at_ms,
+            renew_at_ms=0 if is_dead else int(value.get("renew_at_ms", expires_at_ms - RENEW_BEFORE_MS)),
+        )
 
     def _unreadable(self) -> None:
         """Say so once. An installation's tokens are nowhere else, so nothing can be asked without them."""
@@ -103,6 +109,7 @@ def encrypted(cipher: Cipher, portal_id: str, tokens: Tokens, *, source: str = I
         "access_token": tokens.access_token,
         "refresh_token": tokens.refresh_token,
         "expires_at_ms": tokens.expires_at_ms,
+        "renew_at_ms": tokens.renew_at_ms,
         "source": source,
     }
     return cipher.encrypt(portal_id, value)

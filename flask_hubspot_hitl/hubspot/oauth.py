@@ -89,6 +89,7 @@ class Tokens:
     access_token: str = field(repr=False)
     refresh_token: str = field(repr=False)
     expires_at_ms: int
+    renew_at_ms: int
     hub_id: str | None = None
     scopes: tuple[str, ...] = ()
 
@@ -347,11 +348,9 @@ class RefreshingToken:
         finally:
             self._attempts += 1  # only now: who comes during the attempt shares its outcome
         self._failure = None
-        now_ms = self._clock.now_ms()
-        lifetime_ms = tokens.expires_at_ms - now_ms
         self._access = tokens.access_token
         self._expires_at_ms = tokens.expires_at_ms
-        self._renew_at_ms = tokens.expires_at_ms - min(RENEW_BEFORE_MS, max(lifetime_ms, 0) // 2)
+        self._renew_at_ms = tokens.renew_at_ms
         self._refresh_token = tokens.refresh_token
         self._save()
         return self._access
@@ -380,6 +379,10 @@ class RefreshingToken:
         except TokenRevoked:
             dead = True
             raise
+        except HubSpotUnavailable:
+            if found is not None and found.access_token not in old and self._clock.now_ms() < found.expires_at_ms:
+                return found  # it should be renewed, but works
+            raise
         finally:
             if tokens is None:
                 with contextlib.suppress(HubSpotUnavailable):  # the lease ends by itself
@@ -407,7 +410,7 @@ class RefreshingToken:
         return tokens
 
     def _is_good(self, tokens: Tokens, old: set[str | None]) -> bool:
-        return tokens.access_token not in old and self._clock.now_ms() < tokens.expires_at_ms
+        return tokens.access_token not in old and self._clock.now_ms() < tokens.renew_at_ms
 
     def _is_back(self, old: set[str | None]) -> bool:
         """True when the portal has been connected again since its token died."""
@@ -455,10 +458,12 @@ def _tokens(body: dict[str, Any], old_refresh_token: str | None, now_ms: int, do
         expires_in = 1800  # HubSpot's documented lifetime
     hub_id = body.get("hub_id")
     scopes = body.get("scopes")
+    lifetime_ms = int(expires_in * 1000)
     return Tokens(
         access_token=access,
         refresh_token=kept,
-        expires_at_ms=now_ms + int(expires_in * 1000),
+        expires_at_ms=now_ms + lifetime_ms,
+        renew_at_ms=now_ms + lifetime_ms - min(RENEW_BEFORE_MS, lifetime_ms // 2),
         hub_id=str(hub_id) if _is_id(hub_id) else None,
         scopes=tuple(scope for scope in scopes if isinstance(scope, str)) if isinstance(scopes, list) else (),
     )
