@@ -27,7 +27,7 @@ COOKIE_SECONDS = 3600
 MAX_FORM_BYTES = 16_384
 
 _AGAIN = "Nothing was stored. You can begin again with a new link."
-_ASK = "Ask whoever runs this app for a new one; it is made with:"
+_ASK = "Ask whoever runs this app for a new link; it is made with:"
 _NEW_LINK = ("flask hubspot-hitl install-url",)
 
 WORDS: dict[Why, tuple[int, str, tuple[str, ...], tuple[str, ...]]] = {
@@ -193,7 +193,7 @@ def install_page() -> AnyResponse:
         ),
         facts=(
             ("Account", account or "you choose it at HubSpot"),
-            ("It asks for", ", ".join(wanted_scopes(runtime.settings))),
+            ("It asks for", "\n".join(wanted_scopes(runtime.settings))),
         ),
         form=Form(action="install", button="Continue to HubSpot", fields=fields),
     )
@@ -237,7 +237,7 @@ def callback() -> AnyResponse:
             "again with what is missing."
         )
     facts = [("Account", connected.portal_id)]
-    facts += [("Not granted", ", ".join(connected.missing))] if connected.missing else []
+    facts += [("Not granted", "\n".join(connected.missing))] if connected.missing else []
     return page("HubSpot is connected", paragraphs, tone="good", facts=facts)
 
 
