@@ -51,6 +51,10 @@ class Browser:
         """The whole way; our last page."""
         return self.get(self.agree(self.to_hubspot(install_url), portal))
 
+    def cookie(self, name: str) -> str | None:
+        """A cookie's value."""
+        return self._http.cookies.get(name)
+
     def close(self) -> None:
         """Close it."""
         self._http.close()

@@ -6,6 +6,7 @@ import base64
 import hashlib
 import re
 import sqlite3
+import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -351,6 +352,26 @@ def test_a_state_works_once(app: Flask, url: str, browser: Browser, hubspot: Hub
     before = installations(app)
     refused(browser.get(back), Why.STATE_USED, app, stored=1)
     assert installations(app) == before
+    assert len(exchanges(hubspot)) == 1
+
+
+def test_of_two_that_come_at_once_one_is_let_in(
+    make_app: MakeApp, serve: Serve, browser: Browser, hubspot: HubSpot, database_url: str
+) -> None:
+    app = make_app(dispatcher="inline", may_install=lambda portal_id: True, SECRET_KEY="s", **INSTALLABLE)
+    back = browser.agree(browser.to_hubspot(f"{serve(app, target=False)}/hubspot/oauth/install"), PORTAL)
+    cookies = {COOKIE: str(browser.cookie(COOKIE))}
+    titles: list[str] = []
+
+    def come() -> None:
+        titles.append(said(requests.get(back, cookies=cookies, timeout=30)))
+
+    threads = [threading.Thread(target=come) for _ in range(8)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert sorted(titles) == sorted(["HubSpot is connected", *[WORDS[Why.STATE_USED][1]] * 7])
     assert len(exchanges(hubspot)) == 1
 
 
