@@ -1,4 +1,4 @@
-"""From any older schema to this one, one step a version. Steps are text, and are never changed once released.
+"""From any older schema to this one, one step a version. A step is never changed once it is released.
 
 All steps run in one transaction under a lock: several processes may start at once, and one that is killed leaves
 the old schema. A step may add what an older process that is still running does not look at; what it takes away,
@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import logging
 import secrets
+from collections.abc import Callable
 from typing import Any
 
 import sqlalchemy as sa
@@ -18,8 +19,8 @@ from . import schema
 
 logger = logging.getLogger(__name__)
 
-STEPS: dict[int, tuple[str, ...]] = {
-    # Installations of several portals; what setup finds out about channel and accounts.
+STEPS: dict[int, tuple[str | Callable[[sa.Connection], None], ...]] = {
+    # Installations of several portals; what setup finds out about channel and accounts; what bridges remember.
     2: (
         "ALTER TABLE hitl_token RENAME TO hitl_installation",
         "ALTER TABLE hitl_installation ADD COLUMN state TEXT DEFAULT 'active' NOT NULL",
@@ -33,9 +34,14 @@ STEPS: dict[int, tuple[str, ...]] = {
         " channel_id TEXT NOT NULL, inbox_id TEXT NOT NULL, name TEXT, identifier TEXT, authorized INTEGER NOT NULL,"
         " updated_at BIGINT NOT NULL, PRIMARY KEY (portal_id, account_id))",
         "CREATE TABLE hitl_once (key TEXT NOT NULL PRIMARY KEY, value TEXT, expires_at BIGINT NOT NULL)",
+        "CREATE TABLE IF NOT EXISTS hitl_bridge (bridge TEXT NOT NULL, key TEXT NOT NULL, value TEXT NOT NULL,"
+        " updated_at BIGINT NOT NULL, PRIMARY KEY (bridge, key))",
     ),
 }
-"""The step to each version, the same on both engines."""
+"""The step to each version, the same on both engines: SQL as text, and functions where rows have to be rewritten.
+
+Neither may use ``schema``, which tells of today's tables only.
+"""
 
 
 def bring_up(connection: sa.Connection, insert: Any) -> int | None:
@@ -57,8 +63,11 @@ def bring_up(connection: sa.Connection, insert: Any) -> int | None:
         )
     else:
         for version in range(found + 1, schema.VERSION + 1):
-            for statement in STEPS[version]:
-                connection.exec_driver_sql(statement)
+            for step in STEPS[version]:
+                if callable(step):
+                    step(connection)
+                else:
+                    connection.exec_driver_sql(step)
             _set_version(connection, version)
     for statement in schema.PARTIAL_INDEXES:
         connection.exec_driver_sql(statement)
