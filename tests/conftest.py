@@ -109,7 +109,14 @@ def database_url(request: pytest.FixtureRequest) -> str:
 class MakeApp(Protocol):
     """See :func:`make_app`."""
 
-    def __call__(self, *, name: str = "bot", clock: Clock | None = None, **config: Any) -> Flask: ...
+    def __call__(
+        self,
+        *,
+        name: str = "bot",
+        clock: Clock | None = None,
+        may_install: Callable[[str | None], bool] | None = None,
+        **config: Any,
+    ) -> Flask: ...
 
 
 @pytest.fixture
@@ -151,7 +158,13 @@ def make_app(request: pytest.FixtureRequest, hubspot: HubSpot, tmp_path: Path, _
     """
     apps: list[Flask] = []
 
-    def make(*, name: str = "bot", clock: Clock | None = None, **config: Any) -> Flask:
+    def make(
+        *,
+        name: str = "bot",
+        clock: Clock | None = None,
+        may_install: Callable[[str | None], bool] | None = None,
+        **config: Any,
+    ) -> Flask:
         app = Flask(name, instance_path=str(tmp_path / "instance"))
         both = "database_url" in request.fixturenames
         url = request.getfixturevalue("database_url" if both else "sqlite_url")
@@ -164,7 +177,7 @@ def make_app(request: pytest.FixtureRequest, hubspot: HubSpot, tmp_path: Path, _
         settings |= {key if key.isupper() else f"HUBSPOT_HITL_{key.upper()}": value for key, value in config.items()}
         app.config.from_mapping({key: value for key, value in settings.items() if value is not None})
         app.config["TEST_PORT"] = port
-        HubSpotHITL(app, clock=clock)
+        HubSpotHITL(app, clock=clock, may_install=may_install)
         apps.append(app)
         return app
 

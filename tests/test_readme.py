@@ -199,6 +199,7 @@ def pasted(stand: Stand, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Ite
         monkeypatch.delenv(name)
     for name, value in (stand.env | {"HUBSPOT_HITL_PUBLIC_URL": f"http://127.0.0.1:{port}"}).items():
         monkeypatch.setenv(f"FLASK_{name}", value)
+    monkeypatch.setenv("FLASK_SECRET_KEY", "a key of the app's own")
     stand.sim("PUT", "target", {"url": f"http://127.0.0.1:{port}/hubspot/webhook"})
     printed: list[str] = []
     module: dict[str, Any] = {

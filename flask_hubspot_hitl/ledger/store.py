@@ -14,13 +14,16 @@ import sqlalchemy as sa
 from ..clock import Clock
 from . import codec
 from .bridges import Bridges
-from .buckets import Buckets, SharedTokens
+from .buckets import Buckets
+from .channels import Channels
 from .database import Database
+from .installations import Installations
+from .once import Once
 from .queue import Queue, Statements
 from .records import Records
 from .schema import EventState, event, in_state, is_given_up, lane, message, meta, receipt
 
-TIMER_LANES = ("timer", "gap", "park", "reconcile", "prune")
+TIMER_LANES = ("timer", "gap", "park", "reconcile", "prune", "resume")
 """What waits in these lanes waits for its time, not for us."""
 _waiting = sa.and_(in_state(EventState.PENDING), *(event.c.lane.not_like(f"{prefix}:%") for prefix in TIMER_LANES))
 
@@ -43,9 +46,19 @@ class Transaction:
         return Buckets(self._connection, self._database)
 
     @property
-    def tokens(self) -> SharedTokens:
-        """The tokens that all processes share."""
-        return SharedTokens(self._connection, self._database)
+    def installations(self) -> Installations:
+        """The portals that have installed the app, and their tokens."""
+        return Installations(self._connection, self._database)
+
+    @property
+    def channels(self) -> Channels:
+        """Our channel, and its accounts in the portals' inboxes."""
+        return Channels(self._connection, self._database)
+
+    @property
+    def once(self) -> Once:
+        """What may be used once."""
+        return Once(self._connection, self._database)
 
     @property
     def bridges(self) -> Bridges:
@@ -291,13 +304,15 @@ class Ledger:
         self._statements = Statements(self._database.insert)
         self.is_sqlite = self._database.is_sqlite
         self._deployment_id: str | None = None
+        self.migrated_from: int | None = None
+        """The version that :meth:`create` found and brought up to this one's; None when there was nothing to do."""
 
     def create(self) -> None:
-        """Make the tables that are missing, and take PostgreSQL's clock for ours.
+        """Make the tables or bring them up to this version, and take PostgreSQL's clock for ours.
 
         :raises LedgerUnavailable: when the database can't be reached, or a newer version made it.
         """
-        self._database.create_schema()
+        self.migrated_from = self._database.create_schema()
         self._database.sync_clock()
 
     def now_ms(self) -> int:
