@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import random
 import signal
@@ -23,7 +24,7 @@ import sqlalchemy as sa
 from flask_hubspot_hitl import LedgerUnavailable, handoffs
 from flask_hubspot_hitl.clock import ManualClock
 from flask_hubspot_hitl.domain import CloseReason
-from flask_hubspot_hitl.ledger import Event, EventState, Lease, Ledger, NewEvent
+from flask_hubspot_hitl.ledger import Event, EventState, Lease, Ledger, NewEvent, Transaction
 
 from .conftest import MakeApp
 from .helpers import begin_handoff, opening, state_of, wait_until
@@ -326,6 +327,38 @@ class TestContract:
             return stored
 
         assert sum(in_threads(8, work)) == count(ledger) <= 60
+
+    @pytest.mark.parametrize("first", ["take_back", "begin"])
+    def test_c4_an_event_is_taken_back_or_begun_never_both(self, ledger: Ledger, first: str) -> None:
+        put(ledger, new("a", "out:1"), new("b", "out:1", at=NOW + 1))
+        first_has_written = threading.Event()
+
+        @contextlib.contextmanager
+        def transaction(name: str) -> Iterator[Transaction]:
+            """The second begins while the first is not committed yet."""
+            if name != first:
+                assert first_has_written.wait(10)
+            with ledger.write() as tx:
+                yield tx
+                if name == first:
+                    first_has_written.set()
+                    time.sleep(0.3)
+
+        def take_back() -> None:
+            with transaction("take_back") as tx:
+                tx.cancel_unpublished("h1", "out:1", now=NOW, topics=["test"])
+
+        def begin() -> None:
+            with transaction("begin") as tx:
+                lease = tx.queue.claim(owner="me", now=NOW, ttl_ms=TTL)
+                assert lease is not None
+                lease.head = tx.queue.head(lease)
+                begun.append(lease.head.dedupe_key if lease.head else None)
+
+        begun: list[str | None] = []
+        in_threads(2, lambda index: (take_back, begin)[index]())
+        taken_back = count(ledger, EventState.DONE)
+        assert (begun, taken_back) == (([None], 2) if first == "take_back" else (["a"], 1))
 
     def test_c1_one_open_handoff_per_conversation_with_eight_at_once(self, ledger: Ledger) -> None:
         def start(_: int) -> tuple[str, bool]:
