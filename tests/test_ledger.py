@@ -582,13 +582,19 @@ os.kill(os.getpid(), signal.SIGKILL)
 """
 
 
-def test_the_lanes_of_a_killed_owner_are_freed_at_once_on_sqlite(make_app: MakeApp, sqlite_url: str) -> None:
+@pytest.mark.parametrize("noticed", [True, False])
+def test_the_lanes_of_a_killed_owner_are_freed_at_once_on_sqlite(
+    make_app: MakeApp, sqlite_url: str, noticed: bool
+) -> None:
     app = make_app(dispatcher="thread", lease_ttl=3600)
     state = state_of(app)
     state.dispatcher.blocked()  # as when it has served before
     with state.ledger.write() as tx:
         tx.queue.put([new("a"), new("b", "in:1:2")], now=0)
-    subprocess.run([sys.executable, "-c", _CLAIMS, sqlite_url], check=False, timeout=30)
+    process = subprocess.Popen([sys.executable, "-c", _CLAIMS, sqlite_url])
+    os.waitid(os.P_PID, process.pid, os.WEXITED | os.WNOWAIT)
+    if noticed:  # else it stays in the table of processes until its parent asks for it
+        process.wait()
     with state.ledger.write() as tx:  # another machine's lease, and our own, are left alone
         assert tx.queue.claim(owner="elsewhere:1:1:x", now=state.ledger.now_ms(), ttl_ms=3_600_000)
         assert len(tx.queue.owners()) == 2
@@ -599,4 +605,5 @@ def test_the_lanes_of_a_killed_owner_are_freed_at_once_on_sqlite(make_app: MakeA
             return tx.queue.owners()
 
     wait_until(lambda: owners() == ["elsewhere:1:1:x"], 5, "the dead owner's lane")
+    process.wait()
     assert socket.gethostname() != "elsewhere"
