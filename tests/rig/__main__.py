@@ -27,18 +27,21 @@ def show(what: str, done: int, of: int) -> None:
         print(f"\r{what:8} [{'#' * filled}{'.' * (BAR - filled)}] {done}/{of}", end=ends, file=sys.stderr, flush=True)
 
 
+def parser() -> argparse.ArgumentParser:
+    """The command line."""
+    found = argparse.ArgumentParser(prog="python -m tests.rig", description=__doc__)
+    found.add_argument("--kills", type=int, default=100, help="how often everything is killed (default: %(default)s)")
+    found.add_argument("--database", choices=["sqlite", "postgresql"], default="sqlite")
+    found.add_argument("--seed", type=int, default=1, help="of every random choice (default: %(default)s)")
+    found.add_argument("--workers", type=int, default=0, help="dispatch in so many worker processes, not in the server")
+    found.add_argument("--mutant", choices=sorted(MUTANTS), help="break the product: the run must fail")
+    found.add_argument("--json", type=Path, help="a file for machines to read")
+    return found
+
+
 def main() -> int:
     """Run it and print the table. 1 when there is a fault."""
-    parser = argparse.ArgumentParser(prog="python -m tests.rig", description=__doc__)
-    parser.add_argument("--kills", type=int, default=100, help="how often everything is killed (default: %(default)s)")
-    parser.add_argument("--database", choices=["sqlite", "postgresql"], default="sqlite")
-    parser.add_argument("--seed", type=int, default=1, help="of every random choice (default: %(default)s)")
-    parser.add_argument(
-        "--workers", type=int, default=0, help="dispatch in so many worker processes, not in the server"
-    )
-    parser.add_argument("--mutant", choices=sorted(MUTANTS), help="break the product: the run must fail")
-    parser.add_argument("--json", type=Path, help="a file for machines to read")
-    options = parser.parse_args()
+    options = parser().parse_args()
     folder = Path(tempfile.mkdtemp(prefix="hitl-rig-"))
     with contextlib.ExitStack() as stack:
         url = f"sqlite:///{folder / 'database' / 'hitl.sqlite3'}"

@@ -21,12 +21,13 @@ from .processes import Processes
 
 DRAIN_SECONDS = 180.0
 QUIET_SECONDS = 1.0
+WITNESS_SECONDS = 3.0
 Progress = Callable[[str, int, int], None]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Plan:
-    """What a run is to be. ``batches_per_second`` are the second feed's; a quarter of them carry ten events."""
+    """What a run is to be. Of the second feed's ``batches_per_second`` one in six carries ten events."""
 
     database_url: str
     folder: Path
@@ -37,9 +38,12 @@ class Plan:
     chats: int = 8
     threads: int = 24
     batches_per_second: float = 40.0
+    held_back: float = 0.2
     lease_ttl: float = 2.0
     life: tuple[float, float] = (0.1, 1.5)
-    """Seconds from the server's first answer to its death."""
+    """Seconds from the first line of a life's witness to its death; some lives end while they begin."""
+    work_seconds: float = 0.004
+    """What a receiver has to do at most before it has its effect, and again afterwards."""
 
 
 def run(plan: Plan, progress: Progress = lambda what, done, of: None) -> Verdict:
@@ -54,7 +58,9 @@ def run(plan: Plan, progress: Progress = lambda what, done, of: None) -> Verdict
             "HUBSPOT_HITL_LEASE_TTL": str(plan.lease_ttl),
             "HUBSPOT_HITL_RATE_LIMIT": "100000",
         }
-        processes = Processes(settings, plan.folder, workers=plan.workers, mutant=plan.mutant)
+        processes = Processes(
+            settings, plan.folder, workers=plan.workers, work_seconds=plan.work_seconds, mutant=plan.mutant
+        )
         hubspot.target(f"{processes.url}/hubspot/webhook")
         processes.start()
         try:
@@ -99,6 +105,7 @@ class _Campaign:
             seed=plan.seed,
             threads=[],
             batches_per_second=plan.batches_per_second,
+            held_back=plan.held_back,
         )
         self._weather = Weather(self._actors, hubspot, seed=plan.seed)
 
@@ -136,12 +143,20 @@ class _Campaign:
         for number in range(self._plan.kills):
             if rng.random() < 0.8:
                 self._processes.wait()
+                self._wait_for_witness(WITNESS_SECONDS)
             time.sleep(rng.uniform(*self._plan.life))
             kills.append(self._processes.kill())
             self._processes.start()
             self._progress("kills", number + 1, self._plan.kills)
         self._processes.wait()
         return kills
+
+    def _wait_for_witness(self, seconds: float) -> None:
+        """Wait until something is heard: a kill is of most use while receivers run."""
+        witness, ends = self._processes.witness, time.monotonic() + seconds
+        size = witness.stat().st_size if witness.exists() else 0
+        while time.monotonic() < ends and (not witness.exists() or witness.stat().st_size == size):
+            time.sleep(0.01)
 
     def _drain(self) -> tuple[int, int]:
         """Wait until nothing waits and nothing comes in any more; what waits all the same, and what is dead."""

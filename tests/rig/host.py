@@ -30,9 +30,6 @@ from flask_hubspot_hitl.clock import to_ms
 
 from . import mutants
 
-WORK_SECONDS = 0.004
-"""A handler has this much to do at most before it has its effect, and again afterwards."""
-
 
 def create_app() -> Flask:
     """The app: two routes for users, receivers that bear witness. Settings come from the environment."""
@@ -65,11 +62,15 @@ def _facts(handoff: Handoff) -> dict[str, Any]:
 
 
 def connect_witness(app: Flask, path: str) -> None:
-    """Connect a receiver to every signal that the oracle knows."""
+    """Connect a receiver to every signal that the oracle knows.
+
+    ``RIG_WORK_SECONDS`` is what each has to do at most before it has its effect, and again afterwards.
+    """
+    work = float(os.environ["RIG_WORK_SECONDS"])
     file = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o600)
 
     def note(kind: str, handoff: Handoff | None, *, key: str = "", at: Any = None, **facts: Any) -> None:
-        time.sleep(random.uniform(0, WORK_SECONDS))
+        time.sleep(random.uniform(0, work))
         line = {
             "at": time.time(),
             "pid": os.getpid(),
@@ -81,7 +82,7 @@ def connect_witness(app: Flask, path: str) -> None:
             **facts,
         }
         os.write(file, json.dumps(line).encode() + b"\n")
-        time.sleep(random.uniform(0, WORK_SECONDS))
+        time.sleep(random.uniform(0, work))
 
     @operator_message.connect_via(app, weak=False)
     def on_message(sender: Flask, handoff: Handoff, message: Any, **extra: Any) -> None:

@@ -24,8 +24,9 @@ from .oracle import Chat, Told, event_key
 SENDERS = 6
 BATCH = 10
 REDELIVERED = 0.1
-HELD_BACK = 0.2
-BACKLOG = 100
+HELD_SECONDS = (0.5, 3.0)
+"""A batch that is held back waits so long at most, the one or the other."""
+BACKLOG = 150
 """So many batches may wait for a server that is down; then no new ones are made."""
 PATIENCE = 120.0
 """Seconds after which a user who gets no answer breaks the run."""
@@ -208,8 +209,8 @@ class Batch:
 class Feed:
     """A second HubSpot: signed batches for threads of its own, in disorder, repeated until they are acknowledged.
 
-    A fifth of the batches is held back for a moment, what was not acknowledged is put back at a random place, and a
-    tenth of what was acknowledged is sent once more.
+    Some batches (``held_back``, a chance) wait a while before they are sent, what was not acknowledged is put back at
+    a random place, and a tenth of what was acknowledged is sent once more.
     """
 
     actors: Actors
@@ -218,6 +219,7 @@ class Feed:
     seed: int
     threads: list[Thread]
     batches_per_second: float
+    held_back: float
     hot: int = 3
     """So many threads get half of the messages: their lanes are never empty."""
     acked: dict[str, Told] = field(default_factory=dict)
@@ -262,8 +264,8 @@ class Feed:
             if not self.actors.stopping.is_set() and now >= self._next_at and len(self._waiting) < BACKLOG:
                 self._next_at = max(self._next_at + 1 / self.batches_per_second, now - 1)
                 batch = self._make(rng)
-                if rng.random() < HELD_BACK:
-                    batch.not_before = now + rng.uniform(0.02, 0.5)
+                if rng.random() < self.held_back:
+                    batch.not_before = now + rng.uniform(0.02, rng.choice(HELD_SECONDS))
                     self._waiting.append(batch)
                     batch = None
             if batch is None:
@@ -296,7 +298,7 @@ class Feed:
 
     def _make(self, rng: random.Random) -> Batch:
         """One agent's message, or ten assignments in as many threads."""
-        if rng.random() < 0.75:
+        if rng.random() < 5 / 6:
             thread = rng.choice(self.threads[: self.hot] if rng.random() < 0.5 else self.threads)
             at = self._tick(thread)
             message_id = f"{thread.id}-{at}"

@@ -26,7 +26,7 @@ class Told:
     time: int
     acked_at: float
     actor: str | None = None
-    """Of an assignment in a thread whose last assignment must be heard."""
+    """Of an assignment that must be heard unless there is a newer one; None where nothing is known of it."""
 
     @property
     def kind(self) -> str:
@@ -141,6 +141,29 @@ def judge(evidence: Evidence) -> Verdict:
     return verdict
 
 
+@dataclass(frozen=True, slots=True)
+class _Read:
+    """An event with HubSpot's time when it was heard first; ``at`` is when it was read at the earliest."""
+
+    line: Emission
+    time: int
+    at: float
+
+
+def _reads(lane: Sequence[Emission]) -> list[_Read]:
+    """The head of a lane is read after the lane's line before, and not long before its own line."""
+    seen: set[str] = set()
+    found = []
+    before = 0.0
+    for one in lane:
+        if one.time is not None and one.name not in seen:
+            seen.add(one.name)
+            found.append(_Read(one, one.time, max(before, one.at - TAKEN_SECONDS)))
+        if one.kind != "reopened":  # one event may say that and a second thing
+            before = one.at
+    return found
+
+
 class _Judge:
     """One judgement."""
 
@@ -153,13 +176,14 @@ class _Judge:
             if one.thread is not None:
                 self._lanes.setdefault(one.thread, []).append(one)
         self._heard = {one.name for one in evidence.emissions}
+        self._read = {thread: _reads(lane) for thread, lane in self._lanes.items()}
 
     def all(self) -> None:
         for what in self._evidence.broken:
             self._fault(f"the run broke: {what}")
         self._losses()
-        for lane in self._lanes.values():
-            self._order(lane)
+        for thread, lane in self._lanes.items():
+            self._order(self._read[thread])
             self._repeats(lane)
         self._verdict.repeats_allowed = len(self._evidence.kills) * self._evidence.at_once
         if self._verdict.repeated > self._verdict.repeats_allowed:
@@ -178,20 +202,12 @@ class _Judge:
     # From HubSpot ----------------------------------------------------------------------------------------
 
     def _losses(self) -> None:
-        """Every acknowledged message is heard; of assignments, the newest of each thread at least."""
-        newest: dict[str, int] = {}
-        actors: dict[str, str | None] = {}
-        for one in self._evidence.emissions:
-            if one.kind == "assigned" and one.thread and one.time is not None:
-                newest[one.thread] = max(one.time, newest.get(one.thread, 0))
-                actors[one.thread] = one.actor
+        """Every acknowledged message is heard; so is an assignment, unless a newer one was, or it changes nothing."""
         for told in self._told.values():
             self._verdict.acknowledged += 1
             if told.key in self._heard:
                 self._verdict.delivered += 1
-            elif told.kind == "message" or (
-                told.actor and told.time > newest.get(told.thread, 0) and actors.get(told.thread) != told.actor
-            ):
+            elif told.kind == "message" or (told.actor and not self._superseded(told)):
                 self._verdict.lost += 1
                 self._fault(f"lost: {told.key} of thread {told.thread}, acknowledged at {told.acked_at:.3f}")
             else:
@@ -204,33 +220,33 @@ class _Judge:
                     self._verdict.found += heard
                     self._verdict.never_told += not heard
 
-    def _order(self, lane: list[Emission]) -> None:
+    def _superseded(self, told: Told) -> bool:
+        """True when a newer assignment was, or may have been, applied before this one was acknowledged."""
+        heard = [one for one in self._read.get(told.thread, []) if one.line.kind == "assigned"]
+        newer = [one.at for one in heard if one.time > told.time]
+        older = max((one for one in heard if one.time < told.time), key=lambda one: one.time, default=None)
+        no_change = older is not None and older.line.actor == told.actor
+        return no_change or (bool(newer) and told.acked_at >= min(newer))
+
+    def _order(self, reads: list[_Read]) -> None:
         """An event heard after a newer one is a fault if it was acknowledged before that one's lane was looked at.
 
-        The head of a lane is read after the lane's line before, and not long before its own line. What was
-        acknowledged in between may have come too late to be seen: a close call.
+        What was acknowledged between the look and the line may have come too late to be seen: a close call.
         """
-        seen: set[str] = set()
-        newer: list[tuple[int, float, float]] = []  # HubSpot's time, when its head was read at the earliest, its line
-        before = 0.0
-        for one in lane:
-            if one.time is not None and one.name not in seen:
-                seen.add(one.name)
-                told = self._told.get(one.name)
-                overtaking = [other for other in newer if other[0] > one.time]
-                if overtaking:
-                    acked_at = told.acked_at if told else float("inf")
-                    if any(acked_at < read_at for _, read_at, _ in overtaking):
-                        self._verdict.out_of_order += 1
-                        self._fault(f"out of order: {one.name} of thread {one.thread} at {one.at:.3f}")
-                    elif any(acked_at < at for _, _, at in overtaking):
-                        self._verdict.close_calls += 1
-                    else:
-                        self._verdict.late += 1
-                newer = [other for other in newer if other[0] > one.time]
-                newer.append((one.time, max(before, one.at - TAKEN_SECONDS), one.at))
-            if one.kind != "reopened":  # one event may say that and a second thing
-                before = one.at
+        newer: list[_Read] = []
+        for one in reads:
+            newer = [other for other in newer if other.time > one.time]
+            if newer:
+                told = self._told.get(one.line.name)
+                acked_at = told.acked_at if told else float("inf")
+                if any(acked_at < other.at for other in newer):
+                    self._verdict.out_of_order += 1
+                    self._fault(f"out of order: {one.line.name} of thread {one.line.thread} at {one.line.at:.3f}")
+                elif any(acked_at < other.line.at for other in newer):
+                    self._verdict.close_calls += 1
+                else:
+                    self._verdict.late += 1
+            newer.append(one)
 
     def _repeats(self, lane: list[Emission]) -> None:
         """A line may come again when a kill fell between the two, and nothing newer was heard in between."""

@@ -23,7 +23,9 @@ DISPATCHER_THREADS = 4
 class Processes:
     """gunicorn, and with ``workers`` as many ``flask hubspot-hitl worker``, each in a process group of its own."""
 
-    def __init__(self, settings: dict[str, str], folder: Path, *, workers: int, mutant: str | None) -> None:
+    def __init__(
+        self, settings: dict[str, str], folder: Path, *, workers: int, work_seconds: float, mutant: str | None
+    ) -> None:
         with socket.socket() as probe:
             probe.bind(("127.0.0.1", 0))
             self.port: int = probe.getsockname()[1]
@@ -38,6 +40,7 @@ class Processes:
             "HUBSPOT_HITL_DISPATCHER": "external" if workers else "thread",
             "HUBSPOT_HITL_DISPATCHER_THREADS": str(DISPATCHER_THREADS),
             "RIG_WITNESS": str(self.witness),
+            "RIG_WORK_SECONDS": str(work_seconds),
             "RIG_MUTANT": mutant or "",
         }
         server = f"-m gunicorn {FACTORY}() --worker-class gthread --workers {WEB_PROCESSES} --threads {WEB_THREADS}"
