@@ -50,8 +50,8 @@ def test_the_oracle_finds_a_message_that_was_lost() -> None:
 
 @pytest.mark.parametrize(
     ("heard_time", "heard_at", "actor", "lost"),
-    [(1, 2.0, "A-1", 1), (3, 1.2, "A-3", 0), (3, 2.0, "A-3", 1), (1, 2.0, "A-2", 0)],
-    ids=["no newer one", "a newer one before", "a newer one afterwards", "no change"],
+    [(1, 2.0, "A-1", 1), (3, 1.2, "A-3", 0), (3, 2.0, "A-3", 1), (3, 10.2, "A-3", 1), (1, 2.0, "A-2", 0)],
+    ids=["no newer one", "a newer one before", "a newer one afterwards", "a newer one after a kill", "no change"],
 )
 def test_the_oracle_finds_an_assignment_that_was_lost(heard_time: int, heard_at: float, actor: str, lost: int) -> None:
     assignment = Told(key="assigned:t1:2", thread="t1", time=2, acked_at=1.0, actor="A-2")
@@ -60,6 +60,12 @@ def test_the_oracle_finds_an_assignment_that_was_lost(heard_time: int, heard_at:
     )
     verdict = judged(told=[assignment], emissions=[other])
     assert (verdict.lost, verdict.superseded) == (lost, 1 - lost)
+
+
+def test_the_oracle_allows_for_a_newer_assignment_that_was_applied_but_not_heard_before_a_kill() -> None:
+    assignment = Told(key="assigned:t1:2", thread="t1", time=2, acked_at=9.8, actor="A-2")
+    newer = Emission(at=11.0, pid=2, kind="assigned", thread="t1", conversation="c1", time=3, key="", actor="A-3")
+    assert judged(told=[assignment], emissions=[newer]).superseded == 1
 
 
 @pytest.mark.parametrize(

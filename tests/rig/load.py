@@ -157,9 +157,9 @@ class Chats:
                 (chat.accepted if said["accepted"] else chat.refused).append(key)
                 time.sleep(rng.uniform(0, 0.1))
         agent.join()
-        waits, closes = rng.random() < 0.7, rng.random() < 0.9
-        ends = time.monotonic() + 10
-        while waits and not self._actors.stopping.is_set() and time.monotonic() < ends:
+        waits, closes = rng.random() < 0.85, rng.random() < 0.9
+        ends = time.monotonic() + 20
+        while waits and time.monotonic() < ends:
             if len(published(self._hubspot.thread(chat.thread))) >= len(chat.accepted):
                 break
             time.sleep(0.2)

@@ -223,10 +223,15 @@ class _Judge:
     def _superseded(self, told: Told) -> bool:
         """True when a newer assignment was, or may have been, applied before this one was acknowledged."""
         heard = [one for one in self._read.get(told.thread, []) if one.line.kind == "assigned"]
-        newer = [one.at for one in heard if one.time > told.time]
+        newer = [self._decided_at(one) for one in heard if one.time > told.time]
         older = max((one for one in heard if one.time < told.time), key=lambda one: one.time, default=None)
         no_change = older is not None and older.line.actor == told.actor
         return no_change or (bool(newer) and told.acked_at >= min(newer))
+
+    def _decided_at(self, one: _Read) -> float:
+        """When an event was applied at the earliest: a life that was killed may have done so without being heard."""
+        lives = [begin for begin, _ in self._evidence.kills if one.time / 1000 <= begin <= one.line.at]
+        return min([one.at, *(end - TAKEN_SECONDS for end in lives)])
 
     def _order(self, reads: list[_Read]) -> None:
         """An event heard after a newer one is a fault if it was acknowledged before that one's lane was looked at.
