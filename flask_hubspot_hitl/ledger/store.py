@@ -200,12 +200,14 @@ class Transaction:
         progress) is left alone: its own run will settle it. Returns the message rows of what was taken back.
         """
         rows = self._connection.execute(
-            sa.select(event.c.id, event.c.payload, event.c.progress).where(
+            sa.select(event.c.id, event.c.payload, event.c.progress)
+            .where(
                 event.c.lane == lane_key,
                 in_state(EventState.PENDING),
                 event.c.starts == 0,
                 event.c.topic.in_(topics),
             )
+            .with_for_update()  # who runs the lane may begin one of them just now
         ).all()
         taken = [row for row in rows if not (codec.loads(row.progress) or {}).get("maybe")]
         if taken:
