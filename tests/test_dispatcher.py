@@ -16,7 +16,7 @@ import pytest
 from flask_hubspot_hitl.clock import SystemClock
 from flask_hubspot_hitl.dispatcher import Dispatcher
 from flask_hubspot_hitl.ledger import Event, Lease, Ledger, NewEvent, Transaction
-from flask_hubspot_hitl.pool import LANE_EVENTS
+from flask_hubspot_hitl.pool import LANE_EVENTS, POLL_SECONDS
 from flask_hubspot_hitl.tasks import Done, Outcome
 
 from .helpers import wait_until
@@ -67,7 +67,12 @@ def make(ledger: Ledger, work: Work) -> Iterator[MakeDispatcher]:
     made: list[Dispatcher] = []
 
     def make(
-        *, mode: str = "thread", threads: int = 2, lease_ttl: float = 15, handler_timeout: float = 300
+        *,
+        mode: str = "thread",
+        threads: int = 2,
+        lease_ttl: float = 15,
+        handler_timeout: float = 300,
+        poll: float = POLL_SECONDS,
     ) -> Dispatcher:
         one = Dispatcher(
             ledger,
@@ -78,6 +83,7 @@ def make(ledger: Ledger, work: Work) -> Iterator[MakeDispatcher]:
             handler_timeout=handler_timeout,
             max_attempts=3,
             guard=lambda: None,
+            poll=poll,
         )
         one.serving = True
         made.append(one)
@@ -108,13 +114,10 @@ def hung(ledger: Ledger) -> list[str]:
 # --- wake-ups --------------------------------------------------------------------------------------------
 
 
-def test_a_commit_wakes_an_idle_thread_within_50_ms(
-    ledger: Ledger, make: MakeDispatcher, work: Work, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr("flask_hubspot_hitl.pool.POLL_SECONDS", 60.0)  # the clock must not do it
+def test_a_commit_wakes_an_idle_thread_within_50_ms(ledger: Ledger, make: MakeDispatcher, work: Work) -> None:
     began: dict[str, float] = {}
     work.do = lambda event: began.setdefault(event.dedupe_key, time.monotonic())
-    dispatcher = make()
+    dispatcher = make(poll=60.0)  # the clock must not do it
     dispatcher.ensure_started()
     delays = []
     for number in range(10):
@@ -135,12 +138,11 @@ def test_what_another_process_stored_is_noticed_without_a_wake_up(
 
 
 def test_one_wake_up_spreads_to_as_many_threads_as_there_are_lanes(
-    ledger: Ledger, make: MakeDispatcher, work: Work, monkeypatch: pytest.MonkeyPatch
+    ledger: Ledger, make: MakeDispatcher, work: Work
 ) -> None:
-    monkeypatch.setattr("flask_hubspot_hitl.pool.POLL_SECONDS", 60.0)
     together = threading.Barrier(4)
     work.do = lambda event: together.wait(5)
-    dispatcher = make(threads=4)
+    dispatcher = make(threads=4, poll=60.0)
     for number in range(4):
         put(ledger, f"e{number}", lane=f"in:1:{number}")
     dispatcher.wake()

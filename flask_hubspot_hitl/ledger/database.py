@@ -20,7 +20,7 @@ from typing import Any
 import sqlalchemy as sa
 from sqlalchemy.engine import make_url
 
-from ..clock import Clock, SystemClock
+from ..clock import Clock, SystemClock, uptime_ms
 from ..errors import LedgerUnavailable
 from . import schema
 
@@ -35,6 +35,21 @@ _SCHEMA_LOCK = 0x48544954  # any number that is ours; PostgreSQL advisory lock
 _TRANSIENT = (sa.exc.OperationalError, sa.exc.InterfaceError, sa.exc.InternalError, sa.exc.TimeoutError)
 _PATIENCE = 4.0
 """Seconds that one transaction waits for others, in all: HubSpot waits five for our answer."""
+_SYNC_MS = 10_000
+_SLOW_MS = 1_000
+"""An answer about the time that took longer is not used."""
+
+# A host that is cut off sends no goodbye. Without these its threads would wait for a quarter of an hour, and the
+# server would keep its row locks for two.
+_KEEPALIVE = {"keepalives_idle": 5, "keepalives_interval": 2, "keepalives_count": 2, "tcp_user_timeout": 4000}
+_SESSION = {
+    "lock_timeout": 4000,
+    "idle_in_transaction_session_timeout": 10000,
+    "tcp_keepalives_idle": 5,
+    "tcp_keepalives_interval": 2,
+    "tcp_keepalives_count": 2,
+    "tcp_user_timeout": 4000,
+}
 
 
 class Database:
@@ -53,7 +68,8 @@ class Database:
         self._flock: int | None = None
         self._lock_path: Path | None = None
         if self.is_sqlite:
-            self._lock_path = _make_private_files(Path(parsed.database or ""))
+            self.path = Path(parsed.database or "")
+            self._lock_path = _make_private_files(self.path)
             self.engine = sa.create_engine(
                 parsed,
                 hide_parameters=True,
@@ -75,11 +91,12 @@ class Database:
                 max_overflow=pool_size,
                 pool_pre_ping=True,
                 pool_timeout=3,
-                connect_args={"connect_timeout": 3, "options": "-c lock_timeout=4000"},
+                connect_args=_postgresql_options(parsed),
             )
             from sqlalchemy.dialects import postgresql
 
             self.insert = postgresql.insert
+        self._sync_at = 0
         self._closed = False
         sa.event.listen(self.engine, "checkin", self._on_checkin)
         if hasattr(os, "register_at_fork"):
@@ -87,17 +104,19 @@ class Database:
             os.register_at_fork(after_in_child=lambda: (method := this()) and method())
 
     def now_ms(self) -> int:
-        """The time, in epoch ms: one clock for all hosts of a PostgreSQL database, see :meth:`sync_clock`."""
+        """The time, in epoch ms: one clock for all hosts of a PostgreSQL database, see :meth:`_keep_time`."""
         return self.clock.now_ms()
 
-    def sync_clock(self) -> None:
-        """Take PostgreSQL's clock for ours, so that leases mean the same on every host."""
-        if self.is_sqlite or not isinstance(self.clock, SystemClock):
+    def _keep_time(self, connection: sa.Connection) -> None:
+        """Take PostgreSQL's clock for ours now and then, so that leases mean the same on every host."""
+        if self.is_sqlite or uptime_ms() < self._sync_at or not isinstance(self.clock, SystemClock):
             return
-        with self.read() as connection:
-            sent = SystemClock().now_ms()
-            theirs = connection.scalar(sa.text("SELECT (extract(epoch from clock_timestamp())*1000)::bigint"))
-            self.clock.offset_ms = int(theirs) - (sent + SystemClock().now_ms()) // 2
+        sent = uptime_ms()
+        theirs = connection.scalar(sa.text("SELECT (extract(epoch from clock_timestamp())*1000)::bigint"))
+        took = uptime_ms() - sent
+        if took < _SLOW_MS or self._sync_at == 0:
+            self.clock.set(int(theirs), at=sent + took // 2)
+        self._sync_at = sent + _SYNC_MS
 
     @contextlib.contextmanager
     def read(self) -> Iterator[sa.Connection]:
@@ -106,6 +125,7 @@ class Database:
         :raises LedgerUnavailable: when the database can't be reached.
         """
         with _translated(), self.engine.connect() as connection, connection.begin():
+            self._keep_time(connection)
             yield connection
 
     @contextlib.contextmanager
@@ -117,7 +137,20 @@ class Database:
         with _translated(), self._writer() as ends:
             options = {"hitl_write_until": ends}
             with self.engine.connect().execution_options(**options) as connection, connection.begin():
+                self._keep_time(connection)
                 yield connection
+
+    def connect_alone(self) -> Any:
+        """A psycopg connection of its own, in autocommit mode; whoever asked closes it.
+
+        :raises LedgerUnavailable: when the database can't be reached.
+        """
+        with _translated():
+            connection = self.engine.raw_connection()
+            connection.detach()
+        alone: Any = connection.driver_connection
+        alone.autocommit = True
+        return alone
 
     @contextlib.contextmanager
     def _writer(self) -> Iterator[float]:
@@ -178,6 +211,16 @@ class Database:
         if self._flock is not None:
             os.close(self._flock)
             self._flock = None
+
+
+def _postgresql_options(url: sa.URL) -> dict[str, Any]:
+    """How to connect; what the URL says itself comes last and holds."""
+    given = url.query
+    settings = " ".join(f"-c {name}={value}" for name, value in _SESSION.items())
+    return {
+        **{name: value for name, value in {"connect_timeout": 3, **_KEEPALIVE}.items() if name not in given},
+        "options": f"{settings} {' '.join(url.normalized_query.get('options', ()))}".rstrip(),
+    }
 
 
 def _new_id() -> str:

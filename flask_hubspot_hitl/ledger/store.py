@@ -6,7 +6,7 @@ Above this module nobody knows that there is SQL.
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import sqlalchemy as sa
@@ -15,6 +15,7 @@ from ..clock import Clock
 from . import codec
 from .buckets import Buckets, SharedTokens
 from .database import Database
+from .notify import FileWatch, Listener, Notifier, Watch
 from .queue import Queue, Statements
 from .records import Records
 from .schema import EventState, event, in_state, is_given_up, lane, message, meta, receipt
@@ -278,16 +279,16 @@ class Ledger:
     def __init__(self, url: str, clock: Clock, *, pool_size: int = 20) -> None:
         self._database = Database(url, clock, pool_size=pool_size)
         self._statements = Statements(self._database.insert)
+        self._notifier = Notifier(self._database, self._channel)
         self.is_sqlite = self._database.is_sqlite
         self._deployment_id: str | None = None
 
     def create(self) -> None:
-        """Make the tables that are missing, and take PostgreSQL's clock for ours.
+        """Make the tables that are missing.
 
         :raises LedgerUnavailable: when the database can't be reached, or a newer version made it.
         """
         self._database.create_schema()
-        self._database.sync_clock()
 
     def now_ms(self) -> int:
         """The time, in epoch ms."""
@@ -319,6 +320,22 @@ class Ledger:
         with self._database.write() as connection:
             yield Transaction(connection, self._database, self._statements)
 
+    def notify(self) -> None:
+        """Something was committed that may be due at once: wake the dispatchers of other processes."""
+        self._notifier.notify()
+
+    def watch(self, *, poll: float, say_once: Callable[[str, object], None]) -> Watch:
+        """What a dispatcher waits with for commits of others. ``poll`` is in seconds, between two looks of its own;
+        ``say_once`` logs sparingly.
+        """
+        if self.is_sqlite:
+            return FileWatch(self._database.path, poll)
+        return Listener(self._database, self._channel, poll, say_once)
+
+    def _channel(self) -> str:
+        return f"hubspot_hitl_{self.deployment_id}"
+
     def close(self) -> None:
         """Give all connections back."""
+        self._notifier.close()
         self._database.close()
