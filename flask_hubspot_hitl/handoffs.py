@@ -8,11 +8,12 @@ from __future__ import annotations
 
 import secrets
 import uuid
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
 from .clock import to_datetime, to_ms
+from .config import Settings
 from .domain import (
     Attachment,
     Author,
@@ -364,3 +365,11 @@ def put_receipt(tx: Transaction, record: HandoffRecord, message_id: str, *, erro
         payload={"channel_id": record.channel_id, "message_id": message_id, "error": error},
     )
     tx.queue.put([receipt], now=now)
+
+
+def own_accounts(
+    tx: Transaction, settings: Settings, accounts: Collection[tuple[str | None, str | None]]
+) -> set[tuple[str | None, str | None, str | None]]:
+    """The channel accounts that are ours, (portal, channel, account): the one configured, and those used before."""
+    used = tx.records.own_accounts({account for _, account in accounts if account})
+    return {*used, (settings.portal_id, settings.channel_id, settings.channel_account_id)}

@@ -16,7 +16,7 @@ from .hubspot.events import normalize_actor
 from .hubspot.text import clean_name, guess_content_type, scrub
 from .hubspot.transport import deadline
 from .runtime import Runtime
-from .tasks import Dead, Retry
+from .tasks import Dead, Effect, Retry
 
 logger = logging.getLogger(__name__)
 
@@ -57,8 +57,12 @@ def send(
     *,
     attachments: Sequence[Attachment] = (),
     message_id: str | None = None,
+    otherwise: Effect | None = None,
 ) -> bool:
-    """:meth:`HubSpotHITL.send`, for one app."""
+    """:meth:`HubSpotHITL.send`, for one app.
+
+    ``otherwise`` is done in the same transaction when there is no open handoff.
+    """
     if not isinstance(text, str):
         raise TypeError("text must be a str")
     files = [_file(one, runtime.settings.max_attachment_bytes) for one in attachments]
@@ -74,7 +78,9 @@ def send(
             message_id=key,
             now=runtime.ledger.now_ms(),
         )
-    if accepted:
+        if otherwise is not None and not accepted:
+            otherwise(tx)
+    if accepted or otherwise is not None:
         runtime.dispatcher.wake()
     return accepted
 

@@ -25,7 +25,7 @@ from flask_hubspot_hitl.runtime import Runtime, get_runtime
 Json = dict[str, Any]
 
 
-def wait_until(condition: Callable[[], object], timeout: float = 5.0, what: str = "it") -> None:
+def wait_until(condition: Callable[[], object], timeout: float = 20.0, what: str = "it") -> None:
     """Poll until ``condition()`` is true; fails after ``timeout`` seconds."""
     ends = time.monotonic() + timeout
     while not condition():
@@ -335,7 +335,7 @@ class Recorder:
         with self._lock:
             return [keywords for one, keywords in self.calls if one == name]
 
-    def wait_for(self, name: str, count: int = 1, timeout: float = 5.0) -> list[Json]:
+    def wait_for(self, name: str, count: int = 1, timeout: float = 20.0) -> list[Json]:
         """Wait until ``count`` signals of one name have come; their keywords."""
         wait_until(lambda: len(self.of(name)) >= count, timeout, f"{count} × {name}, have {self.names()}")
         return self.of(name)
