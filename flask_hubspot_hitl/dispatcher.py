@@ -16,7 +16,7 @@ from collections.abc import Callable
 from types import FrameType
 
 from .ledger import Ledger
-from .pool import POLL_SECONDS, Pool
+from .pool import Pool
 from .runner import Runner
 from .tasks import Task
 
@@ -28,7 +28,7 @@ GRACE_SECONDS = 25.0
 class Dispatcher:
     """One app's dispatcher. ``guard`` says why nothing may be dispatched (a copied database), or None.
 
-    ``lease_ttl``, ``handler_timeout`` and ``poll`` are in seconds.
+    ``lease_ttl``, ``handler_timeout`` and ``poll`` (see :class:`.pool.Pool`) are in seconds.
 
     In ``thread`` mode a process dispatches once it has served a request, or, with :meth:`start_soon`, before:
     after a crash the backlog must not wait for the next request. Servers that load the app and then fork
@@ -48,7 +48,7 @@ class Dispatcher:
         max_attempts: int,
         guard: Callable[[], str | None],
         on_start: Callable[[], None] | None = None,
-        poll: float = POLL_SECONDS,
+        poll: float | None = None,
     ) -> None:
         self.mode = mode
         self.tasks = tasks

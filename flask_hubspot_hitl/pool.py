@@ -24,10 +24,8 @@ from .tasks import Task
 
 logger = logging.getLogger(__name__)
 
-POLL_SECONDS = 0.02
-"""Between two looks for something due that nobody tells of."""
 LOOK_SECONDS = 1.0
-"""Between two looks while somebody does."""
+"""Between two looks for something due, when nothing was told of and nothing is known to become due."""
 LANE_EVENTS = 20
 LANE_SECONDS = 5.0
 
@@ -46,7 +44,8 @@ class Pool:
     """What one process dispatches with, once: threads that claim lanes, and a clock that looks after them.
 
     Without :meth:`start` it runs lanes in the caller. ``guard`` says why nothing may be dispatched (a copied
-    database), or None; ``on_start`` is called once, by the clock. ``poll`` is in seconds.
+    database), or None; ``on_start`` is called once, by the clock. ``poll`` is how many seconds
+    it naps where nobody tells of others' commits, by default as suits the database.
     """
 
     def __init__(
@@ -59,7 +58,7 @@ class Pool:
         max_attempts: int,
         guard: Callable[[], str | None],
         on_start: Callable[[], None] | None = None,
-        poll: float = POLL_SECONDS,
+        poll: float | None = None,
     ) -> None:
         self._ledger = ledger
         self._poll = poll
@@ -72,7 +71,7 @@ class Pool:
         self._work = threading.Condition()
         self._wakes = self._idle = 0
         self._clock: threading.Thread | None = None
-        self._watch: Watch | None = None
+        self._watch = Watch()
         self._threads: list[threading.Thread] = []
         self._stopping = threading.Event()
         self._over = threading.Event()
@@ -91,10 +90,9 @@ class Pool:
 
     def start(self, threads: int) -> None:
         """Start the clock, and ``threads`` threads that run what is due."""
-        self._watch = self._ledger.watch(poll=self._poll, say_once=self._say_once) if threads else Watch(self._poll)
-        self._clock = threading.Thread(
-            target=self._keep_time, args=[self._watch], name="hubspot-hitl-clock", daemon=True
-        )
+        if threads:
+            self._watch = self._ledger.watch(self._say_once, poll=self._poll)
+        self._clock = threading.Thread(target=self._keep_time, name="hubspot-hitl-clock", daemon=True)
         self._clock.start()
         for number in range(threads):
             self._start_thread(f"hubspot-hitl-{number}")
@@ -116,8 +114,7 @@ class Pool:
         with self._work:
             self._stopping.set()
             self._work.notify_all()
-        if self._watch is not None:
-            self._watch.interrupt()
+        self._watch.interrupt()
 
     def stop(self, timeout: float) -> bool:
         """Retire, wait up to ``timeout`` seconds for what is held, and give back what is not finished by then.
@@ -130,9 +127,9 @@ class Pool:
             if thread.is_alive() and thread is not threading.current_thread():  # a signal may come while they start
                 thread.join(max(0.0, ends - time.monotonic()))
         self._over.set()
-        if self._watch is not None and self._clock is not None:
-            self._watch.interrupt()
-            self._clock.join(1.0)
+        self._watch.interrupt()
+        if self._clock is not None:
+            self._clock.join(1.0)  # it closes its connection
         with self._lock:
             unfinished = [running.lease for running in self._running]
         try:
@@ -164,7 +161,7 @@ class Pool:
                 return  # replaced while a receiver hung
             if ran:
                 continue
-            if ran_before and self._watch is not None:
+            if ran_before:
                 self._watch.interrupt()  # what it ran may have left something for later
             with self._work:
                 self._idle += 1
@@ -209,11 +206,11 @@ class Pool:
 
     # Keeping time ----------------------------------------------------------------------------------------
 
-    def _keep_time(self, watch: Watch) -> None:
+    def _keep_time(self) -> None:
         """Notice what becomes due, keep our leases alive, and find receivers that hang; until all threads ended."""
         next_beat = 0.0
         first = True
-        with contextlib.closing(watch):
+        with contextlib.closing(self._watch):
             while not self._over.is_set():
                 stopping = self._stopping.is_set()
                 if stopping and not any(thread.is_alive() for thread in self._threads):
@@ -228,8 +225,8 @@ class Pool:
                         self._beat()
                         next_beat = time.monotonic() + self._ttl_ms / 3000
                     self._look_for_hung()
-                    nap = self._poll if stopping else self._look_for_due()
-                    watch.wait(min(nap, next_beat - time.monotonic()))
+                    nap = self._watch.poll if stopping else self._look_for_due()
+                    self._watch.wait(min(nap, next_beat - time.monotonic()))
                 except LedgerUnavailable as error:
                     self._say_once("The database can't be used: %s", error)
                     self._over.wait(0.5)
@@ -247,7 +244,7 @@ class Pool:
         left = LOOK_SECONDS if due is None else (due - self._ledger.now_ms()) / 1000
         if left <= 0:
             self.wake()
-        return min(max(left, self._poll), LOOK_SECONDS)
+        return min(max(left, self._watch.poll), LOOK_SECONDS)
 
     def _beat(self) -> None:
         with self._lock:

@@ -16,7 +16,7 @@ import pytest
 from flask_hubspot_hitl.clock import SystemClock
 from flask_hubspot_hitl.dispatcher import Dispatcher
 from flask_hubspot_hitl.ledger import Event, Lease, Ledger, NewEvent, Transaction
-from flask_hubspot_hitl.pool import LANE_EVENTS, POLL_SECONDS
+from flask_hubspot_hitl.pool import LANE_EVENTS
 from flask_hubspot_hitl.tasks import Done, Outcome
 
 from .helpers import wait_until
@@ -72,7 +72,7 @@ def make(ledger: Ledger, work: Work) -> Iterator[MakeDispatcher]:
         threads: int = 2,
         lease_ttl: float = 15,
         handler_timeout: float = 300,
-        poll: float = POLL_SECONDS,
+        poll: float | None = None,
     ) -> Dispatcher:
         one = Dispatcher(
             ledger,

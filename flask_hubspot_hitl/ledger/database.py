@@ -146,11 +146,11 @@ class Database:
         :raises LedgerUnavailable: when the database can't be reached.
         """
         with _translated():
-            connection = self.engine.raw_connection()
-            connection.detach()
-        alone: Any = connection.driver_connection
-        alone.autocommit = True
-        return alone
+            pooled = self.engine.raw_connection()
+        connection: Any = pooled.driver_connection
+        pooled.detach()
+        connection.autocommit = True
+        return connection
 
     @contextlib.contextmanager
     def _writer(self) -> Iterator[float]:

@@ -27,6 +27,10 @@ from .database import Database
 
 logger = logging.getLogger(__name__)
 
+POLL_SECONDS = 0.05
+"""Between two looks for something due, where nobody tells of it."""
+FILE_POLL_SECONDS = 0.02
+"""Between two looks whether a file has changed: a hundredth of what the other look costs."""
 SPACING_SECONDS = 0.02
 """Between two NOTIFYs of a process: each takes a lock that all of a server's databases share."""
 PROOF_SECONDS = 15.0
@@ -100,8 +104,8 @@ class Watch:
     All methods but :meth:`interrupt` belong to one thread.
     """
 
-    def __init__(self, poll: float) -> None:
-        self._poll = poll
+    def __init__(self, poll: float = POLL_SECONDS) -> None:
+        self.poll = poll
         self._interrupted = threading.Event()
 
     def wait(self, at_most: float) -> None:
@@ -110,7 +114,7 @@ class Watch:
 
     def _nap(self, at_most: float) -> bool:
         """True when interrupted."""
-        interrupted = self._interrupted.wait(max(0.0, min(at_most, self._poll)))
+        interrupted = self._interrupted.wait(max(0.0, min(at_most, self.poll)))
         self._interrupted.clear()
         return interrupted
 
@@ -125,7 +129,7 @@ class Watch:
 class FileWatch(Watch):
     """Notices every commit to a SQLite file, whoever made it."""
 
-    def __init__(self, path: Path, poll: float) -> None:
+    def __init__(self, path: Path, poll: float = FILE_POLL_SECONDS) -> None:
         super().__init__(poll)
         self._path = path
         self._connection: sqlite3.Connection | None = None
@@ -159,7 +163,11 @@ class Listener(Watch):
     """Hears PostgreSQL's NOTIFY on a connection of its own, and polls while it has none or hears nothing on it."""
 
     def __init__(
-        self, database: Database, channel: Callable[[], str], poll: float, say_once: Callable[[str, object], None]
+        self,
+        database: Database,
+        channel: Callable[[], str],
+        say_once: Callable[[str, object], None],
+        poll: float = POLL_SECONDS,
     ) -> None:
         import psycopg  # only where there is PostgreSQL
 
@@ -188,13 +196,13 @@ class Listener(Watch):
                 self._connection.execute(f'LISTEN "{channel}"'.encode())
             if self._connection is not None:
                 self._ask_for_proof()
-            self._listen(at_most if self.hears else min(at_most, self._poll))
+            self._listen(at_most if self.hears else min(at_most, self.poll))
         except self._troubles as error:
             self._say_once("Nobody wakes us (%s); the database is polled meanwhile", type(error).__name__)
             self._hang_up()
             self._retry_at = time.monotonic() + self._delay
             self._delay = min(2 * self._delay, RETRY_SECONDS[1])
-            self._listen(min(at_most, self._poll))
+            self._listen(min(at_most, self.poll))
 
     def _ask_for_proof(self) -> None:
         now = time.monotonic()

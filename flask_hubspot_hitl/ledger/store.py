@@ -333,13 +333,12 @@ class Ledger:
         """Something was committed that may be due at once: wake the dispatchers of other processes."""
         self._notifier.notify()
 
-    def watch(self, *, poll: float, say_once: Callable[[str, object], None]) -> Watch:
-        """What a dispatcher waits with for commits of others. ``poll`` is in seconds, between two looks of its own;
-        ``say_once`` logs sparingly.
-        """
+    def watch(self, say_once: Callable[[str, object], None], *, poll: float | None = None) -> Watch:
+        """What a dispatcher waits with for commits of others. ``say_once`` logs sparingly; ``poll`` is in seconds."""
+        given = {} if poll is None else {"poll": poll}
         if self.is_sqlite:
-            return FileWatch(self._database.path, poll)
-        return Listener(self._database, self._channel, poll, say_once)
+            return FileWatch(self._database.path, **given)
+        return Listener(self._database, self._channel, say_once, **given)
 
     def _channel(self) -> str:
         return f"hubspot_hitl_{self.deployment_id}"
