@@ -44,7 +44,7 @@ _SLOW_MS = 1_000
 _KEEPALIVE = {"keepalives_idle": 5, "keepalives_interval": 2, "keepalives_count": 2, "tcp_user_timeout": 4000}
 _SESSION = {
     "lock_timeout": 4000,
-    "idle_in_transaction_session_timeout": 10000,
+    "idle_in_transaction_session_timeout": 5000,
     "tcp_keepalives_idle": 5,
     "tcp_keepalives_interval": 2,
     "tcp_keepalives_count": 2,

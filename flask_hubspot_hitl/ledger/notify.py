@@ -35,6 +35,8 @@ SPACING_SECONDS = 0.02
 """Between two NOTIFYs of a process: each takes a lock that all of a server's databases share."""
 PROOF_SECONDS = 15.0
 """After so long a silence a listener has itself notified: behind some poolers LISTEN succeeds and hears nothing."""
+ANSWER_SECONDS = 2.0
+"""When that has not come after so long, the log hears of it."""
 RETRY_SECONDS = (0.5, 30.0)
 """Between two tries to connect: at first, and at most."""
 _NEVER = float("-inf")
@@ -206,9 +208,10 @@ class Listener(Watch):
 
     def _ask_for_proof(self) -> None:
         now = time.monotonic()
-        if now - max(self._heard_at, self._asked_at) >= PROOF_SECONDS:
-            if self._asked_at > self._heard_at:
-                self._say_once("LISTEN is not answered (%s); the database is polled instead", "a pooler in between?")
+        silence = now - max(self._heard_at, self._asked_at)
+        if silence >= ANSWER_SECONDS and self._asked_at > self._heard_at:
+            self._say_once("LISTEN hears nothing (%s); the database is polled instead", "a pooler in between?")
+        if silence >= PROOF_SECONDS:
             self._asked_at = now
             notify(self._database, self._channel())  # not by the listening connection: that one hears itself always
 
