@@ -338,10 +338,16 @@ def test_a_lost_connection_is_made_again_and_hardly_mentioned(
 
 
 def test_what_the_url_says_of_the_connection_holds(postgresql_url: str) -> None:
-    url = make_url(postgresql_url).update_query_dict({"options": "-c lock_timeout=1234"})
+    more = {"options": "-c lock_timeout=1234", "prepare_threshold": "none", "keepalives_idle": "77"}
+    url = make_url(postgresql_url).update_query_dict(more)
     with opened(url.render_as_string(hide_password=False)) as ledger, ledger.read() as tx:
         found = [
             tx._connection.exec_driver_sql(f"SHOW {name}").scalar()
             for name in ("lock_timeout", "idle_in_transaction_session_timeout")
         ]
+        connection = tx._connection.connection.driver_connection
+        assert isinstance(connection, psycopg.Connection)
+        assert connection.prepare_threshold is None
+        assert connection.info.get_parameters()["keepalives_idle"] == "77"
+        assert connection.info.get_parameters()["tcp_user_timeout"] == "4000"
     assert found == ["1234ms", "5s"]

@@ -214,13 +214,18 @@ class Database:
 
 
 def _postgresql_options(url: sa.URL) -> dict[str, Any]:
-    """How to connect; what the URL says itself comes last and holds."""
-    given = url.query
+    """How to connect; what the URL says itself comes last and holds.
+
+    ``prepare_threshold=none`` in it keeps psycopg from preparing statements, which some poolers need.
+    """
+    given = url.normalized_query
     settings = " ".join(f"-c {name}={value}" for name, value in _SESSION.items())
-    return {
-        **{name: value for name, value in {"connect_timeout": 3, **_KEEPALIVE}.items() if name not in given},
-        "options": f"{settings} {' '.join(url.normalized_query.get('options', ()))}".rstrip(),
-    }
+    options: dict[str, Any] = {"connect_timeout": 3, **_KEEPALIVE}
+    options = {name: value for name, value in options.items() if name not in given}
+    options["options"] = " ".join([settings, *given.get("options", ())])
+    for threshold in given.get("prepare_threshold", ()):
+        options["prepare_threshold"] = int(threshold) if threshold.isdigit() else None
+    return options
 
 
 def _new_id() -> str:
