@@ -24,6 +24,7 @@ from flask_hubspot_hitl.clock import Clock, ManualClock
 
 from . import helpers
 from .helpers import HubSpot, Recorder, state_of
+from .relay import Relay
 
 # --- HubSpot ---------------------------------------------------------------------------------------------
 
@@ -88,6 +89,27 @@ def postgresql_url(postgresql_server: str) -> Iterator[str]:
     yield make_url(postgresql_server).set(database=name).render_as_string(hide_password=False)
     with psycopg.connect(postgresql_server, autocommit=True) as connection:
         connection.execute(f'DROP DATABASE IF EXISTS "{name}" WITH (FORCE)'.encode())
+
+
+RelayOf = Callable[..., tuple[Relay, str]]
+
+
+@pytest.fixture
+def relay_of() -> Iterator[RelayOf]:
+    """Puts a relay before a PostgreSQL server; answers it, and the URL through it."""
+    from sqlalchemy.engine import make_url
+
+    relays: list[Relay] = []
+
+    def put(url: str, **options: Any) -> tuple[Relay, str]:
+        parsed = make_url(url)
+        relays.append(Relay(f"{parsed.query['host']}/.s.PGSQL.5432", **options))
+        through = parsed.set(host="127.0.0.1", port=relays[-1].port, query={})
+        return relays[-1], through.render_as_string(hide_password=False)
+
+    yield put
+    for one in relays:
+        one.close()
 
 
 @pytest.fixture

@@ -23,11 +23,12 @@ CONNECT_SECONDS = 1.0
 class Relay:
     """Listens, and carries each connection to the next of its targets that answers.
 
-    ``deaf``: what a PostgreSQL server sends is relayed without NotificationResponse messages.
+    ``deaf``: what a PostgreSQL server sends is relayed without NotificationResponse messages. ``last_words``, once
+    set: a connection whose client has said this ends when the answer comes, instead of passing it on; once.
     """
 
     def __init__(self, *targets: Target, host: str = "127.0.0.1", port: int = 0, deaf: bool = False) -> None:
-        self.opened = 0
+        self.last_words: bytes | None = None
         self._targets = list(targets)
         self._deaf = deaf
         self._writers: set[asyncio.StreamWriter] = set()
@@ -79,22 +80,22 @@ class Relay:
 
     async def _shut(self) -> None:
         self._server.close()
-        tasks = asyncio.all_tasks() - {asyncio.current_task()}
-        for task in tasks:
-            task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
+        self._whole.set()
         await self._abort()
+        tasks = asyncio.all_tasks() - {asyncio.current_task()}
+        if tasks:
+            await asyncio.wait(tasks, timeout=2 * CONNECT_SECONDS)
 
     async def _carry(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        self.opened += 1
         self._writers.add(writer)
         other: asyncio.StreamWriter | None = None
         try:
             await self._whole.wait()
             answer, other = await self._connect()
             self._writers.add(other)
-            back = self._pass_messages(answer, writer) if self._deaf else self._pass(answer, writer)
-            await asyncio.gather(self._pass(reader, other), back)
+            last = asyncio.Event()
+            back = self._pass_messages(answer, writer) if self._deaf else self._pass(answer, writer, stop=last)
+            await asyncio.gather(self._pass(reader, other, tell=last), back)
         except (OSError, asyncio.IncompleteReadError):  # one end has gone: the other goes too
             for one in filter(None, (writer, other)):
                 one.transport.abort()
@@ -114,8 +115,21 @@ class Relay:
                     return await asyncio.open_connection(*target)
         raise ConnectionRefusedError
 
-    async def _pass(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    async def _pass(
+        self,
+        reader: asyncio.StreamReader,
+        writer: asyncio.StreamWriter,
+        *,
+        tell: asyncio.Event | None = None,
+        stop: asyncio.Event | None = None,
+    ) -> None:
+        """``tell`` is set at the last words, ``stop`` ends the connection when something comes after that."""
         while data := await reader.read(65536):
+            if stop is not None and stop.is_set():
+                raise ConnectionAbortedError
+            if tell is not None and self.last_words is not None and self.last_words in data:
+                self.last_words = None
+                tell.set()
             await self._say(writer, data)
         if not writer.is_closing():
             writer.write_eof()

@@ -9,6 +9,7 @@ import multiprocessing
 import os
 import threading
 import time
+import uuid
 from collections.abc import Callable, Iterator
 
 import pytest
@@ -17,8 +18,9 @@ from flask_hubspot_hitl.clock import SystemClock
 from flask_hubspot_hitl.dispatcher import Dispatcher
 from flask_hubspot_hitl.ledger import Event, Lease, Ledger, NewEvent, Transaction
 from flask_hubspot_hitl.pool import LANE_EVENTS
-from flask_hubspot_hitl.tasks import Done, Outcome
+from flask_hubspot_hitl.tasks import Done, Effect, Outcome, nothing
 
+from .conftest import RelayOf
 from .helpers import wait_until
 
 pytestmark = pytest.mark.filterwarnings("ignore:.*multi-threaded, use of fork:DeprecationWarning")
@@ -31,6 +33,7 @@ class Work:
         self.ran: list[tuple[str, str]] = []
         self.threads: list[threading.Thread] = []
         self.do: Callable[[Event], object] = lambda event: None
+        self.effects: dict[str, Effect] = {}
 
     def prepare(self, tx: Transaction, event: Event, now: int) -> None:
         pass
@@ -39,7 +42,7 @@ class Work:
         self.ran.append((event.lane, event.dedupe_key))
         self.threads.append(threading.current_thread())
         self.do(event)
-        return Done()
+        return Done(self.effects.get(event.dedupe_key, nothing))
 
     def buried(self, tx: Transaction, event: Event, error: str, now: int) -> None:
         pass
@@ -238,6 +241,44 @@ def test_no_exception_ends_a_thread(
     put(ledger, "good", lane="in:1:good")
     dispatcher.wake()
     wait_until(lambda: ("in:1:good", "good") in work.ran, 5, "the thread to go on")
+
+
+# --- a database that is lost in the middle ---------------------------------------------------------------
+
+
+def test_a_commit_whose_answer_is_lost_is_not_carried_out_twice(postgresql_url: str, relay_of: RelayOf) -> None:
+    """A connection that breaks at COMMIT leaves open whether it happened; the effect must not be repeated."""
+    relay, url = relay_of(postgresql_url)
+    with contextlib.closing(Ledger(url, SystemClock())) as ledger:
+        ledger.create()
+        first = True
+
+        def effect(tx: Transaction) -> None:
+            nonlocal first
+            if first:
+                relay.last_words = b"COMMIT"
+            first = False
+            found = NewEvent(dedupe_key=uuid.uuid4().hex, lane="in:1:effect", topic="work", sort_at=0)
+            tx.queue.put([found], now=ledger.now_ms())
+
+        work = Work()
+        work.effects["a"] = effect
+        dispatcher = Dispatcher(
+            ledger,
+            {"work": work},
+            mode="inline",
+            threads=1,
+            lease_ttl=15,
+            handler_timeout=300,
+            max_attempts=3,
+            guard=lambda: None,
+        )
+        put(ledger, "a", "b")
+        dispatcher.run_due()
+        assert relay.last_words is None, "the answer was lost"
+        assert [key for lane, key in work.ran if lane == "in:1:1"] == ["a", "b"]
+        assert len([key for lane, key in work.ran if lane == "in:1:effect"]) == 1
+        assert owners(ledger) == []
 
 
 # --- the end ---------------------------------------------------------------------------------------------

@@ -21,8 +21,8 @@ from flask_hubspot_hitl.ledger import Event, Lease, Ledger, NewEvent, Transactio
 from flask_hubspot_hitl.ledger.notify import Listener
 from flask_hubspot_hitl.tasks import Done, Outcome
 
+from .conftest import RelayOf
 from .helpers import wait_until
-from .relay import Relay
 
 LONG = 60.0
 """Seconds; a wait of this kind that ends early was ended by something."""
@@ -276,15 +276,6 @@ def test_a_forked_process_tells_too(postgresql_url: str) -> None:
         assert heard(bystander) >= 1
 
 
-@pytest.fixture
-def relayed(postgresql_url: str, request: pytest.FixtureRequest) -> Iterator[tuple[Relay, str]]:
-    """A relay before the server, and the database's URL through it."""
-    url = make_url(postgresql_url)
-    relay = Relay(f"{url.query['host']}/.s.PGSQL.5432", deaf=getattr(request, "param", False))
-    yield relay, url.set(host="127.0.0.1", port=relay.port, query={}).render_as_string(hide_password=False)
-    relay.close()
-
-
 def listeners(url: str) -> int:
     """How many connections listen."""
     with psycopg.connect(url) as connection:
@@ -295,12 +286,12 @@ def listeners(url: str) -> int:
     return int(row[0])
 
 
-@pytest.mark.parametrize("relayed", [True], indirect=True)
 def test_behind_a_pooler_that_loses_notifications_the_database_is_polled(
-    relayed: tuple[Relay, str], postgresql_url: str, said: Said
+    relay_of: RelayOf, postgresql_url: str, said: Said
 ) -> None:
     work = Work()
-    with opened(relayed[1]) as ledger, opened(postgresql_url) as elsewhere:
+    _, url = relay_of(postgresql_url, deaf=True)
+    with opened(url) as ledger, opened(postgresql_url) as elsewhere:
         watch = ledger.watch(said)
         assert isinstance(watch, Listener)
         with contextlib.closing(watch):
@@ -316,9 +307,9 @@ def test_behind_a_pooler_that_loses_notifications_the_database_is_polled(
 
 
 def test_a_lost_connection_is_made_again_and_hardly_mentioned(
-    relayed: tuple[Relay, str], postgresql_url: str, caplog: pytest.LogCaptureFixture
+    relay_of: RelayOf, postgresql_url: str, caplog: pytest.LogCaptureFixture
 ) -> None:
-    relay, url = relayed
+    relay, url = relay_of(postgresql_url)
     work = Work()
     with opened(url) as ledger, opened(postgresql_url) as elsewhere:
         with dispatching(ledger, work) as dispatcher:
