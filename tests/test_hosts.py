@@ -11,6 +11,7 @@ import os
 import signal
 import subprocess
 import sys
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -203,7 +204,7 @@ def test_a_host_that_is_cut_off_and_comes_back_repeats_nothing(
         worker = d.run(*WORKER, "2", on=machine)
         workers[worker.pid] = (machine, worker)
     for machine in net.machines:
-        wait_until(lambda machine=machine: answers(machine), 30, "the web process")  # type: ignore[misc]
+        wait_until(lambda machine=machine: answers(machine.web), 30, "the web process")  # type: ignore[misc]
     one, two = d.start("c1"), d.start("c2")
     d.wait_for(2, signal="assigned")
     d.reply(one, "wait")
@@ -219,7 +220,7 @@ def test_a_host_that_is_cut_off_and_comes_back_repeats_nothing(
     assert holder.stdout.readline() == "held\n"
 
     machine.cut()
-    assert not answers(machine)
+    assert not answers(machine.web)
     d.wait_for(obeys="wait", pid=other.pid)
     d.reply(one, "m2")
     d.reply(two, "hello")
@@ -237,7 +238,7 @@ def test_a_host_that_is_cut_off_and_comes_back_repeats_nothing(
 
     machine.restore()
     wait_until(lambda: worker.says("A lease was lost"), 60, "its done mark's refusal")
-    wait_until(lambda: answers(machine), 30, "its web process")
+    wait_until(lambda: answers(machine.web), 30, "its web process")
     assert [(line["obeys"], line["pid"]) for line in d.heard() if "obeys" in line and line["obeys"] != "hello"] == [
         ("wait", worker.pid),
         ("wait", other.pid),
@@ -269,9 +270,33 @@ def test_a_host_that_is_cut_off_and_comes_back_repeats_nothing(
     wait_until(lambda: d.rows(LISTENERS) == [(1,)], 30, "one listening connection")
 
 
-def answers(machine: Machine) -> bool:
-    """Whether its web process can be reached, and reaches the database."""
-    host, port = machine.web
+def test_leases_hold_and_run_out_whatever_the_hosts_clocks_say(deploy: Deploy, postgresql_url: str) -> None:
+    web = ("127.0.0.1", network.free_port())
+    d = deploy(database_url=postgresql_url, public_url=f"http://127.0.0.1:{web[1]}")
+    d.serve(web, CLOCK_AHEAD="3600", HUBSPOT_HITL_DISPATCHER="external")  # what it takes in is due now, not in an hour
+    wait_until(lambda: answers(web), 30, "the web process")
+    wrong = [d.run(*WORKER, "1", CLOCK_AHEAD=ahead) for ahead in ("3600", "-3600")]
+    one, two, three = d.start("c1"), d.start("c2"), d.start("c3")
+    d.wait_for(3, signal="assigned")
+    d.reply(one, "wait")
+    d.reply(two, "wait")
+    assert {line["pid"] for line in d.wait_for(2, obeys="wait")} == {worker.pid for worker in wrong}
+    right = d.run(*WORKER, "2")
+    d.reply(three, "hello")
+    d.wait_for(obeys="hello", pid=right.pid)
+    time.sleep(2 * LEASE_TTL)
+    assert len(d.heard(obeys="wait")) == 2, "both leases hold"
+    for worker in wrong:
+        worker.kill()
+    d.wait_for(2, obeys="wait", pid=right.pid)
+    d.go(right)
+    wait_until(lambda: d.rows("SELECT count(*) FROM hitl_event WHERE state = 0 AND lane LIKE 'in:%'") == [(0,)], 30)
+    assert len(d.heard(obeys="wait")) == 4
+
+
+def answers(address: tuple[str, int]) -> bool:
+    """Whether a web process can be reached, and reaches the database."""
+    host, port = address
     with contextlib.suppress(requests.RequestException):
         return requests.get(f"http://{host}:{port}/hubspot/healthz", timeout=2).status_code == 200
     return False
