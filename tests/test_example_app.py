@@ -137,7 +137,11 @@ def test_other_sites_may_not_post(browser: FlaskClient, path: str, headers: dict
 
 def test_headers_and_markup(browser: FlaskClient) -> None:
     page = browser.get("/")
-    for answer in (page, browser.get("/messages"), browser.get("/static/chat.js"), browser.get("/nowhere")):
+    static = Path(handlers.__file__).parent / "static"
+    scripts = sorted(path.name for path in static.glob("*.js"))
+    assert "chat.js" in scripts
+    others = [browser.get(path) for path in ("/messages", "/nowhere", *(f"/static/{name}" for name in scripts))]
+    for answer in (page, *others):
         assert answer.headers["Content-Security-Policy"] == (
             "default-src 'self'; frame-ancestors 'none'; base-uri 'none'"
         )
@@ -145,8 +149,9 @@ def test_headers_and_markup(browser: FlaskClient) -> None:
         answer.close()
     assert "Ada &lt;b&gt;" in page.text
     assert not re.search(r"<script(?![^>]*src=)|<style|\sstyle=|\son\w+=|(src|href)=\"(https?:)?//", page.text)
-    script = (Path(handlers.__file__).parent / "static" / "chat.js").read_text(encoding="utf-8")
-    assert not re.search("innerHTML|outerHTML|insertAdjacent|document.write|eval", script)
+    for name in scripts:
+        script = (static / name).read_text(encoding="utf-8")
+        assert not re.search("innerHTML|outerHTML|insertAdjacent|document.write|eval|https?://(?!www.w3.org/)", script)
 
 
 @pytest.mark.parametrize("after", ["x", "-1", "99999999999999999999", ""])
@@ -169,6 +174,22 @@ def test_too_large_is_said_as_json(browser: FlaskClient) -> None:
     assert answer.get_json()["error"]
 
 
+def test_a_file_is_a_download_for_its_sender_only(example: ChatApp, browser: FlaskClient) -> None:
+    page = b"<script>alert(1)</script>"
+    for content in (page, b"another"):  # the same message sent again is one, and so is its file
+        data = {"id": "0123456789", "file": (io.BytesIO(content), "../../<b>a\x07.html", "text/html")}
+        assert browser.post("/messages", data=data, headers=ORIGIN).status_code == 200
+    [file] = said(browser)[0]["files"]
+    assert file["name"] == "<b>a.html"
+    answer = browser.get(file["url"])
+    assert answer.data == page
+    assert answer.mimetype == "application/octet-stream"
+    assert answer.headers["Content-Disposition"].startswith("attachment;")
+    assert answer.headers["X-Content-Type-Options"] == "nosniff"
+    assert example.test_client().get(file["url"]).status_code == 404
+    assert browser.get(f"{file['url']}0").status_code == 404
+
+
 def test_while_humans_have_it_the_bot_is_silent_and_the_user_can_end_it(browser: FlaskClient) -> None:
     answer = browser.post("/human", data={"name": "Ada", "contact": "+14155550123"}, headers=ORIGIN)
     assert answer.get_json() == {"state": "starting"}  # HubSpot does not answer; the ledger keeps trying
@@ -176,7 +197,7 @@ def test_while_humans_have_it_the_bot_is_silent_and_the_user_can_end_it(browser:
     data = {"text": "hello", "file": (io.BytesIO(b"tea"), "../list.txt")}
     assert browser.post("/messages", data=data, headers=ORIGIN).get_json() == {"wants_human": False}
     [mine] = said(browser)[before:]
-    assert mine["files"] == [{"name": "../list.txt", "url": ""}]
+    assert [one["name"] for one in mine["files"]] == ["list.txt"]
     assert browser.post("/human", data={"contact": "+14155550123"}, headers=ORIGIN).status_code == 200
     assert len(said(browser)) == before + 1
     assert browser.post("/stop", headers=ORIGIN).status_code == 200

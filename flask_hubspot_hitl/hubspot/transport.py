@@ -373,15 +373,27 @@ class _Redact(logging.Filter):
     _QUERY = re.compile(r"\b(hapikey|access_token|refresh_token|client_secret|code|accountToken)=[^&\s\"']*")
     _PATH = re.compile(r"(channel-account-staging-tokens|access-tokens|refresh-tokens)/[^/?\s\"']+")
 
+    def __init__(self) -> None:
+        super().__init__()
+        self.hidden: set[str] = set()
+
     def filter(self, record: logging.LogRecord) -> bool:
         message = record.getMessage()
         clean = self._PATH.sub(r"\1/…", self._QUERY.sub(r"\1=…", message))
+        for secret in self.hidden:
+            clean = clean.replace(secret, "…")
         if clean != message:
             record.msg, record.args = clean, ()
         return True
 
 
 _redact = _Redact()
+
+
+def hide(secret: str) -> None:
+    """Blot out a secret that is part of a URL's path wherever urllib3 would log it."""
+    if len(secret) >= 8:
+        _redact.hidden.add(secret)
 
 
 def _install_redaction() -> None:

@@ -11,6 +11,7 @@ from flask import current_app
 from . import preset
 from .chaos import Chaos
 from .deliveries import Deliveries
+from .journal import Journal
 from .world import JSON, Ids, World, now_ms
 
 LOG_LIMIT = 50_000
@@ -28,6 +29,7 @@ class Simulation:
         self.world: World = preset.preset_world(self.ids)
         self.chaos = Chaos()
         self.requests: deque[JSON] = deque(maxlen=LOG_LIMIT)
+        self.journal = Journal()
         self.deliveries = Deliveries(self)
 
     def reset(self) -> None:
@@ -44,6 +46,7 @@ class Simulation:
         self.chaos = Chaos()
         self.requests.clear()
         self.deliveries.clear()
+        self.journal.clear()
 
 
 def current() -> Simulation:
