@@ -19,6 +19,7 @@ from flask_hubspot_hitl.clock import Clock, ManualClock
 
 from . import databases, helpers
 from .helpers import Botpress, HubSpot, Recorder, state_of
+from .relay import Relay
 
 pytest_plugins = ["flask_hubspot_hitl.testing"]
 
@@ -67,6 +68,27 @@ def postgresql_url(postgresql_server: str) -> Iterator[str]:
     """A fresh PostgreSQL database."""
     with databases.postgresql_database(postgresql_server) as url:
         yield url
+
+
+RelayOf = Callable[..., tuple[Relay, str]]
+
+
+@pytest.fixture
+def relay_of() -> Iterator[RelayOf]:
+    """Puts a relay before a PostgreSQL server; answers it, and the URL through it."""
+    from sqlalchemy.engine import make_url
+
+    relays: list[Relay] = []
+
+    def put(url: str, **options: Any) -> tuple[Relay, str]:
+        parsed = make_url(url)
+        relays.append(Relay(f"{parsed.query['host']}/.s.PGSQL.5432", **options))
+        through = parsed.set(host="127.0.0.1", port=relays[-1].port, query={})
+        return relays[-1], through.render_as_string(hide_password=False)
+
+    yield put
+    for one in relays:
+        one.close()
 
 
 @pytest.fixture
