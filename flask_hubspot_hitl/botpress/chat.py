@@ -419,8 +419,7 @@ class _Bridge:
         except LedgerUnavailable:
             raise
         except (HITLError, ValueError) as error:
-            why = type(error).__name__
-            logger.error("A conversation of the bot's can't be handed over: %s", why)  # noqa: TRY400 - may hold a contact
+            logger.warning("A conversation of the bot's can't be handed over: %s", type(error).__name__)
             self._tell_user(user_id, f"failed:{event.id}", notice(notices.TIMED_OUT, overrides, self._messages))
             failed = {"kind": "hitl.ended", "v": 1, "session": "", "reason": "error", "agent": {}, "transcript": []}
             self._tell_bot(user_id, user.get("conversation"), f"failed-bot:{event.id}", failed)

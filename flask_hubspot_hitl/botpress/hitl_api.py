@@ -148,7 +148,7 @@ class _Bridge:
                 "title": title,
                 "description": description,
                 "hints": hints,
-                "history": [one for one in given.get("messages") or () if isinstance(one, dict)][:200],
+                "history": _list(given, "messages")[:200],
                 "user": user_id,
                 "state": "pending",
                 "at": now,
@@ -280,8 +280,7 @@ class _Bridge:
         except LedgerUnavailable:
             raise
         except (ContactError, HITLError, ValueError) as error:
-            why = type(error).__name__
-            logger.error("A session of Botpress's can't be handed over: %s", why)  # noqa: TRY400 - may hold a contact
+            logger.warning("A session of Botpress's can't be handed over: %s", type(error).__name__)
             return Done(lambda tx: self._refuse(tx, session_id))
         return Done(lambda tx: self._mark(tx, session_id, "open"))
 
@@ -369,6 +368,11 @@ def _payload(body: Mapping[str, Any]) -> dict[str, Any]:
     if not isinstance(given, dict):
         raise Refused(400, "payload must be an object")
     return given
+
+
+def _list(given: Mapping[str, Any], name: str) -> list[dict[str, Any]]:
+    found = given.get(name)
+    return [one for one in found if isinstance(one, dict)] if isinstance(found, list) else []
 
 
 def _hints(description: str) -> dict[str, str]:

@@ -170,8 +170,7 @@ class _Bridge:
         except LedgerUnavailable:
             raise
         except (HITLError, ValueError) as error:
-            why = type(error).__name__
-            logger.error("A conversation of Botpress's can't be handed over: %s", why)  # noqa: TRY400 - may hold a contact
+            logger.warning("A conversation of Botpress's can't be handed over: %s", type(error).__name__)
             return {"status": "failed", "message": notice(notices.TIMED_OUT, overrides, self._messages)}
         self._watch(handoff, body.get("assignmentTimeout"))
         return {"status": "open", "session": handoff.id, "message": self._said(notices.HANDOFF, handoff)}
