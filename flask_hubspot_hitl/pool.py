@@ -297,11 +297,17 @@ class Pool:
 
 def _started_at(pid: int) -> str:
     """When a process started, in clock ticks since boot; empty where the system does not tell."""
+    facts = _facts(pid)
+    return facts[19] if len(facts) > 19 else ""
+
+
+def _facts(pid: int) -> list[str]:
+    """What Linux tells of a process, from its state on; nothing elsewhere."""
     try:
         with open(f"/proc/{pid}/stat", encoding="ascii", errors="replace") as file:
-            return file.read().rpartition(")")[2].split()[19]
-    except (OSError, IndexError):
-        return ""
+            return file.read().rpartition(")")[2].split()
+    except OSError:
+        return []
 
 
 def _is_dead(owner: str) -> bool:
@@ -316,4 +322,6 @@ def _is_dead(owner: str) -> bool:
         return True
     except OSError:
         return False
+    if _facts(int(pid))[:1] == ["Z"]:
+        return True  # killed, and its parent has not noticed yet: in a container without an init perhaps never
     return bool(started) and _started_at(int(pid)) != started

@@ -8,7 +8,6 @@ from __future__ import annotations
 import contextlib
 import logging
 import os
-import secrets
 import sqlite3
 import threading
 import time
@@ -22,7 +21,7 @@ from sqlalchemy.engine import make_url
 
 from ..clock import Clock, SystemClock, uptime_ms
 from ..errors import LedgerUnavailable
-from . import schema
+from . import migrations
 
 try:
     import fcntl
@@ -35,6 +34,8 @@ _SCHEMA_LOCK = 0x48544954  # any number that is ours; PostgreSQL advisory lock
 _TRANSIENT = (sa.exc.OperationalError, sa.exc.InterfaceError, sa.exc.InternalError, sa.exc.TimeoutError)
 _PATIENCE = 4.0
 """Seconds that one transaction waits for others, in all: HubSpot waits five for our answer."""
+_MIGRATION_PATIENCE = 20.0
+"""Seconds that a starting process waits for another one that migrates a large database."""
 _SYNC_MS = 10_000
 _SLOW_MS = 1_000
 """An answer about the time that took longer is not used."""
@@ -129,12 +130,14 @@ class Database:
             yield connection
 
     @contextlib.contextmanager
-    def write(self) -> Iterator[sa.Connection]:
+    def write(self, *, patience: float = _PATIENCE) -> Iterator[sa.Connection]:
         """A connection in a transaction that is committed at the end of the block, or rolled back.
+
+        ``patience`` is how many seconds it waits for other writers.
 
         :raises LedgerUnavailable: when the database can't be reached or written; nothing was changed.
         """
-        with _translated(), self._writer() as ends:
+        with _translated(), self._writer(patience) as ends:
             options = {"hitl_write_until": ends}
             with self.engine.connect().execution_options(**options) as connection, connection.begin():
                 self._keep_time(connection)
@@ -153,14 +156,14 @@ class Database:
         return connection
 
     @contextlib.contextmanager
-    def _writer(self) -> Iterator[float]:
+    def _writer(self, patience: float) -> Iterator[float]:
         """Hold what keeps SQLite's writers apart; gives the moment (monotonic) until which one may wait for others."""
-        ends = time.monotonic() + _PATIENCE
+        ends = time.monotonic() + patience
         if not self.is_sqlite:
             yield ends
             return
-        if not self._lock.acquire(timeout=_PATIENCE):
-            raise LedgerUnavailable("the database is busy: another thread has been writing for four seconds")
+        if not self._lock.acquire(timeout=patience):
+            raise LedgerUnavailable("the database is busy: another thread has been writing all the time")
         try:
             with _flock(self._lock_file(), ends):
                 yield ends
@@ -180,24 +183,18 @@ class Database:
             os.close(self._flock)  # a lock lives as long as any copy of its handle, also when the parent is killed
             self._flock = None
 
-    def create_schema(self) -> None:
-        """Make what is missing; two processes may do so at once.
+    def create_schema(self) -> int | None:
+        """Make the tables, or bring them up to this version; two processes may do so at once.
+
+        Returns the version found when it was an older one.
 
         :raises LedgerUnavailable: when the database can't be reached, or was made by a newer version.
         """
-        with self.write() as connection:
+        with self.write(patience=_MIGRATION_PATIENCE) as connection:
             if not self.is_sqlite:
+                connection.execute(sa.text(f"SET LOCAL lock_timeout = {int(_MIGRATION_PATIENCE * 1000)}"))
                 connection.execute(sa.text("SELECT pg_advisory_xact_lock(:key)"), {"key": _SCHEMA_LOCK})
-            schema.metadata.create_all(connection)
-            for statement in schema.PARTIAL_INDEXES:
-                connection.exec_driver_sql(statement)
-            for name, value in (("schema_version", str(schema.VERSION)), ("deployment_id", _new_id())):
-                connection.execute(self.insert(schema.meta).values(name=name, value=value).on_conflict_do_nothing())
-            found = connection.scalar(sa.select(schema.meta.c.value).where(schema.meta.c.name == "schema_version"))
-            if int(found or 0) > schema.VERSION:
-                raise LedgerUnavailable(
-                    f"the database has schema {found}, this version knows {schema.VERSION}: upgrade the package"
-                )
+            return migrations.bring_up(connection, self.insert)
 
     def _on_checkin(self, _connection: Any, record: Any) -> None:
         """A thread that was still at work when we closed gives its connection back: nobody else would end it."""
@@ -226,10 +223,6 @@ def _postgresql_options(url: sa.URL) -> dict[str, Any]:
     for threshold in given.get("prepare_threshold", ()):
         options["prepare_threshold"] = int(threshold) if threshold.isdigit() else None
     return options
-
-
-def _new_id() -> str:
-    return secrets.token_hex(8)
 
 
 @contextlib.contextmanager

@@ -14,15 +14,19 @@ import sqlalchemy as sa
 from ..clock import Clock
 from . import codec
 from .bridges import Bridges
-from .buckets import Buckets, SharedTokens
+from .buckets import Buckets
+from .channels import Channels
 from .database import Database
+from .installations import Installations
 from .notify import FileWatch, Listener, Notifier, Watch
+from .once import Once
 from .queue import Queue, Statements
 from .records import Records
 from .schema import EventState, event, in_state, is_given_up, lane, message, meta, receipt
 
-TIMER_LANES = ("timer", "gap", "park", "reconcile", "prune")
+TIMER_LANES = ("timer", "gap", "park", "reconcile", "prune", "resume")
 """What waits in these lanes waits for its time, not for us."""
+_waiting = sa.and_(in_state(EventState.PENDING), *(event.c.lane.not_like(f"{prefix}:%") for prefix in TIMER_LANES))
 
 _AGAIN = ("step", "unheard", "unheard_since", "delays", "delayed_since")
 """What a dead event forgets of its progress when it is tried again."""
@@ -43,9 +47,19 @@ class Transaction:
         return Buckets(self._connection, self._database)
 
     @property
-    def tokens(self) -> SharedTokens:
-        """The tokens that all processes share."""
-        return SharedTokens(self._connection, self._database)
+    def installations(self) -> Installations:
+        """The portals that have installed the app, and their tokens."""
+        return Installations(self._connection, self._database)
+
+    @property
+    def channels(self) -> Channels:
+        """Our channel, and its accounts in the portals' inboxes."""
+        return Channels(self._connection, self._database)
+
+    @property
+    def once(self) -> Once:
+        """What may be used once."""
+        return Once(self._connection, self._database)
 
     @property
     def bridges(self) -> Bridges:
@@ -70,6 +84,11 @@ class Transaction:
     def dead_events(self, limit: int = 100) -> list[dict[str, Any]]:
         """The events that were given up or could not be read, newest first."""
         rows = self._connection.execute(sa.select(event).where(is_given_up).order_by(event.c.id.desc()).limit(limit))
+        return [_event_facts(row) for row in rows]
+
+    def waiting_events(self, limit: int = 100) -> list[dict[str, Any]]:
+        """The events that are still to be run, oldest first, without what waits for its time."""
+        rows = self._connection.execute(sa.select(event).where(_waiting).order_by(event.c.id).limit(limit))
         return [_event_facts(row) for row in rows]
 
     def dead_event(self, event_id: int) -> dict[str, Any] | None:
@@ -123,12 +142,8 @@ class Transaction:
                 sa.select(event.c.state, sa.func.count()).group_by(event.c.state)
             )
         }
-        waiting = sa.and_(
-            in_state(EventState.PENDING),
-            *(event.c.lane.not_like(f"{prefix}:%") for prefix in TIMER_LANES),
-        )
         pending, oldest = self._connection.execute(
-            sa.select(sa.func.count(), sa.func.min(event.c.received_at)).where(waiting)
+            sa.select(sa.func.count(), sa.func.min(event.c.received_at)).where(_waiting)
         ).one()
         leased = self._connection.scalar(
             sa.select(sa.func.count()).select_from(lane).where(lane.c.owner.is_not(None), lane.c.due_at > now)
@@ -186,12 +201,14 @@ class Transaction:
         progress) is left alone: its own run will settle it. Returns the message rows of what was taken back.
         """
         rows = self._connection.execute(
-            sa.select(event.c.id, event.c.payload, event.c.progress).where(
+            sa.select(event.c.id, event.c.payload, event.c.progress)
+            .where(
                 event.c.lane == lane_key,
                 in_state(EventState.PENDING),
                 event.c.starts == 0,
                 event.c.topic.in_(topics),
             )
+            .with_for_update()  # who runs the lane may begin one of them just now
         ).all()
         taken = [row for row in rows if not (codec.loads(row.progress) or {}).get("maybe")]
         if taken:
@@ -291,13 +308,15 @@ class Ledger:
         self._notifier = Notifier(self._database, self._channel)
         self.is_sqlite = self._database.is_sqlite
         self._deployment_id: str | None = None
+        self.migrated_from: int | None = None
+        """The version that :meth:`create` found and brought up to this one's; None when there was nothing to do."""
 
     def create(self) -> None:
-        """Make the tables that are missing.
+        """Make the tables or bring them up to this version.
 
         :raises LedgerUnavailable: when the database can't be reached, or a newer version made it.
         """
-        self._database.create_schema()
+        self.migrated_from = self._database.create_schema()
 
     def now_ms(self) -> int:
         """The time, in epoch ms."""
