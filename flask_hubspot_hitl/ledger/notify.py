@@ -48,46 +48,60 @@ class Notifier:
     def __init__(self, database: Database, channel: Callable[[], str]) -> None:
         self._database = database
         self._channel = channel
-        self._begin_life()
-
-    def _begin_life(self) -> None:
-        self._process = os.getpid()
-        self._start = threading.Lock()
-        self._wanted = threading.Event()
-        self._over = threading.Event()
-        self._thread: threading.Thread | None = None
+        self._tellers: dict[int, _Teller] = {}  # by process; made late, as gevent replaces threads after a fork
 
     def notify(self) -> None:
         """Something was committed that may be due at once. Several in a row may be told as one."""
-        if self._database.is_sqlite:
-            return
-        if self._process != os.getpid():
-            self._begin_life()  # the parent's thread is not here; late, as gevent replaces threads after a fork
+        if not self._database.is_sqlite:
+            teller = self._tellers.get(os.getpid()) or self._tellers.setdefault(os.getpid(), _Teller(self._tell))
+            teller.ring()
+
+    def _tell(self) -> None:
+        try:
+            notify(self._database, self._channel())
+        except LedgerUnavailable as error:
+            logger.debug("Nobody was notified, they will find out by themselves: %s", error)
+        except Exception:
+            logger.exception("Notifying other processes tripped over a bug; they will find out by themselves")
+
+    def close(self) -> None:
+        """Tell what is to be told, and end."""
+        teller = self._tellers.get(os.getpid())
+        if teller is not None:
+            teller.close()
+
+
+class _Teller:
+    """A thread that starts at the first ring."""
+
+    def __init__(self, tell: Callable[[], None]) -> None:
+        self._tell = tell
+        self._wanted = threading.Event()
+        self._over = threading.Event()
+        self._lock = threading.Lock()
+        self._thread: threading.Thread | None = None
+
+    def ring(self) -> None:
         self._wanted.set()
-        with self._start:
+        with self._lock:
             if self._thread is None:
-                self._thread = threading.Thread(target=self._tell, name="hubspot-hitl-notify", daemon=True)
+                self._thread = threading.Thread(target=self._run, name="hubspot-hitl-notify", daemon=True)
                 self._thread.start()
                 this = weakref.WeakMethod(self.close)
                 atexit.register(lambda: (method := this()) and method())
 
-    def _tell(self) -> None:
+    def _run(self) -> None:
         while not self._over.is_set():
             self._wanted.wait()
             self._wanted.clear()
-            try:
-                notify(self._database, self._channel())
-            except LedgerUnavailable as error:
-                logger.debug("Nobody was notified, they will find out by themselves: %s", error)
+            self._tell()
             self._over.wait(SPACING_SECONDS)
 
     def close(self) -> None:
-        """Tell what is to be told, and end."""
         self._over.set()
-        thread = self._thread
-        if thread is not None and self._process == os.getpid() and thread is not threading.current_thread():
-            self._wanted.set()
-            thread.join(1.0)
+        self._wanted.set()
+        if self._thread is not None:
+            self._thread.join(1.0)
 
 
 def notify(database: Database, channel: str) -> None:
