@@ -19,7 +19,9 @@ from .tasks import Again, Dead, Done, Outcome, Retry, Task, backoff_ms
 
 logger = logging.getLogger(__name__)
 
-MAX_UNFINISHED_STARTS = 5
+MAX_UNFINISHED_CALLS = 50
+"""An event that was begun so often without an end kills the process. Receivers have a limit of their own, a lower one:
+what comes before and beside them waits for HubSpot, and while HubSpot is slow it is there whoever kills us, and why."""
 EVENT_DEAD = "event-dead"
 
 
@@ -98,7 +100,7 @@ class Runner:
         task = self._tasks.get(event.topic)
         if task is None:
             return Dead(f"this version knows no topic {event.topic!r}")
-        if event.starts > MAX_UNFINISHED_STARTS and not event.receipts:
+        if event.starts > MAX_UNFINISHED_CALLS and not event.receipts:
             return Dead(f"it ended the process {event.starts - 1} times")
         try:
             return task.run(event, lease)

@@ -328,6 +328,26 @@ class TestContract:
 
         assert sum(in_threads(8, work)) == count(ledger) <= 60
 
+    def test_who_prolongs_leases_and_who_parks_do_not_wait_for_each_other(self, ledger: Ledger) -> None:
+        put(ledger, new("a", "gap:1:1"), new("b", "park:1"))
+        leases = [claimed(ledger), claimed(ledger)]
+        is_parking = threading.Event()
+
+        def park() -> None:
+            with ledger.write() as tx:
+                tx.queue.touch("park:1", due_at=NOW)
+                is_parking.set()
+                time.sleep(0.3)
+                tx.queue.put([new("c", "gap:1:1")], now=NOW)
+
+        def prolong() -> None:
+            assert is_parking.wait(10)
+            with ledger.write() as tx:
+                tx.queue.heartbeat(leases, now=NOW + 1, ttl_ms=TTL)
+
+        in_threads(2, lambda index: (park, prolong)[index]())
+        assert count(ledger) == 3
+
     @pytest.mark.parametrize("first", ["take_back", "begin"])
     def test_c4_an_event_is_taken_back_or_begun_never_both(self, ledger: Ledger, first: str) -> None:
         put(ledger, new("a", "out:1"), new("b", "out:1", at=NOW + 1))

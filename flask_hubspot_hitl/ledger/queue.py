@@ -16,11 +16,11 @@ import sqlalchemy as sa
 from . import codec
 from .schema import EventState, event, in_state, lane, receipt
 
-_LAST_LOCKED = {"in": 1, "receipt": 2, "dead": 2}
+_LOCKED = {"park": -1, "in": 1, "receipt": 2, "dead": 2}
 
 
 def _lock_order(key: str) -> tuple[int, str]:
-    return _LAST_LOCKED.get(key.partition(":")[0], 0), key
+    return _LOCKED.get(key.partition(":")[0], 0), key
 
 
 @dataclass(slots=True, kw_only=True)
@@ -196,8 +196,9 @@ class Queue:
     def reserve(self, *keys: str, now: int) -> None:
         """Lock lanes that will be put into, before a handoff's row is locked.
 
-        Everybody locks in this order: the lanes of tasks, then ``in:`` lanes, then the handoff, then the lanes that
-        nobody locks a handoff from (receipts). Otherwise two transactions could wait for each other.
+        Everybody locks in this order: portals whose events are parked, the lanes of tasks, then ``in:`` lanes, then
+        the handoff, then the lanes that nobody locks a handoff from (receipts). Otherwise two transactions could wait
+        for each other.
         """
         self._touch(dict.fromkeys(keys, now))
 
