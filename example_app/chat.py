@@ -5,10 +5,11 @@ from __future__ import annotations
 import re
 import secrets
 import uuid
+from io import BytesIO
 from typing import Any
 from urllib.parse import urlsplit
 
-from flask import Blueprint, abort, current_app, render_template, request, session
+from flask import Blueprint, abort, current_app, render_template, request, send_file, session, url_for
 from flask.typing import ResponseReturnValue
 from werkzeug.datastructures import FileStorage
 from werkzeug.exceptions import HTTPException
@@ -89,10 +90,13 @@ def send() -> dict[str, Any]:
         abort(400, "Write something, or choose a file.")
     given = request.form.get("id", "")
     message_id = given if re.fullmatch(r"[\w-]{8,64}", given, re.ASCII) else uuid.uuid4().hex
-    files = [attachment(upload)] if upload else []
+    content = upload.read() if upload else b""
+    files = [attachment(upload, content)] if upload else []
     with_humans = hitl.send(conversation(), text, attachments=files, message_id=message_id)
-    names = [File(file.name or "file") for file in files]
-    get_store().add(conversation(), f"user:{message_id}", "user", text, files=names)
+    shown = [File(file.name or "file", url_for("chat.file", key=message_id)) for file in files]
+    for one in shown:
+        get_store().keep(conversation(), message_id, one.name, content)
+    get_store().add(conversation(), f"user:{message_id}", "user", text, files=shown)
     if with_humans:
         return {"wants_human": False}
     said = answer(text)
@@ -100,9 +104,21 @@ def send() -> dict[str, Any]:
     return {"wants_human": said.wants_human}
 
 
-def attachment(upload: FileStorage) -> Attachment:
-    """An uploaded file as the extension takes it."""
-    return Attachment(name=upload.filename, content_type=upload.mimetype or None, content=upload.read())
+def attachment(upload: FileStorage, content: bytes) -> Attachment:
+    """An uploaded file as the extension takes it; its name without folders and control characters."""
+    name = re.sub(r"[\x00-\x1f\x7f]", "", upload.filename or "").replace("\\", "/").rpartition("/")[2]
+    return Attachment(name=name or "file", content_type=upload.mimetype or None, content=content)
+
+
+@bp.get("/files/<key>")
+def file(key: str) -> ResponseReturnValue:
+    """A file this user sent, always as a download: no browser runs what somebody uploaded."""
+    found = get_store().kept(conversation(), key)
+    if found is None:
+        abort(404, "There is no such file.")
+    name, content = found
+    kind = "application/octet-stream"
+    return send_file(BytesIO(content), mimetype=kind, as_attachment=True, download_name=name, etag=False)
 
 
 @bp.post("/human")

@@ -85,18 +85,29 @@ def send(
     return accepted
 
 
-def stop(runtime: Runtime, conversation_id: str, *, reason: str = "user", detail: str | None = None) -> None:
-    """:meth:`HubSpotHITL.stop`, for one app."""
+def stop(
+    runtime: Runtime,
+    conversation_id: str,
+    *,
+    reason: str = "user",
+    detail: str | None = None,
+    farewell: str = "",
+    message_id: str | None = None,
+) -> bool:
+    """:meth:`HubSpotHITL.stop`, for one app; see :func:`.handoffs.stop`. False when there was nothing to end."""
     with runtime.ledger.write() as tx:
         stopped = handoffs.stop(
             tx,
             _identifier("conversation_id", conversation_id),
             reason=CloseReason(reason),
             detail=_clean(detail),
+            farewell=scrub(farewell),
+            message_id=None if message_id is None else _identifier("message_id", message_id),
             now=runtime.ledger.now_ms(),
         )
     if stopped is not None:
         runtime.dispatcher.wake()
+    return stopped is not None
 
 
 def get(runtime: Runtime, conversation_id: str) -> Handoff | None:

@@ -21,11 +21,29 @@ from werkzeug.serving import BaseWSGIServer, WSGIRequestHandler, make_server
 
 from flask_hubspot_hitl import HubSpotHITL
 from flask_hubspot_hitl.clock import Clock, ManualClock
+from flask_hubspot_hitl.testing import running
 
 from . import helpers
-from .helpers import HubSpot, Recorder, state_of
+from .helpers import Botpress, HubSpot, Recorder, state_of
 
 pytest_plugins = ["flask_hubspot_hitl.testing"]
+
+# --- Botpress --------------------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="session")
+def botpress_process() -> Iterator[Botpress]:
+    """Botpress's stand-in, one process for each test worker."""
+    with running(Botpress, "flask_hubspot_hitl.simulator.botpress") as botpress:
+        yield botpress
+
+
+@pytest.fixture
+def botpress(botpress_process: Botpress) -> Botpress:
+    """Botpress's stand-in, as after a reset."""
+    botpress_process.reset()
+    return botpress_process
+
 
 # --- databases -------------------------------------------------------------------------------------------
 

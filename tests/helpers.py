@@ -15,7 +15,7 @@ from flask_hubspot_hitl.domain import Contact
 from flask_hubspot_hitl.hubspot import signature
 from flask_hubspot_hitl.ledger import HandoffRecord, Transaction
 from flask_hubspot_hitl.runtime import Runtime, get_runtime
-from flask_hubspot_hitl.testing import PATIENCE, CapturedSignals
+from flask_hubspot_hitl.testing import PATIENCE, CapturedSignals, StandIn
 from flask_hubspot_hitl.testing import HubSpot as HubSpot
 from flask_hubspot_hitl.testing.payloads import THREAD as THREAD
 from flask_hubspot_hitl.testing.payloads import app_event as app_event
@@ -38,6 +38,21 @@ def wait_until(condition: Callable[[], object], timeout: float = PATIENCE, what:
 def state_of(app: Flask) -> Runtime:
     """The extension's part of an app."""
     return get_runtime(app)
+
+
+# --- Botpress --------------------------------------------------------------------------------------------
+
+
+class Botpress(StandIn):
+    """Botpress's stand-in, and what its bot and its users do."""
+
+    def to_host(self, path: str = "") -> list[Json]:
+        """The bot's requests to the host whose URL ends in ``path``, oldest first."""
+        return [one for one in self.deliveries() if one["url"].endswith(path)]
+
+    def from_host(self, path: str = "") -> list[Json]:
+        """The host's calls to the bot whose path ends in ``path``, oldest first."""
+        return [one for one in self.requests() if one["path"].endswith(path)]
 
 
 # --- payloads --------------------------------------------------------------------------------------------

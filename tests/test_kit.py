@@ -444,7 +444,10 @@ def test_a_stand_in_that_ended_says_so() -> None:
         hubspot._process.wait(timeout=10)
         with pytest.raises(AssertionError, match="its process ended with status 0"):
             hubspot.env()
-    with pytest.raises(AssertionError, match="did not start"), running_hubspot("--no-such-option"):
+    with (
+        pytest.raises(AssertionError, match="simulator did not start"),
+        running_hubspot("--no-such-option"),
+    ):
         pass
 
 

@@ -24,6 +24,7 @@ from ..hubspot.transport import hide
 from ..ledger import Event, Transaction
 from ..runtime import get_runtime
 from ..tasks import Done, Outcome
+from .delivery import Delivery, Payload
 from .door import Refused, add_routes, read_object, same, text_of
 from .messages import FILE_HOSTS, to_agent, to_botpress
 from .options import Options
@@ -84,6 +85,7 @@ class _Bridge:
         self._runtime = runtime
         self._ledger = runtime.ledger
         self._secret = secret
+        self._delivery = Delivery(self._ledger, NAME)
         settings = runtime.settings
         hide(secret)
         for segment in urlsplit(webhook_url).path.split("/"):
@@ -146,7 +148,7 @@ class _Bridge:
                 "title": title,
                 "description": description,
                 "hints": hints,
-                "history": [one for one in given.get("messages") or () if isinstance(one, dict)][:200],
+                "history": _list(given, "messages")[:200],
                 "user": user_id,
                 "state": "pending",
                 "at": now,
@@ -175,8 +177,9 @@ class _Bridge:
             if user_id != "BOT" and session["user"] is None and tx.bridges.get(NAME, f"user:{user_id}") is not None:
                 session["user"] = user_id
                 self._start_soon(tx, session_id, user_id, now)
-            self._relay.put(tx, session_id, "say", {"payload": payload}, now=now)
-            if user_id == "BOT" and payload.get("text") == CANCELLED:
+            if not (user_id == "BOT" and payload.get("text") == CANCELLED):
+                self._relay.put(tx, session_id, "say", {"payload": payload}, now=now)
+            else:  # said to the agent together with the end
                 session["cancelled_at"] = now
                 if now - (tx.bridges.get(NAME, "close", lock=True) or 0) <= CANCEL_MS:
                     tx.bridges.delete(NAME, "close")
@@ -277,8 +280,7 @@ class _Bridge:
         except LedgerUnavailable:
             raise
         except (ContactError, HITLError, ValueError) as error:
-            why = type(error).__name__
-            logger.error("A session of Botpress's can't be handed over: %s", why)  # noqa: TRY400 - may hold a contact
+            logger.warning("A session of Botpress's can't be handed over: %s", type(error).__name__)
             return Done(lambda tx: self._refuse(tx, session_id))
         return Done(lambda tx: self._mark(tx, session_id, "open"))
 
@@ -309,7 +311,7 @@ class _Bridge:
         if event.payload.get("tell"):
             self._tell("stop-hitl", {"remoteConversationId": session_id})
         else:
-            verbs.stop(self._runtime, session_id, reason="user")
+            verbs.stop(self._runtime, session_id, reason="user", farewell=CANCELLED)
 
     def _lost(self, tx: Transaction, event: Event, now: int) -> None:
         if event.payload["operation"] == "start":
@@ -328,20 +330,16 @@ class _Bridge:
         if not self._is_ours(handoff):
             return
         self._wait_until_active(handoff)
-        key = f"sent:{message.message_id}"
-        with self._ledger.read() as tx:
-            done = tx.bridges.get(NAME, key) or 0
-        for number, payload in enumerate(to_botpress(message)):
-            if number < done:
-                continue
-            kind = payload.pop("type")
-            try:
-                body = {**_named(handoff, message.operator), "messageType": kind, "payload": payload}
-                self._tell("message-from-agent", body)
-            except BotpressRejected:
-                raise DeliveryFailed("The bot's platform refused this message.") from None
-            with self._ledger.write() as tx:
-                tx.bridges.put(NAME, key, number + 1, now=self._ledger.now_ms())
+
+        def tell(part: Payload) -> None:
+            payload = {name: value for name, value in part.items() if name != "type"}
+            body = {**_named(handoff, message.operator), "messageType": part["type"], "payload": payload}
+            self._tell("message-from-agent", body)
+
+        try:
+            self._delivery.send(f"message:{message.message_id}", to_botpress(message), tell)
+        except BotpressRejected:
+            raise DeliveryFailed("The bot's platform refused this message.") from None
 
     def stop_hitl(self, app: Flask, *, handoff: Handoff, reason: CloseReason | None = None, **extra: Any) -> None:
         """Receiver of ``conversation_completed`` and ``handoff_failed``; Botpress knows already what its user ended."""
@@ -370,6 +368,11 @@ def _payload(body: Mapping[str, Any]) -> dict[str, Any]:
     if not isinstance(given, dict):
         raise Refused(400, "payload must be an object")
     return given
+
+
+def _list(given: Mapping[str, Any], name: str) -> list[dict[str, Any]]:
+    found = given.get(name)
+    return [one for one in found if isinstance(one, dict)] if isinstance(found, list) else []
 
 
 def _hints(description: str) -> dict[str, str]:

@@ -11,6 +11,7 @@ from flask import current_app
 from . import preset
 from .chaos import Chaos
 from .deliveries import Deliveries
+from .journal import Journal
 from .recording import Recording
 from .world import JSON, Ids, World, now_ms
 
@@ -29,6 +30,7 @@ class Simulation:
         self.world: World = preset.preset_world(self.ids)
         self.chaos = Chaos()
         self.requests: deque[JSON] = deque(maxlen=LOG_LIMIT)
+        self.journal = Journal()
         self.deliveries = Deliveries(self)
         self.recording: Recording | None = None
 
@@ -46,6 +48,7 @@ class Simulation:
         self.chaos = Chaos()
         self.requests.clear()
         self.deliveries.clear()
+        self.journal.clear()
 
     def record(self, direction: str, entry: JSON) -> None:
         """Write a log entry to the recording, if there is one."""

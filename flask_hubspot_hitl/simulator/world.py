@@ -282,6 +282,7 @@ class Thread:
     received_ms: int | None = None
     sent_ms: int | None = None
     messages: list[Message] = field(default_factory=list)
+    seen: int = 0  # how many of them were there when somebody last opened the thread at the desk
 
 
 class World:
