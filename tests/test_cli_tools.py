@@ -127,7 +127,8 @@ def test_what_is_signed_for_a_public_url_can_be_sent_to_this_machine(
 
 def test_sign_says_what_will_be_refused(hitl_app: Flask, body: Path, tmp_path: Path) -> None:
     assert "v1 for arrays only" in sign(hitl_app, "--version", "v1", stdin="{}").stderr
-    assert "a whole address" in sign(hitl_app, str(body), "--url", "/hubspot/webhook").stderr
+    for url in ("/hubspot/webhook", "https://", "https://bot.test/\udcff"):
+        assert "a whole address" in sign(hitl_app, str(body), "--url", url).stderr
     assert sign(hitl_app, str(tmp_path / "missing.json")).exit_code == 2
     for raw in (b"\xff\x00", b"@/etc/passwd"):
         result = sign(hitl_app, "--curl", stdin=raw)
