@@ -17,10 +17,13 @@ import click
 from flask import current_app
 from flask.cli import AppGroup
 
+from . import portals
 from .cli_tools import replay, sign, simulate
+from .consent import Consent, Refused
 from .errors import HubSpotError, LedgerUnavailable, NotConfigured
 from .reconcile import History
 from .runtime import Runtime, build_dispatcher, get_runtime
+from .services import NO_KEY
 from .watches import closed_since
 
 WORKER_THREADS = 32
@@ -183,8 +186,8 @@ def reconcile(thread_id: str | None, as_json: bool) -> None:
                 with ledger.write() as tx:
                     fed += tx.queue.put(missed, now=ledger.now_ms())
             advance()
-    if runtime.dispatcher.mode == "inline":
-        runtime.dispatcher.run_due()
+    if fed:
+        runtime.dispatcher.wake()
     lines = [f"{len(found) - len(failed)} thread(s) read, {fed} event(s) fed."]
     _say({"threads": len(found) - len(failed), "events": fed, "failed": failed}, as_json, lines)
     if failed:
@@ -220,6 +223,77 @@ def adopt() -> None:
         before = tx.get_meta("public_url")
         tx.set_meta("public_url", "\n".join(runtime.settings.public_url))
     click.echo(f"Adopted for {runtime.settings.public_url[0]} (before: {(before or 'nothing').split()[0]}).")
+
+
+@group.command("install-url", cls=_Command)
+@click.option("--portal", "portal_id", default=None, help="Only this HubSpot account may be connected with it.")
+@click.option("--minutes", default=60.0, type=click.FloatRange(min=0, min_open=True), help="How long it works; 60.")
+def install_url(portal_id: str | None, minutes: float) -> None:
+    """A link to connect HubSpot with; it works once, for whoever has it."""
+    runtime = _runtime()
+    if portal_id is not None and not (portal_id.isascii() and portal_id.isdecimal()):
+        raise click.BadParameter("must be a number, such as 424242", param_hint="--portal")
+    ours = runtime.settings.portal_id
+    if ours is not None and portal_id not in (None, ours):
+        raise click.ClickException(f"HUBSPOT_HITL_PORTAL_ID is {ours}: no other account may be connected.")
+    try:
+        click.echo(Consent(runtime.services).make_link(portal_id or ours, seconds=minutes * 60))
+    except Refused as refused:
+        raise click.ClickException(str(refused)) from None
+
+
+@group.command(cls=_Command)
+@click.option("--json", "as_json", is_flag=True, help="For machines.")
+def installations(as_json: bool) -> None:
+    """The HubSpot accounts that have installed the app."""
+    with _runtime().ledger.read() as tx:
+        found = tx.installations.all()
+    facts = [
+        {
+            "portal_id": one.portal_id,
+            "state": one.state.value,
+            "inbox_id": one.inbox_id,
+            "scopes": one.scopes,
+            "added_at": None if one.added_at is None else _when(one.added_at),
+            "revoked_at": None if one.revoked_at is None else _when(one.revoked_at),
+        }
+        for one in found
+    ]
+    lines = [
+        f"{one['portal_id']:<12} {one['state']:<8} "
+        + (f"since {one['revoked_at']}" if one["revoked_at"] else f"installed {one['added_at'] or 'by configuration'}")
+        for one in facts
+    ]
+    _say(facts, as_json, lines or ["No portal has installed the app; see 'flask hubspot-hitl install-url'."])
+
+
+@group.command(cls=_Command)
+def rekey() -> None:
+    """Encrypt the stored tokens with the key in use now; after that, older keys are no longer needed."""
+    runtime = _runtime()
+    try:
+        cipher = runtime.services.cipher()
+    except NotConfigured as error:
+        raise click.ClickException(str(error)) from None
+    if cipher is None:
+        raise click.ClickException(f"Nothing can be done: {NO_KEY}.")
+    done, failed = portals.rekey(runtime.ledger, cipher)
+    click.echo(f"{done} portal(s) encrypted with the first key.")
+    if failed:
+        raise click.ClickException(
+            f"Can't be read with the keys at hand, and left as they are: {', '.join(failed)}. Add the key they were "
+            "encrypted with to SECRET_KEY_FALLBACKS or HUBSPOT_HITL_ENCRYPTION_KEY, or connect these portals again."
+        )
+
+
+@group.command(cls=_Command)
+def migrate() -> None:
+    """Bring the database up to this version; every start of the app does so as well."""
+    ledger = _runtime().ledger
+    before = ledger.migrated_from
+    with ledger.read() as tx:
+        now = tx.get_meta("schema_version")
+    click.echo(f"The database has schema {now}" + (f", brought up from {before}." if before else "; nothing to do."))
 
 
 @group.group(cls=AppGroup)
@@ -267,11 +341,10 @@ def dead_retry(event_ids: tuple[int, ...], everything: bool) -> None:
         for event_id in chosen:
             if not tx.retry_dead(event_id, now=runtime.ledger.now_ms()) and not everything:
                 failed.append(event_id)
+    runtime.dispatcher.wake()
     click.echo(f"{len(chosen) - len(failed)} event(s) will be tried again.")
     if failed:
         raise click.ClickException(f"Not dead: {', '.join(map(str, failed))}.")
-    if runtime.dispatcher.mode == "inline":
-        runtime.dispatcher.run_due()
 
 
 for _tool in (sign, simulate, replay):
