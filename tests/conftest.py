@@ -16,6 +16,7 @@ from werkzeug.serving import BaseWSGIServer, WSGIRequestHandler, make_server
 
 from flask_hubspot_hitl import HubSpotHITL
 from flask_hubspot_hitl.clock import Clock, ManualClock
+from flask_hubspot_hitl.testing import running
 
 from . import databases, helpers
 from .helpers import Botpress, HubSpot, Recorder, state_of
@@ -23,21 +24,14 @@ from .relay import Relay
 
 pytest_plugins = ["flask_hubspot_hitl.testing"]
 
+# --- Botpress --------------------------------------------------------------------------------------------
+
 
 @pytest.fixture(scope="session")
 def botpress_process() -> Iterator[Botpress]:
     """Botpress's stand-in, one process for each test worker."""
-    process, url = helpers.start_botpress()
-    botpress = Botpress(url)
-    try:
-        botpress.env()
+    with running(Botpress, "flask_hubspot_hitl.simulator.botpress") as botpress:
         yield botpress
-    finally:
-        botpress.close()
-        process.terminate()
-        process.wait(timeout=5)
-        if process.stdout is not None:
-            process.stdout.close()
 
 
 @pytest.fixture

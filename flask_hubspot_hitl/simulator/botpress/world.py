@@ -90,6 +90,10 @@ class BotpressWorld:
             self._counts: Counter[str] = Counter()
             self.generation = getattr(self, "generation", 0) + 1
 
+    def log_call(self, entry: JSON) -> None:
+        """Keep an API call that was served; the middleware's, which both stand-ins share."""
+        self.requests.append(entry)
+
     def new_id(self, kind: str) -> str:
         """``conv_`` and 26 characters, and so on; in order."""
         self._counts[kind] += 1
