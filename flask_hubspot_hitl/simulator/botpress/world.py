@@ -11,6 +11,7 @@ from typing import Any, cast
 from flask import current_app
 
 from ..chaos import Chaos
+from ..journal import Journal
 
 JSON = dict[str, Any]
 
@@ -69,6 +70,7 @@ class BotpressWorld:
         self.control_token: str | None = None
         self.allowed_hosts: frozenset[str] = frozenset()
         self.chaos = Chaos()
+        self.journal = Journal()
         self.reset()
 
     def reset(self) -> None:
@@ -88,6 +90,7 @@ class BotpressWorld:
             self.with_human: set[str] = set()
             self.sessions: dict[str, Session] = {}
             self._counts: Counter[str] = Counter()
+            self.journal.clear()
             self.generation = getattr(self, "generation", 0) + 1
 
     def new_id(self, kind: str) -> str:
