@@ -17,6 +17,7 @@ import click
 from flask import current_app
 from flask.cli import AppGroup
 
+from .cli_tools import replay, sign, simulate
 from .errors import HubSpotError, LedgerUnavailable, NotConfigured
 from .reconcile import History
 from .runtime import Runtime, build_dispatcher, get_runtime
@@ -273,10 +274,5 @@ def dead_retry(event_ids: tuple[int, ...], everything: bool) -> None:
         runtime.dispatcher.run_due()
 
 
-@group.command(context_settings={"ignore_unknown_options": True, "help_option_names": []}, add_help_option=False)
-@click.argument("arguments", nargs=-1, type=click.UNPROCESSED)
-def simulate(arguments: tuple[str, ...]) -> None:
-    """Run a HubSpot stand-in on this machine; the options are those of flask_hubspot_hitl.simulator."""
-    from .simulator.__main__ import main
-
-    raise SystemExit(main(list(arguments)))
+for _tool in (sign, simulate, replay):
+    group.add_command(_tool)

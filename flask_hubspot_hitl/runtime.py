@@ -9,7 +9,7 @@ from flask import Flask, current_app
 from . import housekeeping
 from .clock import Clock
 from .config import PREFIX, Settings
-from .dispatcher import Dispatcher
+from .dispatcher import GRACE_SECONDS, Dispatcher
 from .emission import Emitter
 from .handoffs import ASSIGN, CLOSE, NOTE, OPEN, PUBLISH, RECEIPT, SIGNAL, TIMER, UNPARK
 from .hubspot.events import Kind
@@ -38,6 +38,15 @@ class Runtime:
     def ledger(self) -> Ledger:
         """The app's database."""
         return self.services.ledger
+
+    def close(self, timeout: float = GRACE_SECONDS) -> None:
+        """Finish what is being worked on for ``timeout`` seconds, then give all connections back.
+
+        For tests, and for processes that make many apps. What is not done yet stays in the database.
+        """
+        self.dispatcher.stop(timeout)
+        self.services.close()
+        self.ledger.close()
 
     def add_task(self, topic: str, task: Task) -> None:
         """Have events of another topic run by ``task``; for bridges, while the app is being put together."""

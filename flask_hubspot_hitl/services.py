@@ -75,6 +75,13 @@ class Services:
                 )
             return self._clients[portal_id]
 
+    def close(self) -> None:
+        """Close the connections to HubSpot; a client that is asked for later is a new one."""
+        with self._lock:
+            for client in self._clients.values():
+                client.close()
+            self._clients.clear()
+
     def _tokens(self, portal_id: str, gate: Throttle) -> TokenProvider:
         settings = self.settings
         if settings.access_token:

@@ -1,4 +1,4 @@
-"""Fixtures: the stand-in as a process, both databases, apps wired to them, and real servers."""
+"""Fixtures: both databases, apps wired to them and to the stand-in, and real servers; HubSpot is the test kit's."""
 
 from __future__ import annotations
 
@@ -25,36 +25,13 @@ from flask_hubspot_hitl.clock import Clock, ManualClock
 from . import helpers
 from .helpers import Botpress, HubSpot, Recorder, state_of
 
-# --- HubSpot ---------------------------------------------------------------------------------------------
-
-
-@pytest.fixture(scope="session")
-def hubspot_process() -> Iterator[HubSpot]:
-    """The stand-in, one process for each test worker."""
-    process, url = helpers.start_hubspot()
-    hubspot = HubSpot(url)
-    try:
-        hubspot.env()
-        yield hubspot
-    finally:
-        hubspot.close()
-        process.terminate()
-        process.wait(timeout=5)
-        if process.stdout is not None:
-            process.stdout.close()
-
-
-@pytest.fixture
-def hubspot(hubspot_process: HubSpot) -> HubSpot:
-    """The stand-in, as after a reset."""
-    hubspot_process.reset()
-    return hubspot_process
+pytest_plugins = ["flask_hubspot_hitl.testing"]
 
 
 @pytest.fixture(scope="session")
 def botpress_process() -> Iterator[Botpress]:
     """Botpress's stand-in, one process for each test worker."""
-    process, url = helpers.start_hubspot("flask_hubspot_hitl.simulator.botpress")
+    process, url = helpers.start_botpress()
     botpress = Botpress(url)
     try:
         botpress.env()
@@ -198,11 +175,7 @@ def make_app(request: pytest.FixtureRequest, hubspot: HubSpot, tmp_path: Path, _
 
 def close_app(app: Flask) -> None:
     """Stop an app's dispatcher and give back what it holds."""
-    state = state_of(app)
-    state.dispatcher.stop(timeout=2)
-    for client in list(state.services._clients.values()):
-        client.close()
-    state.ledger.close()
+    state_of(app).close(timeout=2)
 
 
 class _QuietHandler(WSGIRequestHandler):

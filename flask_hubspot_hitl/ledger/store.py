@@ -22,6 +22,7 @@ from .schema import EventState, event, in_state, is_given_up, lane, message, met
 
 TIMER_LANES = ("timer", "gap", "park", "reconcile", "prune")
 """What waits in these lanes waits for its time, not for us."""
+_waiting = sa.and_(in_state(EventState.PENDING), *(event.c.lane.not_like(f"{prefix}:%") for prefix in TIMER_LANES))
 
 _AGAIN = ("step", "unheard", "unheard_since", "delays", "delayed_since")
 """What a dead event forgets of its progress when it is tried again."""
@@ -69,6 +70,11 @@ class Transaction:
     def dead_events(self, limit: int = 100) -> list[dict[str, Any]]:
         """The events that were given up or could not be read, newest first."""
         rows = self._connection.execute(sa.select(event).where(is_given_up).order_by(event.c.id.desc()).limit(limit))
+        return [_event_facts(row) for row in rows]
+
+    def waiting_events(self, limit: int = 100) -> list[dict[str, Any]]:
+        """The events that are still to be run, oldest first, without what waits for its time."""
+        rows = self._connection.execute(sa.select(event).where(_waiting).order_by(event.c.id).limit(limit))
         return [_event_facts(row) for row in rows]
 
     def dead_event(self, event_id: int) -> dict[str, Any] | None:
@@ -122,12 +128,8 @@ class Transaction:
                 sa.select(event.c.state, sa.func.count()).group_by(event.c.state)
             )
         }
-        waiting = sa.and_(
-            in_state(EventState.PENDING),
-            *(event.c.lane.not_like(f"{prefix}:%") for prefix in TIMER_LANES),
-        )
         pending, oldest = self._connection.execute(
-            sa.select(sa.func.count(), sa.func.min(event.c.received_at)).where(waiting)
+            sa.select(sa.func.count(), sa.func.min(event.c.received_at)).where(_waiting)
         ).one()
         leased = self._connection.scalar(
             sa.select(sa.func.count()).select_from(lane).where(lane.c.owner.is_not(None), lane.c.due_at > now)

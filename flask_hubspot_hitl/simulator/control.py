@@ -326,6 +326,12 @@ def list_deliveries() -> Any:
     return current().deliveries.log()
 
 
+@bp.get("/pending")
+def pending() -> Any:
+    """How many events are waiting for delivery or on their way."""
+    return {"deliveries": current().deliveries.pending()}
+
+
 @bp.post("/deliveries/<int:number>/replay")
 def replay(number: int) -> Any:
     """Send the body of a delivery (its place in the list, from 0) once more, signed afresh."""

@@ -94,6 +94,7 @@ class Middleware:
         with self._sim.lock:
             self._sim.requests.append(entry)
             self._sim.journal.add("call", entry)
+            self._sim.record("api", entry)
         if mode in ("drop", "drop_after"):
             cut(environ)
         if mode == "delay" and fault is not None:

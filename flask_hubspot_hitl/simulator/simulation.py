@@ -12,6 +12,7 @@ from . import preset
 from .chaos import Chaos
 from .deliveries import Deliveries
 from .journal import Journal
+from .recording import Recording
 from .world import JSON, Ids, World, now_ms
 
 LOG_LIMIT = 50_000
@@ -31,6 +32,7 @@ class Simulation:
         self.requests: deque[JSON] = deque(maxlen=LOG_LIMIT)
         self.journal = Journal()
         self.deliveries = Deliveries(self)
+        self.recording: Recording | None = None
 
     def reset(self) -> None:
         """Back to the preset. Live access tokens of the preset portal stay good, so that hosts keep working."""
@@ -47,6 +49,11 @@ class Simulation:
         self.requests.clear()
         self.deliveries.clear()
         self.journal.clear()
+
+    def record(self, direction: str, entry: JSON) -> None:
+        """Write a log entry to the recording, if there is one."""
+        if self.recording is not None:
+            self.recording.add(direction, entry, self.world)
 
 
 def current() -> Simulation:
