@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+import time
 from collections import Counter
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -14,6 +15,11 @@ from ..chaos import Chaos
 from ..journal import Journal
 
 JSON = dict[str, Any]
+
+
+def now_ms() -> int:
+    """Epoch ms."""
+    return time.time_ns() // 1_000_000
 
 
 def now() -> str:
@@ -92,6 +98,9 @@ class BotpressWorld:
             self._counts: Counter[str] = Counter()
             self.journal.clear()
             self.generation = getattr(self, "generation", 0) + 1
+
+    def record(self, kind: str, entry: JSON) -> None:
+        """Asked for by the middleware; this stand-in keeps no file."""
 
     def new_id(self, kind: str) -> str:
         """``conv_`` and 26 characters, and so on; in order."""
