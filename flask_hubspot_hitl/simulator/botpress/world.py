@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+import time
 from collections import Counter
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -13,6 +14,11 @@ from flask import current_app
 from ..chaos import Chaos
 
 JSON = dict[str, Any]
+
+
+def now_ms() -> int:
+    """Epoch ms."""
+    return time.time_ns() // 1_000_000
 
 
 def now() -> str:
