@@ -205,6 +205,21 @@ class TestContract:
             tx.queue.heartbeat([lease], now=NOW + TTL - 1, ttl_ms=TTL)
         assert claim(ledger, "other", now=NOW + TTL + 1) is None
 
+    def test_b7_only_a_lease_that_is_held_can_be_shown_as_hung(self, ledger: Ledger) -> None:
+        put(ledger, new("a"))
+        lease = claimed(ledger)
+
+        def hung() -> list[str]:
+            with ledger.write() as tx:
+                tx.queue.mark_hung(lease, now=NOW)
+                found: list[str] = tx.status(now=NOW)["hung_lanes"]
+            return found
+
+        assert hung() == ["in:1:1"]
+        with ledger.write() as tx:
+            tx.queue.release(lease, now=NOW, due_at=NOW)
+        assert hung() == [], "it returned just now"
+
     def test_no_wake_up_is_lost_between_claim_and_release(self, ledger: Ledger) -> None:
         put(ledger, new("a"))
         lease = claimed(ledger)

@@ -135,7 +135,7 @@ class Statements:
         idle = sa.case((lane.c.wake == given("woken"), None), else_=given("now", type_=sa.BigInteger))
         self.rest = sa.update(lane).where(ours).values(due_at=idle, **freed)
         self.heartbeat = sa.update(lane).where(ours, lane.c.owner == given("by")).values(due_at=given("until"))
-        self.hung = sa.update(lane).where(ours).values(hung_since=given("since"))
+        self.hung = sa.update(lane).where(ours, lane.c.owner == given("by")).values(hung_since=given("since"))
         self.gap = sa.update(lane).where(lane.c.key == given("lane_key")).values(gap=given("is_gap"))
         run = {"progress": given("done"), "attempts": given("failed"), "starts": 0}
         self.save = sa.update(event).where(this_event).values(**run)
@@ -276,8 +276,9 @@ class Queue:
             self._connection.execute(self._say.heartbeat, given)
 
     def mark_hung(self, lease: Lease, *, now: int) -> None:
-        """Show in ``status`` that a receiver of this lane runs too long."""
-        self._connection.execute(self._say.hung, {"lane_key": lease.lane, "mine": lease.fence, "since": now})
+        """Show in ``status`` that a receiver of this lane runs too long; nothing once the lane was given back."""
+        given = {"lane_key": lease.lane, "mine": lease.fence, "by": lease.owner, "since": now}
+        self._connection.execute(self._say.hung, given)
 
     def save(self, taken: Event) -> None:
         """Store an event's progress; it stays pending, and this run of it is finished."""
@@ -307,7 +308,7 @@ class Queue:
     def release_owner(self, owner: str, *, now: int) -> int:
         """Free every lane of an owner that is gone; returns how many."""
         result = self._connection.execute(
-            sa.update(lane).where(lane.c.owner == owner).values(owner=None, due_at=now, fence=lane.c.fence + 1)
+            sa.update(lane).where(lane.c.owner == owner).values(owner=None, due_at=now, fence=lane.c.fence + 1, hung_since=None)
         )
         return result.rowcount
 
