@@ -7,7 +7,6 @@ repeats that one receiver, with the same ``message_id``.
 
 from __future__ import annotations
 
-import asyncio
 import inspect
 import logging
 import random
@@ -173,7 +172,9 @@ class Emitter:
                 call(self._app, **event.scratch["kwargs"])
         except DeliveryFailed as error:
             receipt.verdict, receipt.error = "refused", scrub(str(error))[:REASON_LIMIT]
-        except (Exception, SystemExit, asyncio.CancelledError) as error:
+        except KeyboardInterrupt:
+            raise  # of the person who runs us
+        except BaseException as error:  # a cancelled task, gevent's Timeout and an exit are failures as well
             receipt.attempts += 1
             receipt.error = type(error).__name__
             if receipt.attempts >= self._settings.max_attempts:

@@ -104,7 +104,9 @@ class Runner:
             return task.run(event, lease)
         except LedgerUnavailable as error:
             return Retry(str(error))
-        except Exception as error:
+        except KeyboardInterrupt:
+            raise  # of the person who runs us
+        except BaseException as error:  # what leaks out of a host's code: a cancelled task, gevent's Timeout, an exit
             logger.exception("Running an event failed (topic %s, event %d)", event.topic, event.id)
             return Retry(type(error).__name__, counts=True)
 
