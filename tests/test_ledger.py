@@ -424,6 +424,18 @@ class TestContract:
         newer.close()
 
 
+    def test_a_connection_given_back_while_the_ledger_closes_is_ended(self, ledger: Ledger) -> None:
+        pool = ledger._database.engine.pool
+
+        @sa.event.listens_for(pool, "checkin")
+        def close(*_: object) -> None:
+            ledger.close()  # as by another thread, just before the pool has the connection again
+
+        with ledger.read() as tx:
+            tx.get_meta("deployment_id")
+        assert pool.status().startswith("Pool size: 20  Connections in pool: 0 "), pool.status()
+
+
 # --- SQLite only -----------------------------------------------------------------------------------------
 
 

@@ -81,7 +81,6 @@ class Database:
 
             self.insert = postgresql.insert
         self._closed = False
-        sa.event.listen(self.engine, "checkin", self._on_checkin)
         if hasattr(os, "register_at_fork"):
             this = weakref.WeakMethod(self._after_fork)
             os.register_at_fork(after_in_child=lambda: (method := this()) and method())
@@ -105,7 +104,7 @@ class Database:
 
         :raises LedgerUnavailable: when the database can't be reached.
         """
-        with _translated(), self.engine.connect() as connection, connection.begin():
+        with _translated(), self._transaction() as connection:
             yield connection
 
     @contextlib.contextmanager
@@ -115,9 +114,17 @@ class Database:
         :raises LedgerUnavailable: when the database can't be reached or written; nothing was changed.
         """
         with _translated(), self._writer() as ends:
-            options = {"hitl_write_until": ends}
+            with self._transaction(hitl_write_until=ends) as connection:
+                yield connection
+
+    @contextlib.contextmanager
+    def _transaction(self, **options: Any) -> Iterator[sa.Connection]:
+        try:
             with self.engine.connect().execution_options(**options) as connection, connection.begin():
                 yield connection
+        finally:
+            if self._closed:  # meanwhile: nobody else would end the connection that was just given back
+                self.engine.pool.dispose()
 
     @contextlib.contextmanager
     def _writer(self) -> Iterator[float]:
@@ -166,18 +173,17 @@ class Database:
                     f"the database has schema {found}, this version knows {schema.VERSION}: upgrade the package"
                 )
 
-    def _on_checkin(self, _connection: Any, record: Any) -> None:
-        """A thread that was still at work when we closed gives its connection back: nobody else would end it."""
-        if self._closed:
-            record.invalidate()
-
     def close(self) -> None:
-        """Give all connections back."""
+        """End all connections; one that is still in use ends with its transaction."""
         self._closed = True
-        self.engine.dispose()
-        if self._flock is not None:
-            os.close(self._flock)
-            self._flock = None
+        self.engine.pool.dispose()
+        if self._lock.acquire(timeout=_PATIENCE):  # who is writing needs the lock file's handle to the end
+            try:
+                if self._flock is not None:
+                    os.close(self._flock)
+                    self._flock = None
+            finally:
+                self._lock.release()
 
 
 def _new_id() -> str:
