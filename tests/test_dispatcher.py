@@ -239,7 +239,8 @@ def test_no_exception_ends_a_thread(
     wait_until(lambda: not owners(ledger), 5)
     with ledger.write() as tx:
         lease = tx.queue.claim_lane("in:1:bad", owner="me", now=ledger.now_ms(), ttl_ms=1)
-        head = lease and tx.queue.head(lease)
+        assert lease is not None
+        head = tx.queue.head(lease)
     assert head is not None
     assert head.attempts == 1, "it pays for it, and its lease has not to run out"
 

@@ -423,7 +423,6 @@ class TestContract:
             newer.create()
         newer.close()
 
-
     def test_a_connection_given_back_while_the_ledger_closes_is_ended(self, ledger: Ledger) -> None:
         pool = ledger._database.engine.pool
 

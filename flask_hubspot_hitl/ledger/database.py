@@ -23,6 +23,7 @@ from sqlalchemy.engine import make_url
 from ..clock import Clock, SystemClock
 from ..errors import LedgerUnavailable
 from . import schema
+from .patience import LONGEST, patience, remaining
 
 try:
     import fcntl
@@ -33,8 +34,6 @@ logger = logging.getLogger(__name__)
 
 _SCHEMA_LOCK = 0x48544954  # any number that is ours; PostgreSQL advisory lock
 _TRANSIENT = (sa.exc.OperationalError, sa.exc.InterfaceError, sa.exc.InternalError, sa.exc.TimeoutError)
-_PATIENCE = 4.0
-"""Seconds that one transaction waits for others, in all: HubSpot waits five for our answer."""
 
 
 class Database:
@@ -60,7 +59,7 @@ class Database:
                 pool_size=pool_size,
                 max_overflow=pool_size,
                 pool_timeout=3,
-                connect_args={"check_same_thread": False, "timeout": _PATIENCE, "isolation_level": None},
+                connect_args={"check_same_thread": False, "timeout": LONGEST, "isolation_level": None},
             )
             sa.event.listen(self.engine, "connect", _on_sqlite_connect)
             sa.event.listen(self.engine, "begin", _on_sqlite_begin)
@@ -75,8 +74,8 @@ class Database:
                 max_overflow=pool_size,
                 pool_pre_ping=True,
                 pool_timeout=3,
-                connect_args={"connect_timeout": 3, "options": "-c lock_timeout=4000"},
             )
+            sa.event.listen(self.engine, "do_connect", _connect_to_postgresql)
             from sqlalchemy.dialects import postgresql
 
             self.insert = postgresql.insert
@@ -104,7 +103,7 @@ class Database:
 
         :raises LedgerUnavailable: when the database can't be reached.
         """
-        with _translated(), self._transaction() as connection:
+        with _translated(), patience(LONGEST), self._transaction() as connection:
             yield connection
 
     @contextlib.contextmanager
@@ -113,9 +112,8 @@ class Database:
 
         :raises LedgerUnavailable: when the database can't be reached or written; nothing was changed.
         """
-        with _translated(), self._writer() as ends:
-            with self._transaction(hitl_write_until=ends) as connection:
-                yield connection
+        with _translated(), patience(LONGEST), self._writer(), self._transaction(hitl_writes=True) as connection:
+            yield connection
 
     @contextlib.contextmanager
     def _transaction(self, **options: Any) -> Iterator[sa.Connection]:
@@ -127,23 +125,25 @@ class Database:
                 self.engine.pool.dispose()
 
     @contextlib.contextmanager
-    def _writer(self) -> Iterator[float]:
-        """Hold what keeps SQLite's writers apart; gives the moment (monotonic) until which one may wait for others."""
-        ends = time.monotonic() + _PATIENCE
+    def _writer(self) -> Iterator[None]:
+        """Hold what keeps SQLite's writers apart."""
         if not self.is_sqlite:
-            yield ends
+            yield
             return
-        if not self._lock.acquire(timeout=_PATIENCE):
-            raise LedgerUnavailable("the database is busy: another thread has been writing for four seconds")
+        if not self._lock.acquire(timeout=remaining()):
+            raise LedgerUnavailable("the database is busy: another thread has been writing all the time")
         try:
-            with _flock(self._lock_file(), ends):
-                yield ends
+            with _flock(self._lock_file()):
+                yield
         finally:
             self._lock.release()
 
     def _lock_file(self) -> int:
         if self._flock is None:
-            self._flock = os.open(str(self._lock_path), os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+            try:
+                self._flock = os.open(str(self._lock_path), os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+            except OSError as error:
+                raise LedgerUnavailable(f"the database's lock file can't be opened: {error.strerror}") from error
         return self._flock
 
     def _after_fork(self) -> None:
@@ -177,7 +177,7 @@ class Database:
         """End all connections; one that is still in use ends with its transaction."""
         self._closed = True
         self.engine.pool.dispose()
-        if self._lock.acquire(timeout=_PATIENCE):  # who is writing needs the lock file's handle to the end
+        if self._lock.acquire(timeout=LONGEST):  # who is writing needs the lock file's handle to the end
             try:
                 if self._flock is not None:
                     os.close(self._flock)
@@ -209,7 +209,7 @@ def _unavailable(error: Exception) -> LedgerUnavailable:
 
 
 @contextlib.contextmanager
-def _flock(descriptor: int, ends: float) -> Iterator[None]:
+def _flock(descriptor: int) -> Iterator[None]:
     """Hold the lock of all processes. One that is stopped while it holds it must not hang us: hence the naps."""
     if fcntl is None:  # pragma: no cover - Windows
         yield
@@ -220,7 +220,7 @@ def _flock(descriptor: int, ends: float) -> Iterator[None]:
             fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
             break
         except BlockingIOError:
-            if time.monotonic() >= ends:
+            if not remaining():
                 raise LedgerUnavailable("the database is busy: another process has been writing all the time") from None
             time.sleep(nap)
             nap = min(nap * 2, 0.005)
@@ -258,7 +258,11 @@ def _on_sqlite_connect(connection: sqlite3.Connection, _record: Any) -> None:
 def _on_sqlite_begin(connection: sa.Connection) -> None:
     # The driver's own BEGIN is off (isolation_level=None). A deferred transaction that turns into a write fails
     # at once when another one writes; an immediate one waits.
-    ends = connection.get_execution_options().get("hitl_write_until")
-    patience = _PATIENCE if ends is None else max(0.0, ends - time.monotonic())
-    connection.exec_driver_sql(f"PRAGMA busy_timeout={int(patience * 1000)}")
-    connection.exec_driver_sql("BEGIN" if ends is None else "BEGIN IMMEDIATE")
+    connection.exec_driver_sql(f"PRAGMA busy_timeout={int(remaining() * 1000)}")
+    connection.exec_driver_sql("BEGIN IMMEDIATE" if connection.get_execution_options().get("hitl_writes") else "BEGIN")
+
+
+def _connect_to_postgresql(_dialect: Any, _record: Any, args: tuple[Any, ...], parameters: dict[str, Any]) -> Any:
+    from .postgresql import connect  # needs psycopg
+
+    return connect(*args, **parameters)

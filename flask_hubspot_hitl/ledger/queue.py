@@ -308,7 +308,9 @@ class Queue:
     def release_owner(self, owner: str, *, now: int) -> int:
         """Free every lane of an owner that is gone; returns how many."""
         result = self._connection.execute(
-            sa.update(lane).where(lane.c.owner == owner).values(owner=None, due_at=now, fence=lane.c.fence + 1, hung_since=None)
+            sa.update(lane)
+            .where(lane.c.owner == owner)
+            .values(owner=None, due_at=now, fence=lane.c.fence + 1, hung_since=None)
         )
         return result.rowcount
 
