@@ -33,7 +33,7 @@ logger = logging.getLogger(__name__)
 MAX_BODY = 50 * 1024 * 1024
 NOT_API = ("/_sim", "/static", "/hubfs", "/favicon.ico")
 # these deliver while they run: the host must be able to call back meanwhile
-WITHOUT_LOCK = ("/_sim/deliver", "/_sim/deliveries")
+WITHOUT_LOCK = ("/_sim/deliver", "/_sim/deliveries", "/_sim/hitl-api", "/_sim/studio")
 
 
 class Middleware:
