@@ -121,11 +121,14 @@ class Runner:
         event = lease.head
         if event is None:
             raise ValueError("the lease has no event")
+        attempts, is_repeat = event.attempts, False
         while True:
+            event.attempts = attempts  # a transaction that failed counted for nothing
             try:
-                self._settle(lease, event, outcome, go_on)
+                self._settle(lease, event, outcome, go_on, is_repeat)
                 return
             except LedgerUnavailable as error:
+                is_repeat = True
                 # The event has happened; forgetting it would repeat it. The heartbeat can't hold the lease
                 # either, so whoever takes over repeats it with the same ids: wait for the database here.
                 self._say_once("The database can't be used: %s", error)
@@ -140,16 +143,20 @@ class Runner:
                 else:
                     outcome = Retry(type(error).__name__, counts=True)
 
-    def _settle(self, lease: Lease, event: Event, outcome: Outcome, go_on: bool) -> None:
+    def _settle(self, lease: Lease, event: Event, outcome: Outcome, go_on: bool, is_repeat: bool) -> None:
         with self._ledger.write() as tx:
             now = self._ledger.now_ms()
             lease.head = None
             if not tx.queue.holds(lease):
                 logger.warning("A lease was lost while its event ran (lane %s); somebody else has it", lease.lane)
                 return
-            outcome.effect(tx)
-            if not self._conclude(tx, lease, event, outcome, now):
+            # A commit whose answer was lost may have come through; then its effect must not happen again.
+            if is_repeat and not tx.queue.is_kept(lease):
                 return
+            if not (is_repeat and tx.queue.is_settled(event)):
+                outcome.effect(tx)
+                if not self._conclude(tx, lease, event, outcome, now):
+                    return
             lease.failures = 0
             if go_on:
                 self._take_head(tx, lease, now)

@@ -257,6 +257,16 @@ class Queue:
         """True while the lease is ours; takes the lane's row lock until the transaction ends."""
         return bool(self._connection.scalar(self._say.fence, {"lane_key": lease.lane}) == lease.fence)
 
+    def is_kept(self, lease: Lease) -> bool:
+        """False once the lane has been given back, even if nobody else has claimed it since."""
+        statement = sa.select(lane.c.owner).where(lane.c.key == lease.lane, lane.c.fence == lease.fence)
+        return bool(self._connection.scalar(statement) == lease.owner)
+
+    def is_settled(self, taken: Event) -> bool:
+        """True when an event is no longer pending."""
+        statement = sa.select(event.c.state).where(event.c.id == taken.id)
+        return bool(self._connection.scalar(statement) != EventState.PENDING)
+
     def release(self, lease: Lease, *, now: int, due_at: int | None, failures: int = 0) -> None:
         """Give a lane back: due at ``due_at``; with None idle, unless something came in since the claim."""
         given = {"lane_key": lease.lane, "mine": lease.fence, "failed": failures}
