@@ -26,6 +26,8 @@ logger = logging.getLogger(__name__)
 POLL_SECONDS = 0.05
 LANE_EVENTS = 20
 LANE_SECONDS = 5.0
+RECOVERY_SECONDS = 1.0
+"""After the database was away nothing is claimed for so long: first everybody prolongs the leases he has."""
 
 
 @dataclass(slots=True, eq=False)
@@ -68,6 +70,7 @@ class Pool:
         self._threads: list[threading.Thread] = []
         self._stopping = threading.Event()
         self._over = threading.Event()
+        self._trouble = threading.Event()
         self._said: dict[str, float] = {}
         self.runner = Runner(
             ledger,
@@ -134,8 +137,9 @@ class Pool:
         while not self._stopping.is_set():
             ran = False
             try:
-                ran = self.blocked() is None and self.run_one()
+                ran = not self._trouble.is_set() and self.blocked() is None and self.run_one()
             except LedgerUnavailable as error:
+                self._trouble.set()
                 self._say_once("The database can't be used: %s", error)
                 self._stopping.wait(0.5)
             except BaseException:  # a thread of ours has nobody above it who could be interested
@@ -188,6 +192,7 @@ class Pool:
     def _keep_time(self) -> None:
         """Notice what becomes due, keep our leases alive, and find receivers that hang; until all threads ended."""
         next_beat = 0.0
+        calm_at: float | None = None
         first = True
         while not self._over.wait(POLL_SECONDS):
             stopping = self._stopping.is_set()
@@ -199,13 +204,20 @@ class Pool:
                     if self._on_start is not None:
                         self._on_start()
                     first = False
-                if time.monotonic() >= next_beat:
+                if time.monotonic() >= next_beat or self._trouble.is_set():
                     self._beat()
                     next_beat = time.monotonic() + self._ttl_ms / 3000
+                if self._trouble.is_set():
+                    calm_at = calm_at or time.monotonic() + RECOVERY_SECONDS
+                    if time.monotonic() >= calm_at:
+                        self._trouble.clear()
+                        calm_at = None
                 self._look_for_hung()
                 if not stopping and self._is_due():
                     self.wake()
             except LedgerUnavailable as error:
+                self._trouble.set()
+                calm_at = None
                 self._say_once("The database can't be used: %s", error)
                 self._over.wait(0.5)
             except Exception:
