@@ -10,11 +10,10 @@ import contextlib
 import importlib
 import json
 import os
-import resource
+import select
 import shutil
 import signal
 import socket
-import sqlite3
 import subprocess
 import sys
 import tempfile
@@ -27,13 +26,35 @@ from typing import Any
 
 import pytest
 import requests
+from flask import Flask
+from sqlalchemy.engine import make_url
 
-from .helpers import HubSpot, Json, wait_until
-from .story import PHONE
+from flask_hubspot_hitl import Handoff, LedgerUnavailable, operator_message
+from flask_hubspot_hitl.clock import ManualClock
+from flask_hubspot_hitl.dispatcher import Dispatcher
+from flask_hubspot_hitl.ledger import Event, Lease, Ledger, NewEvent, Transaction
+from flask_hubspot_hitl.tasks import Done, Outcome
 
+from .conftest import MakeApp
+from .helpers import HubSpot, Json, Recorder, signed_post, state_of, wait_until
+from .story import PHONE, Story
+
+Record = Callable[[Flask], Recorder]
 CONVERSATIONS = 4
-PAUSE = 0.05
+HELD = 8
+PAUSE = 0.1
 """Seconds between two messages of one direction."""
+
+
+def published(hubspot: HubSpot, thread: str) -> list[str]:
+    """The user's messages in HubSpot, without the first, which opens the thread."""
+    messages = hubspot.thread(thread)["messages"]
+    return [one["text"] for one in messages if one.get("direction") == "INCOMING"][1:]
+
+
+def receipts(hubspot: HubSpot) -> int:
+    """How often HubSpot was told what became of an agent's message."""
+    return sum(one["method"] == "PATCH" and "/messages/" in one["path"] for one in hubspot.requests())
 
 
 class App:
@@ -134,11 +155,15 @@ class Load:
         before = self._count()
 
         def flowing() -> bool:
-            return self._errors != [] or all(now > then + CONVERSATIONS for now, then in zip(self._count(), before))
+            enough = CONVERSATIONS + 1
+            return self._errors != [] or all(
+                now >= then + enough for now, then in zip(self._count(), before, strict=True)
+            )
 
         with contextlib.suppress(AssertionError):
-            wait_until(flowing, 60)
-        assert flowing() and not self._errors, f"{self._errors} {before} {self._count()} {self._app.log()[-3000:]}"
+            wait_until(flowing, 40)
+        assert not self._errors, self._errors
+        assert flowing(), f"{before} {self._count()} {self._app.log()[-3000:]}"
 
     def _count(self) -> tuple[int, int]:
         """Users' messages accepted, and signals received."""
@@ -166,7 +191,7 @@ class Load:
         def arrived() -> list[tuple[list[str], list[str]]]:
             heard = [one for one in self._app.heard() if one["signal"] == "message"]
             return [
-                ([one["text"] for one in heard if one["conversation"] == f"c{index}"], self._published(thread))
+                ([one["text"] for one in heard if one["conversation"] == f"c{index}"], published(self._hubspot, thread))
                 for index, thread in enumerate(self.threads)
             ]
 
@@ -177,14 +202,9 @@ class Load:
         assert set(self.webhooks()) == {204, 503}, "never a 500, never too late, never nobody there"
         assert "Internal Server Error" not in self._app.log()
         assert "tripped over" not in self._app.log()
-        print(
-            f"agents' messages {sum(map(len, self.said))}, users' messages {sum(map(len, self.sent))}: lost 0, doubled 0, "
-            f"out of order 0; webhooks refused {self.webhooks().count(503)}, sends refused {self.refused}"
-        )
-
-    def _published(self, thread: str) -> list[str]:
-        messages = self._hubspot.thread(thread)["messages"]
-        return [one["text"] for one in messages if one.get("direction") == "INCOMING"][1:]
+        counts = f"{sum(map(len, self.said))} agents' messages, {sum(map(len, self.sent))} users'"
+        refused = f"refused: {self.webhooks().count(503)} webhooks, {self.refused} sends"
+        print(f"{counts}; lost 0, doubled 0, out of order 0; {refused}")
 
     def close(self) -> None:
         self._over.set()
@@ -206,6 +226,244 @@ def under_load(hubspot: HubSpot, tmp_path: Path) -> Iterator[UnderLoad]:
             return app, load
 
         yield start
+
+
+# --- What of PostgreSQL's trouble needs a certain moment --------------------------------------------------
+
+
+class Outage:
+    """A database that takes no connections and ends those it has, from ``begin`` to ``end``."""
+
+    def __init__(self, server_url: str, url: str) -> None:
+        import psycopg
+
+        self._admin = psycopg.connect(server_url, autocommit=True)
+        self._name = url.rpartition("/")[2].partition("?")[0]
+
+    def begin(self) -> None:
+        self._admin.execute(f'ALTER DATABASE "{self._name}" ALLOW_CONNECTIONS false'.encode())
+        self._admin.execute("SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = %s", [self._name])
+
+    def end(self) -> None:
+        self._admin.execute(f'ALTER DATABASE "{self._name}" ALLOW_CONNECTIONS true'.encode())
+
+    def last(self, seconds: float) -> None:
+        """Begin, and end it in so many seconds."""
+        self.begin()
+        threading.Timer(seconds, self.end).start()
+
+    def close(self) -> None:
+        self.end()
+        self._admin.close()
+
+
+@pytest.fixture
+def outage(postgresql_server: str, postgresql_url: str) -> Iterator[Outage]:
+    one = Outage(postgresql_server, postgresql_url)
+    yield one
+    one.close()
+
+
+Connect = Callable[[Callable[..., None]], None]
+
+
+@pytest.fixture
+def connect() -> Iterator[Connect]:
+    """``connect(receiver)`` to ``operator_message`` for this test."""
+    with contextlib.ExitStack() as stack:
+        yield lambda receiver: stack.enter_context(operator_message.connected_to(receiver))
+
+
+def test_a_receiver_that_accepted_before_the_database_went_is_not_asked_again(
+    make_app: MakeApp, hubspot: HubSpot, postgresql_url: str, outage: Outage, connect: Connect
+) -> None:
+    app = make_app(dispatcher="thread", database_url=postgresql_url)
+    story = Story(app, hubspot, ManualClock(), Recorder(Flask("nobody")))
+    heard: list[str] = []
+
+    def first(sender: Flask, **extra: Any) -> None:
+        heard.append("first")
+        outage.last(2.5)
+
+    def second(sender: Flask, **extra: Any) -> None:
+        heard.append("second")
+
+    connect(first)
+    connect(second)
+    thread = story.start().thread_id
+    event = story.says(thread)
+    wait_until(lambda: story.message_status(thread, event)["statusType"] == "SENT" and receipts(hubspot), 30)
+    assert heard == ["first", "second"]
+    assert receipts(hubspot) == 1
+
+
+def test_leases_that_run_out_while_the_database_is_away_stay_with_those_who_have_them(
+    make_app: MakeApp, hubspot: HubSpot, postgresql_url: str, outage: Outage, connect: Connect
+) -> None:
+    settings: dict[str, Any] = {"database_url": postgresql_url, "lease_ttl": 2, "public_url": "http://127.0.0.1:5000"}
+    apps = [make_app(dispatcher="thread", dispatcher_threads=HELD, **settings) for _ in range(2)]
+    story = Story(apps[0], hubspot, ManualClock(), Recorder(Flask("nobody")))
+    heard: list[str] = []
+    together = threading.Barrier(HELD, action=lambda: outage.last(4.2))
+
+    def receiver(sender: Flask, handoff: Handoff, **extra: Any) -> None:
+        heard.append(handoff.conversation_id)
+        if len(heard) <= HELD:
+            together.wait(30)
+
+    connect(receiver)
+    for app in apps:
+        state_of(app).dispatcher.ensure_started()
+    names = [f"c{number}" for number in range(HELD)]
+    for name in names:
+        story.says(story.start(name).thread_id)
+    wait_until(lambda: receipts(hubspot) >= HELD, 40)
+    assert sorted(heard) == names, "nobody else has run one of them again"
+
+
+class BadLine:
+    """Between an app and PostgreSQL: passes everything on, but may break at a COMMIT."""
+
+    def __init__(self, url: str) -> None:
+        parsed = make_url(url)
+        self._server_path = f"{parsed.query['host']}/.s.PGSQL.5432"
+        self._server = socket.create_server(("127.0.0.1", 0))
+        here = parsed.set(host="127.0.0.1", port=self._server.getsockname()[1], query={})
+        self.url = here.render_as_string(hide_password=False)
+        self._lock = threading.Lock()
+        self._breaks = 0
+        self._after = False
+        self.broken = 0
+        threading.Thread(target=self._accept, daemon=True).start()
+
+    def break_next(self, times: int = 1, *, after: bool) -> None:
+        """Break ``times`` times, when a COMMIT comes: before it is passed on, or ``after``, instead of its answer."""
+        with self._lock:
+            self._breaks, self._after = times, after
+
+    def _accept(self) -> None:
+        with contextlib.suppress(OSError):
+            while True:
+                near, _ = self._server.accept()
+                far = socket.socket(socket.AF_UNIX)
+                far.connect(self._server_path)
+                threading.Thread(target=self._pass_on, args=[near, far], daemon=True).start()
+
+    def _pass_on(self, near: socket.socket, far: socket.socket) -> None:
+        with near, far, contextlib.suppress(OSError):
+            while True:
+                for ready in select.select([near, far], [], [])[0]:
+                    data = ready.recv(65536)
+                    if not data:
+                        return
+                    if ready is near and b"COMMIT" in data and self._is_to_break():
+                        if self._after:
+                            far.sendall(data)
+                            far.recv(65536)
+                        return
+                    (far if ready is near else near).sendall(data)
+
+    def _is_to_break(self) -> bool:
+        with self._lock:
+            if not self._breaks:
+                return False
+            self._breaks -= 1
+            self.broken += 1
+            return True
+
+    def close(self) -> None:
+        self._server.close()
+
+
+@pytest.fixture
+def line(postgresql_url: str) -> Iterator[BadLine]:
+    one = BadLine(postgresql_url)
+    yield one
+    one.close()
+
+
+def test_a_commit_whose_answer_is_lost_doubles_nothing(
+    make_app: MakeApp, hubspot: HubSpot, line: BadLine, connect: Connect, clock: ManualClock, record: Record
+) -> None:
+    app = make_app(dispatcher="external", database_url=line.url, clock=clock)
+    recorder = record(app)
+    story = Story(app, hubspot, clock, recorder)
+    thread = story.start().thread_id
+    dispatcher = state_of(app).dispatcher
+    # A webhook: HubSpot gets 503 and sends it again.
+    event = story.write(thread)
+    line.break_next(after=True)
+    assert signed_post(app, event).status_code == 503
+    assert signed_post(app, event).status_code == 204
+    # A message of the user's: the host gets an error and sends it again.
+    line.break_next(after=True)
+    with pytest.raises(LedgerUnavailable):
+        story.send("hello", message_id="m1")
+    assert story.send("hello", message_id="m1")
+    # What a receiver has taken, and what HubSpot has taken, is written down by the dispatcher.
+    connect(lambda sender, **extra: line.break_next(after=True))
+    hubspot.chaos(faults=[{"match": "POST .*/messages$", "times": 1, "mode": "delay", "seconds": 2.5}])
+    running = threading.Thread(target=dispatcher.run_due)
+    running.start()
+    wait_until(lambda: published(hubspot, str(thread)), 20)
+    wait_until(lambda: line.broken == 3, 20)
+    line.break_next(after=True)
+    running.join(30)
+    clock.advance(60)
+    dispatcher.run_due()
+    assert line.broken == 4
+    assert [one["message"].text for one in recorder.of("operator_message")] == ["Hi Rosa"]
+    assert [one["message"].text for one in recorder.of("message_delivered")] == ["hello"]
+    assert published(hubspot, str(thread)) == ["hello"]
+    assert receipts(hubspot) == 1
+
+
+class Failing:
+    """A task whose first run fails, on a line that breaks three times before that is written down."""
+
+    def __init__(self, line: BadLine) -> None:
+        self._line = line
+        self.runs = 0
+
+    def prepare(self, tx: Transaction, event: Event, now: int) -> None:
+        pass
+
+    def run(self, event: Event, lease: Lease) -> Outcome:
+        self.runs += 1
+        if self.runs > 1:
+            return Done(lambda tx: tx.set_meta("found", f"{event.attempts} attempt(s)"))
+        self._line.break_next(3, after=False)
+        raise RuntimeError
+
+    def buried(self, tx: Transaction, event: Event, error: str, now: int) -> None:
+        tx.set_meta("found", "given up")
+
+
+def test_an_attempt_is_counted_once_however_often_it_is_written_down(line: BadLine, clock: ManualClock) -> None:
+    ledger = Ledger(line.url, clock)
+    ledger.create()
+    task = Failing(line)
+    dispatcher = Dispatcher(
+        ledger,
+        {"work": task},
+        mode="inline",
+        threads=1,
+        lease_ttl=15,
+        handler_timeout=60,
+        max_attempts=3,
+        guard=lambda: None,
+    )
+    try:
+        with ledger.write() as tx:
+            tx.queue.put([NewEvent(dedupe_key="a", lane="in:1:1", topic="work", sort_at=0)], now=0)
+        dispatcher.run_due()
+        clock.advance(60)
+        dispatcher.run_due()
+        with ledger.read() as tx:
+            assert tx.get_meta("found") == "1 attempt(s)"
+        assert line.broken == 3
+    finally:
+        ledger.close()
 
 
 # --- PostgreSQL ------------------------------------------------------------------------------------------

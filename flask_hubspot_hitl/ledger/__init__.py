@@ -3,6 +3,7 @@
 ``store`` says what can be asked of it; ``queue`` and ``records`` hold the statements, ``schema`` the tables.
 """
 
+from .patience import patience
 from .queue import Event, Lease, NewEvent, Receipt
 from .records import HandoffRecord
 from .schema import EventState
@@ -17,4 +18,5 @@ __all__ = [
     "NewEvent",
     "Receipt",
     "Transaction",
+    "patience",
 ]

@@ -46,7 +46,7 @@ def connect(*args: Any, **parameters: Any) -> ImpatientConnection:
     :raises psycopg.OperationalError: when the server can't be reached in time.
     """
     left = remaining()
-    if not left:
+    if left < _LEAST_CONNECT_SECONDS / 2:
         raise psycopg.OperationalError("there is no time left to connect to the server")
     seconds = max(_LEAST_CONNECT_SECONDS, int(min(left, LONGEST)))
     options = " ".join(f"-c {name}={value}" for name, value in SETTINGS.items())
