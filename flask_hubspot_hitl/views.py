@@ -24,7 +24,7 @@ from .runtime import get_runtime
 logger = logging.getLogger(__name__)
 
 BLUEPRINT = "hubspot_hitl"
-PATIENCE_SECONDS, SHORT_PATIENCE_SECONDS = 3.5, 0.1
+PATIENCE_SECONDS, SHORT_PATIENCE_SECONDS = 3.0, 0.1
 """For so long a webhook waits for the database: HubSpot waits five seconds for its answer, in ten requests at once."""
 SHORT_SECONDS = 1.0
 """After one has waited in vain, the others, who may have queued for its thread, are short with the database."""

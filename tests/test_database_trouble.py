@@ -10,6 +10,7 @@ import contextlib
 import importlib
 import json
 import os
+import resource
 import select
 import shutil
 import signal
@@ -20,7 +21,8 @@ import tempfile
 import threading
 import time
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -36,7 +38,7 @@ from flask_hubspot_hitl.ledger import Event, Lease, Ledger, NewEvent, Transactio
 from flask_hubspot_hitl.tasks import Done, Outcome
 
 from .conftest import MakeApp
-from .helpers import HubSpot, Json, Recorder, signed_post, state_of, wait_until
+from .helpers import HubSpot, Json, Recorder, assigned_event, signature_headers, signed_post, state_of, wait_until
 from .story import PHONE, Story
 
 Record = Callable[[Flask], Recorder]
@@ -57,10 +59,14 @@ def receipts(hubspot: HubSpot) -> int:
     return sum(one["method"] == "PATCH" and "/messages/" in one["path"] for one in hubspot.requests())
 
 
+THREADED = ["-m", "tests.crash_app", "{port}", "{journal}"]
+SYNC = ["-m", "gunicorn", "tests.process_app:create_app()", "--no-control-socket", "--bind", "127.0.0.1:{port}"]
+
+
 class App:
     """The host app in a process of its own; it is started once and must stay up."""
 
-    def __init__(self, hubspot: HubSpot, database_url: str, folder: Path, **settings: str) -> None:
+    def __init__(self, hubspot: HubSpot, database_url: str, folder: Path, server: Sequence[str] = THREADED) -> None:
         with socket.socket() as probe:
             probe.bind(("127.0.0.1", 0))
             port: int = probe.getsockname()[1]
@@ -72,9 +78,9 @@ class App:
             "HUBSPOT_HITL_PUBLIC_URL": self.url,
             "HUBSPOT_HITL_DATABASE_URL": database_url,
             "HUBSPOT_HITL_RATE_LIMIT": "100000",
-            **{f"HUBSPOT_HITL_{key.upper()}": value for key, value in settings.items()},
+            "JOURNAL": str(self._journal),
         }
-        command = [sys.executable, "-m", "tests.crash_app", str(port), str(self._journal)]
+        command = [sys.executable, *(one.format(port=port, journal=self._journal) for one in server)]
         with self._log.open("wb") as log:
             self.process = subprocess.Popen(command, env=env, stdout=log, stderr=log)
         self.http = requests.Session()
@@ -96,6 +102,9 @@ class App:
 
     def close(self) -> None:
         self.http.close()
+        self.process.terminate()  # gunicorn ends its worker with itself
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            self.process.wait(5)
         self.process.kill()
         self.process.wait(10)
 
@@ -210,7 +219,7 @@ class Load:
         self._over.set()
 
 
-UnderLoad = Callable[..., tuple[App, Load]]
+UnderLoad = Callable[[str], tuple[App, Load]]
 
 
 @pytest.fixture
@@ -218,8 +227,8 @@ def under_load(hubspot: HubSpot, tmp_path: Path) -> Iterator[UnderLoad]:
     """``under_load(database_url)``: the app, and the load on it."""
     with contextlib.ExitStack() as stack:
 
-        def start(database_url: str, **settings: str) -> tuple[App, Load]:
-            app = App(hubspot, database_url, tmp_path, **settings)
+        def start(database_url: str) -> tuple[App, Load]:
+            app = App(hubspot, database_url, tmp_path)
             stack.callback(app.close)
             load = Load(hubspot, app)
             stack.callback(load.close)
@@ -496,6 +505,17 @@ class PostgreSQL:
         for child in Path(f"/proc/{postmaster}/task/{postmaster}/children").read_text().split():
             os.kill(int(child), number)
 
+    def new_database(self, folder: Path) -> str:
+        """A database whose tables are kept in an empty folder; its URL."""
+        import psycopg
+
+        if self._server.system_user is not None:
+            shutil.chown(folder, self._server.system_user)
+        with psycopg.connect(self.url, autocommit=True) as connection:
+            connection.execute(f"CREATE TABLESPACE elsewhere LOCATION '{folder}'".encode())
+            connection.execute("CREATE DATABASE elsewhere TABLESPACE elsewhere")
+        return make_url(self.url).set(database="elsewhere").render_as_string(hide_password=False)
+
     def close(self) -> None:
         with contextlib.suppress(OSError):
             self.signal(signal.SIGCONT)
@@ -574,3 +594,86 @@ def test_sqlite_is_locked_by_another_process_for_ten_seconds(under_load: UnderLo
         load.finish()
     finally:
         other.unlock()
+
+
+def test_ten_webhooks_at_once_and_one_thread_to_answer_them(hubspot: HubSpot, sqlite_url: str, tmp_path: Path) -> None:
+    """The first waits for the database; those that queue behind it must not wait for as long, one after the other."""
+    app, other = App(hubspot, sqlite_url, tmp_path, SYNC), Locker(sqlite_url)
+    url, secret = f"{app.url}/hubspot/webhook", hubspot.env()["HUBSPOT_HITL_CLIENT_SECRET"]
+    try:
+        body = {"conversation_id": "c1", "contact": PHONE}
+        thread = app.http.post(f"{app.url}/start", json=body, timeout=10).json()["thread_id"]
+
+        def post(number: int) -> tuple[int, float]:
+            now = time.time_ns() // 1_000_000
+            data = json.dumps([assigned_event("A-987", at=now, thread=thread, eventId=number)]).encode()
+            headers = signature_headers(data, secret=secret, uri=url, timestamp=now)
+            status = requests.post(url, data=data, headers=headers, timeout=100).status_code
+            return status, time.monotonic() - began
+
+        other.lock()
+        began = time.monotonic()
+        with ThreadPoolExecutor(10) as pool:
+            answers = list(pool.map(post, range(10)))
+        assert {status for status, _ in answers} == {503}
+        first, last = (which(took for _, took in answers) for which in (min, max))
+        print(f"ten webhooks while SQLite is locked, one thread: answered after {first:.1f} to {last:.1f} s")
+        assert last < 2 * first
+        other.unlock()
+        wait_until(lambda: post(11)[0] == 204, 10, "HubSpot's next try")
+    finally:
+        other.unlock()
+        app.close()
+
+
+# --- The disk is full ------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def small_disk() -> Iterator[Path]:
+    """A disk of 32 MB, where one can be mounted."""
+    folder = Path(tempfile.mkdtemp(prefix="hitl-disk-", dir="/tmp"))
+    mount = ["mount", "-t", "tmpfs", "-o", "size=32m", "tmpfs", str(folder)]
+    try:
+        done = subprocess.run(mount, capture_output=True, text=True, check=False)
+    except OSError as error:
+        pytest.skip(f"no mount command: {error}")
+    if done.returncode:
+        folder.rmdir()
+        pytest.skip(f"no disk can be mounted here: {done.stderr.strip()}")
+    yield folder
+    subprocess.run(["umount", "--lazy", str(folder)], check=True)
+    folder.rmdir()
+
+
+def fill(folder: Path) -> None:
+    """Leave no byte free."""
+    with (folder / "filler").open("wb", buffering=0) as filler, contextlib.suppress(OSError):
+        while filler.write(bytes(4096)):
+            pass
+
+
+def test_sqlite_on_a_full_disk(under_load: UnderLoad, small_disk: Path) -> None:
+    _, load = under_load(f"sqlite:///{small_disk}/hitl.sqlite3")
+    load.trouble(lambda: fill(small_disk), 3, (small_disk / "filler").unlink)
+    load.finish()
+
+
+def test_sqlite_where_files_may_not_grow(under_load: UnderLoad, sqlite_url: str) -> None:
+    """A full disk where none can be mounted."""
+    app, load = under_load(sqlite_url)
+    pid = app.process.pid
+    unlimited = resource.prlimit(pid, resource.RLIMIT_FSIZE)
+    wal = Path(sqlite_url.removeprefix("sqlite:///") + "-wal")
+    load.trouble(
+        lambda: resource.prlimit(pid, resource.RLIMIT_FSIZE, (wal.stat().st_size, unlimited[1])),
+        3,
+        lambda: resource.prlimit(pid, resource.RLIMIT_FSIZE, unlimited),
+    )
+    load.finish()
+
+
+def test_postgresql_on_a_full_disk(own_postgresql: PostgreSQL, under_load: UnderLoad, small_disk: Path) -> None:
+    _, load = under_load(own_postgresql.new_database(small_disk))
+    load.trouble(lambda: fill(small_disk), 3, (small_disk / "filler").unlink)
+    load.finish()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import random
 import signal
@@ -593,3 +594,42 @@ def test_the_lanes_of_a_killed_owner_are_freed_at_once_on_sqlite(make_app: MakeA
 
     wait_until(lambda: owners() == ["elsewhere:1:1:x"], 5, "the dead owner's lane")
     assert socket.gethostname() != "elsewhere"
+
+
+# --- PostgreSQL only -------------------------------------------------------------------------------------
+
+_STOPPED = """
+import os, signal, sys
+from flask_hubspot_hitl import LedgerUnavailable
+from flask_hubspot_hitl.clock import SystemClock
+from flask_hubspot_hitl.ledger import Ledger, NewEvent
+ledger = Ledger(sys.argv[1], SystemClock())
+try:
+    with ledger.write() as tx:
+        tx.queue.put([NewEvent(dedupe_key="half", lane="in:1:1", topic="test", sort_at=0)], now=0)
+        os.kill(os.getpid(), signal.SIGSTOP)
+except LedgerUnavailable:
+    print("lost it")
+"""
+
+
+def test_a_process_stopped_in_a_transaction_frees_its_rows(postgresql_url: str, clock: ManualClock) -> None:
+    """So does a host that is cut off: PostgreSQL would hear of that much later."""
+    ledger = Ledger(postgresql_url, clock)
+    ledger.create()
+    command = [sys.executable, "-c", _STOPPED, postgresql_url]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
+        try:
+            os.waitid(os.P_PID, process.pid, os.WSTOPPED)
+
+            def stored() -> bool:
+                with contextlib.suppress(LedgerUnavailable):
+                    return put(ledger, new("a")) == 1
+                return False
+
+            wait_until(stored, 30)
+        finally:
+            process.send_signal(signal.SIGCONT)
+        assert process.communicate(timeout=30)[0] == "lost it\n"
+    assert drain(ledger) == ["a"]
+    ledger.close()
