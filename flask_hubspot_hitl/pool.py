@@ -28,6 +28,8 @@ LOOK_SECONDS = 1.0
 """Between two looks for something due, when nothing was told of and nothing is known to become due."""
 LANE_EVENTS = 20
 LANE_SECONDS = 5.0
+RECOVERY_SECONDS = 1.0
+"""After the database was away nothing is claimed for so long: first everybody prolongs the leases he has."""
 
 
 @dataclass(slots=True, eq=False)
@@ -75,6 +77,7 @@ class Pool:
         self._threads: list[threading.Thread] = []
         self._stopping = threading.Event()
         self._over = threading.Event()
+        self._trouble = threading.Event()
         self._said: dict[str, float] = {}
         self.runner = Runner(
             ledger,
@@ -150,8 +153,9 @@ class Pool:
         while not self._stopping.is_set():
             ran_before, ran = ran, False
             try:
-                ran = self.blocked() is None and self.run_one()
+                ran = not self._trouble.is_set() and self.blocked() is None and self.run_one()
             except LedgerUnavailable as error:
+                self._trouble.set()
                 self._say_once("The database can't be used: %s", error)
                 self._stopping.wait(0.5)
             except BaseException:  # a thread of ours has nobody above it who could be interested
@@ -209,6 +213,7 @@ class Pool:
     def _keep_time(self) -> None:
         """Notice what becomes due, keep our leases alive, and find receivers that hang; until all threads ended."""
         next_beat = 0.0
+        calm_at: float | None = None
         first = True
         with contextlib.closing(self._watch):
             while not self._over.is_set():
@@ -221,13 +226,20 @@ class Pool:
                         if self._on_start is not None:
                             self._on_start()
                         first = False
-                    if time.monotonic() >= next_beat:
+                    if time.monotonic() >= next_beat or self._trouble.is_set():
                         self._beat()
                         next_beat = time.monotonic() + self._ttl_ms / 3000
+                    if self._trouble.is_set():
+                        calm_at = calm_at or time.monotonic() + RECOVERY_SECONDS
+                        if time.monotonic() >= calm_at:
+                            self._trouble.clear()
+                            calm_at = None
                     self._look_for_hung()
-                    nap = self._watch.poll if stopping else self._look_for_due()
+                    nap = self._watch.poll if stopping or self._trouble.is_set() else self._look_for_due()
                     self._watch.wait(min(nap, next_beat - time.monotonic()))
                 except LedgerUnavailable as error:
+                    self._trouble.set()
+                    calm_at = None
                     self._say_once("The database can't be used: %s", error)
                     self._over.wait(0.5)
                 except Exception:

@@ -106,7 +106,9 @@ class Runner:
             return task.run(event, lease)
         except LedgerUnavailable as error:
             return Retry(str(error))
-        except Exception as error:
+        except KeyboardInterrupt:
+            raise  # of the person who runs us
+        except BaseException as error:  # what leaks out of a host's code: a cancelled task, gevent's Timeout, an exit
             logger.exception("Running an event failed (topic %s, event %d)", event.topic, event.id)
             return Retry(type(error).__name__, counts=True)
 
@@ -121,13 +123,14 @@ class Runner:
         event = lease.head
         if event is None:
             raise ValueError("the lease has no event")
-        unsure = False
+        attempts, is_repeat = event.attempts, False
         while True:
+            event.attempts = attempts  # a transaction that failed counted for nothing
             try:
-                self._settle(lease, event, outcome, go_on, unsure=unsure)
+                self._settle(lease, event, outcome, go_on, is_repeat)
                 return
             except LedgerUnavailable as error:
-                unsure = True
+                is_repeat = True
                 # The event has happened; forgetting it would repeat it. The heartbeat can't hold the lease
                 # either, so whoever takes over repeats it with the same ids: wait for the database here.
                 self._say_once("The database can't be used: %s", error)
@@ -142,20 +145,20 @@ class Runner:
                 else:
                     outcome = Retry(type(error).__name__, counts=True)
 
-    def _settle(self, lease: Lease, event: Event, outcome: Outcome, go_on: bool, *, unsure: bool) -> None:
+    def _settle(self, lease: Lease, event: Event, outcome: Outcome, go_on: bool, is_repeat: bool) -> None:
         with self._ledger.write() as tx:
             now = self._ledger.now_ms()
             lease.head = None
             if not tx.queue.holds(lease):
                 logger.warning("A lease was lost while its event ran (lane %s); somebody else has it", lease.lane)
                 return
-            if unsure and not tx.queue.is_pending(event.id):
-                # The last try was committed, and only the word of it got lost.
-                tx.queue.release(lease, now=now, due_at=now)
+            # A commit whose answer was lost may have come through; then its effect must not happen again.
+            if is_repeat and not tx.queue.is_kept(lease):
                 return
-            outcome.effect(tx)
-            if not self._conclude(tx, lease, event, outcome, now):
-                return
+            if not (is_repeat and tx.queue.is_settled(event)):
+                outcome.effect(tx)
+                if not self._conclude(tx, lease, event, outcome, now):
+                    return
             lease.failures = 0
             if go_on:
                 self._take_head(tx, lease, now)

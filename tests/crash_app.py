@@ -14,7 +14,14 @@ from typing import Any
 from flask import Flask, request
 from werkzeug.serving import make_server
 
-from flask_hubspot_hitl import HubSpotHITL, conversation_completed, message_failed, operator_assigned, operator_message
+from flask_hubspot_hitl import (
+    HubSpotHITL,
+    LedgerUnavailable,
+    conversation_completed,
+    message_failed,
+    operator_assigned,
+    operator_message,
+)
 from flask_hubspot_hitl.clock import Clock
 
 
@@ -52,6 +59,10 @@ def create_app(journal: str, clock: Clock | None = None) -> Flask:
     @app.post("/send")
     def send() -> dict[str, Any]:
         return {"accepted": hitl.send(**request.get_json())}
+
+    @app.errorhandler(LedgerUnavailable)
+    def unavailable(error: LedgerUnavailable) -> tuple[dict[str, str], int]:
+        return {"error": "LedgerUnavailable"}, 503
 
     return app
 

@@ -241,6 +241,13 @@ def test_no_exception_ends_a_thread(
     put(ledger, "good", lane="in:1:good")
     dispatcher.wake()
     wait_until(lambda: ("in:1:good", "good") in work.ran, 5, "the thread to go on")
+    wait_until(lambda: not owners(ledger), 5)
+    with ledger.write() as tx:
+        lease = tx.queue.claim_lane("in:1:bad", owner="me", now=ledger.now_ms(), ttl_ms=1)
+        assert lease is not None
+        head = tx.queue.head(lease)
+    assert head is not None
+    assert head.attempts == 1, "it pays for it, and its lease has not to run out"
 
 
 # --- a database that is lost in the middle ---------------------------------------------------------------

@@ -206,6 +206,21 @@ class TestContract:
             tx.queue.heartbeat([lease], now=NOW + TTL - 1, ttl_ms=TTL)
         assert claim(ledger, "other", now=NOW + TTL + 1) is None
 
+    def test_b7_only_a_lease_that_is_held_can_be_shown_as_hung(self, ledger: Ledger) -> None:
+        put(ledger, new("a"))
+        lease = claimed(ledger)
+
+        def hung() -> list[str]:
+            with ledger.write() as tx:
+                tx.queue.mark_hung(lease, now=NOW)
+                found: list[str] = tx.status(now=NOW)["hung_lanes"]
+            return found
+
+        assert hung() == ["in:1:1"]
+        with ledger.write() as tx:
+            tx.queue.release(lease, now=NOW, due_at=NOW)
+        assert hung() == [], "it returned just now"
+
     def test_no_wake_up_is_lost_between_claim_and_release(self, ledger: Ledger) -> None:
         put(ledger, new("a"))
         lease = claimed(ledger)
@@ -461,6 +476,17 @@ class TestContract:
             newer.create()
         newer.close()
 
+    def test_a_connection_given_back_while_the_ledger_closes_is_ended(self, ledger: Ledger) -> None:
+        pool = ledger._database.engine.pool
+
+        @sa.event.listens_for(pool, "checkin")
+        def close(*_: object) -> None:
+            ledger.close()  # as by another thread, just before the pool has the connection again
+
+        with ledger.read() as tx:
+            tx.get_meta("deployment_id")
+        assert pool.status().startswith("Pool size: 20  Connections in pool: 0 "), pool.status()
+
 
 # --- SQLite only -----------------------------------------------------------------------------------------
 
@@ -627,3 +653,42 @@ def test_the_lanes_of_a_killed_owner_are_freed_at_once_on_sqlite(
     wait_until(lambda: owners() == ["elsewhere:1:1:x"], 5, "the dead owner's lane")
     process.wait()
     assert socket.gethostname() != "elsewhere"
+
+
+# --- PostgreSQL only -------------------------------------------------------------------------------------
+
+_STOPPED = """
+import os, signal, sys
+from flask_hubspot_hitl import LedgerUnavailable
+from flask_hubspot_hitl.clock import SystemClock
+from flask_hubspot_hitl.ledger import Ledger, NewEvent
+ledger = Ledger(sys.argv[1], SystemClock())
+try:
+    with ledger.write() as tx:
+        tx.queue.put([NewEvent(dedupe_key="half", lane="in:1:1", topic="test", sort_at=0)], now=0)
+        os.kill(os.getpid(), signal.SIGSTOP)
+except LedgerUnavailable:
+    print("lost it")
+"""
+
+
+def test_a_process_stopped_in_a_transaction_frees_its_rows(postgresql_url: str, clock: ManualClock) -> None:
+    """So does a host that is cut off: PostgreSQL would hear of that much later."""
+    ledger = Ledger(postgresql_url, clock)
+    ledger.create()
+    command = [sys.executable, "-c", _STOPPED, postgresql_url]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
+        try:
+            os.waitid(os.P_PID, process.pid, os.WSTOPPED)
+
+            def stored() -> bool:
+                with contextlib.suppress(LedgerUnavailable):
+                    return put(ledger, new("a")) == 1
+                return False
+
+            wait_until(stored, 30)
+        finally:
+            process.send_signal(signal.SIGCONT)
+        assert process.communicate(timeout=30)[0] == "lost it\n"
+    assert drain(ledger) == ["a"]
+    ledger.close()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import threading
 from collections.abc import Callable
 from typing import Any
@@ -569,6 +570,27 @@ def test_b7_an_async_receiver_works(story: Story) -> None:
     with operator_message.connected_to(receiver, story.app):
         story.says(story.start().thread_id, "async")
     assert heard == ["async"]
+
+
+class HostsTimeout(BaseException):
+    """As gevent's: not an Exception, and it leaks out of a receiver all the same."""
+
+
+@pytest.mark.parametrize("error", [asyncio.CancelledError, SystemExit, HostsTimeout])
+def test_b7_whatever_a_receiver_raises_is_a_failure_of_its_own(story: Story, error: type[BaseException]) -> None:
+    heard: list[str] = []
+
+    async def receiver(sender: Flask, message: Any, **extra: Any) -> None:
+        heard.append(message.text)
+        if len(heard) == 1:
+            raise error
+
+    with operator_message.connected_to(receiver, story.app):
+        story.says(story.start().thread_id)
+        assert heard == ["Hi Rosa"]
+        story.run(60)
+    assert heard == ["Hi Rosa", "Hi Rosa"]
+    assert len(story.recorder.of("operator_message")) == 1, "the other receiver is not asked again"
 
 
 def hung_lanes(app: Flask) -> list[Any]:

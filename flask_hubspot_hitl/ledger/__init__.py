@@ -7,6 +7,7 @@ statements, ``schema`` the tables, ``migrations`` the way from older ones.
 from .channels import AccountRecord, ChannelRecord
 from .installations import Installation, InstallationState
 from .notify import Watch
+from .patience import patience
 from .queue import Event, Lease, NewEvent, Receipt
 from .records import HandoffRecord
 from .schema import EventState
@@ -26,4 +27,5 @@ __all__ = [
     "Receipt",
     "Transaction",
     "Watch",
+    "patience",
 ]

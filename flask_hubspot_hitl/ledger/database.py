@@ -22,6 +22,7 @@ from sqlalchemy.engine import make_url
 from ..clock import Clock, SystemClock, uptime_ms
 from ..errors import LedgerUnavailable
 from . import migrations
+from .patience import LONGEST, patience, remaining
 
 try:
     import fcntl
@@ -32,25 +33,11 @@ logger = logging.getLogger(__name__)
 
 _SCHEMA_LOCK = 0x48544954  # any number that is ours; PostgreSQL advisory lock
 _TRANSIENT = (sa.exc.OperationalError, sa.exc.InterfaceError, sa.exc.InternalError, sa.exc.TimeoutError)
-_PATIENCE = 4.0
-"""Seconds that one transaction waits for others, in all: HubSpot waits five for our answer."""
 _MIGRATION_PATIENCE = 20.0
 """Seconds that a starting process waits for another one that migrates a large database."""
 _SYNC_MS = 10_000
 _SLOW_MS = 1_000
 """An answer about the time that took longer is not used."""
-
-# A host that is cut off sends no goodbye. Without these its threads would wait for a quarter of an hour, and the
-# server would keep its row locks for two.
-_KEEPALIVE = {"keepalives_idle": 5, "keepalives_interval": 2, "keepalives_count": 2, "tcp_user_timeout": 4000}
-_SESSION = {
-    "lock_timeout": 4000,
-    "idle_in_transaction_session_timeout": 5000,
-    "tcp_keepalives_idle": 5,
-    "tcp_keepalives_interval": 2,
-    "tcp_keepalives_count": 2,
-    "tcp_user_timeout": 4000,
-}
 
 
 class Database:
@@ -77,7 +64,7 @@ class Database:
                 pool_size=pool_size,
                 max_overflow=pool_size,
                 pool_timeout=3,
-                connect_args={"check_same_thread": False, "timeout": _PATIENCE, "isolation_level": None},
+                connect_args={"check_same_thread": False, "timeout": LONGEST, "isolation_level": None},
             )
             sa.event.listen(self.engine, "connect", _on_sqlite_connect)
             sa.event.listen(self.engine, "begin", _on_sqlite_begin)
@@ -85,6 +72,8 @@ class Database:
 
             self.insert: Any = sqlite.insert
         else:
+            from . import postgresql as driver  # needs psycopg
+
             self.engine = sa.create_engine(
                 parsed.set(drivername="postgresql+psycopg"),
                 hide_parameters=True,
@@ -92,14 +81,14 @@ class Database:
                 max_overflow=pool_size,
                 pool_pre_ping=True,
                 pool_timeout=3,
-                connect_args=_postgresql_options(parsed),
+                connect_args=driver.options_of(parsed),
             )
+            sa.event.listen(self.engine, "do_connect", driver.on_do_connect)
             from sqlalchemy.dialects import postgresql
 
             self.insert = postgresql.insert
         self._sync_at = 0
         self._closed = False
-        sa.event.listen(self.engine, "checkin", self._on_checkin)
         if hasattr(os, "register_at_fork"):
             this = weakref.WeakMethod(self._after_fork)
             os.register_at_fork(after_in_child=lambda: (method := this()) and method())
@@ -125,23 +114,29 @@ class Database:
 
         :raises LedgerUnavailable: when the database can't be reached.
         """
-        with _translated(), self.engine.connect() as connection, connection.begin():
-            self._keep_time(connection)
+        with _translated(), patience(LONGEST), self._transaction() as connection:
             yield connection
 
     @contextlib.contextmanager
-    def write(self, *, patience: float = _PATIENCE) -> Iterator[sa.Connection]:
+    def write(self, *, seconds: float = LONGEST) -> Iterator[sa.Connection]:
         """A connection in a transaction that is committed at the end of the block, or rolled back.
 
-        ``patience`` is how many seconds it waits for other writers.
+        ``seconds`` is how long it waits for others at the most, in all.
 
         :raises LedgerUnavailable: when the database can't be reached or written; nothing was changed.
         """
-        with _translated(), self._writer(patience) as ends:
-            options = {"hitl_write_until": ends}
+        with _translated(), patience(seconds), self._writer(), self._transaction(hitl_writes=True) as connection:
+            yield connection
+
+    @contextlib.contextmanager
+    def _transaction(self, **options: Any) -> Iterator[sa.Connection]:
+        try:
             with self.engine.connect().execution_options(**options) as connection, connection.begin():
                 self._keep_time(connection)
                 yield connection
+        finally:
+            if self._closed:  # meanwhile: nobody else would end the connection that was just given back
+                self.engine.pool.dispose()
 
     def connect_alone(self) -> Any:
         """A psycopg connection of its own, in autocommit mode; whoever asked closes it.
@@ -156,23 +151,25 @@ class Database:
         return connection
 
     @contextlib.contextmanager
-    def _writer(self, patience: float) -> Iterator[float]:
-        """Hold what keeps SQLite's writers apart; gives the moment (monotonic) until which one may wait for others."""
-        ends = time.monotonic() + patience
+    def _writer(self) -> Iterator[None]:
+        """Hold what keeps SQLite's writers apart."""
         if not self.is_sqlite:
-            yield ends
+            yield
             return
-        if not self._lock.acquire(timeout=patience):
+        if not self._lock.acquire(timeout=remaining()):
             raise LedgerUnavailable("the database is busy: another thread has been writing all the time")
         try:
-            with _flock(self._lock_file(), ends):
-                yield ends
+            with _flock(self._lock_file()):
+                yield
         finally:
             self._lock.release()
 
     def _lock_file(self) -> int:
         if self._flock is None:
-            self._flock = os.open(str(self._lock_path), os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+            try:
+                self._flock = os.open(str(self._lock_path), os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+            except OSError as error:
+                raise LedgerUnavailable(f"the database's lock file can't be opened: {error.strerror}") from error
         return self._flock
 
     def _after_fork(self) -> None:
@@ -190,39 +187,23 @@ class Database:
 
         :raises LedgerUnavailable: when the database can't be reached, or was made by a newer version.
         """
-        with self.write(patience=_MIGRATION_PATIENCE) as connection:
+        with self.write(seconds=_MIGRATION_PATIENCE) as connection:
             if not self.is_sqlite:
                 connection.execute(sa.text(f"SET LOCAL lock_timeout = {int(_MIGRATION_PATIENCE * 1000)}"))
                 connection.execute(sa.text("SELECT pg_advisory_xact_lock(:key)"), {"key": _SCHEMA_LOCK})
             return migrations.bring_up(connection, self.insert)
 
-    def _on_checkin(self, _connection: Any, record: Any) -> None:
-        """A thread that was still at work when we closed gives its connection back: nobody else would end it."""
-        if self._closed:
-            record.invalidate()
-
     def close(self) -> None:
-        """Give all connections back."""
+        """End all connections; one that is still in use ends with its transaction."""
         self._closed = True
-        self.engine.dispose()
-        if self._flock is not None:
-            os.close(self._flock)
-            self._flock = None
-
-
-def _postgresql_options(url: sa.URL) -> dict[str, Any]:
-    """How to connect; what the URL says itself comes last and holds.
-
-    ``prepare_threshold=none`` in it keeps psycopg from preparing statements, which some poolers need.
-    """
-    given = url.normalized_query
-    settings = " ".join(f"-c {name}={value}" for name, value in _SESSION.items())
-    options: dict[str, Any] = {"connect_timeout": 3, **_KEEPALIVE}
-    options = {name: value for name, value in options.items() if name not in given}
-    options["options"] = " ".join([settings, *given.get("options", ())])
-    for threshold in given.get("prepare_threshold", ()):
-        options["prepare_threshold"] = int(threshold) if threshold.isdigit() else None
-    return options
+        self.engine.pool.dispose()
+        if self._lock.acquire(timeout=LONGEST):  # who is writing needs the lock file's handle to the end
+            try:
+                if self._flock is not None:
+                    os.close(self._flock)
+                    self._flock = None
+            finally:
+                self._lock.release()
 
 
 @contextlib.contextmanager
@@ -244,7 +225,7 @@ def _unavailable(error: Exception) -> LedgerUnavailable:
 
 
 @contextlib.contextmanager
-def _flock(descriptor: int, ends: float) -> Iterator[None]:
+def _flock(descriptor: int) -> Iterator[None]:
     """Hold the lock of all processes. One that is stopped while it holds it must not hang us: hence the naps."""
     if fcntl is None:  # pragma: no cover - Windows
         yield
@@ -255,7 +236,7 @@ def _flock(descriptor: int, ends: float) -> Iterator[None]:
             fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
             break
         except BlockingIOError:
-            if time.monotonic() >= ends:
+            if not remaining():
                 raise LedgerUnavailable("the database is busy: another process has been writing all the time") from None
             time.sleep(nap)
             nap = min(nap * 2, 0.005)
@@ -293,7 +274,5 @@ def _on_sqlite_connect(connection: sqlite3.Connection, _record: Any) -> None:
 def _on_sqlite_begin(connection: sa.Connection) -> None:
     # The driver's own BEGIN is off (isolation_level=None). A deferred transaction that turns into a write fails
     # at once when another one writes; an immediate one waits.
-    ends = connection.get_execution_options().get("hitl_write_until")
-    patience = _PATIENCE if ends is None else max(0.0, ends - time.monotonic())
-    connection.exec_driver_sql(f"PRAGMA busy_timeout={int(patience * 1000)}")
-    connection.exec_driver_sql("BEGIN" if ends is None else "BEGIN IMMEDIATE")
+    connection.exec_driver_sql(f"PRAGMA busy_timeout={int(remaining() * 1000)}")
+    connection.exec_driver_sql("BEGIN IMMEDIATE" if connection.get_execution_options().get("hitl_writes") else "BEGIN")

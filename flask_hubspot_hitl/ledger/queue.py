@@ -135,7 +135,7 @@ class Statements:
         idle = sa.case((lane.c.wake == given("woken"), None), else_=given("now", type_=sa.BigInteger))
         self.rest = sa.update(lane).where(ours).values(due_at=idle, **freed)
         self.heartbeat = sa.update(lane).where(ours, lane.c.owner == given("by")).values(due_at=given("until"))
-        self.hung = sa.update(lane).where(ours).values(hung_since=given("since"))
+        self.hung = sa.update(lane).where(ours, lane.c.owner == given("by")).values(hung_since=given("since"))
         self.gap = sa.update(lane).where(lane.c.key == given("lane_key")).values(gap=given("is_gap"))
         run = {"progress": given("done"), "attempts": given("failed"), "starts": 0}
         self.save = sa.update(event).where(this_event).values(**run)
@@ -260,6 +260,16 @@ class Queue:
         """True while the lease is ours; takes the lane's row lock until the transaction ends."""
         return bool(self._connection.scalar(self._say.fence, {"lane_key": lease.lane}) == lease.fence)
 
+    def is_kept(self, lease: Lease) -> bool:
+        """False once the lane has been given back, even if nobody else has claimed it since."""
+        statement = sa.select(lane.c.owner).where(lane.c.key == lease.lane, lane.c.fence == lease.fence)
+        return bool(self._connection.scalar(statement) == lease.owner)
+
+    def is_settled(self, taken: Event) -> bool:
+        """True when an event is no longer pending."""
+        statement = sa.select(event.c.state).where(event.c.id == taken.id)
+        return bool(self._connection.scalar(statement) != EventState.PENDING)
+
     def release(self, lease: Lease, *, now: int, due_at: int | None, failures: int = 0) -> None:
         """Give a lane back: due at ``due_at``; with None idle, unless something came in since the claim."""
         given = {"lane_key": lease.lane, "mine": lease.fence, "failed": failures}
@@ -279,8 +289,9 @@ class Queue:
             self._connection.execute(self._say.heartbeat, given)
 
     def mark_hung(self, lease: Lease, *, now: int) -> None:
-        """Show in ``status`` that a receiver of this lane runs too long."""
-        self._connection.execute(self._say.hung, {"lane_key": lease.lane, "mine": lease.fence, "since": now})
+        """Show in ``status`` that a receiver of this lane runs too long; nothing once the lane was given back."""
+        given = {"lane_key": lease.lane, "mine": lease.fence, "by": lease.owner, "since": now}
+        self._connection.execute(self._say.hung, given)
 
     def save(self, taken: Event) -> None:
         """Store an event's progress; it stays pending, and this run of it is finished."""
@@ -310,18 +321,15 @@ class Queue:
     def release_owner(self, owner: str, *, now: int) -> int:
         """Free every lane of an owner that is gone; returns how many."""
         result = self._connection.execute(
-            sa.update(lane).where(lane.c.owner == owner).values(owner=None, due_at=now, fence=lane.c.fence + 1)
+            sa.update(lane)
+            .where(lane.c.owner == owner)
+            .values(owner=None, due_at=now, fence=lane.c.fence + 1, hung_since=None)
         )
         return result.rowcount
 
     def owners(self) -> list[str]:
         """Who holds leases now."""
         return list(self._connection.scalars(sa.select(lane.c.owner).where(lane.c.owner.is_not(None)).distinct()))
-
-    def is_pending(self, event_id: int) -> bool:
-        """True while an event is neither done nor dead."""
-        statement = sa.select(event.c.id).where(event.c.id == event_id, in_state(EventState.PENDING))
-        return self._connection.execute(statement).first() is not None
 
     def has_pending(self, key: str) -> bool:
         """True when a lane has something to do."""
