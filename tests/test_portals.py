@@ -443,8 +443,8 @@ def test_three_portals_under_load_do_not_touch_each_other(
         return [one["message"].text for one in seen.of("operator_message") if one["handoff"].conversation_id == name]
 
     def all_is_there(name: str) -> None:
-        wait_until(lambda: arrived(name) == sent[name], 30, f"what the user of {name} wrote")
-        wait_until(lambda: sorted(heard(name)) == sorted(written[name]), 30, f"the answers to {name}")
+        wait_until(lambda: arrived(name) == sent[name], 60, f"what the user of {name} wrote")
+        wait_until(lambda: sorted(heard(name)) == sorted(written[name]), 60, f"the answers to {name}")
 
     together(*[partial(talk, one, range(4), with_agent=True) for one in there], forge)
     for name in chats:
@@ -452,7 +452,7 @@ def test_three_portals_under_load_do_not_touch_each_other(
 
     gone.uninstall()
     together(*[partial(talk, one, range(4, 8), with_agent=one is not gone) for one in there], forge)
-    assert seen.wait_for("installation_revoked", 1, timeout=30) == [{"portal_id": gone.id}]
+    assert seen.wait_for("installation_revoked", 1, timeout=60) == [{"portal_id": gone.id}]
     for name in chats:
         if chats[name] is not gone:
             all_is_there(name)
