@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import secrets
 import uuid
+from collections.abc import Sequence
 from io import BytesIO
 from typing import Any
 from urllib.parse import urlsplit
@@ -15,6 +16,7 @@ from werkzeug.datastructures import FileStorage
 from werkzeug.exceptions import HTTPException
 
 from flask_hubspot_hitl import Attachment, ContactError, HistoryEntry, HITLError, LedgerUnavailable
+from flask_hubspot_hitl.botpress.chat import ChatUser
 
 from .bot import answer
 from .extensions import hitl
@@ -92,7 +94,10 @@ def send() -> dict[str, Any]:
     message_id = given if re.fullmatch(r"[\w-]{8,64}", given, re.ASCII) else uuid.uuid4().hex
     content = upload.read() if upload else b""
     files = [attachment(upload, content)] if upload else []
-    with_humans = hitl.send(conversation(), text, attachments=files, message_id=message_id)
+    with_bridge = "chat_say" in current_app.extensions
+    if with_bridge:
+        say(text, files, message_id)
+    with_humans = with_bridge or hitl.send(conversation(), text, attachments=files, message_id=message_id)
     shown = [File(file.name or "file", url_for("chat.file", key=message_id)) for file in files]
     for one in shown:
         get_store().keep(conversation(), message_id, one.name, content)
@@ -102,6 +107,17 @@ def send() -> dict[str, Any]:
     said = answer(text)
     get_store().add(conversation(), f"bot:{message_id}", "bot", said.text)
     return {"wants_human": said.wants_human}
+
+
+def say(text: str, files: Sequence[Attachment], message_id: str, *, contact: str = "", name: str = "") -> None:
+    """With a Botpress bot: the bridge finds out who gets the user's message."""
+    config = current_app.config
+    user = ChatUser(
+        conversation(),
+        name=name or config["EXAMPLE_NAME"] or None,
+        contact=contact or config["EXAMPLE_CONTACT"] or None,
+    )
+    current_app.extensions["chat_say"](user, text, files, message_id)
 
 
 def attachment(upload: FileStorage, content: bytes) -> Attachment:
@@ -127,6 +143,9 @@ def human() -> dict[str, Any]:
     name, contact = request.form.get("name", "").strip()[:100], request.form.get("contact", "").strip()[:200]
     if not contact:
         abort(400, "We need a phone number with country code, or an e-mail address.")
+    if "chat_say" in current_app.extensions:  # the bot decides, and knows what was said before
+        say("I want to talk to a human.", (), uuid.uuid4().hex, contact=contact, name=name)
+        return {"state": "bot"}
     history = [HistoryEntry(entry.name or entry.speaker, entry.text) for entry in get_store().entries(conversation())]
     try:
         handoff = hitl.start(

@@ -161,8 +161,8 @@ def reconcile(thread_id: str | None, as_json: bool) -> None:
                 with ledger.write() as tx:
                     fed += tx.queue.put(missed, now=ledger.now_ms())
             advance()
-    if runtime.dispatcher.mode == "inline":
-        runtime.dispatcher.run_due()
+    if fed:
+        runtime.dispatcher.wake()
     lines = [f"{len(found) - len(failed)} thread(s) read, {fed} event(s) fed."]
     _say({"threads": len(found) - len(failed), "events": fed, "failed": failed}, as_json, lines)
     if failed:
@@ -245,11 +245,10 @@ def dead_retry(event_ids: tuple[int, ...], everything: bool) -> None:
         for event_id in chosen:
             if not tx.retry_dead(event_id, now=runtime.ledger.now_ms()) and not everything:
                 failed.append(event_id)
+    runtime.dispatcher.wake()
     click.echo(f"{len(chosen) - len(failed)} event(s) will be tried again.")
     if failed:
         raise click.ClickException(f"Not dead: {', '.join(map(str, failed))}.")
-    if runtime.dispatcher.mode == "inline":
-        runtime.dispatcher.run_due()
 
 
 for _tool in (install_url, installations, rekey, migrate, sign, simulate, replay):

@@ -44,7 +44,8 @@ class Bot:
 
     def shown(self) -> list[Any]:
         """What the user has been shown through the Runtime API."""
-        return [one["request_body"]["payload"] for one in self.botpress.from_host("/v1/chat/messages")]
+        calls = self.botpress.from_host("/v1/chat/messages")
+        return [one["request_body"]["payload"] for one in calls if one["method"] == "POST"]
 
     def texts(self) -> list[Any]:
         return [one.get("text") for one in self.shown()]

@@ -29,6 +29,7 @@ from werkzeug.serving import WSGIRequestHandler, make_server
 import flask_hubspot_hitl
 from flask_hubspot_hitl import cli, signals
 from flask_hubspot_hitl.config import Settings
+from tests.rig import __main__ as rig
 from tests.simulator_helpers import Stand, running, until
 
 ROOT = Path(__file__).parents[1]
@@ -169,6 +170,8 @@ def test_shell_lines_name_what_exists(line: str) -> None:
             assert rest[0] in known or " ".join(rest[:2]) in known
         case ["python", "-m", "flask_hubspot_hitl.simulator", "--port", _]:
             pass
+        case ["python", "-m", "tests.rig", *options]:
+            rig.parser().parse_args(options)  # an unknown one would exit
         case _:
             pytest.fail(f"the test does not know how to check: {line}")
 

@@ -11,6 +11,7 @@ from flask import Flask
 
 from flask_hubspot_hitl import CloseReason, DeliveryFailed, HandoffState, operator_message
 from flask_hubspot_hitl.clock import ManualClock
+from flask_hubspot_hitl.runner import MAX_UNFINISHED_CALLS
 
 from .conftest import MakeApp
 from .helpers import HubSpot, Recorder, assigned_event, signed_post, state_of, status_event, wait_until
@@ -475,6 +476,25 @@ def test_d02_a_receiver_that_never_heals_is_dead_and_the_lane_goes_on(story: Sto
         # healed, and replayed from the command line: only the receiver that failed is asked again
         story.says(thread, "third")
         assert gaps == [True, False]
+
+
+@pytest.mark.parametrize(("kills", "arrives"), [(20, True), (MAX_UNFINISHED_CALLS + 1, False)])
+def test_b7_who_waits_for_hubspot_when_the_process_is_killed_is_not_soon_blamed(
+    make_app: MakeApp, hubspot: HubSpot, clock: ManualClock, record: Record, kills: int, arrives: bool
+) -> None:
+    app = make_app(clock=clock, dispatcher="external")
+    story = Story(app, hubspot, clock, record(app))
+    thread = story.start().thread_id
+    story.run()
+    event = story.says(thread)
+    story.send("hello")
+    for _ in range(kills):
+        begun = {lease.lane.partition(":")[0] for lease in iter(story.state.dispatcher.runner.claim, None)}
+        assert begun >= {"in", "out"}
+        clock.advance(story.state.settings.lease_ttl + 1)  # killed meanwhile, and its leases run out
+    story.run()
+    assert ("operator_message" in story.names(), "message_failed" in story.names()) == (arrives, not arrives)
+    assert story.message_status(thread, event)["statusType"] == ("SENT" if arrives else "FAILED")
 
 
 def test_b7_a_dead_event_is_listed_shown_and_retried_from_the_command_line(story: Story) -> None:

@@ -17,15 +17,13 @@ from dataclasses import asdict, dataclass, field
 from typing import TYPE_CHECKING, Any
 from urllib.parse import quote
 
-from flask import Flask, request
+from flask import Flask, current_app, request
 from flask.typing import ResponseReturnValue
 
 from .. import signals, verbs
-from ..clock import to_datetime
-from ..domain import CloseReason, Contact, Handoff, HistoryEntry, Message, Operator
+from ..clock import to_ms
+from ..domain import CloseReason, Handoff, HistoryEntry, Message, Operator
 from ..errors import HITLError, LedgerUnavailable
-from ..hubspot.content import parse_time
-from ..hubspot.text import scrub
 from ..hubspot.transport import hide
 from ..ledger import Event, Transaction
 from ..runtime import get_runtime
@@ -33,12 +31,12 @@ from ..tasks import Done, Outcome
 from . import notices
 from .delivery import Delivery, Payload
 from .door import Refused, add_routes, read_object, same
-from .ended import COMMAND, ended_event
+from .ended import ended_event, failed_event
 from .messages import FILE_HOSTS, to_agent, to_botpress
-from .notices import notice
 from .options import Options
-from .relay import Relay
+from .relay import NotYet, Relay
 from .service import BotpressRejected, BotpressUnavailable, Service
+from .session import HISTORY, Sessions, contact_of, created, history_of
 
 if TYPE_CHECKING:
     from ..extension import HubSpotHITL
@@ -48,8 +46,8 @@ logger = logging.getLogger(__name__)
 NAME = "chat"
 POLLS = (10, 30, 120)
 """Seconds after a message of the user's at which the bot's answers are read, in case a signal was lost."""
-HISTORY = 100
-"""How many messages before the handoff agents see."""
+RESUMED = "( The human agent has left. )"
+"""With ``resume="message"``: what the bot is told in the user's name."""
 _SAFE_ID = re.compile(r"[A-Za-z0-9_-]{1,70}")
 
 OnMessage = Callable[..., Any]
@@ -72,9 +70,10 @@ class ChatBridge:
 
     ``chat_url`` is ``https://chat.botpress.cloud/<webhook id>``; ``encryption_key`` and ``webhook_secret`` are those of
     the Chat integration's configuration, whose webhook URL is ``<PUBLIC_URL><prefix>/botpress/chat``. Each falls back
-    to ``HUBSPOT_HITL_BOTPRESS_<OPTION>``; so do ``resume`` (``event``, ``none``) and ``bot_messages`` (``drop``,
-    ``park``: what becomes of the bot's messages while a human has the conversation). ``messages`` replaces texts of
-    :data:`.notices.DEFAULTS`.
+    to ``HUBSPOT_HITL_BOTPRESS_<OPTION>``; so do ``resume`` (how the bot learns of the end: ``event``, the custom event
+    ``hitl.ended``; ``message``, a message in the user's name with the event in its metadata; ``none``) and
+    ``bot_messages`` (``drop``, ``park``: what becomes of the bot's messages while a human has the conversation).
+    ``messages`` replaces texts of :data:`.notices.DEFAULTS`.
 
     ``on_message(user, payload, **extra)`` shows a message to the user: a :class:`ChatUser`, a Botpress payload with its
     ``type``, and ``author`` (``bot``, ``operator``, ``system``), ``message_id``, ``name``, ``avatar``, ``metadata``. It
@@ -108,10 +107,10 @@ class ChatBridge:
         key = options.secret("encryption_key", self._encryption_key, example="the Chat integration's encryption key")
         secret = options.secret("webhook_secret", self._webhook_secret, example="the Chat integration's webhook secret")
         on_message = options.callback("on_message", self._on_message)
-        resume = options.choice("resume", self._resume, "event", "none")
+        resume = options.choice("resume", self._resume, "event", "message", "none")
         parks = options.choice("bot_messages", self._bot_messages, "drop", "park") == "park"
         options.check()
-        bridge = _Bridge(app, url, key, secret, on_message, self._messages, resumes=resume == "event", parks=parks)
+        bridge = _Bridge(app, url, key, secret, on_message, self._messages, resume=resume, parks=parks)
         app.extensions[f"{__name__}:bridge"] = bridge
 
     def user_message(
@@ -123,13 +122,14 @@ class ChatBridge:
     ) -> bool:
         """Take a message of the user's: True when a human has it, False when it goes to the bot. On disk either way.
 
+        Between the bot's call for a human and the opening of the handoff it is held, and the answer is True; should
+        the handoff fail, the bot gets it.
+
         ``user`` is a :class:`ChatUser`, its fields as a mapping, or just the id; ``payload`` a Botpress payload or
         text. The same ``message_id`` twice is one message.
 
         :raises LedgerUnavailable: it could not be stored; nothing was accepted.
         """
-        from flask import current_app
-
         bridge: _Bridge = current_app.extensions[f"{__name__}:bridge"]
         given = {"type": "text", "text": payload} if isinstance(payload, str) else dict(payload)
         return bridge.user_message(_user(user), given, message_id)
@@ -154,7 +154,9 @@ def botpress_id(user_id: str) -> str:
 
 
 class _Bridge:
-    """The bridge on one app; it remembers ``user:<id>``, ``conversation:<id>`` → user id, and ``starting:<id>``."""
+    """The bridge on one app. What it remembers: ``user:<id>``; ``conversation:<id>``, its user's id; ``starting:<id>``,
+    how many calls for a human and how many messages held back for them are still to be worked off.
+    """
 
     def __init__(
         self,
@@ -165,7 +167,7 @@ class _Bridge:
         on_message: OnMessage,
         messages: Mapping[str, str],
         *,
-        resumes: bool,
+        resume: str,
         parks: bool,
     ) -> None:
         self._app = app
@@ -173,20 +175,22 @@ class _Bridge:
         self._ledger = self._runtime.ledger
         self._key, self._secret = encryption_key, webhook_secret
         self._on_message = on_message
-        self._messages = messages
-        self._resumes, self._parks = resumes, parks
+        self._resume, self._parks = resume, parks
+        self._sessions = Sessions(app, NAME, messages)
         hide(chat_url.rpartition("/")[2])
         self._chat = Service(chat_url, clock=self._runtime.services.clock, proxy=self._runtime.settings.proxy)
         self._delivery = Delivery(self._ledger, NAME)
         self._runtime.services.remote_files.allow(*FILE_HOSTS)
         operations = {
             "to_bot": self._to_bot,
+            "event_to_bot": self._event_to_bot,
             "route": self._route_again,
             "show": self._show,
+            "drop": self._drop,
             "start": self._start,
             "stop": self._stop,
             "poll": self._poll,
-            "timeout": self._timeout,
+            "timeout": self._sessions.timeout,
         }
         self._relay = Relay(app, NAME, operations, lost=self._lost)
         add_routes(app, "chat", "/chat", {"/": self._signal})
@@ -200,45 +204,64 @@ class _Bridge:
 
     def user_message(self, user: ChatUser, payload: Payload, message_id: str | None) -> bool:
         """See :meth:`ChatBridge.user_message`."""
+        if not user.id:
+            raise ValueError("a user needs an id")
+        told = {name: value for name, value in asdict(user).items() if value is not None}
+        with self._ledger.write() as tx:
+            known = tx.bridges.get(NAME, f"user:{user.id}", lock=True) or {}
+            if not told.items() <= known.items():
+                tx.bridges.put(NAME, f"user:{user.id}", {**known, **told}, now=self._ledger.now_ms())
+            is_starting = tx.bridges.get(NAME, f"starting:{user.id}") is not None
+        if is_starting and self._hold(user.id, payload, message_id):
+            return True
+        return self._route(user.id, payload, message_id)
+
+    def _hold(self, user_id: str, payload: Payload, message_id: str | None) -> bool:
+        """Keep a message until the handoff has opened or failed; False when that is over.
+
+        While any is held the next ones are too, so that none overtakes another.
+        """
         with self._ledger.write() as tx:
             now = self._ledger.now_ms()
-            known = tx.bridges.get(NAME, f"user:{user.id}") or {}
-            told = {name: value for name, value in asdict(user).items() if value is not None}
-            if not told.items() <= known.items():
-                tx.bridges.put(NAME, f"user:{user.id}", {**known, **told}, now=now)
-            if tx.bridges.get(NAME, f"starting:{user.id}") is not None:
-                # The bot has called for a human, and the handoff is about to open: then it is known whose this is.
-                held = {"payload": payload, "message_id": message_id}
-                self._relay.put(tx, user.id, "route", held, now=now, dedupe=_dedupe("held", user.id, message_id))
-                return True
-        return self._route(user.id, payload, message_id)
+            self._relay.reserve(tx, user_id, now=now)
+            if tx.bridges.get(NAME, f"starting:{user_id}", lock=True) is None:
+                return False
+            facts = {"payload": payload, "message_id": message_id}
+            if self._relay.put(tx, user_id, "route", facts, now=now, dedupe=_dedupe("held", user_id, message_id)):
+                self._pending(tx, user_id, held=1)
+        self._relay.wake()
+        return True
+
+    def _pending(self, tx: Transaction, user_id: str, *, starts: int = 0, held: int = 0) -> None:
+        """Count what has come (or, negative, was worked off) of calls for a human and messages held for them."""
+        before = tx.bridges.get(NAME, f"starting:{user_id}", lock=True) or {"starts": 0, "held": 0}
+        after = {"starts": max(0, before["starts"] + starts), "held": max(0, before["held"] + held)}
+        if any(after.values()):
+            tx.bridges.put(NAME, f"starting:{user_id}", after, now=self._ledger.now_ms())
+        else:
+            tx.bridges.delete(NAME, f"starting:{user_id}")
 
     def _route(self, user_id: str, payload: Payload, message_id: str | None) -> bool:
         """To the agent while a handoff is open, else to the bot; decided in the transaction that could end it."""
         said = to_agent(payload)
-        with self._ledger.read() as tx:
-            record = tx.records.open_of(user_id)
-        if record is not None and notices.is_close_command(said.text, _overrides(record.handoff), self._messages):
-            return self._end_by_user(record.handoff, message_id)
+        if self._sessions.ends(user_id, said.text, message_id):
+            return True
 
         def to_bot(tx: Transaction) -> None:
-            now = self._ledger.now_ms()
-            dedupe = _dedupe("to-bot", user_id, message_id)
-            self._relay.put(tx, f"bot:{user_id}", "to_bot", {"payload": payload}, now=now, dedupe=dedupe)
+            self._put_to_bot(tx, user_id, payload, message_id)
 
         return verbs.send(
             self._runtime, user_id, said.text, attachments=said.files, message_id=message_id, otherwise=to_bot
         )
 
-    def _route_again(self, event: Event) -> None:
-        message_id = event.payload["message_id"] or f"event-{event.id}"
-        self._route(event.payload["key"], event.payload["payload"], message_id)
+    def _put_to_bot(self, tx: Transaction, user_id: str, payload: Payload, message_id: str | None) -> None:
+        now, dedupe = self._ledger.now_ms(), _dedupe("to-bot", user_id, message_id)
+        self._relay.put(tx, f"bot:{user_id}", "to_bot", {"payload": payload}, now=now, dedupe=dedupe)
 
-    def _end_by_user(self, handoff: Handoff, message_id: str | None) -> bool:
-        said = notice(notices.CANCELLED, _overrides(handoff), self._messages)
-        return verbs.stop(
-            self._runtime, handoff.conversation_id, reason="user", detail=COMMAND, farewell=said, message_id=message_id
-        )
+    def _route_again(self, event: Event) -> Outcome:
+        user_id = event.payload["key"]
+        self._route(user_id, event.payload["payload"], event.payload["message_id"] or f"event-{event.id}")
+        return Done(lambda tx: self._pending(tx, user_id, held=-1))
 
     # To the bot ------------------------------------------------------------------------------------------
 
@@ -248,13 +271,13 @@ class _Bridge:
         payload = event.payload["payload"]
 
         def create(part: Payload) -> None:
-            self._call("POST", "/messages", user_id, {"conversationId": conversation_id, "payload": part})
+            self._say_as_user(user_id, conversation_id, part)
 
         def is_there(part: Payload, since: int) -> bool:
             return any(
                 one.get("userId") == botpress_id(user_id)
                 and one.get("payload") == part
-                and _created(one) >= since - 60_000
+                and created(one) >= since - 60_000
                 for one in self._messages_of(user_id, conversation_id)
             )
 
@@ -268,6 +291,13 @@ class _Bridge:
             self._relay.put(tx, user_id, "poll", facts, now=now, due_at=now + POLLS[0] * 1000, lane=lane)
 
         return Done(watch)
+
+    def _say_as_user(self, user_id: str, conversation_id: str, payload: Payload, **more: Any) -> None:
+        self._call("POST", "/messages", user_id, {"conversationId": conversation_id, "payload": payload, **more})
+
+    def _event_to_bot(self, event: Event) -> None:
+        user_id = event.payload["key"].removeprefix("bot:")
+        self._tell_bot(user_id, self._conversation(user_id), f"event:{event.id}", event.payload["event"])
 
     def _conversation(self, user_id: str) -> str:
         """The user's conversation with the bot, made when there is none; Botpress chooses its id, so that it is the
@@ -300,11 +330,18 @@ class _Bridge:
         headers = {"x-user-key": user_key(botpress_id(user_id), self._key)}
         return self._chat.call(method, path, doing="asking Botpress's Chat API", body=body, headers=headers)
 
-    def _messages_of(self, user_id: str, conversation_id: str) -> list[dict[str, Any]]:
-        """The newest messages of a conversation, newest first."""
+    def _messages_of(self, user_id: str, conversation_id: str, *, limit: int = 20) -> list[dict[str, Any]]:
+        """The newest messages of a conversation, newest first: whole pages, until there are ``limit`` of them."""
         path = f"/conversations/{quote(conversation_id, safe='')}/messages"
-        found = self._call("GET", path, user_id).get("messages")
-        return [one for one in found if isinstance(one, dict)] if isinstance(found, list) else []
+        messages: list[dict[str, Any]] = []
+        token: object = ""
+        while isinstance(token, str) and len(messages) < limit:
+            answer = self._call("GET", path + (f"?nextToken={quote(token, safe='')}" if token else ""), user_id)
+            found, meta = answer.get("messages"), answer.get("meta")
+            page = [one for one in found if isinstance(one, dict)] if isinstance(found, list) else []
+            messages += page
+            token = meta.get("nextToken") if isinstance(meta, dict) and page else None
+        return messages
 
     # From the bot ----------------------------------------------------------------------------------------
 
@@ -334,30 +371,30 @@ class _Bridge:
         signal_id = data.get("id")
         if not isinstance(signal_id, str) or not signal_id:
             signal_id = _digest(conversation_id, data.get("createdAt"), payload)
-        at = min(_created(data) or now, now)
+        at = min(created(data) or now, now)
         if kind == "event_created":
             wanted = {"hitl.start": "start", "hitl.stop": "stop"}.get(str(payload.get("kind")))
             is_new = wanted is not None and self._relay.put(
                 tx, user_id, wanted, {"payload": payload}, now=now, sort_at=at, dedupe=f"in:{signal_id}"
             )
             if is_new and wanted == "start":
-                tx.bridges.put(NAME, f"starting:{user_id}", now, now=now)
+                self._pending(tx, user_id, starts=1)
             return
         is_human = tx.records.open_of(user_id) is not None or tx.bridges.get(NAME, f"starting:{user_id}") is not None
-        if is_human and not self._parks:
-            logger.info("A message of the bot's was dropped: a human has the conversation")
-            return
         facts = {
             "payload": payload,
             "extra": {"author": "bot", "message_id": signal_id, "metadata": data.get("metadata")},
             "parked": is_human,
         }
+        operation = "drop" if is_human and not self._parks else "show"
         lane = f"{self._relay.topic}:parked:{user_id}" if is_human else None
-        self._relay.put(tx, user_id, "show", facts, now=now, sort_at=at, dedupe=f"in:{signal_id}", lane=lane)
+        self._relay.put(tx, user_id, operation, facts, now=now, sort_at=at, dedupe=f"in:{signal_id}", lane=lane)
+
+    def _drop(self, event: Event) -> None:
+        """The bot spoke while a human had the conversation. It is known by its id, so no later reading shows it."""
+        logger.info("A message of the bot's was dropped: a human has the conversation")
 
     def _show(self, event: Event) -> None:
-        from .relay import NotYet
-
         if event.payload["parked"]:
             with self._ledger.read() as tx:
                 if tx.records.open_of(event.payload["key"]) is not None:
@@ -379,12 +416,17 @@ class _Bridge:
         found = [
             one
             for one in reversed(self._messages_of(user_id, conversation_id))
-            if one.get("userId") != botpress_id(user_id) and _created(one) >= facts["since"] - 1_000
+            if one.get("userId") != botpress_id(user_id) and created(one) >= facts["since"] - 1_000
         ]
 
         def take(tx: Transaction) -> None:
             now = self._ledger.now_ms()
+            newest = tx.records.newest_of(user_id)
+            began, ended = (newest.handoff.opened_at, newest.handoff.closed_at) if newest else (None, None)
             for one in found:
+                said = created(one)
+                if began and ended and to_ms(began) <= said <= to_ms(ended):
+                    continue  # the bot spoke while a human had the conversation
                 self._take(tx, "message_created", {**one, "conversationId": conversation_id})
             polls = facts["polls"] + 1
             if polls < len(POLLS) and not found:
@@ -402,79 +444,63 @@ class _Bridge:
             user = tx.bridges.get(NAME, f"user:{user_id}") or {}
         overrides = notices.known(asked.get("messages"))
         try:
-            opening = verbs.check_opening(
-                self._runtime,
+            handoff = self._sessions.open(
                 user_id,
-                contact=_contact(asked, user),
+                contact=contact_of(_text(asked, "email"), _text(asked, "phone")) or user.get("contact"),
                 name=_text(asked, "name") or user.get("name"),
                 title=_text(asked, "title") or None,
                 description=_text(asked, "summary") or _text(asked, "description") or None,
                 history=self._history(user_id, user.get("conversation")),
                 inbox_id=_text(asked, "inbox") or None,
-                portal_id=None,
-                assign_to=None,
-                attributes={"bridge": NAME, "messages": overrides, "conversation": user.get("conversation")},
+                overrides=overrides,
+                conversation=user.get("conversation"),
             )
-            handoff = verbs.start(self._runtime, opening)
         except LedgerUnavailable:
             raise
         except (HITLError, ValueError) as error:
             logger.warning("A conversation of the bot's can't be handed over: %s", type(error).__name__)
-            self._tell_user(user_id, f"failed:{event.id}", notice(notices.TIMED_OUT, overrides, self._messages))
-            failed = {"kind": "hitl.ended", "v": 1, "session": "", "reason": "error", "agent": {}, "transcript": []}
-            self._tell_bot(user_id, user.get("conversation"), f"failed-bot:{event.id}", failed)
-            return Done(lambda tx: tx.bridges.delete(NAME, f"starting:{user_id}"))
-        said = notice(notices.HANDOFF, overrides, self._messages)
-        self._tell_user(user_id, f"handoff:{handoff.id}", said)
-        return Done(lambda tx: self._started(tx, handoff, asked.get("assignmentTimeout")))
+            return Done(lambda tx: self._not_started(tx, event, overrides))
+        return Done(lambda tx: self._started(tx, handoff, overrides, asked.get("assignmentTimeout")))
 
-    def _started(self, tx: Transaction, handoff: Handoff, given: object) -> None:
-        tx.bridges.delete(NAME, f"starting:{handoff.conversation_id}")
-        seconds = self._runtime.settings.assignment_timeout
-        if isinstance(given, int | float) and not isinstance(given, bool) and 0 <= given <= 10**7:
-            seconds = float(given)
-        if seconds > 0:
-            now = self._ledger.now_ms()
-            lane, due_at = f"timer:{self._relay.topic}:assign:{handoff.id}", now + int(seconds * 1000)
-            facts = {"conversation": handoff.conversation_id}
-            dedupe = f"timeout:{handoff.id}"
-            self._relay.put(tx, handoff.id, "timeout", facts, now=now, due_at=due_at, dedupe=dedupe, lane=lane)
+    def _started(self, tx: Transaction, handoff: Handoff, overrides: Mapping[str, str], seconds: object) -> None:
+        user_id, now = handoff.conversation_id, self._ledger.now_ms()
+        self._put_notice(tx, user_id, f"handoff:{handoff.id}", self._sessions.said(notices.HANDOFF, overrides))
+        self._sessions.watch(tx, self._relay, handoff, seconds, now=now)
+        self._pending(tx, user_id, starts=-1)
 
-    def _timeout(self, event: Event) -> None:
-        conversation_id = event.payload["conversation"]
-        with self._ledger.read() as tx:
-            record = tx.records.open_of(conversation_id)
-        if record is None or record.handoff.id != event.payload["key"] or record.handoff.operator is not None:
-            return
-        said = notice(notices.CANCELLED, _overrides(record.handoff), self._messages)
-        verbs.stop(self._runtime, conversation_id, reason="timeout", farewell=said)
+    def _not_started(self, tx: Transaction, event: Event, overrides: Mapping[str, str]) -> None:
+        user_id, now = event.payload["key"], self._ledger.now_ms()
+        self._put_notice(tx, user_id, f"failed:{event.id}", self._sessions.said(notices.TIMED_OUT, overrides))
+        self._relay.put(tx, f"bot:{user_id}", "event_to_bot", {"event": failed_event("")}, now=now)
+        self._pending(tx, user_id, starts=-1)
+
+    def _put_notice(self, tx: Transaction, user_id: str, key: str, text: str) -> None:
+        """Have a text of ours shown to the user, in the order of what the bot says."""
+        if text:
+            extra = {"author": "system", "message_id": key}
+            facts = {"payload": {"type": "text", "text": text}, "extra": extra, "parked": False}
+            self._relay.put(tx, user_id, "show", facts, now=self._ledger.now_ms(), dedupe=key)
 
     def _stop(self, event: Event) -> None:
         verbs.stop(self._runtime, event.payload["key"], reason="user", detail="the bot ended it")
 
     def _lost(self, tx: Transaction, event: Event, now: int) -> None:
-        if event.payload["operation"] == "start":
-            tx.bridges.delete(NAME, f"starting:{event.payload['key']}")
+        operation, user_id = event.payload["operation"], event.payload["key"]
+        if operation == "start":
+            self._not_started(tx, event, notices.known(event.payload["payload"].get("messages")))
+        elif operation == "route":
+            self._pending(tx, user_id, held=-1)
 
     def _history(self, user_id: str, conversation_id: str | None) -> list[HistoryEntry]:
         """The conversation with the bot, oldest first; empty when Botpress can't be asked now."""
         if conversation_id is None:
             return []
         try:
-            found = self._messages_of(user_id, conversation_id)[:HISTORY]
+            found = self._messages_of(user_id, conversation_id, limit=HISTORY)[:HISTORY]
         except (BotpressUnavailable, BotpressRejected):
             logger.info("The conversation before a handoff could not be read")
             return []
-        mine = botpress_id(user_id)
-        entries = []
-        for one in reversed(found):
-            payload = one.get("payload")
-            if isinstance(payload, dict):
-                said = to_agent(payload)
-                text = scrub("\n".join(filter(None, [said.text, *(file.url or "" for file in said.files)])))
-                author = "user" if one.get("userId") == mine else "bot"
-                entries.append(HistoryEntry(author, text, to_datetime(_created(one)) if _created(one) else None))
-        return entries
+        return history_of(found, lambda one: one.get("userId") == botpress_id(user_id))
 
     # From the agent --------------------------------------------------------------------------------------
 
@@ -482,18 +508,18 @@ class _Bridge:
         self, app: Flask, *, handoff: Handoff, operator: Operator, previous: Operator | None, **extra: Any
     ) -> None:
         """Receiver of ``operator_assigned``."""
-        if not self._is_ours(handoff):
+        if not self._sessions.is_ours(handoff):
             return
         key = f"assigned:{handoff.id}:{handoff.assigned_at}:{operator.actor_id}"
         if previous is None:
-            said = notice(notices.ASSIGNED, _overrides(handoff), self._messages)
+            said = self._sessions.said(notices.ASSIGNED, handoff)
             self._tell_user(handoff.conversation_id, key, said, name=operator.name, avatar=operator.avatar)
         event = {"kind": "hitl.assigned", "v": 1, "session": handoff.id, "agent": {"name": operator.name or ""}}
         self._tell_bot(handoff.conversation_id, handoff.attributes.get("conversation"), f"{key}:bot", event)
 
     def show_message(self, app: Flask, *, handoff: Handoff, message: Message, **extra: Any) -> None:
         """Receiver of ``operator_message``: each part is shown once."""
-        if not self._is_ours(handoff):
+        if not self._sessions.is_ours(handoff):
             return
         operator = message.operator
         parts = [
@@ -524,36 +550,42 @@ class _Bridge:
         **extra: Any,
     ) -> None:
         """Receiver of ``conversation_completed``."""
-        if not self._is_ours(handoff):
+        if not self._sessions.is_ours(handoff):
             return
         key = f"ended:{handoff.id}:{handoff.closed_at}"
-        name = {CloseReason.TIMEOUT: notices.TIMED_OUT, CloseReason.USER: notices.CLOSED}.get(reason, notices.STOPPED)
-        if reason is not CloseReason.USER or detail == COMMAND:
-            self._tell_user(handoff.conversation_id, key, notice(name, _overrides(handoff), self._messages))
-        if self._resumes:
-            event = ended_event(handoff, reason, detail, transcript)
-            self._tell_bot(handoff.conversation_id, handoff.attributes.get("conversation"), f"{key}:bot", event)
+        self._tell_user(handoff.conversation_id, key, self._sessions.farewell(handoff, reason, detail))
+        self._end_for_bot(handoff, f"{key}:bot", ended_event(handoff, reason, detail, transcript))
 
     def tell_failed(self, app: Flask, *, handoff: Handoff, **extra: Any) -> None:
         """Receiver of ``handoff_failed``."""
-        if self._is_ours(handoff):
-            said = notice(notices.TIMED_OUT, _overrides(handoff), self._messages)
-            self._tell_user(handoff.conversation_id, f"failed:{handoff.id}", said)
-            event = {"kind": "hitl.ended", "v": 1, "session": handoff.id, "reason": "error"}
-            event |= {"agent": {}, "transcript": []}
-            conversation_id = handoff.attributes.get("conversation")
-            self._tell_bot(handoff.conversation_id, conversation_id, f"failed-bot:{handoff.id}", event)
+        if self._sessions.is_ours(handoff):
+            key = f"failed:{handoff.id}"
+            self._tell_user(handoff.conversation_id, key, self._sessions.said(notices.TIMED_OUT, handoff))
+            self._end_for_bot(handoff, f"{key}:bot", failed_event(handoff.id))
+
+    def _end_for_bot(self, handoff: Handoff, key: str, event: Payload) -> None:
+        """Tell the bot that the conversation is its own again, in the way that ``resume`` asks for."""
+        user_id, conversation_id = handoff.conversation_id, handoff.attributes.get("conversation")
+        if self._resume == "event":
+            self._tell_bot(user_id, conversation_id, key, event)
+        elif self._resume == "message" and conversation_id is not None:
+
+            def say(part: Payload) -> None:
+                self._say_as_user(user_id, conversation_id, part, metadata=event)
+
+            self._delivery.send(key, [{"type": "text", "text": RESUMED}], say)
 
     def give_back(self, app: Flask, *, handoff: Handoff, message: Message, **extra: Any) -> None:
-        """Receiver of ``message_failed``: what HubSpot will not have is for the bot, once the humans have ended."""
-        if not self._is_ours(handoff):
+        """Receiver of ``message_failed``: what the agents did not get before the end is for the bot.
+
+        What HubSpot refuses while the handoff is open is for a receiver of the host's to tell: the bot is silent then.
+        """
+        if not self._sessions.is_ours(handoff) or handoff.is_open:
             return
-        user_id = handoff.conversation_id
         with self._ledger.write() as tx:
-            now = self._ledger.now_ms()
             for number, payload in enumerate(to_botpress(message)):
-                dedupe = _dedupe("to-bot", user_id, f"{handoff.id}:{message.message_id}:{number}")
-                self._relay.put(tx, f"bot:{user_id}", "to_bot", {"payload": payload}, now=now, dedupe=dedupe)
+                message_id = f"{handoff.id}:{message.message_id}:{number}"
+                self._put_to_bot(tx, handoff.conversation_id, payload, message_id)
         self._relay.wake()
 
     def _tell_user(self, user_id: str, key: str, text: str, **extra: Any) -> None:
@@ -578,9 +610,6 @@ class _Bridge:
         except BotpressRejected as error:
             logger.warning("Botpress does not take an event of ours: %s", error)
 
-    def _is_ours(self, handoff: Handoff) -> bool:
-        return handoff.attributes.get("bridge") == NAME
-
 
 def _user(given: ChatUser | Mapping[str, Any] | str) -> ChatUser:
     if isinstance(given, ChatUser):
@@ -591,30 +620,9 @@ def _user(given: ChatUser | Mapping[str, Any] | str) -> ChatUser:
     return ChatUser(str(given["id"]), **{name: given[name] for name in names if given.get(name) is not None})
 
 
-def _contact(asked: Mapping[str, Any], user: Mapping[str, Any]) -> Contact | str | None:
-    """Whom HubSpot should know: as the bot says, else as the host does. An e-mail field without ``@`` is a number."""
-    email, phone = _text(asked, "email"), _text(asked, "phone")
-    if email or phone:
-        return Contact(phone=phone or None, email=email or None)
-    return user.get("contact")
-
-
 def _text(given: Mapping[str, Any], name: str) -> str:
     value = given.get(name)
     return str(value).strip() if isinstance(value, str | int) and not isinstance(value, bool) else ""
-
-
-def _overrides(handoff: Handoff) -> Mapping[str, Any]:
-    found = handoff.attributes.get("messages")
-    return found if isinstance(found, Mapping) else {}
-
-
-def _created(given: Mapping[str, Any]) -> int:
-    """Its ``createdAt`` in epoch ms, 0 when there is none."""
-    try:
-        return parse_time(given.get("createdAt"))
-    except ValueError:
-        return 0
 
 
 def _dedupe(what: str, user_id: str, message_id: str | None) -> str | None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from datetime import UTC, datetime
 from typing import Any
 
-from ..domain import Author, CloseReason, Handoff, Message
+from ..domain import Author, CloseReason, Handoff, Message, MessageStatus
 
 COMMAND = "the user's close command"
 """The ``detail`` of a handoff that the user ended by the close command."""
@@ -14,9 +14,12 @@ TRANSCRIPT_BYTES = 48_000
 
 
 def ended_event(handoff: Handoff, reason: CloseReason, detail: str | None, transcript: list[Message]) -> dict[str, Any]:
-    """The ``hitl.ended`` object: reason, agent, and as much of the newest transcript as fits in 64 KB."""
+    """The ``hitl.ended`` object: reason, agent, and as much of the newest transcript as fits in 64 KB.
+
+    ``unread`` marks what the agents never got.
+    """
     reasons = {CloseReason.TIMEOUT: "timeout", CloseReason.USER: "user_ended"}
-    said: list[dict[str, str]] = []
+    said: list[dict[str, Any]] = []
     size = 0
     for message in reversed(transcript):
         text = message.text[:5_000]
@@ -24,7 +27,14 @@ def ended_event(handoff: Handoff, reason: CloseReason, detail: str | None, trans
         if size > TRANSCRIPT_BYTES:
             break
         at = (message.created_at or datetime.now(UTC)).isoformat()
-        said.insert(0, {"from": "agent" if message.author is Author.OPERATOR else "user", "text": text, "at": at})
+        line: dict[str, Any] = {
+            "from": "agent" if message.author is Author.OPERATOR else "user",
+            "text": text,
+            "at": at,
+        }
+        if message.status is MessageStatus.FAILED:
+            line["unread"] = True
+        said.insert(0, line)
     agent = {"name": handoff.operator.name} if handoff.operator and handoff.operator.name else {}
     by_bot = reason is CloseReason.USER and detail not in (None, COMMAND)
     return {
@@ -35,3 +45,8 @@ def ended_event(handoff: Handoff, reason: CloseReason, detail: str | None, trans
         "agent": agent,
         "transcript": said,
     }
+
+
+def failed_event(session: str) -> dict[str, Any]:
+    """The ``hitl.ended`` object of a handoff that could not be opened; ``session`` may be empty."""
+    return {"kind": "hitl.ended", "v": 1, "session": session, "reason": "error", "agent": {}, "transcript": []}

@@ -18,7 +18,7 @@ from flask import Flask
 from flask.typing import ResponseReturnValue
 
 from .. import signals, verbs
-from ..domain import CloseReason, Contact, Handoff, Message, Operator
+from ..domain import Contact, Handoff, Message, Operator
 from ..errors import ContactError, DeliveryDelayed, DeliveryFailed, HITLError, LedgerUnavailable
 from ..hubspot.transport import hide
 from ..ledger import Event, Transaction
@@ -46,6 +46,11 @@ UNBOUND_MS = 5_000
 ACTIVE_MS = 3_000
 """Botpress drops what we say before it has linked the two conversations; nothing tells when it has."""
 SESSIONS = 1_000
+"""How many of the newest users and sessions are looked through for one that no id names."""
+BY_BOTPRESS = "Botpress ended it"
+"""The ``detail`` of a handoff whose end Botpress knows."""
+UNTITLED = frozenset({"image", "audio", "video"})
+"""Types whose payloads had no title when the integration was built."""
 _HINT = re.compile(r"^\s*([A-Za-z_][\w -]{0,30}?)\s*:\s*(\S.*?)\s*$")
 _HINTS = {"email": "email", "e-mail": "email", "phone": "phone", "name": "name", "userid": "user_id", "inbox": "inbox"}
 _FAKE_EMAIL = re.compile(r"^([^@]+)@no-reply\.[^@]*botpress\.com$", re.IGNORECASE)
@@ -309,9 +314,10 @@ class _Bridge:
     def _stop(self, event: Event) -> None:
         session_id = event.payload["key"]
         if event.payload.get("tell"):
+            self._wait_until_active(session_id)
             self._tell("stop-hitl", {"remoteConversationId": session_id})
         else:
-            verbs.stop(self._runtime, session_id, reason="user", farewell=CANCELLED)
+            verbs.stop(self._runtime, session_id, reason="user", detail=BY_BOTPRESS, farewell=CANCELLED)
 
     def _lost(self, tx: Transaction, event: Event, now: int) -> None:
         if event.payload["operation"] == "start":
@@ -322,17 +328,22 @@ class _Bridge:
     def agent_assigned(self, app: Flask, *, handoff: Handoff, operator: Operator, **extra: Any) -> None:
         """Receiver of ``operator_assigned``."""
         if self._is_ours(handoff):
-            self._wait_until_active(handoff)
+            self._wait_until_active(handoff.conversation_id)
             self._tell("agent-assigned", _named(handoff, operator))
 
     def message_from_agent(self, app: Flask, *, handoff: Handoff, message: Message, **extra: Any) -> None:
         """Receiver of ``operator_message``: text and files are messages of their own, each sent once."""
         if not self._is_ours(handoff):
             return
-        self._wait_until_active(handoff)
+        self._wait_until_active(handoff.conversation_id)
+        with self._ledger.read() as tx:
+            session = tx.bridges.get(NAME, f"session:{handoff.conversation_id}")
+        if session is None or session["state"] == "closed":  # Botpress would drop it without a word
+            raise DeliveryFailed("The user is with the bot again.")
 
         def tell(part: Payload) -> None:
-            payload = {name: value for name, value in part.items() if name != "type"}
+            without = {"type", "title"} if part["type"] in UNTITLED else {"type"}
+            payload = {name: value for name, value in part.items() if name not in without}
             body = {**_named(handoff, message.operator), "messageType": part["type"], "payload": payload}
             self._tell("message-from-agent", body)
 
@@ -341,20 +352,21 @@ class _Bridge:
         except BotpressRejected:
             raise DeliveryFailed("The bot's platform refused this message.") from None
 
-    def stop_hitl(self, app: Flask, *, handoff: Handoff, reason: CloseReason | None = None, **extra: Any) -> None:
+    def stop_hitl(self, app: Flask, *, handoff: Handoff, **extra: Any) -> None:
         """Receiver of ``conversation_completed`` and ``handoff_failed``; Botpress knows already what its user ended."""
         if self._is_ours(handoff):
             with self._ledger.write() as tx:
                 self._mark(tx, handoff.conversation_id, "closed")
-            if reason is not CloseReason.USER:
+            if handoff.detail != BY_BOTPRESS:
+                self._wait_until_active(handoff.conversation_id)
                 self._tell("stop-hitl", {"remoteConversationId": handoff.conversation_id})
 
     def _tell(self, route: str, body: dict[str, Any]) -> None:
         self._botpress.call("POST", f"/{route}", doing=f"telling Botpress {route}", body=body)
 
-    def _wait_until_active(self, handoff: Handoff) -> None:
+    def _wait_until_active(self, session_id: str) -> None:
         with self._ledger.read() as tx:
-            session = tx.bridges.get(NAME, f"session:{handoff.conversation_id}")
+            session = tx.bridges.get(NAME, f"session:{session_id}")
         left = 0 if session is None else session["at"] + ACTIVE_MS - self._ledger.now_ms()
         if left > 0:
             raise DeliveryDelayed("Botpress is still linking the conversations", retry_after=left / 1000)

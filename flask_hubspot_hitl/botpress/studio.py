@@ -15,21 +15,19 @@ from flask import Flask
 from flask.typing import ResponseReturnValue
 
 from .. import signals, verbs
-from ..domain import CloseReason, Contact, Handoff, Message, Operator
+from ..domain import CloseReason, Handoff, HistoryEntry, Message, Operator
 from ..errors import DeliveryFailed, HITLError, LedgerUnavailable
-from ..hubspot.content import parse_time
 from ..hubspot.transport import deadline
-from ..ledger import Event
 from ..runtime import get_runtime
 from . import notices
 from .delivery import ONCE, Delivery, Payload
 from .door import add_routes, read_object, require_bearer, text_of
-from .ended import COMMAND, ended_event
+from .ended import ended_event, failed_event
 from .messages import FILE_HOSTS, MEDIA, to_agent, to_botpress
-from .notices import notice
 from .options import Options
 from .relay import Relay
-from .service import BotpressRejected, Service
+from .service import BotpressRejected, BotpressUnavailable, Service
+from .session import HISTORY, Sessions, contact_of, created, history_of
 
 if TYPE_CHECKING:
     from ..extension import HubSpotHITL
@@ -38,6 +36,9 @@ logger = logging.getLogger(__name__)
 
 NAME = "studio"
 START_SECONDS = 1.5
+"""What ``start`` may take in all; a handoff that HubSpot has not taken by then is opened later."""
+HISTORY_SECONDS = 0.5
+"""What reading the conversation before may take of it."""
 MESSAGE_TYPES = frozenset(MEDIA) | {"text", "markdown", "location", "card", "carousel", "choice", "dropdown", "bloc"}
 
 
@@ -109,10 +110,10 @@ class _Bridge:
         self._resume = resume
         self._bot_id = bot_id
         self._secret = call_secret
-        self._messages = messages
+        self._sessions = Sessions(app, NAME, messages)
         self._delivery = Delivery(self._ledger, NAME)
         self._runtime.services.remote_files.allow(*FILE_HOSTS)
-        self._relay = Relay(app, NAME, {"timeout": self._timeout})
+        self._relay = Relay(app, NAME, {"timeout": self._sessions.timeout})
         views = {"/start": self._start, "/turn": self._turn, "/stop": self._stop}
         add_routes(app, "studio", "", {rule: self._locked(view) for rule, view in views.items()})
         signals.operator_assigned.connect(self.tell_assigned, app)
@@ -143,37 +144,54 @@ class _Bridge:
             handoff = newest.handoff
             if handoff.is_open or (message_id and handoff.attributes.get("message_id") == message_id):
                 status = "open" if handoff.is_open else "closed"
-                return {"status": status, "session": handoff.id, "message": self._said(notices.HANDOFF, handoff)}
-        attributes = {
-            "bridge": NAME,
-            "message_id": message_id,
-            "user_id": text_of(body, "userId"),
-            "integration": text_of(body, "integration"),
-            "messages": overrides,
-        }
+                said = self._sessions.said(notices.HANDOFF, handoff)
+                return {"status": status, "session": handoff.id, "message": said}
+        facts = {"message_id": message_id, "user_id": text_of(body, "userId")}
+        facts["integration"] = text_of(body, "integration")
         try:
-            opening = verbs.check_opening(
-                self._runtime,
-                conversation_id,
-                contact=_contact(user),
-                name=text_of(user, "name") or None,
-                title=text_of(body, "title", limit=10_000) or None,
-                description=text_of(body, "summary", limit=100_000) or None,
-                history=(),
-                inbox_id=text_of(body, "inbox") or None,
-                portal_id=None,
-                assign_to=None,
-                attributes=attributes,
-            )
             with deadline(START_SECONDS):
-                handoff = verbs.start(self._runtime, opening)
+                handoff = self._sessions.open(
+                    conversation_id,
+                    contact=contact_of(text_of(user, "email"), text_of(user, "phone")),
+                    name=text_of(user, "name") or None,
+                    title=text_of(body, "title", limit=10_000) or None,
+                    description=text_of(body, "summary", limit=100_000) or None,
+                    history=self._history(conversation_id),
+                    inbox_id=text_of(body, "inbox") or None,
+                    overrides=overrides,
+                    **facts,
+                )
         except LedgerUnavailable:
             raise
         except (HITLError, ValueError) as error:
             logger.warning("A conversation of Botpress's can't be handed over: %s", type(error).__name__)
-            return {"status": "failed", "message": notice(notices.TIMED_OUT, overrides, self._messages)}
-        self._watch(handoff, body.get("assignmentTimeout"))
-        return {"status": "open", "session": handoff.id, "message": self._said(notices.HANDOFF, handoff)}
+            return {"status": "failed", "message": self._sessions.said(notices.TIMED_OUT, overrides)}
+        with self._ledger.write() as tx:
+            self._sessions.watch(tx, self._relay, handoff, body.get("assignmentTimeout"), now=self._ledger.now_ms())
+        self._relay.wake()
+        said = self._sessions.said(notices.HANDOFF, handoff)
+        return {"status": "open", "session": handoff.id, "message": said}
+
+    def _history(self, conversation_id: str) -> list[HistoryEntry]:
+        """The conversation so far, oldest first; empty when Botpress does not tell it at once."""
+        messages: list[dict[str, Any]] = []
+        token: object = ""
+        try:
+            with deadline(HISTORY_SECONDS):
+                while isinstance(token, str) and len(messages) < HISTORY:
+                    page, token = self._page(conversation_id, token)
+                    messages += page
+        except (BotpressUnavailable, BotpressRejected):
+            logger.info("The conversation before a handoff could not be read to its beginning")
+        return history_of(messages[:HISTORY], lambda one: one.get("direction") == "incoming")
+
+    def _page(self, conversation_id: str, token: str = "") -> tuple[list[dict[str, Any]], object]:
+        """A page of a conversation's messages, newest first, and the token of the next one."""
+        asked = {"conversationId": conversation_id, **({"nextToken": token} if token else {})}
+        answer = self._api.call("GET", "/v1/chat/messages", doing="reading from Botpress", params=asked)
+        found, meta = answer.get("messages"), answer.get("meta")
+        messages = [one for one in found if isinstance(one, dict)] if isinstance(found, list) else []
+        return messages, meta.get("nextToken") if isinstance(meta, dict) and messages else None
 
     def _turn(self, body: dict[str, Any]) -> ResponseReturnValue:
         """Who answers the user? ``handled``: the agent has it. The same turn again is the same message."""
@@ -182,31 +200,32 @@ class _Bridge:
         payload = body.get("payload") if isinstance(body.get("payload"), dict) else {}
         kind = text_of(body, "type")
         text = text_of(body, "text", limit=1_000_000)
-        if kind not in MESSAGE_TYPES and not text:
-            with self._ledger.read() as tx:
-                return {"handled": tx.records.open_of(conversation_id) is not None}  # no message of the user's
+        if kind not in MESSAGE_TYPES:
+            if not text:  # no message of the user's
+                with self._ledger.read() as tx:
+                    return {"handled": tx.records.open_of(conversation_id) is not None}
+            payload = {}
         said = to_agent({**payload, "type": kind} if payload else {"type": "text", "text": text})
-        with self._ledger.read() as tx:
-            record = tx.records.open_of(conversation_id)
-        ends = record is not None and notices.is_close_command(said.text, _overrides(record.handoff), self._messages)
-        if ends and record is not None:
-            handled = self._end_by_user(record.handoff, key)
-        else:
-            handled = verbs.send(self._runtime, conversation_id, said.text, attachments=said.files, message_id=key)
-        if handled:
+        if self._sessions.ends(conversation_id, said.text, key) or verbs.send(
+            self._runtime, conversation_id, said.text, attachments=said.files, message_id=key
+        ):
             return {"handled": True}
-        with self._ledger.write() as tx:
-            ended = tx.bridges.get(NAME, f"{ONCE}ended:{conversation_id}")
-            if ended is not None:
-                tx.bridges.delete(NAME, f"{ONCE}ended:{conversation_id}")
-        return {"handled": False} if ended is None else {"handled": False, "context": ended}
+        context = self._context(conversation_id, key)
+        return {"handled": False, "context": context} if context else {"handled": False}
 
-    def _end_by_user(self, handoff: Handoff, key: str) -> bool:
-        """The agent reads that the user has gone; the text bears the command's id, so a replay is the same."""
-        said = notice(notices.CANCELLED, _overrides(handoff), self._messages) or "/end"
-        return verbs.stop(
-            self._runtime, handoff.conversation_id, reason="user", detail=COMMAND, farewell=said, message_id=key
-        )
+    def _context(self, conversation_id: str, key: str) -> dict[str, Any] | None:
+        """What the bot should know of the session that has ended: given with one turn, and again if it is replayed."""
+        name = f"{ONCE}ended:{conversation_id}"
+        with self._ledger.read() as tx:
+            found = tx.bridges.get(NAME, name)
+        if found is None or found.get("turn") == key:
+            return found and dict(found["event"])
+        with self._ledger.write() as tx:
+            if found.get("turn") is None:
+                tx.bridges.put(NAME, name, {**found, "turn": key}, now=self._ledger.now_ms())
+                return dict(found["event"])
+            tx.bridges.delete(NAME, name)
+        return None
 
     def _stop(self, body: dict[str, Any]) -> ResponseReturnValue:
         conversation_id = text_of(body, "conversationId", required=True)
@@ -214,44 +233,20 @@ class _Bridge:
         verbs.stop(self._runtime, conversation_id, reason="user", detail=detail)
         return {"status": "closed"}
 
-    # Nobody comes ----------------------------------------------------------------------------------------
-
-    def _watch(self, handoff: Handoff, given: object) -> None:
-        """Set the timer for an assignment: the session's own seconds, else ``ASSIGNMENT_TIMEOUT``."""
-        seconds = self._runtime.settings.assignment_timeout
-        if isinstance(given, int | float) and not isinstance(given, bool) and 0 <= given <= 10**7:
-            seconds = float(given)
-        if seconds <= 0:
-            return
-        with self._ledger.write() as tx:
-            now = self._ledger.now_ms()
-            due_at = now + int(seconds * 1000)
-            lane = f"timer:{self._relay.topic}:{handoff.id}"
-            facts = {"conversation": handoff.conversation_id}
-            dedupe = f"timeout:{handoff.id}"
-            self._relay.put(tx, handoff.id, "timeout", facts, now=now, due_at=due_at, dedupe=dedupe, lane=lane)
-
-    def _timeout(self, event: Event) -> None:
-        conversation_id = event.payload["conversation"]
-        with self._ledger.read() as tx:
-            record = tx.records.open_of(conversation_id)
-        if record is None or record.handoff.id != event.payload["key"] or record.handoff.operator is not None:
-            return
-        said = notice(notices.CANCELLED, _overrides(record.handoff), self._messages)
-        verbs.stop(self._runtime, conversation_id, reason="timeout", farewell=said)
-
     # What the user reads ---------------------------------------------------------------------------------
 
     def tell_assigned(
         self, app: Flask, *, handoff: Handoff, operator: Operator, previous: Operator | None, **extra: Any
     ) -> None:
         """Receiver of ``operator_assigned``: told once; who takes over from a colleague shows by the name."""
-        if self._is_ours(handoff) and previous is None:
-            self._tell(handoff, f"assigned:{handoff.id}:{handoff.assigned_at}", self._said(notices.ASSIGNED, handoff))
+        if self._sessions.is_ours(handoff) and previous is None:
+            self._tell(
+                handoff, f"assigned:{handoff.id}:{handoff.assigned_at}", self._sessions.said(notices.ASSIGNED, handoff)
+            )
 
     def relay_message(self, app: Flask, *, handoff: Handoff, message: Message, **extra: Any) -> None:
         """Receiver of ``operator_message``."""
-        if not self._is_ours(handoff):
+        if not self._sessions.is_ours(handoff):
             return
         name = message.operator.name if message.operator else None
         user_id = self._webchat_user(handoff, message.operator)
@@ -261,7 +256,7 @@ class _Bridge:
         try:
             self._send(handoff, f"message:{message.message_id}", parts)
         except BotpressRejected:
-            text = notice(notices.INCOMPATIBLE, _overrides(handoff), self._messages)
+            text = self._sessions.said(notices.INCOMPATIBLE, handoff)
             raise DeliveryFailed(text or notices.DEFAULTS[notices.INCOMPATIBLE]) from None
 
     def tell_ended(
@@ -275,27 +270,34 @@ class _Bridge:
         **extra: Any,
     ) -> None:
         """Receiver of ``conversation_completed``: the user reads why, the bot gets the conversation's content."""
-        if not self._is_ours(handoff):
+        if not self._sessions.is_ours(handoff):
             return
-        name = {CloseReason.TIMEOUT: notices.TIMED_OUT, CloseReason.USER: notices.CLOSED}.get(reason, notices.STOPPED)
-        if reason is not CloseReason.USER or detail == COMMAND:
-            self._tell(handoff, f"ended:{handoff.id}:{handoff.closed_at}", self._said(name, handoff))
-        ended = ended_event(handoff, reason, detail, transcript)
-        with self._ledger.write() as tx:
-            tx.bridges.put(NAME, f"{ONCE}ended:{handoff.conversation_id}", ended, now=self._ledger.now_ms())
-        if self._resume is not None:
-            body = {**ended, "conversationId": handoff.conversation_id, "userId": handoff.attributes.get("user_id")}
-            resume = self._resume
-
-            def tell(part: Payload) -> None:
-                resume.call("POST", "", doing="telling the bot that the session ended", body=part)
-
-            self._delivery.send(f"resume:{handoff.id}:{handoff.closed_at}", [body], tell)
+        self._tell(handoff, f"ended:{handoff.id}:{handoff.closed_at}", self._sessions.farewell(handoff, reason, detail))
+        self._resume_bot(handoff, ended_event(handoff, reason, detail, transcript))
 
     def tell_failed(self, app: Flask, *, handoff: Handoff, **extra: Any) -> None:
         """Receiver of ``handoff_failed``: nobody will come."""
-        if self._is_ours(handoff):
-            self._tell(handoff, f"failed:{handoff.id}", self._said(notices.TIMED_OUT, handoff))
+        if self._sessions.is_ours(handoff):
+            self._tell(handoff, f"failed:{handoff.id}", self._sessions.said(notices.TIMED_OUT, handoff))
+            self._resume_bot(handoff, failed_event(handoff.id))
+
+    def _resume_bot(self, handoff: Handoff, event: Payload) -> None:
+        """Keep for the next turn what the bot should know, and tell the webhook integration, if there is one."""
+        with self._ledger.write() as tx:
+            kept = {"event": event}
+            tx.bridges.put(NAME, f"{ONCE}ended:{handoff.conversation_id}", kept, now=self._ledger.now_ms())
+        resume = self._resume
+        if resume is None:
+            return
+        body = {**event, "conversationId": handoff.conversation_id, "userId": handoff.attributes.get("user_id")}
+
+        def tell(part: Payload) -> None:
+            resume.call("POST", "", doing="telling the bot that the session ended", body=part)
+
+        try:
+            self._delivery.send(f"resume:{handoff.id}:{handoff.closed_at}", [body], tell)
+        except BotpressRejected as error:
+            logger.warning("Botpress does not take the end of a session: %s", error)
 
     def _tell(self, handoff: Handoff, key: str, text: str) -> None:
         if text:
@@ -317,19 +319,12 @@ class _Bridge:
 
         def is_there(part: Payload, since: int) -> bool:
             payload = {name: value for name, value in part.items() if name != "type"}
-            found = self._api.call(
-                "GET",
-                "/v1/chat/messages",
-                doing="reading from Botpress",
-                params={"conversationId": handoff.conversation_id},
-            )
             return any(
                 one.get("direction") == "outgoing"
                 and one.get("type") == part["type"]
                 and payload.items() <= (one.get("payload") or {}).items()
-                and _created(one) >= since - 60_000
-                for one in found.get("messages") or ()
-                if isinstance(one, dict)
+                and created(one) >= since - 60_000
+                for one in self._page(handoff.conversation_id)[0]
             )
 
         self._delivery.send(key, parts, create, is_there=is_there)
@@ -338,38 +333,23 @@ class _Bridge:
         """In webchat the agent has a face of their own; None elsewhere, or when Botpress does not give one."""
         if handoff.attributes.get("integration") != "webchat" or operator is None or operator.name is None:
             return None
+        key = f"{ONCE}webchat:{handoff.id}:{operator.actor_id}"
+        with self._ledger.read() as tx:
+            known = tx.bridges.get(NAME, key)
+        if known is not None:
+            return str(known)
         given = {"name": operator.name, "pictureUrl": operator.avatar, "email": operator.email}
         user = {"id": operator.actor_id, "conversationId": handoff.conversation_id}
         asked = {**{name: value for name, value in given.items() if value}, "user": user}
         try:
             body = {"type": "webchat:getOrCreateUser", "input": asked}
             found = self._api.call("POST", "/v1/chat/actions", doing="introducing an agent", body=body)
-        except BotpressRejected:
-            return None
+        except (BotpressRejected, BotpressUnavailable):
+            return None  # the agent's name goes before the text instead
         output = found.get("output")
         user_id = output.get("userId") if isinstance(output, dict) else None
-        return user_id if isinstance(user_id, str) and user_id else None
-
-    def _said(self, name: str, handoff: Handoff) -> str:
-        return notice(name, _overrides(handoff), self._messages)
-
-    def _is_ours(self, handoff: Handoff) -> bool:
-        return handoff.attributes.get("bridge") == NAME
-
-
-def _overrides(handoff: Handoff) -> Mapping[str, Any]:
-    found = handoff.attributes.get("messages")
-    return found if isinstance(found, Mapping) else {}
-
-
-def _contact(user: dict[str, Any]) -> Contact | None:
-    """Whom HubSpot should know; an e-mail field without an ``@`` holds a phone number."""
-    email, phone = text_of(user, "email"), text_of(user, "phone")
-    return Contact(phone=phone or None, email=email or None) if email or phone else None
-
-
-def _created(message: Mapping[str, Any]) -> int:
-    try:
-        return parse_time(message.get("createdAt"))
-    except ValueError:
-        return 0
+        if not isinstance(user_id, str) or not user_id:
+            return None
+        with self._ledger.write() as tx:
+            tx.bridges.put(NAME, key, user_id, now=self._ledger.now_ms())
+        return user_id

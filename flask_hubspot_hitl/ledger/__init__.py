@@ -6,6 +6,7 @@ statements, ``schema`` the tables, ``migrations`` the way from older ones.
 
 from .channels import AccountRecord, ChannelRecord
 from .installations import Installation, InstallationState
+from .notify import Watch
 from .queue import Event, Lease, NewEvent, Receipt
 from .records import HandoffRecord
 from .schema import EventState
@@ -24,4 +25,5 @@ __all__ = [
     "NewEvent",
     "Receipt",
     "Transaction",
+    "Watch",
 ]

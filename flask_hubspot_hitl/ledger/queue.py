@@ -16,11 +16,11 @@ import sqlalchemy as sa
 from . import codec
 from .schema import EventState, event, in_state, lane, receipt
 
-_LAST_LOCKED = {"in": 1, "receipt": 2, "dead": 2}
+_LOCKED = {"park": -1, "in": 1, "receipt": 2, "dead": 2}
 
 
 def _lock_order(key: str) -> tuple[int, str]:
-    return _LAST_LOCKED.get(key.partition(":")[0], 0), key
+    return _LOCKED.get(key.partition(":")[0], 0), key
 
 
 @dataclass(slots=True, kw_only=True)
@@ -125,7 +125,7 @@ class Statements:
             .limit(1)
         )
         this_event = event.c.id == given("event_id")
-        self.begin = sa.update(event).where(this_event).values(starts=event.c.starts + 1)
+        self.begin = sa.update(event).where(this_event, in_state(EventState.PENDING)).values(starts=event.c.starts + 1)
         self.receipts = sa.select(receipt).where(receipt.c.event_id == given("event_id"))
         self.fence = sa.select(lane.c.fence).where(lane.c.key == given("lane_key")).with_for_update()
         self.wake = sa.select(lane.c.wake).where(lane.c.key == given("lane_key"))
@@ -196,8 +196,9 @@ class Queue:
     def reserve(self, *keys: str, now: int) -> None:
         """Lock lanes that will be put into, before a handoff's row is locked.
 
-        Everybody locks in this order: the lanes of tasks, then ``in:`` lanes, then the handoff, then the lanes that
-        nobody locks a handoff from (receipts). Otherwise two transactions could wait for each other.
+        Everybody locks in this order: portals whose events are parked, the lanes of tasks, then ``in:`` lanes, then
+        the handoff, then the lanes that nobody locks a handoff from (receipts). Otherwise two transactions could wait
+        for each other.
         """
         self._touch(dict.fromkeys(keys, now))
 
@@ -227,10 +228,12 @@ class Queue:
 
     def head(self, lease: Lease) -> Event | None:
         """The next event of a leased lane, marked as begun. It is read anew before every run, never ahead."""
-        row = self._connection.execute(self._say.head, {"lane_key": lease.lane}).first()
-        if row is None:
-            return None
-        self._connection.execute(self._say.begin, {"event_id": row.id})
+        while True:
+            row = self._connection.execute(self._say.head, {"lane_key": lease.lane}).first()
+            if row is None:
+                return None
+            if self._connection.execute(self._say.begin, {"event_id": row.id}).rowcount:
+                break  # else it has just been taken back
         receipts = self._connection.execute(self._say.receipts, {"event_id": row.id})
         return Event(
             id=row.id,
@@ -314,6 +317,11 @@ class Queue:
     def owners(self) -> list[str]:
         """Who holds leases now."""
         return list(self._connection.scalars(sa.select(lane.c.owner).where(lane.c.owner.is_not(None)).distinct()))
+
+    def is_pending(self, event_id: int) -> bool:
+        """True while an event is neither done nor dead."""
+        statement = sa.select(event.c.id).where(event.c.id == event_id, in_state(EventState.PENDING))
+        return self._connection.execute(statement).first() is not None
 
     def has_pending(self, key: str) -> bool:
         """True when a lane has something to do."""

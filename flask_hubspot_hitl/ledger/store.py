@@ -6,7 +6,7 @@ Above this module nobody knows that there is SQL.
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import sqlalchemy as sa
@@ -18,6 +18,7 @@ from .buckets import Buckets
 from .channels import Channels
 from .database import Database
 from .installations import Installations
+from .notify import FileWatch, Listener, Notifier, Watch
 from .once import Once
 from .queue import Queue, Statements
 from .records import Records
@@ -200,12 +201,14 @@ class Transaction:
         progress) is left alone: its own run will settle it. Returns the message rows of what was taken back.
         """
         rows = self._connection.execute(
-            sa.select(event.c.id, event.c.payload, event.c.progress).where(
+            sa.select(event.c.id, event.c.payload, event.c.progress)
+            .where(
                 event.c.lane == lane_key,
                 in_state(EventState.PENDING),
                 event.c.starts == 0,
                 event.c.topic.in_(topics),
             )
+            .with_for_update()  # who runs the lane may begin one of them just now
         ).all()
         taken = [row for row in rows if not (codec.loads(row.progress) or {}).get("maybe")]
         if taken:
@@ -302,18 +305,18 @@ class Ledger:
     def __init__(self, url: str, clock: Clock, *, pool_size: int = 20) -> None:
         self._database = Database(url, clock, pool_size=pool_size)
         self._statements = Statements(self._database.insert)
+        self._notifier = Notifier(self._database, self._channel)
         self.is_sqlite = self._database.is_sqlite
         self._deployment_id: str | None = None
         self.migrated_from: int | None = None
         """The version that :meth:`create` found and brought up to this one's; None when there was nothing to do."""
 
     def create(self) -> None:
-        """Make the tables or bring them up to this version, and take PostgreSQL's clock for ours.
+        """Make the tables or bring them up to this version.
 
         :raises LedgerUnavailable: when the database can't be reached, or a newer version made it.
         """
         self.migrated_from = self._database.create_schema()
-        self._database.sync_clock()
 
     def now_ms(self) -> int:
         """The time, in epoch ms."""
@@ -345,6 +348,21 @@ class Ledger:
         with self._database.write() as connection:
             yield Transaction(connection, self._database, self._statements)
 
+    def notify(self) -> None:
+        """Something was committed that may be due at once: wake the dispatchers of other processes."""
+        self._notifier.notify()
+
+    def watch(self, say_once: Callable[[str, object], None], *, poll: float | None = None) -> Watch:
+        """What a dispatcher waits with for commits of others. ``say_once`` logs sparingly; ``poll`` is in seconds."""
+        given = {} if poll is None else {"poll": poll}
+        if self.is_sqlite:
+            return FileWatch(self._database.path, **given)
+        return Listener(self._database, self._channel, say_once, **given)
+
+    def _channel(self) -> str:
+        return f"hubspot_hitl_{self.deployment_id}"
+
     def close(self) -> None:
         """Give all connections back."""
+        self._notifier.close()
         self._database.close()

@@ -14,7 +14,7 @@ import requests
 from flask import Blueprint, request
 
 from ...hubspot import strict_json
-from .world import JSON, BotpressError, BotpressWorld, Session, world
+from .world import JSON, BotpressError, BotpressWorld, Session, now_ms, world
 
 bp = Blueprint("hitl_api", __name__, url_prefix="/webhook/<webhook>")
 CANCELLED = "( The user has ended the session. )"
@@ -74,6 +74,7 @@ def stop_hitl(**_: str) -> Any:
 def post(bot_world: BotpressWorld, path: str, body: JSON) -> JSON:
     """One request to the service, as the integration makes it; an answer that is not 2xx is its user's error."""
     url = f"{bot_world.target.rstrip('/')}/{path}"
+    at = now_ms()
     answer = requests.post(
         url,
         data=json.dumps(body, separators=(",", ":")).encode(),
@@ -82,7 +83,7 @@ def post(bot_world: BotpressWorld, path: str, body: JSON) -> JSON:
     )
     found = answer.json() if answer.content and "json" in answer.headers.get("Content-Type", "") else None
     with bot_world.lock:
-        bot_world.deliveries.append({"url": url, "body": body, "status": answer.status_code, "answer": found})
+        bot_world.deliveries.append({"at": at, "url": url, "body": body, "status": answer.status_code, "answer": found})
     if not 200 <= answer.status_code < 300:
         raise BotpressError(400, "Runtime", f"the service answered {answer.status_code} to {path}")
     return found if isinstance(found, dict) else {}

@@ -9,7 +9,7 @@ import time
 
 import requests
 
-from .world import JSON, BotpressWorld
+from .world import JSON, BotpressWorld, now_ms
 
 logger = logging.getLogger(__name__)
 
@@ -20,7 +20,7 @@ def send_signals(world: BotpressWorld, *found: JSON) -> None:
     for one in found:
         if world.switches.drop_signals > 0:
             world.switches.drop_signals -= 1
-            world.deliveries.append({"url": world.target, "body": one, "status": None, "dropped": True})
+            world.deliveries.append({"at": now_ms(), "url": world.target, "body": one, "status": None, "dropped": True})
             continue
         wanted += [one, one] if world.switches.duplicate_signals else [one]
     if world.target and wanted:
@@ -37,13 +37,15 @@ def _deliver(
         if delay:
             time.sleep(delay)
         status: int | None = None
+        at = now_ms()
         try:
             status = requests.post(url, data=json.dumps(one).encode(), headers=headers, timeout=10).status_code
         except requests.RequestException as error:
             logger.info("a signal was lost: %s", type(error).__name__)
         with world.lock:
             if world.generation == generation:
-                world.deliveries.append({"url": url, "headers": headers, "body": one, "status": status})
+                entry = {"at": at, "url": url, "headers": headers, "body": one, "status": status, "answer": None}
+                world.deliveries.append(entry)
 
 
 def message_created(message: JSON, *, is_bot: bool) -> JSON:

@@ -6,7 +6,7 @@ from typing import Any
 
 import requests
 
-from .world import JSON, BotpressWorld, now
+from .world import JSON, BotpressWorld, now, now_ms
 
 TIMEOUT = 3
 
@@ -16,6 +16,7 @@ def ask(bot_world: BotpressWorld, route: str, body: JSON) -> JSON | None:
     url = f"{bot_world.target.rstrip('/')}/{route}"
     headers = {"Authorization": f"Bearer {bot_world.call_secret}"}
     status: int | None = None
+    at = now_ms()
     found: Any = None
     try:
         answer = requests.post(url, json=body, headers=headers, timeout=TIMEOUT)
@@ -24,7 +25,7 @@ def ask(bot_world: BotpressWorld, route: str, body: JSON) -> JSON | None:
     except (requests.RequestException, ValueError):
         found = None
     with bot_world.lock:
-        bot_world.deliveries.append({"url": url, "body": body, "status": status, "answer": found})
+        bot_world.deliveries.append({"at": at, "url": url, "body": body, "status": status, "answer": found})
     return found if isinstance(found, dict) else None
 
 
@@ -49,10 +50,19 @@ def turn(bot_world: BotpressWorld, conversation_id: str, payload: JSON, message_
     body |= {"type": str(payload.get("type")), "payload": payload, "text": text}
     found = ask(bot_world, "turn", body)
     handled = found is not None and found.get("handled") is True
-    if not handled:
+    if not handled and "human" in text.lower():
+        start(bot_world, conversation_id, {"messageId": incoming, **escalation(bot_world)})
+    elif not handled:
         with bot_world.lock:
             bot_says(bot_world, conversation_id, f"You said: {text}")
     return {"messageId": incoming, "handled": handled, "answer": found}
+
+
+def escalation(bot_world: BotpressWorld) -> JSON:
+    """What the escalation snippet of this bot sends along."""
+    asks = bot_world.asks
+    user = {name: asks[name] for name in ("name", "email", "phone") if name in asks}
+    return {"user": user, **{name: asks[name] for name in ("title", "summary", "inbox") if name in asks}}
 
 
 def start(bot_world: BotpressWorld, conversation_id: str, asked: JSON) -> JSON | None:

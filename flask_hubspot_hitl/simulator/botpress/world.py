@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+import time
 from collections import Counter
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -13,6 +14,11 @@ from flask import current_app
 from ..chaos import Chaos
 
 JSON = dict[str, Any]
+
+
+def now_ms() -> int:
+    """Epoch ms."""
+    return time.time_ns() // 1_000_000
 
 
 def now() -> str:
@@ -89,6 +95,10 @@ class BotpressWorld:
             self.sessions: dict[str, Session] = {}
             self._counts: Counter[str] = Counter()
             self.generation = getattr(self, "generation", 0) + 1
+
+    def log_call(self, entry: JSON) -> None:
+        """Keep an API call that was served; the middleware's, which both stand-ins share."""
+        self.requests.append(entry)
 
     def new_id(self, kind: str) -> str:
         """``conv_`` and 26 characters, and so on; in order."""
