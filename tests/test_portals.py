@@ -16,7 +16,7 @@ from flask import Flask
 from flask_hubspot_hitl import HubSpotHITL, NotConfigured, TokenRevoked, portals
 from flask_hubspot_hitl.clock import ManualClock
 from flask_hubspot_hitl.hubspot.oauth import Tokens
-from flask_hubspot_hitl.ledger import AccountRecord, ChannelRecord, Installation, InstallationState
+from flask_hubspot_hitl.ledger import AccountRecord, ChannelRecord, Installation, InstallationState, schema
 from flask_hubspot_hitl.ledger.crypto import Cipher
 from flask_hubspot_hitl.sharing import encrypted
 
@@ -354,7 +354,7 @@ def test_tokens_that_cannot_be_read_are_an_outage_until_the_portal_comes_again(
 
 def test_migrate_tells_what_there_was_to_do(make_app: MakeApp) -> None:
     result = make_app().test_cli_runner().invoke(args=["hubspot-hitl", "migrate"])
-    assert result.output == "The database has schema 2; nothing to do.\n"
+    assert result.output == f"The database has schema {schema.VERSION}; nothing to do.\n"
 
 
 # --- under load ------------------------------------------------------------------------------------------
