@@ -337,7 +337,7 @@ class BadLine:
         parsed = make_url(url)
         self._server_path = f"{parsed.query['host']}/.s.PGSQL.5432"
         self._server = socket.create_server(("127.0.0.1", 0))
-        here = parsed.set(host="127.0.0.1", port=self._server.getsockname()[1], query={})
+        here = parsed.set(host="127.0.0.1", port=self._server.getsockname()[1], query={"prepare_threshold": "none"})
         self.url = here.render_as_string(hide_password=False)
         self._lock = threading.Lock()
         self._breaks = 0
@@ -359,17 +359,20 @@ class BadLine:
                 threading.Thread(target=self._pass_on, args=[near, far], daemon=True).start()
 
     def _pass_on(self, near: socket.socket, far: socket.socket) -> None:
+        notifies = False  # in a transaction of its own, which nobody waits for
         with near, far, contextlib.suppress(OSError):
             while True:
                 for ready in select.select([near, far], [], [])[0]:
                     data = ready.recv(65536)
                     if not data:
                         return
-                    if ready is near and b"COMMIT" in data and self._is_to_break():
+                    if ready is near and b"COMMIT" in data and not notifies and self._is_to_break():
                         if self._after:
                             far.sendall(data)
                             far.recv(65536)
                         return
+                    if ready is near:
+                        notifies = b"pg_notify" in data
                     (far if ready is near else near).sendall(data)
 
     def _is_to_break(self) -> bool:
@@ -618,7 +621,7 @@ def test_ten_webhooks_at_once_and_one_thread_to_answer_them(hubspot: HubSpot, sq
         assert {status for status, _ in answers} == {503}
         first, last = (which(took for _, took in answers) for which in (min, max))
         print(f"ten webhooks while SQLite is locked, one thread: answered after {first:.1f} to {last:.1f} s")
-        assert last < 2 * first
+        assert last < 3 * first
         other.unlock()
         wait_until(lambda: post(11)[0] == 204, 10, "HubSpot's next try")
     finally:
