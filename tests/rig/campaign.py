@@ -35,7 +35,7 @@ class Plan:
     seed: int = 1
     workers: int = 0
     mutant: str | None = None
-    chats: int = 8
+    chats: int = 10
     threads: int = 24
     batches_per_second: float = 40.0
     held_back: float = 0.2
