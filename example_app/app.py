@@ -9,7 +9,7 @@ from typing import Any, Protocol
 
 from flask import Flask, Response
 
-from . import chat, demo, handlers
+from . import bridges, chat, demo, handlers
 from .extensions import hitl
 from .store import Store
 
@@ -34,6 +34,7 @@ class ChatApp(Flask):
 def create_app(config: Mapping[str, Any] | None = None) -> ChatApp:
     """Make the app from the environment (``FLASK_*`` and ``HUBSPOT_HITL_*``), then from ``config``.
 
+    ``EXAMPLE_BRIDGE`` puts a Botpress bot in place of the app's own, through one of ``bridges``.
     Without HubSpot's settings only the command line works, which is all that ``flask --app example_app demo`` needs.
     """
     app = ChatApp(__name__, instance_path=os.environ.get("EXAMPLE_INSTANCE_PATH"))
@@ -41,6 +42,7 @@ def create_app(config: Mapping[str, Any] | None = None) -> ChatApp:
         SESSION_COOKIE_NAME="example_chat",  # cookies are shared by all ports of a machine
         SESSION_COOKIE_SAMESITE="Lax",
         MAX_CONTENT_LENGTH=10_000_000,
+        EXAMPLE_BRIDGE=os.environ.get("EXAMPLE_BRIDGE", ""),
         EXAMPLE_NAME="",
         EXAMPLE_CONTACT="",
     )
@@ -48,12 +50,17 @@ def create_app(config: Mapping[str, Any] | None = None) -> ChatApp:
     app.config.from_mapping({key: text for key, text in os.environ.items() if key.startswith("HUBSPOT_HITL_")})
     app.config.from_mapping(config or {})
     app.cli.add_command(demo.demo)
-    app.register_blueprint(chat.bp)
+    bridge = app.config["EXAMPLE_BRIDGE"]
+    if bridge in ("", "chat"):  # with the others the user's channel is the bot's own
+        app.register_blueprint(chat.bp)
     app.after_request(harden)
     if app.config.get("HUBSPOT_HITL_CLIENT_SECRET"):
         app.extensions["chat_store"] = Store(Path(app.instance_path) / "chat.sqlite3")
-        handlers.connect(app)
         app.register_extension(hitl)
+        if bridge:
+            bridges.connect(app, bridge)
+        else:
+            handlers.connect(app)
     return app
 
 

@@ -5,15 +5,18 @@ from __future__ import annotations
 import re
 import secrets
 import uuid
+from collections.abc import Sequence
+from io import BytesIO
 from typing import Any
 from urllib.parse import urlsplit
 
-from flask import Blueprint, abort, current_app, render_template, request, session
+from flask import Blueprint, abort, current_app, render_template, request, send_file, session, url_for
 from flask.typing import ResponseReturnValue
 from werkzeug.datastructures import FileStorage
 from werkzeug.exceptions import HTTPException
 
 from flask_hubspot_hitl import Attachment, ContactError, HistoryEntry, HITLError, LedgerUnavailable
+from flask_hubspot_hitl.botpress.chat import ChatUser
 
 from .bot import answer
 from .extensions import hitl
@@ -89,10 +92,16 @@ def send() -> dict[str, Any]:
         abort(400, "Write something, or choose a file.")
     given = request.form.get("id", "")
     message_id = given if re.fullmatch(r"[\w-]{8,64}", given, re.ASCII) else uuid.uuid4().hex
-    files = [attachment(upload)] if upload else []
-    with_humans = hitl.send(conversation(), text, attachments=files, message_id=message_id)
-    names = [File(file.name or "file") for file in files]
-    get_store().add(conversation(), f"user:{message_id}", "user", text, files=names)
+    content = upload.read() if upload else b""
+    files = [attachment(upload, content)] if upload else []
+    with_bridge = "chat_say" in current_app.extensions
+    if with_bridge:
+        say(text, files, message_id)
+    with_humans = with_bridge or hitl.send(conversation(), text, attachments=files, message_id=message_id)
+    shown = [File(file.name or "file", url_for("chat.file", key=message_id)) for file in files]
+    for one in shown:
+        get_store().keep(conversation(), message_id, one.name, content)
+    get_store().add(conversation(), f"user:{message_id}", "user", text, files=shown)
     if with_humans:
         return {"wants_human": False}
     said = answer(text)
@@ -100,9 +109,32 @@ def send() -> dict[str, Any]:
     return {"wants_human": said.wants_human}
 
 
-def attachment(upload: FileStorage) -> Attachment:
-    """An uploaded file as the extension takes it."""
-    return Attachment(name=upload.filename, content_type=upload.mimetype or None, content=upload.read())
+def say(text: str, files: Sequence[Attachment], message_id: str, *, contact: str = "", name: str = "") -> None:
+    """With a Botpress bot: the bridge finds out who gets the user's message."""
+    config = current_app.config
+    user = ChatUser(
+        conversation(),
+        name=name or config["EXAMPLE_NAME"] or None,
+        contact=contact or config["EXAMPLE_CONTACT"] or None,
+    )
+    current_app.extensions["chat_say"](user, text, files, message_id)
+
+
+def attachment(upload: FileStorage, content: bytes) -> Attachment:
+    """An uploaded file as the extension takes it; its name without folders and control characters."""
+    name = re.sub(r"[\x00-\x1f\x7f]", "", upload.filename or "").replace("\\", "/").rpartition("/")[2]
+    return Attachment(name=name or "file", content_type=upload.mimetype or None, content=content)
+
+
+@bp.get("/files/<key>")
+def file(key: str) -> ResponseReturnValue:
+    """A file this user sent, always as a download: no browser runs what somebody uploaded."""
+    found = get_store().kept(conversation(), key)
+    if found is None:
+        abort(404, "There is no such file.")
+    name, content = found
+    kind = "application/octet-stream"
+    return send_file(BytesIO(content), mimetype=kind, as_attachment=True, download_name=name, etag=False)
 
 
 @bp.post("/human")
@@ -111,6 +143,9 @@ def human() -> dict[str, Any]:
     name, contact = request.form.get("name", "").strip()[:100], request.form.get("contact", "").strip()[:200]
     if not contact:
         abort(400, "We need a phone number with country code, or an e-mail address.")
+    if "chat_say" in current_app.extensions:  # the bot decides, and knows what was said before
+        say("I want to talk to a human.", (), uuid.uuid4().hex, contact=contact, name=name)
+        return {"state": "bot"}
     history = [HistoryEntry(entry.name or entry.speaker, entry.text) for entry in get_store().entries(conversation())]
     try:
         handoff = hitl.start(

@@ -15,7 +15,7 @@ import sys
 import tempfile
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from pathlib import Path
 from types import FrameType, TracebackType
@@ -24,7 +24,8 @@ from typing import Any
 import click
 import requests
 
-from . import story
+from . import bridge_stories, story
+from .bridges import BRIDGES
 
 ROOT = Path(__file__).parents[1]
 NAME, PHONE = "Ada Lovelace", "+14155550123"
@@ -41,13 +42,14 @@ def _die_with_parent() -> None:
 
 
 class Servers:
-    """The two processes; a context manager that leaves none behind."""
+    """The processes, a third one with a ``bridge`` to a Botpress bot; a context manager that leaves none behind."""
 
-    def __init__(self, *, port: int, desk_port: int) -> None:
+    def __init__(self, *, port: int, desk_port: int, bridge: str = "") -> None:
         self._ports = (port, desk_port)
+        self._bridge = bridge
         self._children: list[subprocess.Popen[str]] = []
         self._cleanup = ExitStack()
-        self.chat = self.desk = ""
+        self.chat = self.desk = self.bot = ""
 
     def __enter__(self) -> Servers:
         port, desk_port = self._ports
@@ -62,10 +64,19 @@ class Servers:
                 "FLASK_EXAMPLE_CONTACT": PHONE,
                 "EXAMPLE_INSTANCE_PATH": folder,
             }
-            self.chat = self._start("example_app", port, own | settings | self.call("GET", "env"))
+            settings |= self.call("GET", "env")
+            if self._bridge:
+                self.bot = self._start("flask_hubspot_hitl.simulator.botpress", 0, own)
+                settings |= {"EXAMPLE_BRIDGE": self._bridge, **self.call_bot("GET", "env")}
+            self.chat = self._start("example_app", port, own | settings)
             self.call("PUT", "target", {"url": f"{self.chat}/hubspot/webhook"})
             first, _, last = NAME.partition(" ")
             self.call("POST", "contacts", {"phone": PHONE, "firstname": first, "lastname": last})
+            if self._bridge:
+                secret = settings["HUBSPOT_HITL_BOTPRESS_SECRET"]
+                path = {"chat": "/chat", "studio": "", "hitl-api": f"/hitl-api/{secret}"}[self._bridge]
+                self.call_bot("PUT", "target", {"url": f"{self.chat}/hubspot/botpress{path}"})
+                self.call_bot("PUT", "bot", {"title": "Refund", "email": PHONE, "name": NAME})
             self._wait_until_ready()
         except BaseException:
             self.stop()
@@ -98,10 +109,17 @@ class Servers:
         return address
 
     def call(self, method: str, path: str, body: Any = None) -> Any:
-        """A control call to the stand-in; its JSON."""
+        """A control call to the stand-in for HubSpot; its JSON."""
+        return self._control(self.desk, method, path, body)
+
+    def call_bot(self, method: str, path: str, body: Any = None) -> Any:
+        """A control call to the stand-in for Botpress; its JSON."""
+        return self._control(self.bot, method, path, body)
+
+    def _control(self, base: str, method: str, path: str, body: Any) -> Any:
         with requests.Session() as http:
             http.trust_env = False
-            answer = http.request(method, f"{self.desk}/_sim/{path}", json=body, timeout=5)
+            answer = http.request(method, f"{base}/_sim/{path}", json=body, timeout=5)
             answer.raise_for_status()
             return answer.json()
 
@@ -117,13 +135,19 @@ class Servers:
                     time.sleep(0.05)
         raise click.ClickException("The example app did not get ready in time; see above.")
 
+    def story(self) -> Iterator[str]:
+        """The story to play: see ``story.py`` and ``bridge_stories.py``."""
+        if self._bridge:
+            return bridge_stories.play(self._bridge, self.chat, self.desk, self.bot)
+        return story.play(self.chat, self.desk, name=NAME, contact=PHONE)
+
     def wait(self) -> None:
         """Return when one of the processes has ended by itself."""
         while all(child.poll() is None for child in self._children):
             time.sleep(0.3)
 
     def stop(self) -> None:
-        """End both processes, and remove their files."""
+        """End the processes, and remove their files."""
         for child in reversed(self._children):
             child.terminate()
         for child in reversed(self._children):
@@ -147,9 +171,21 @@ def _interrupt(_number: int, _frame: FrameType | None) -> None:
 @click.option("--port", default=0, type=click.IntRange(0, 65535), help="Of the chat; by default a free one.")
 @click.option("--desk-port", default=0, type=click.IntRange(0, 65535), help="Of the stand-in; by default a free one.")
 @click.option("--traffic", type=click.Path(dir_okay=False, path_type=Path), help="Save the calls to HubSpot here.")
+@click.option("--bot-traffic", type=click.Path(dir_okay=False, path_type=Path), help="Save the bot's calls here.")
 @click.option("--die-with-parent", is_flag=True, hidden=True)
-def demo(scripted: bool, port: int, desk_port: int, traffic: Path | None, die_with_parent: bool) -> None:
-    """Be the user in one tab and the agent in the other; or, with --scripted, watch the whole story."""
+def demo(
+    scripted: bool, port: int, desk_port: int, traffic: Path | None, bot_traffic: Path | None, die_with_parent: bool
+) -> None:
+    """Be the user in one tab and the agent in the other; or, with --scripted, watch the whole story.
+
+    EXAMPLE_BRIDGE=chat puts a stand-in for a Botpress bot in the place of the app's own; studio and hitl-api do so too,
+    with --scripted only, because there the user's channel is Botpress's.
+    """
+    bridge = os.environ.get("EXAMPLE_BRIDGE", "")
+    if bridge not in ("", *BRIDGES):
+        raise click.ClickException(f"EXAMPLE_BRIDGE must be one of {', '.join(BRIDGES)}.")
+    if bridge not in ("", "chat") and not scripted:
+        raise click.ClickException(f"With EXAMPLE_BRIDGE={bridge} the user's channel is Botpress's: add --scripted.")
     if die_with_parent and sys.platform == "linux":
         _die_with_parent()
     for name in ("SIGINT", "SIGTERM", "SIGHUP"):  # a shell's background jobs start with SIGINT ignored
@@ -157,12 +193,15 @@ def demo(scripted: bool, port: int, desk_port: int, traffic: Path | None, die_wi
             signal.signal(getattr(signal, name), _interrupt)
     play: Callable[[Servers], None] = _play if scripted else _serve
     try:
-        with Servers(port=port, desk_port=desk_port) as servers:
+        with Servers(port=port, desk_port=desk_port, bridge=bridge) as servers:
             try:
                 play(servers)
             finally:
                 if traffic is not None:
-                    _save(servers, traffic)
+                    _save(traffic, servers.call("GET", "requests"))
+                if bot_traffic is not None and bridge:
+                    both = [*servers.call_bot("GET", "requests"), *servers.call_bot("GET", "deliveries")]
+                    _save(bot_traffic, sorted(both, key=lambda entry: entry["at"]))
     except KeyboardInterrupt:
         click.echo("Stopped.")
         sys.exit(130 if scripted else 0)
@@ -179,15 +218,15 @@ def _serve(servers: Servers) -> None:
 
 def _play(servers: Servers) -> None:
     try:
-        for line in story.play(servers.chat, servers.desk, name=NAME, contact=PHONE):
+        for line in servers.story():
             click.echo(line)
             sys.stdout.flush()
     except story.Missed as missed:
         raise click.ClickException(str(missed)) from None
 
 
-def _save(servers: Servers, path: Path) -> None:
-    """The calls that the stand-in has served, one JSON object a line."""
+def _save(path: Path, entries: list[Any]) -> None:
+    """Calls that a stand-in has served or made, one JSON object a line."""
     with path.open("w", encoding="utf-8") as file:
-        for entry in servers.call("GET", "requests"):
+        for entry in entries:
             file.write(json.dumps(entry) + "\n")

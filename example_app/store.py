@@ -24,13 +24,20 @@ CREATE TABLE IF NOT EXISTS entry (
     files TEXT NOT NULL,
     at REAL NOT NULL,
     UNIQUE (conversation_id, key)
-)
+);
+CREATE TABLE IF NOT EXISTS upload (
+    conversation_id TEXT NOT NULL,
+    key TEXT NOT NULL,
+    name TEXT NOT NULL,
+    content BLOB NOT NULL,
+    PRIMARY KEY (conversation_id, key)
+);
 """
 
 
 @dataclass(frozen=True, slots=True)
 class File:
-    """A file beside a message; ``url`` is empty for the user's own."""
+    """A file beside a message, and where it can be had: the user's own here, an agent's at HubSpot."""
 
     name: str
     url: str = ""
@@ -60,7 +67,7 @@ class Store:
         self._path = path
         with self._open() as db:
             db.execute("PRAGMA journal_mode = WAL")
-            db.execute(SCHEMA)
+            db.executescript(SCHEMA)
 
     @contextmanager
     def _open(self) -> Iterator[sqlite3.Connection]:
@@ -91,6 +98,22 @@ class Store:
             Entry(number, speaker, name, text, tuple(File(**file) for file in json.loads(files)), at)
             for number, speaker, name, text, files, at in rows
         ]
+
+    def keep(self, conversation_id: str, key: str, name: str, content: bytes) -> None:
+        """Keep a file the user sent. The same ``key`` twice in a conversation is one file."""
+        with self._open() as db:
+            db.execute(
+                "INSERT OR IGNORE INTO upload (conversation_id, key, name, content) VALUES (?, ?, ?, ?)",
+                (conversation_id, key, name, content),
+            )
+
+    def kept(self, conversation_id: str, key: str) -> tuple[str, bytes] | None:
+        """A file's name and content, if it is of this conversation."""
+        with self._open() as db:
+            found: tuple[str, bytes] | None = db.execute(
+                "SELECT name, content FROM upload WHERE conversation_id = ? AND key = ?", (conversation_id, key)
+            ).fetchone()
+        return found
 
 
 def get_store() -> Store:

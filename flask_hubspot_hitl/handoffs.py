@@ -233,14 +233,32 @@ def _locked(tx: Transaction, conversation_id: str, *, now: int, signals: bool = 
     return tx.records.open_of(conversation_id, lock=True)
 
 
-def stop(tx: Transaction, conversation_id: str, *, reason: CloseReason, detail: str | None, now: int) -> Handoff | None:
-    """The host ends its open handoff: signalled once, at once; HubSpot is told through the outbound lane."""
+def stop(
+    tx: Transaction,
+    conversation_id: str,
+    *,
+    reason: CloseReason,
+    detail: str | None,
+    farewell: str = "",
+    message_id: str | None = None,
+    now: int,
+) -> Handoff | None:
+    """The host ends its open handoff: signalled once, at once; HubSpot is told through the outbound lane.
+
+    ``farewell`` is a last message, with the id of the user's message that it stands for; agents read it before the
+    thread is closed.
+    """
     record = _locked(tx, conversation_id, now=now, signals=True)
     if record is None:
         return None
     plan = close(tx, record, reason=reason, detail=detail, at_ms=now, now=now)
     put_signals(tx, record.handoff, plan, now=now)
-    _put_out(tx, record.handoff, CLOSE, {}, now=now)
+    last = {}
+    if farewell:
+        key = message_id or str(uuid.uuid4())
+        said = Message(message_id=key, author=Author.USER, text=farewell, created_at=to_datetime(now))
+        last = {"row": tx.records.insert_message(record.handoff.id, said)}
+    _put_out(tx, record.handoff, CLOSE, last, now=now)
     return record.handoff
 
 
@@ -370,6 +388,7 @@ def put_receipt(tx: Transaction, record: HandoffRecord, message_id: str, *, erro
 def own_accounts(
     tx: Transaction, settings: Settings, accounts: Collection[tuple[str | None, str | None]]
 ) -> set[tuple[str | None, str | None, str | None]]:
-    """The channel accounts that are ours, (portal, channel, account): the one configured, and those used before."""
-    used = tx.records.own_accounts({account for _, account in accounts if account})
-    return {*used, (settings.portal_id, settings.channel_id, settings.channel_account_id)}
+    """The channel accounts that are ours, (portal, channel, account): those configured, stored, or used before."""
+    asked = {account for _, account in accounts if account}
+    known = tx.records.own_accounts(asked) | tx.channels.own_accounts(asked)
+    return {*known, (settings.portal_id, settings.channel_id, settings.channel_account_id)}

@@ -392,11 +392,16 @@ class CloseTask(OutboundTask):
         if record is not None:
             since = tx.records.operator_wrote_since(record.handoff.id, record.closed_ms)
             event.scratch["dropped"] = record.handoff.is_open or since
+        row = event.payload.get("row")
+        event.scratch["farewell"] = None if row is None else tx.records.get_message(row)
 
     def _do(self, event: Event, client: HubSpotClient, now: int) -> Outcome:
         record = self._record(event)
         if record is None or record.handoff.thread_id is None or event.scratch.get("dropped"):
             return Done()
+        farewell: Message | None = event.scratch["farewell"]
+        if farewell is not None and farewell.status == MessageStatus.QUEUED:
+            return self._say(event, client, record, farewell)
         try:
             client.set_thread_status(record.handoff.thread_id, "CLOSED")
         except HubSpotNotFound:
@@ -404,6 +409,20 @@ class CloseTask(OutboundTask):
         except HubSpotRejected as error:
             logger.warning("HubSpot did not close the thread of handoff %s: %s", record.handoff.id, error)
         return Done()
+
+    def _say(self, event: Event, client: HubSpotClient, record: HandoffRecord, farewell: Message) -> Outcome:
+        """What the user, or the bot for them, says last."""
+        row = int(event.payload["row"])
+        found: dict[str, Any]
+        try:
+            hubspot_id, _ = self._publish(
+                client, record, key=farewell.message_id, text=farewell.text, at_ms=event.received_at
+            )
+            found = {"status": MessageStatus.DELIVERED.value, "hubspot_id": hubspot_id}
+        except HubSpotRejected as error:
+            logger.warning("HubSpot does not take the last message of handoff %s: %s", record.handoff.id, error)
+            found = {"status": MessageStatus.FAILED.value}
+        return Again(lambda tx: tx.records.set_message(row, **found))
 
 
 class ReceiptTask(OutboundTask):

@@ -121,11 +121,13 @@ class Runner:
         event = lease.head
         if event is None:
             raise ValueError("the lease has no event")
+        unsure = False
         while True:
             try:
-                self._settle(lease, event, outcome, go_on)
+                self._settle(lease, event, outcome, go_on, unsure=unsure)
                 return
             except LedgerUnavailable as error:
+                unsure = True
                 # The event has happened; forgetting it would repeat it. The heartbeat can't hold the lease
                 # either, so whoever takes over repeats it with the same ids: wait for the database here.
                 self._say_once("The database can't be used: %s", error)
@@ -140,12 +142,16 @@ class Runner:
                 else:
                     outcome = Retry(type(error).__name__, counts=True)
 
-    def _settle(self, lease: Lease, event: Event, outcome: Outcome, go_on: bool) -> None:
+    def _settle(self, lease: Lease, event: Event, outcome: Outcome, go_on: bool, *, unsure: bool) -> None:
         with self._ledger.write() as tx:
             now = self._ledger.now_ms()
             lease.head = None
             if not tx.queue.holds(lease):
                 logger.warning("A lease was lost while its event ran (lane %s); somebody else has it", lease.lane)
+                return
+            if unsure and not tx.queue.is_pending(event.id):
+                # The last try was committed, and only the word of it got lost.
+                tx.queue.release(lease, now=now, due_at=now)
                 return
             outcome.effect(tx)
             if not self._conclude(tx, lease, event, outcome, now):

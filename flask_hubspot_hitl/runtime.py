@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 from flask import Flask, current_app
 
-from . import housekeeping
+from . import housekeeping, portals
 from .clock import Clock
 from .config import PREFIX, Settings
-from .dispatcher import Dispatcher
+from .dispatcher import GRACE_SECONDS, Dispatcher
 from .emission import Emitter
 from .handoffs import ASSIGN, CLOSE, NOTE, OPEN, PUBLISH, RECEIPT, SIGNAL, TIMER, UNPARK
 from .hubspot.events import Kind
@@ -19,9 +20,10 @@ from .ledger import Ledger
 from .outbound import AssignTask, CloseTask, MessageTask, NoteTask, OpenTask, ReceiptTask
 from .services import Services
 from .tasks import Task
-from .watches import RECONCILE, SWEEP, AssignmentTimeoutTask, GapTask, ReconcileTask, SweepTask, UnparkTask
+from .watches import RECONCILE, SWEEP, AssignmentTimeoutTask, GapTask, ReconcileTask, ResumeTask, SweepTask, UnparkTask
 
 KEY = "hubspot_hitl"
+MayInstall = Callable[[str | None], bool]
 SERVING_THREADS = 4
 
 
@@ -33,11 +35,22 @@ class Runtime:
     services: Services
     dispatcher: Dispatcher
     intake: Intake
+    may_install: MayInstall | None = None
+    """Decides who may connect a portal; None: whoever debugs the app, and whoever has a link."""
 
     @property
     def ledger(self) -> Ledger:
         """The app's database."""
         return self.services.ledger
+
+    def close(self, timeout: float = GRACE_SECONDS) -> None:
+        """Finish what is being worked on for ``timeout`` seconds, then give all connections back.
+
+        For tests, and for processes that make many apps. What is not done yet stays in the database.
+        """
+        self.dispatcher.stop(timeout)
+        self.services.close()
+        self.ledger.close()
 
     def add_task(self, topic: str, task: Task) -> None:
         """Have events of another topic run by ``task``; for bridges, while the app is being put together."""
@@ -95,6 +108,7 @@ def build_dispatcher(app: Flask, services: Services, *, threads: int) -> Dispatc
         TIMER: AssignmentTimeoutTask(emitter, services, inbound.history),
         SWEEP: sweep,
         RECONCILE: ReconcileTask(services, inbound.history),
+        portals.RESUME: ResumeTask(services),
         OPEN: OpenTask(services),
         NOTE: NoteTask(services),
         ASSIGN: AssignTask(services),

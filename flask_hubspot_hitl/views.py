@@ -10,7 +10,7 @@ from flask import Blueprint, Flask, current_app, request
 from flask.typing import ResponseReturnValue
 from werkzeug.exceptions import RequestEntityTooLarge
 
-from . import signals
+from . import oauth_views, signals
 from .config import Settings
 from .errors import LedgerUnavailable
 from .hubspot.events import TooManyItems, Unreadable, parse_body
@@ -24,18 +24,25 @@ BLUEPRINT = "hubspot_hitl"
 
 def create_blueprint(settings: Settings) -> Blueprint:
     """The routes of one app."""
-    blueprint = Blueprint(BLUEPRINT, __name__)
+    blueprint = Blueprint(
+        BLUEPRINT, __name__, template_folder="templates", static_folder="static", static_url_path="/static"
+    )
     blueprint.add_url_rule("/webhook", view_func=webhook, methods=["POST"])
     blueprint.add_url_rule("/healthz", view_func=healthz, methods=["GET"])
+    oauth_views.add_routes(blueprint)
     return blueprint
 
 
 def exempt_from_csrf(app: Flask) -> None:
-    """HubSpot sends no CSRF token; its signature is the proof. For Flask-WTF, whichever came first."""
+    """For Flask-WTF, whichever came first.
+
+    HubSpot sends no CSRF token; its signature is the proof. The install page has a token of its own: Flask-WTF's wants
+    a session and a referrer, and that page sends none.
+    """
     csrf = app.extensions.get("csrf")
-    blueprint = app.blueprints.get(BLUEPRINT)
-    if csrf is not None and blueprint is not None and hasattr(csrf, "exempt"):
-        csrf.exempt(blueprint)
+    if csrf is not None and hasattr(csrf, "exempt"):
+        for view in (webhook, oauth_views.install):
+            csrf.exempt(view)
 
 
 def webhook() -> ResponseReturnValue:

@@ -1,4 +1,4 @@
-"""Fixtures: the stand-in as a process, both databases, apps wired to them, and real servers."""
+"""Fixtures: both databases, apps wired to them and to the stand-in, and real servers; HubSpot is the test kit's."""
 
 from __future__ import annotations
 
@@ -16,34 +16,29 @@ from werkzeug.serving import BaseWSGIServer, WSGIRequestHandler, make_server
 
 from flask_hubspot_hitl import HubSpotHITL
 from flask_hubspot_hitl.clock import Clock, ManualClock
+from flask_hubspot_hitl.testing import running
 
 from . import databases, helpers
-from .helpers import HubSpot, Recorder, state_of
+from .helpers import Botpress, HubSpot, Recorder, state_of
+from .relay import Relay
 
-# --- HubSpot ---------------------------------------------------------------------------------------------
+pytest_plugins = ["flask_hubspot_hitl.testing"]
+
+# --- Botpress --------------------------------------------------------------------------------------------
 
 
 @pytest.fixture(scope="session")
-def hubspot_process() -> Iterator[HubSpot]:
-    """The stand-in, one process for each test worker."""
-    process, url = helpers.start_hubspot()
-    hubspot = HubSpot(url)
-    try:
-        hubspot.env()
-        yield hubspot
-    finally:
-        hubspot.close()
-        process.terminate()
-        process.wait(timeout=5)
-        if process.stdout is not None:
-            process.stdout.close()
+def botpress_process() -> Iterator[Botpress]:
+    """Botpress's stand-in, one process for each test worker."""
+    with running(Botpress, "flask_hubspot_hitl.simulator.botpress") as botpress:
+        yield botpress
 
 
 @pytest.fixture
-def hubspot(hubspot_process: HubSpot) -> HubSpot:
-    """The stand-in, as after a reset."""
-    hubspot_process.reset()
-    return hubspot_process
+def botpress(botpress_process: Botpress) -> Botpress:
+    """Botpress's stand-in, as after a reset."""
+    botpress_process.reset()
+    return botpress_process
 
 
 # --- databases -------------------------------------------------------------------------------------------
@@ -69,6 +64,27 @@ def postgresql_url(postgresql_server: str) -> Iterator[str]:
         yield url
 
 
+RelayOf = Callable[..., tuple[Relay, str]]
+
+
+@pytest.fixture
+def relay_of() -> Iterator[RelayOf]:
+    """Puts a relay before a PostgreSQL server; answers it, and the URL through it."""
+    from sqlalchemy.engine import make_url
+
+    relays: list[Relay] = []
+
+    def put(url: str, **options: Any) -> tuple[Relay, str]:
+        parsed = make_url(url)
+        relays.append(Relay(f"{parsed.query['host']}/.s.PGSQL.5432", **options))
+        through = parsed.set(host="127.0.0.1", port=relays[-1].port, query={})
+        return relays[-1], through.render_as_string(hide_password=False)
+
+    yield put
+    for one in relays:
+        one.close()
+
+
 @pytest.fixture
 def sqlite_url(tmp_path: Path) -> str:
     """A SQLite file that is not there yet."""
@@ -88,7 +104,14 @@ def database_url(request: pytest.FixtureRequest) -> str:
 class MakeApp(Protocol):
     """See :func:`make_app`."""
 
-    def __call__(self, *, name: str = "bot", clock: Clock | None = None, **config: Any) -> Flask: ...
+    def __call__(
+        self,
+        *,
+        name: str = "bot",
+        clock: Clock | None = None,
+        may_install: Callable[[str | None], bool] | None = None,
+        **config: Any,
+    ) -> Flask: ...
 
 
 @pytest.fixture
@@ -130,7 +153,13 @@ def make_app(request: pytest.FixtureRequest, hubspot: HubSpot, tmp_path: Path, _
     """
     apps: list[Flask] = []
 
-    def make(*, name: str = "bot", clock: Clock | None = None, **config: Any) -> Flask:
+    def make(
+        *,
+        name: str = "bot",
+        clock: Clock | None = None,
+        may_install: Callable[[str | None], bool] | None = None,
+        **config: Any,
+    ) -> Flask:
         app = Flask(name, instance_path=str(tmp_path / "instance"))
         both = "database_url" in request.fixturenames
         url = request.getfixturevalue("database_url" if both else "sqlite_url")
@@ -143,7 +172,7 @@ def make_app(request: pytest.FixtureRequest, hubspot: HubSpot, tmp_path: Path, _
         settings |= {key if key.isupper() else f"HUBSPOT_HITL_{key.upper()}": value for key, value in config.items()}
         app.config.from_mapping({key: value for key, value in settings.items() if value is not None})
         app.config["TEST_PORT"] = port
-        HubSpotHITL(app, clock=clock)
+        HubSpotHITL(app, clock=clock, may_install=may_install)
         apps.append(app)
         return app
 
@@ -154,11 +183,7 @@ def make_app(request: pytest.FixtureRequest, hubspot: HubSpot, tmp_path: Path, _
 
 def close_app(app: Flask) -> None:
     """Stop an app's dispatcher and give back what it holds."""
-    state = state_of(app)
-    state.dispatcher.stop(timeout=2)
-    for client in list(state.services._clients.values()):
-        client.close()
-    state.ledger.close()
+    state_of(app).close(timeout=2)
 
 
 class _QuietHandler(WSGIRequestHandler):

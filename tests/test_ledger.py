@@ -606,7 +606,7 @@ os.kill(os.getpid(), signal.SIGKILL)
 def test_the_lanes_of_a_killed_owner_are_freed_at_once_on_sqlite(
     make_app: MakeApp, sqlite_url: str, noticed: bool
 ) -> None:
-    app = make_app(dispatcher="thread", lease_ttl=3600)
+    app = make_app(dispatcher="external", lease_ttl=3600)  # it must not start by itself meanwhile
     state = state_of(app)
     state.dispatcher.blocked()  # as when it has served before
     with state.ledger.write() as tx:

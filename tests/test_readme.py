@@ -7,6 +7,8 @@ import os
 import re
 import shlex
 import socket
+import subprocess
+import sys
 import threading
 from collections.abc import Iterable, Iterator
 from configparser import ConfigParser
@@ -39,8 +41,15 @@ PHONE = "+34911222333"
 
 
 def blocks(language: str) -> list[str]:
-    """The code blocks of a language, in order."""
-    return [one.astext() for one in TREE.findall(nodes.literal_block) if language in one["classes"]]
+    """The code blocks of a language, in order, without those that are files of their own."""
+    found = [one.astext() for one in TREE.findall(nodes.literal_block) if language in one["classes"]]
+    return [one for one in found if not re.match(r"# [\w.]+\.py\n", one)]
+
+
+def files(name: str) -> list[str]:
+    """The code blocks that begin with the name of the file they are."""
+    found = [one.astext() for one in TREE.findall(nodes.literal_block)]
+    return [one for one in found if one.startswith(f"# {name}\n")]
 
 
 def table(first_heading: str) -> list[list[str]]:
@@ -193,6 +202,7 @@ def pasted(stand: Stand, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Ite
         monkeypatch.delenv(name)
     for name, value in (stand.env | {"HUBSPOT_HITL_PUBLIC_URL": f"http://127.0.0.1:{port}"}).items():
         monkeypatch.setenv(f"FLASK_{name}", value)
+    monkeypatch.setenv("FLASK_SECRET_KEY", "a key of the app's own")
     stand.sim("PUT", "target", {"url": f"http://127.0.0.1:{port}/hubspot/webhook"})
     printed: list[str] = []
     module: dict[str, Any] = {
@@ -258,8 +268,10 @@ def test_python_snippets_run_as_pasted(pasted: dict[str, Any], stand: Stand) -> 
     assert say("hello").text == "You said: hello"
 
 
-def test_shell_snippets_of_the_command_line_run(pasted: dict[str, Any]) -> None:
+def test_shell_snippets_of_the_command_line_run(pasted: dict[str, Any], tmp_path: Path) -> None:
     runner = pasted["app"].test_cli_runner()
+    (tmp_path / "event.json").write_text("[]", encoding="utf-8")
+    (tmp_path / "story.jsonl").write_text('{"dir": "webhook-out", "feed": "app", "body": "[]"}', encoding="utf-8")
     done = 0
     for line in shell_lines():
         arguments = shlex.split(line)
@@ -267,4 +279,39 @@ def test_shell_snippets_of_the_command_line_run(pasted: dict[str, Any]) -> None:
             result = runner.invoke(args=arguments[1:])
             assert result.exit_code == 0, f"{line}: {result.output}"
             done += 1
-    assert done >= 4
+    assert done >= 6
+
+
+YOUR_APP = """
+from flask import Flask
+from flask_hubspot_hitl import HubSpotHITL, operator_message
+
+def show(app, message, **extra):
+    print(message.text)
+
+def create_app(settings):
+    app = Flask("yourapp")
+    app.config.from_mapping(settings)
+    HubSpotHITL(app)
+    operator_message.connect(show, app)
+    return app
+"""
+
+
+@pytest.mark.parametrize("conftest", [0, 1], ids=["factory", "app made at import"])
+def test_the_hosts_test_runs_as_pasted(tmp_path: Path, conftest: int) -> None:
+    """With a factory, and with the quickstart's own app, which is made when its file is imported."""
+    [test] = files("test_bot.py")
+    own = files("conftest.py")[conftest]
+    quickstart = "\n".join(blocks("python")[:2])
+    written = {"yourapp.py": YOUR_APP, "app.py": quickstart, "conftest.py": own, "test_bot.py": test}
+    for name, text in written.items():
+        (tmp_path / name).write_text(text, encoding="utf-8")
+    if conftest == 0:
+        lines = [line for line in f"{own}\n{test}".splitlines() if line.strip() and not line.startswith("#")]
+        assert len(lines) < 15
+    command = [sys.executable, "-W", "error", "-m", "pytest", "-q", "-p", "no:cacheprovider"]
+    environment = {name: value for name, value in os.environ.items() if "HUBSPOT_HITL_" not in name}
+    environment |= {"PYTHONPATH": str(tmp_path), "PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1"}
+    done = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=100)
+    assert "1 passed" in done.stdout, done.stdout + done.stderr

@@ -1,69 +1,97 @@
-// Asks once a second for what was said, and posts what the user does. Everything shown goes through textContent.
-"use strict";
+// The user's side of the chat: asks for news, shows them, and posts what the user does.
+//
+// It asks once a second and keeps no connection open, so it works with any number of server processes and any kind
+// of them, and a restart of the server is nothing but a few questions without an answer.
 
-const routes = document.body.dataset;
+import { avatar, bubble } from "./bubbles.js";
+
 const byId = (id) => document.getElementById(id);
-const list = byId("messages");
-let last = 0;
-let asking = false;
+const routes = document.body.dataset;
+const composer = byId("composer");
+const log = byId("log");
+const PAUSE_MS = 1000;
+const LONGEST_PAUSE_MS = 4000;
 
-function make(tag, text, className) {
-  const node = document.createElement(tag);
-  node.textContent = text;
-  node.className = className || "";
-  return node;
+const STATES = {
+  bot: { face: "bot", says: () => "Our bot is answering" },
+  starting: { face: "wait", says: () => "Calling our team …" },
+  waiting: { face: "wait", says: () => "Waiting for our team …" },
+  assigned: { face: "agent", says: (operator) => `${operator || "Our team"} is answering` },
+};
+
+let last = null; // the newest line shown
+let asking = null;
+let failures = 0;
+let calling = false; // whether the form for a person is open
+
+// --- what the server has
+
+/** Ask for what is new; one question at a time. */
+function ask() {
+  asking ??= look().finally(() => { asking = null; });
+  return asking;
 }
 
-function fileNode(file) {
-  if (!/^https?:\/\//.test(file.url)) return make("span", "📎 " + file.name, "file");
-  const link = make("a", "📎 " + file.name, "file");
-  link.href = file.url;
-  link.target = "_blank";
-  link.rel = "noopener noreferrer";
-  return link;
+async function look() {
+  try {
+    const answer = await fetch(`${routes.messages}?after=${last ? last.number : 0}`);
+    if (!answer.ok) throw new Error(answer.statusText);
+    show(await answer.json());
+    failures = 0;
+  } catch {
+    failures += 1;
+    byId("state").textContent = "No connection. Trying again …";
+    document.body.dataset.state = "offline";
+  }
 }
 
-function show(entry) {
-  const item = make("li", "", entry.speaker);
-  const name = entry.speaker === "agent" ? entry.name : entry.speaker === "bot" ? "Bot" : "";
-  if (name) item.append(make("small", name));
-  if (entry.text) item.append(make("span", entry.text));
-  item.append(...entry.files.map(fileNode));
-  list.append(item);
+function show({ messages, state, operator }) {
+  log.setAttribute("aria-busy", String(last === null)); // what was said before is not news to a screen reader
+  for (const entry of messages) {
+    byId("messages").append(bubble(entry, last));
+    last = entry;
+  }
+  log.removeAttribute("aria-busy");
+  followEnd(messages.some((entry) => entry.speaker === "user"));
+  const now = STATES[state] || STATES.waiting;
+  const says = now.says(operator);
+  if (byId("state").textContent !== says) {
+    byId("state").textContent = says;
+    byId("face").replaceChildren(avatar(operator || "Our team", now.face));
+  }
+  document.body.dataset.state = state;
+  const withBot = state === "bot";
+  if (!withBot) calling = false;
+  byId("human").hidden = !(withBot && calling);
+  byId("hints").hidden = !withBot || calling || Boolean(last);
+  byId("call-button").hidden = !withBot || calling;
+  byId("stop").hidden = withBot;
 }
+
+// The end stays in view unless somebody has scrolled away from it.
+let atEnd = true;
+
+function followEnd(anyway) {
+  atEnd ||= anyway;
+  if (atEnd) log.scrollTop = log.scrollHeight;
+}
+
+log.addEventListener("scroll", () => { atEnd = log.scrollTop + log.clientHeight >= log.scrollHeight - 60; });
+new ResizeObserver(() => followEnd(false)).observe(log);
+
+async function keepAsking() {
+  await ask();
+  const pause = document.visibilityState === "hidden" ? LONGEST_PAUSE_MS : PAUSE_MS * (failures + 1);
+  setTimeout(keepAsking, Math.min(pause, LONGEST_PAUSE_MS));
+}
+
+document.addEventListener("visibilitychange", ask);
+
+// --- what the user does
 
 function complain(text) {
   byId("problem").textContent = text;
   byId("problem").hidden = !text;
-}
-
-const states = {
-  bot: () => "The bot is here.",
-  starting: () => "Calling our team …",
-  waiting: () => "Waiting for somebody of our team …",
-  assigned: (operator) => "You are talking to " + (operator || "our team") + ".",
-};
-
-async function ask() {
-  if (asking) return;
-  asking = true;
-  try {
-    const answer = await fetch(routes.messages + "?after=" + last);
-    if (!answer.ok) throw new Error(answer.statusText);
-    const found = await answer.json();
-    for (const entry of found.messages) {
-      show(entry);
-      last = entry.number;
-    }
-    if (found.messages.length) list.scrollTop = list.scrollHeight;
-    byId("state").textContent = (states[found.state] || states.waiting)(found.operator);
-    byId("call").hidden = found.state !== "bot";
-    byId("stop").hidden = found.state === "bot";
-  } catch {
-    byId("state").textContent = "No connection; trying again …";
-  } finally {
-    asking = false;
-  }
 }
 
 async function post(url, body) {
@@ -72,10 +100,12 @@ async function post(url, body) {
     const answer = await fetch(url, { method: "POST", body });
     const found = await answer.json();
     if (!answer.ok) throw new Error(found.error);
+    await asking; // a question from before does not know of this yet
     await ask();
     return found;
   } catch (error) {
-    complain(error.message || "That did not work; please try again.");
+    const lost = error instanceof TypeError || error instanceof SyntaxError;
+    complain(lost ? "No connection; your message is still here. Please send it again." : error.message);
     return null;
   }
 }
@@ -83,34 +113,65 @@ async function post(url, body) {
 // The id stays the same until a message was taken, so that sending it again is never a second message.
 let messageId = null;
 
-byId("composer").addEventListener("submit", async (event) => {
-  event.preventDefault();
-  const form = event.target;
-  const body = new FormData(form);
-  messageId = messageId || Date.now().toString(36) + "-" + Math.random().toString(36).slice(2).padEnd(8, "0");
+async function send() {
+  const body = new FormData(composer);
+  if (byId("send").disabled || !(body.get("text").trim() || body.get("file").size || body.get("file").name)) return;
+  messageId ??= Date.now().toString(36) + "-" + Math.random().toString(36).slice(2).padEnd(8, "0");
   body.append("id", messageId);
-  form.lastElementChild.disabled = true;
+  byId("send").disabled = true;
   const found = await post(routes.messages, body);
-  form.lastElementChild.disabled = false;
+  byId("send").disabled = false;
   if (!found) return;
   messageId = null;
-  form.reset();
-  if (found.wants_human) byId("call").open = true;
-});
+  composer.reset();
+  showFile();
+  if (found.wants_human) call(true);
+}
 
-byId("composer").addEventListener("keydown", (event) => {
+function showFile() {
+  const file = composer.elements.file.files[0];
+  byId("chosen").hidden = !file;
+  byId("file-name").textContent = file ? file.name : "";
+}
+
+function call(yes) {
+  calling = yes;
+  byId("human").hidden = !yes;
+  byId("hints").hidden = yes || Boolean(last);
+  byId("call-button").hidden = yes;
+  (yes ? byId("human").elements.contact : composer.elements.text).focus();
+}
+
+composer.addEventListener("submit", (event) => { event.preventDefault(); send(); });
+composer.addEventListener("keydown", (event) => {
   if (event.key === "Enter" && !event.shiftKey && !event.isComposing && event.target.name === "text") {
     event.preventDefault();
-    byId("composer").requestSubmit();
+    send();
   }
 });
-
+composer.addEventListener("input", () => { messageId = null; }); // what is written now is another message
+composer.elements.file.addEventListener("change", () => { showFile(); composer.elements.text.focus(); });
+byId("remove").addEventListener("click", () => {
+  composer.elements.file.value = "";
+  messageId = null;
+  showFile();
+  composer.elements.text.focus();
+});
+byId("hints").addEventListener("click", (event) => {
+  if (event.target.tagName !== "BUTTON") return;
+  composer.elements.text.value = event.target.textContent;
+  send();
+});
+byId("call-button").addEventListener("click", () => call(true));
+byId("never-mind").addEventListener("click", () => call(false));
+byId("human").addEventListener("keydown", (event) => { if (event.key === "Escape") call(false); });
 byId("human").addEventListener("submit", async (event) => {
   event.preventDefault();
-  if (await post(routes.human, new FormData(event.target))) byId("call").open = false;
+  if (await post(routes.human, new FormData(event.target))) composer.elements.text.focus();
+});
+byId("stop").addEventListener("click", async () => {
+  await post(routes.stop, new FormData());
+  composer.elements.text.focus();
 });
 
-byId("stop").addEventListener("click", () => post(routes.stop, new FormData()));
-
-setInterval(ask, 1000);
-ask();
+keepAsking();

@@ -18,12 +18,13 @@ from flask import Flask
 from flask.typing import ResponseReturnValue
 
 from .. import signals, verbs
-from ..domain import CloseReason, Contact, Handoff, Message, Operator
+from ..domain import Contact, Handoff, Message, Operator
 from ..errors import ContactError, DeliveryDelayed, DeliveryFailed, HITLError, LedgerUnavailable
 from ..hubspot.transport import hide
 from ..ledger import Event, Transaction
 from ..runtime import get_runtime
 from ..tasks import Done, Outcome
+from .delivery import Delivery, Payload
 from .door import Refused, add_routes, read_object, same, text_of
 from .messages import FILE_HOSTS, to_agent, to_botpress
 from .options import Options
@@ -45,6 +46,11 @@ UNBOUND_MS = 5_000
 ACTIVE_MS = 3_000
 """Botpress drops what we say before it has linked the two conversations; nothing tells when it has."""
 SESSIONS = 1_000
+"""How many of the newest users and sessions are looked through for one that no id names."""
+BY_BOTPRESS = "Botpress ended it"
+"""The ``detail`` of a handoff whose end Botpress knows."""
+UNTITLED = frozenset({"image", "audio", "video"})
+"""Types whose payloads had no title when the integration was built."""
 _HINT = re.compile(r"^\s*([A-Za-z_][\w -]{0,30}?)\s*:\s*(\S.*?)\s*$")
 _HINTS = {"email": "email", "e-mail": "email", "phone": "phone", "name": "name", "userid": "user_id", "inbox": "inbox"}
 _FAKE_EMAIL = re.compile(r"^([^@]+)@no-reply\.[^@]*botpress\.com$", re.IGNORECASE)
@@ -84,6 +90,7 @@ class _Bridge:
         self._runtime = runtime
         self._ledger = runtime.ledger
         self._secret = secret
+        self._delivery = Delivery(self._ledger, NAME)
         settings = runtime.settings
         hide(secret)
         for segment in urlsplit(webhook_url).path.split("/"):
@@ -146,7 +153,7 @@ class _Bridge:
                 "title": title,
                 "description": description,
                 "hints": hints,
-                "history": [one for one in given.get("messages") or () if isinstance(one, dict)][:200],
+                "history": _list(given, "messages")[:200],
                 "user": user_id,
                 "state": "pending",
                 "at": now,
@@ -175,8 +182,9 @@ class _Bridge:
             if user_id != "BOT" and session["user"] is None and tx.bridges.get(NAME, f"user:{user_id}") is not None:
                 session["user"] = user_id
                 self._start_soon(tx, session_id, user_id, now)
-            self._relay.put(tx, session_id, "say", {"payload": payload}, now=now)
-            if user_id == "BOT" and payload.get("text") == CANCELLED:
+            if not (user_id == "BOT" and payload.get("text") == CANCELLED):
+                self._relay.put(tx, session_id, "say", {"payload": payload}, now=now)
+            else:  # said to the agent together with the end
                 session["cancelled_at"] = now
                 if now - (tx.bridges.get(NAME, "close", lock=True) or 0) <= CANCEL_MS:
                     tx.bridges.delete(NAME, "close")
@@ -277,8 +285,7 @@ class _Bridge:
         except LedgerUnavailable:
             raise
         except (ContactError, HITLError, ValueError) as error:
-            why = type(error).__name__
-            logger.error("A session of Botpress's can't be handed over: %s", why)  # noqa: TRY400 - may hold a contact
+            logger.warning("A session of Botpress's can't be handed over: %s", type(error).__name__)
             return Done(lambda tx: self._refuse(tx, session_id))
         return Done(lambda tx: self._mark(tx, session_id, "open"))
 
@@ -307,9 +314,10 @@ class _Bridge:
     def _stop(self, event: Event) -> None:
         session_id = event.payload["key"]
         if event.payload.get("tell"):
+            self._wait_until_active(session_id)
             self._tell("stop-hitl", {"remoteConversationId": session_id})
         else:
-            verbs.stop(self._runtime, session_id, reason="user")
+            verbs.stop(self._runtime, session_id, reason="user", detail=BY_BOTPRESS, farewell=CANCELLED)
 
     def _lost(self, tx: Transaction, event: Event, now: int) -> None:
         if event.payload["operation"] == "start":
@@ -320,43 +328,45 @@ class _Bridge:
     def agent_assigned(self, app: Flask, *, handoff: Handoff, operator: Operator, **extra: Any) -> None:
         """Receiver of ``operator_assigned``."""
         if self._is_ours(handoff):
-            self._wait_until_active(handoff)
+            self._wait_until_active(handoff.conversation_id)
             self._tell("agent-assigned", _named(handoff, operator))
 
     def message_from_agent(self, app: Flask, *, handoff: Handoff, message: Message, **extra: Any) -> None:
         """Receiver of ``operator_message``: text and files are messages of their own, each sent once."""
         if not self._is_ours(handoff):
             return
-        self._wait_until_active(handoff)
-        key = f"sent:{message.message_id}"
+        self._wait_until_active(handoff.conversation_id)
         with self._ledger.read() as tx:
-            done = tx.bridges.get(NAME, key) or 0
-        for number, payload in enumerate(to_botpress(message)):
-            if number < done:
-                continue
-            kind = payload.pop("type")
-            try:
-                body = {**_named(handoff, message.operator), "messageType": kind, "payload": payload}
-                self._tell("message-from-agent", body)
-            except BotpressRejected:
-                raise DeliveryFailed("The bot's platform refused this message.") from None
-            with self._ledger.write() as tx:
-                tx.bridges.put(NAME, key, number + 1, now=self._ledger.now_ms())
+            session = tx.bridges.get(NAME, f"session:{handoff.conversation_id}")
+        if session is None or session["state"] == "closed":  # Botpress would drop it without a word
+            raise DeliveryFailed("The user is with the bot again.")
 
-    def stop_hitl(self, app: Flask, *, handoff: Handoff, reason: CloseReason | None = None, **extra: Any) -> None:
+        def tell(part: Payload) -> None:
+            without = {"type", "title"} if part["type"] in UNTITLED else {"type"}
+            payload = {name: value for name, value in part.items() if name not in without}
+            body = {**_named(handoff, message.operator), "messageType": part["type"], "payload": payload}
+            self._tell("message-from-agent", body)
+
+        try:
+            self._delivery.send(f"message:{message.message_id}", to_botpress(message), tell)
+        except BotpressRejected:
+            raise DeliveryFailed("The bot's platform refused this message.") from None
+
+    def stop_hitl(self, app: Flask, *, handoff: Handoff, **extra: Any) -> None:
         """Receiver of ``conversation_completed`` and ``handoff_failed``; Botpress knows already what its user ended."""
         if self._is_ours(handoff):
             with self._ledger.write() as tx:
                 self._mark(tx, handoff.conversation_id, "closed")
-            if reason is not CloseReason.USER:
+            if handoff.detail != BY_BOTPRESS:
+                self._wait_until_active(handoff.conversation_id)
                 self._tell("stop-hitl", {"remoteConversationId": handoff.conversation_id})
 
     def _tell(self, route: str, body: dict[str, Any]) -> None:
         self._botpress.call("POST", f"/{route}", doing=f"telling Botpress {route}", body=body)
 
-    def _wait_until_active(self, handoff: Handoff) -> None:
+    def _wait_until_active(self, session_id: str) -> None:
         with self._ledger.read() as tx:
-            session = tx.bridges.get(NAME, f"session:{handoff.conversation_id}")
+            session = tx.bridges.get(NAME, f"session:{session_id}")
         left = 0 if session is None else session["at"] + ACTIVE_MS - self._ledger.now_ms()
         if left > 0:
             raise DeliveryDelayed("Botpress is still linking the conversations", retry_after=left / 1000)
@@ -370,6 +380,11 @@ def _payload(body: Mapping[str, Any]) -> dict[str, Any]:
     if not isinstance(given, dict):
         raise Refused(400, "payload must be an object")
     return given
+
+
+def _list(given: Mapping[str, Any], name: str) -> list[dict[str, Any]]:
+    found = given.get(name)
+    return [one for one in found if isinstance(one, dict)] if isinstance(found, list) else []
 
 
 def _hints(description: str) -> dict[str, str]:

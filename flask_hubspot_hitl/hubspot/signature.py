@@ -75,6 +75,14 @@ def sign(
     raise ValueError("the signature version must be v1, v2 or v3")
 
 
+def headers(version: str, *, secret: str, uri: str, body: bytes, timestamp: str | int) -> dict[str, str]:
+    """The headers in which HubSpot would send a webhook's signature (a POST); see :func:`sign`, and its errors."""
+    signature = sign(version, secret=secret, method="POST", uri=uri, body=body, timestamp=timestamp)
+    if version == "v3":
+        return {"X-HubSpot-Signature-v3": signature, "X-HubSpot-Request-Timestamp": str(timestamp)}
+    return {"X-HubSpot-Signature": signature, "X-HubSpot-Signature-Version": version}
+
+
 class SignedRequest(TypedDict, total=False):
     """What :func:`check` is told of a request, as received."""
 

@@ -38,6 +38,18 @@ class Bridges:
         """Forget a value."""
         self._connection.execute(sa.delete(bridge).where(bridge.c.bridge == name, bridge.c.key == key))
 
+    def prune(self, prefix: str, *, before: int, limit: int) -> int:
+        """Forget values of all bridges whose keys begin with ``prefix`` and that are older; returns how many."""
+        old = (
+            sa.select(bridge.c.bridge, bridge.c.key)
+            .where(bridge.c.key.startswith(prefix, autoescape=True), bridge.c.updated_at < before)
+            .limit(limit)
+        )
+        found = self._connection.execute(old).all()
+        for row in found:
+            self.delete(row.bridge, row.key)
+        return len(found)
+
     def newest(self, name: str, prefix: str, *, limit: int = 100) -> list[tuple[str, Any]]:
         """(key, value) of the keys that begin with ``prefix``, the one changed last first."""
         found = (

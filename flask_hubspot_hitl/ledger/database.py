@@ -8,7 +8,6 @@ from __future__ import annotations
 import contextlib
 import logging
 import os
-import secrets
 import sqlite3
 import threading
 import time
@@ -20,9 +19,9 @@ from typing import Any
 import sqlalchemy as sa
 from sqlalchemy.engine import make_url
 
-from ..clock import Clock, SystemClock
+from ..clock import Clock, SystemClock, uptime_ms
 from ..errors import LedgerUnavailable
-from . import schema
+from . import migrations
 
 try:
     import fcntl
@@ -35,6 +34,23 @@ _SCHEMA_LOCK = 0x48544954  # any number that is ours; PostgreSQL advisory lock
 _TRANSIENT = (sa.exc.OperationalError, sa.exc.InterfaceError, sa.exc.InternalError, sa.exc.TimeoutError)
 _PATIENCE = 4.0
 """Seconds that one transaction waits for others, in all: HubSpot waits five for our answer."""
+_MIGRATION_PATIENCE = 20.0
+"""Seconds that a starting process waits for another one that migrates a large database."""
+_SYNC_MS = 10_000
+_SLOW_MS = 1_000
+"""An answer about the time that took longer is not used."""
+
+# A host that is cut off sends no goodbye. Without these its threads would wait for a quarter of an hour, and the
+# server would keep its row locks for two.
+_KEEPALIVE = {"keepalives_idle": 5, "keepalives_interval": 2, "keepalives_count": 2, "tcp_user_timeout": 4000}
+_SESSION = {
+    "lock_timeout": 4000,
+    "idle_in_transaction_session_timeout": 5000,
+    "tcp_keepalives_idle": 5,
+    "tcp_keepalives_interval": 2,
+    "tcp_keepalives_count": 2,
+    "tcp_user_timeout": 4000,
+}
 
 
 class Database:
@@ -53,7 +69,8 @@ class Database:
         self._flock: int | None = None
         self._lock_path: Path | None = None
         if self.is_sqlite:
-            self._lock_path = _make_private_files(Path(parsed.database or ""))
+            self.path = Path(parsed.database or "")
+            self._lock_path = _make_private_files(self.path)
             self.engine = sa.create_engine(
                 parsed,
                 hide_parameters=True,
@@ -75,11 +92,12 @@ class Database:
                 max_overflow=pool_size,
                 pool_pre_ping=True,
                 pool_timeout=3,
-                connect_args={"connect_timeout": 3, "options": "-c lock_timeout=4000"},
+                connect_args=_postgresql_options(parsed),
             )
             from sqlalchemy.dialects import postgresql
 
             self.insert = postgresql.insert
+        self._sync_at = 0
         self._closed = False
         sa.event.listen(self.engine, "checkin", self._on_checkin)
         if hasattr(os, "register_at_fork"):
@@ -87,17 +105,19 @@ class Database:
             os.register_at_fork(after_in_child=lambda: (method := this()) and method())
 
     def now_ms(self) -> int:
-        """The time, in epoch ms: one clock for all hosts of a PostgreSQL database, see :meth:`sync_clock`."""
+        """The time, in epoch ms: one clock for all hosts of a PostgreSQL database, see :meth:`_keep_time`."""
         return self.clock.now_ms()
 
-    def sync_clock(self) -> None:
-        """Take PostgreSQL's clock for ours, so that leases mean the same on every host."""
-        if self.is_sqlite or not isinstance(self.clock, SystemClock):
+    def _keep_time(self, connection: sa.Connection) -> None:
+        """Take PostgreSQL's clock for ours now and then, so that leases mean the same on every host."""
+        if self.is_sqlite or uptime_ms() < self._sync_at or not isinstance(self.clock, SystemClock):
             return
-        with self.read() as connection:
-            sent = SystemClock().now_ms()
-            theirs = connection.scalar(sa.text("SELECT (extract(epoch from clock_timestamp())*1000)::bigint"))
-            self.clock.offset_ms = int(theirs) - (sent + SystemClock().now_ms()) // 2
+        sent = uptime_ms()
+        theirs = connection.scalar(sa.text("SELECT (extract(epoch from clock_timestamp())*1000)::bigint"))
+        took = uptime_ms() - sent
+        if took < _SLOW_MS or self._sync_at == 0:
+            self.clock.set(int(theirs), at=sent + took // 2)
+        self._sync_at = sent + _SYNC_MS
 
     @contextlib.contextmanager
     def read(self) -> Iterator[sa.Connection]:
@@ -106,28 +126,44 @@ class Database:
         :raises LedgerUnavailable: when the database can't be reached.
         """
         with _translated(), self.engine.connect() as connection, connection.begin():
+            self._keep_time(connection)
             yield connection
 
     @contextlib.contextmanager
-    def write(self) -> Iterator[sa.Connection]:
+    def write(self, *, patience: float = _PATIENCE) -> Iterator[sa.Connection]:
         """A connection in a transaction that is committed at the end of the block, or rolled back.
+
+        ``patience`` is how many seconds it waits for other writers.
 
         :raises LedgerUnavailable: when the database can't be reached or written; nothing was changed.
         """
-        with _translated(), self._writer() as ends:
+        with _translated(), self._writer(patience) as ends:
             options = {"hitl_write_until": ends}
             with self.engine.connect().execution_options(**options) as connection, connection.begin():
+                self._keep_time(connection)
                 yield connection
 
+    def connect_alone(self) -> Any:
+        """A psycopg connection of its own, in autocommit mode; whoever asked closes it.
+
+        :raises LedgerUnavailable: when the database can't be reached.
+        """
+        with _translated():
+            pooled = self.engine.raw_connection()
+        connection: Any = pooled.driver_connection
+        pooled.detach()
+        connection.autocommit = True
+        return connection
+
     @contextlib.contextmanager
-    def _writer(self) -> Iterator[float]:
+    def _writer(self, patience: float) -> Iterator[float]:
         """Hold what keeps SQLite's writers apart; gives the moment (monotonic) until which one may wait for others."""
-        ends = time.monotonic() + _PATIENCE
+        ends = time.monotonic() + patience
         if not self.is_sqlite:
             yield ends
             return
-        if not self._lock.acquire(timeout=_PATIENCE):
-            raise LedgerUnavailable("the database is busy: another thread has been writing for four seconds")
+        if not self._lock.acquire(timeout=patience):
+            raise LedgerUnavailable("the database is busy: another thread has been writing all the time")
         try:
             with _flock(self._lock_file(), ends):
                 yield ends
@@ -147,24 +183,18 @@ class Database:
             os.close(self._flock)  # a lock lives as long as any copy of its handle, also when the parent is killed
             self._flock = None
 
-    def create_schema(self) -> None:
-        """Make what is missing; two processes may do so at once.
+    def create_schema(self) -> int | None:
+        """Make the tables, or bring them up to this version; two processes may do so at once.
+
+        Returns the version found when it was an older one.
 
         :raises LedgerUnavailable: when the database can't be reached, or was made by a newer version.
         """
-        with self.write() as connection:
+        with self.write(patience=_MIGRATION_PATIENCE) as connection:
             if not self.is_sqlite:
+                connection.execute(sa.text(f"SET LOCAL lock_timeout = {int(_MIGRATION_PATIENCE * 1000)}"))
                 connection.execute(sa.text("SELECT pg_advisory_xact_lock(:key)"), {"key": _SCHEMA_LOCK})
-            schema.metadata.create_all(connection)
-            for statement in schema.PARTIAL_INDEXES:
-                connection.exec_driver_sql(statement)
-            for name, value in (("schema_version", str(schema.VERSION)), ("deployment_id", _new_id())):
-                connection.execute(self.insert(schema.meta).values(name=name, value=value).on_conflict_do_nothing())
-            found = connection.scalar(sa.select(schema.meta.c.value).where(schema.meta.c.name == "schema_version"))
-            if int(found or 0) > schema.VERSION:
-                raise LedgerUnavailable(
-                    f"the database has schema {found}, this version knows {schema.VERSION}: upgrade the package"
-                )
+            return migrations.bring_up(connection, self.insert)
 
     def _on_checkin(self, _connection: Any, record: Any) -> None:
         """A thread that was still at work when we closed gives its connection back: nobody else would end it."""
@@ -180,8 +210,19 @@ class Database:
             self._flock = None
 
 
-def _new_id() -> str:
-    return secrets.token_hex(8)
+def _postgresql_options(url: sa.URL) -> dict[str, Any]:
+    """How to connect; what the URL says itself comes last and holds.
+
+    ``prepare_threshold=none`` in it keeps psycopg from preparing statements, which some poolers need.
+    """
+    given = url.normalized_query
+    settings = " ".join(f"-c {name}={value}" for name, value in _SESSION.items())
+    options: dict[str, Any] = {"connect_timeout": 3, **_KEEPALIVE}
+    options = {name: value for name, value in options.items() if name not in given}
+    options["options"] = " ".join([settings, *given.get("options", ())])
+    for threshold in given.get("prepare_threshold", ()):
+        options["prepare_threshold"] = int(threshold) if threshold.isdigit() else None
+    return options
 
 
 @contextlib.contextmanager

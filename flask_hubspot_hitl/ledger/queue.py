@@ -318,6 +318,11 @@ class Queue:
         """Who holds leases now."""
         return list(self._connection.scalars(sa.select(lane.c.owner).where(lane.c.owner.is_not(None)).distinct()))
 
+    def is_pending(self, event_id: int) -> bool:
+        """True while an event is neither done nor dead."""
+        statement = sa.select(event.c.id).where(event.c.id == event_id, in_state(EventState.PENDING))
+        return self._connection.execute(statement).first() is not None
+
     def has_pending(self, key: str) -> bool:
         """True when a lane has something to do."""
         statement = sa.select(event.c.id).where(event.c.lane == key, in_state(EventState.PENDING))

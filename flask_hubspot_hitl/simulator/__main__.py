@@ -6,13 +6,16 @@ import argparse
 import contextlib
 import ipaddress
 import logging
+import os
 import signal
 import sys
+import threading
 from types import FrameType
 
 from werkzeug.serving import WSGIRequestHandler, make_server
 
 from .app import create_app
+from .recording import Recording
 from .simulation import Simulation
 
 
@@ -31,19 +34,38 @@ def is_loopback(host: str) -> bool:
         return host == "localhost"
 
 
-def main(arguments: list[str] | None = None) -> int:
+def stop_with_stdin() -> None:
+    """Return at once; end this process when standard input ends, as it does when a parent has died."""
+
+    def watch() -> None:
+        while os.read(0, 4096):  # not sys.stdin: its lock would be held when the interpreter ends
+            pass
+        os.kill(os.getpid(), signal.SIGTERM)
+
+    threading.Thread(target=watch, daemon=True).start()
+
+
+def main(arguments: list[str] | None = None, *, prog: str = "python -m flask_hubspot_hitl.simulator") -> int:
     """Parse the command line and serve. Returns the exit status."""
-    parser = argparse.ArgumentParser(prog="python -m flask_hubspot_hitl.simulator", description=__doc__)
+    parser = argparse.ArgumentParser(prog=prog, description="The stand-in for HubSpot: serves until SIGTERM or Ctrl-C.")
     parser.add_argument("--port", type=int, required=True, help="the port to listen on; 0 takes a free one")
     parser.add_argument("--host", default="127.0.0.1", help="the address to listen on (default: %(default)s)")
     parser.add_argument("--control-token", help="asked for on /_sim/*; needed with an address others can reach")
     parser.add_argument("--allow-host", action="append", default=[], help="a further name it is reached by")
+    parser.add_argument("--record", metavar="FILE", help="write every API call and delivery, without secrets")
+    parser.add_argument("--redact-text", action="store_true", help="with --record: without what people wrote, too")
+    parser.add_argument("--stop-with-stdin", action="store_true", help="stop when standard input ends")
     options = parser.parse_args(arguments)
     if not is_loopback(options.host) and not options.control_token:
         parser.error("--host other than loopback needs --control-token")
     logging.basicConfig(level=logging.WARNING, format="%(asctime)s %(name)s %(levelname)s %(message)s")
     sim = Simulation(control_token=options.control_token)
     sim.allowed_hosts = frozenset(name.lower() for name in options.allow_host)
+    if options.record:
+        try:
+            sim.recording = Recording(options.record, redact_text=options.redact_text)
+        except OSError as problem:
+            parser.error(f"--record {options.record}: {problem.strerror}")
     server = make_server(options.host, options.port, create_app(sim), threaded=True, request_handler=QuietHandler)
     name = options.allow_host[0] if options.allow_host else options.host
     shown = f"[{name}]" if ":" in name else name
@@ -52,11 +74,16 @@ def main(arguments: list[str] | None = None) -> int:
     def stop(number: int, frame: FrameType | None) -> None:
         raise KeyboardInterrupt
 
-    signal.signal(signal.SIGTERM, stop)
-    signal.signal(signal.SIGINT, stop)
-    print(f"HubSpot stand-in: {sim.base_url}/  (settings: {sim.base_url}/_sim/env)", flush=True)
     with contextlib.suppress(KeyboardInterrupt):
+        signal.signal(signal.SIGTERM, stop)
+        signal.signal(signal.SIGINT, stop)
+        print(f"HubSpot stand-in: {sim.base_url}/  (settings: {sim.base_url}/_sim/env)", flush=True)
+        if options.stop_with_stdin:
+            stop_with_stdin()
         server.serve_forever()
+    if sim.recording is not None:
+        with sim.lock:
+            sim.recording.close()
     return 0
 
 

@@ -14,7 +14,7 @@ from . import contacts, files, preset, shapes, threads
 from .events import account_event
 from .simulation import Simulation, current
 from .wire import LATEST_MS, ApiError, check, moment_ms, parse_json
-from .world import JSON, Install, StagingToken, Thread, Token, now_ms
+from .world import JSON, Actor, Install, StagingToken, Thread, Token, now_ms
 
 bp = Blueprint("control", __name__, url_prefix="/_sim")
 
@@ -130,6 +130,22 @@ def agents() -> Any:
     """The agents of every portal."""
     world = current().world
     return [shapes.actor(a) | {"portalId": a.portal_id} for p in world.portals for a in world.agents(p)]
+
+
+@bp.put("/agents/<actor_id>")
+def put_agent(actor_id: str) -> Any:
+    """Make an agent in the preset portal (or in ``portalId``), or give one another name or e-mail address.
+
+    null takes a name or an address away.
+    """
+    sim = current()
+    body = control_body({"name": str, "email": str, "portalId": str})
+    portal_id = body.get("portalId") or preset.PORTAL_ID
+    if portal_id not in sim.world.portals or not re.fullmatch(r"A-[1-9][0-9]{0,17}", actor_id, re.ASCII):
+        raise ApiError.missing("Portal, or an actor id such as A-987,")
+    agent = sim.world.actors.setdefault((portal_id, actor_id), Actor(actor_id, portal_id, "AGENT"))
+    agent.name, agent.email = body.get("name", agent.name), body.get("email", agent.email)
+    return shapes.actor(agent)
 
 
 @bp.post("/staging-tokens")
@@ -308,6 +324,12 @@ def list_requests() -> Any:
 def list_deliveries() -> Any:
     """Every delivery attempt, oldest first; ``attempt`` counts from 0, as ``attemptNumber`` does."""
     return current().deliveries.log()
+
+
+@bp.get("/pending")
+def pending() -> Any:
+    """How many events are waiting for delivery or on their way."""
+    return {"deliveries": current().deliveries.pending()}
 
 
 @bp.post("/deliveries/<int:number>/replay")

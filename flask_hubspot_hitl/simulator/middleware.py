@@ -32,8 +32,9 @@ logger = logging.getLogger(__name__)
 
 MAX_BODY = 50 * 1024 * 1024
 NOT_API = ("/_sim", "/static", "/hubfs", "/favicon.ico")
+STREAM = "/_sim/desk/live"  # never ends, so it is neither held back nor served under the lock
 # these deliver while they run: the host must be able to call back meanwhile
-WITHOUT_LOCK = ("/_sim/deliver", "/_sim/deliveries")
+WITHOUT_LOCK = ("/_sim/deliver", "/_sim/deliveries", "/_sim/desk/wire", "/_sim/hitl-api", "/_sim/studio")
 
 
 class Middleware:
@@ -50,6 +51,8 @@ class Middleware:
             status = 413 if "large" in str(problem) else 400
             return json_response(error_body(status, str(problem)), status)(environ, start_response)
         path = "/" + quote(environ.get("PATH_INFO", "/").encode("latin-1").lstrip(b"/"), safe="/:@!$&'()*+,;=~-._")
+        if path == STREAM:
+            return self._app(environ, start_response)
         if path == "/" or path.startswith(NOT_API):
             return self._run(environ, path)(environ, start_response)
         return self._serve_api(environ, start_response, path, body)
@@ -89,7 +92,7 @@ class Middleware:
         entry["status"] = shown.status_code
         entry["response_body"] = parsed_response(shown)
         with self._sim.lock:
-            self._sim.requests.append(entry)
+            self._sim.log_call(entry)
         if mode in ("drop", "drop_after"):
             cut(environ)
         if mode == "delay" and fault is not None:

@@ -11,6 +11,8 @@ from flask import current_app
 from . import preset
 from .chaos import Chaos
 from .deliveries import Deliveries
+from .journal import Journal
+from .recording import Recording
 from .world import JSON, Ids, World, now_ms
 
 LOG_LIMIT = 50_000
@@ -28,7 +30,9 @@ class Simulation:
         self.world: World = preset.preset_world(self.ids)
         self.chaos = Chaos()
         self.requests: deque[JSON] = deque(maxlen=LOG_LIMIT)
+        self.journal = Journal()
         self.deliveries = Deliveries(self)
+        self.recording: Recording | None = None
 
     def reset(self) -> None:
         """Back to the preset. Live access tokens of the preset portal stay good, so that hosts keep working."""
@@ -44,6 +48,20 @@ class Simulation:
         self.chaos = Chaos()
         self.requests.clear()
         self.deliveries.clear()
+        self.journal.clear()
+
+    def log_call(self, entry: JSON) -> None:
+        """Keep an API call that was served."""
+        self.requests.append(entry)
+        self.journal.add("call", entry)
+        if self.recording is not None:
+            self.recording.add("api", entry, self.world)
+
+    def log_delivery(self, entry: JSON) -> None:
+        """Tell of a delivery that was tried; ``deliveries`` keeps it."""
+        self.journal.add("delivery", entry)
+        if self.recording is not None:
+            self.recording.add("webhook-out", entry, self.world)
 
 
 def current() -> Simulation:

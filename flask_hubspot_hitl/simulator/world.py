@@ -21,6 +21,7 @@ SCOPES = (
     "conversations.custom_channels.write",
     "conversations.read",
     "conversations.write",
+    "conversations.visitor_identification.tokens.create",
     "crm.objects.contacts.read",
     "crm.objects.contacts.write",
     "files",
@@ -282,6 +283,7 @@ class Thread:
     received_ms: int | None = None
     sent_ms: int | None = None
     messages: list[Message] = field(default_factory=list)
+    seen: int = 0  # how many of them were there when somebody last opened the thread at the desk
 
 
 class World:

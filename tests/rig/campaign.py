@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import json
 import random
 import time
@@ -13,8 +12,9 @@ from pathlib import Path
 from flask_hubspot_hitl.clock import SystemClock
 from flask_hubspot_hitl.hubspot.events import Inbound, Kind, parse_body
 from flask_hubspot_hitl.ledger import Ledger
+from flask_hubspot_hitl.testing import running_hubspot
 
-from ..helpers import HubSpot, Json, start_hubspot
+from ..helpers import HubSpot, Json
 from .load import Actors, Chats, Feed, Thread, Weather, published
 from .oracle import Chat, Emission, Evidence, Told, Verdict, event_key, judge
 from .processes import Processes
@@ -51,7 +51,7 @@ def run(plan: Plan, progress: Progress = lambda what, done, of: None) -> Verdict
 
     :raises TimeoutError: when the server does not start.
     """
-    with _hubspot() as hubspot:
+    with running_hubspot() as hubspot:
         settings = {
             **hubspot.env(),
             "HUBSPOT_HITL_DATABASE_URL": plan.database_url,
@@ -68,21 +68,6 @@ def run(plan: Plan, progress: Progress = lambda what, done, of: None) -> Verdict
             return judge(_Campaign(plan, hubspot, processes, settings, progress).run())
         finally:
             processes.kill()
-
-
-@contextlib.contextmanager
-def _hubspot() -> Iterator[HubSpot]:
-    """A stand-in of its own."""
-    process, url = start_hubspot()
-    hubspot = HubSpot(url)
-    try:
-        yield hubspot
-    finally:
-        hubspot.close()
-        process.terminate()
-        process.wait(10)
-        if process.stdout is not None:
-            process.stdout.close()
 
 
 class _Campaign:

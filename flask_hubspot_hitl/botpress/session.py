@@ -1,0 +1,157 @@
+"""What the bridges that play a whole session share: its texts, the close command, the time-out, what was said before.
+
+The behaviour is that of Botpress's HITL plugin (``plugins/hitl`` 1.4.2), which these bridges stand in for.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any
+
+from flask import Flask
+
+from .. import verbs
+from ..clock import to_datetime
+from ..domain import CloseReason, Contact, Handoff, HistoryEntry
+from ..hubspot.content import parse_time
+from ..hubspot.text import scrub
+from ..ledger import Event, Transaction
+from ..runtime import get_runtime
+from . import notices
+from .ended import COMMAND
+from .messages import to_agent
+from .relay import Relay
+
+HISTORY = 100
+"""How many messages before the handoff agents see."""
+
+
+class Sessions:
+    """The sessions of one bridge on one app. ``messages`` replaces texts of :data:`.notices.DEFAULTS`."""
+
+    def __init__(self, app: Flask, bridge: str, messages: Mapping[str, str]) -> None:
+        self._runtime = get_runtime(app)
+        self._bridge = bridge
+        self._messages = messages
+
+    def is_ours(self, handoff: Handoff) -> bool:
+        """True when this bridge opened the handoff."""
+        return handoff.attributes.get("bridge") == self._bridge
+
+    def said(self, name: str, session: Handoff | Mapping[str, Any] | None) -> str:
+        """A text of a session, or of one with these overrides; "" when it is suppressed."""
+        return notices.notice(name, *self._overrides(session))
+
+    def open(
+        self,
+        conversation_id: str,
+        *,
+        contact: Contact | str | None,
+        name: str | None,
+        title: str | None,
+        description: str | None,
+        history: Iterable[HistoryEntry],
+        inbox_id: str | None,
+        overrides: Mapping[str, str],
+        **facts: Any,
+    ) -> Handoff:
+        """Open a handoff, or find the conversation's open one. ``facts`` are kept in its attributes."""
+        opening = verbs.check_opening(
+            self._runtime,
+            conversation_id,
+            contact=contact,
+            name=name,
+            title=title,
+            description=description,
+            history=history,
+            inbox_id=inbox_id,
+            portal_id=None,
+            assign_to=None,
+            attributes={"bridge": self._bridge, "messages": dict(overrides), **facts},
+        )
+        return verbs.start(self._runtime, opening)
+
+    # Ends ------------------------------------------------------------------------------------------------
+
+    def ends(self, conversation_id: str, text: str, message_id: str | None) -> bool:
+        """True when the text was the close command and has ended the open handoff.
+
+        The agent reads that the user has gone; that message has the command's id, so a replay of it is the same.
+        """
+        with self._runtime.ledger.read() as tx:
+            record = tx.records.open_of(conversation_id)
+        if record is None or not notices.is_close_command(text, *self._overrides(record.handoff)):
+            return False
+        farewell = self.said(notices.CANCELLED, record.handoff) or text
+        return verbs.stop(
+            self._runtime, conversation_id, reason="user", detail=COMMAND, farewell=farewell, message_id=message_id
+        )
+
+    def farewell(self, handoff: Handoff, reason: CloseReason, detail: str | None) -> str:
+        """What the user reads at the end; "" when the bot ended it, which then speaks itself."""
+        if reason is CloseReason.USER and detail not in (None, COMMAND):
+            return ""
+        name = {CloseReason.TIMEOUT: notices.TIMED_OUT, CloseReason.USER: notices.CLOSED}.get(reason, notices.STOPPED)
+        return self.said(name, handoff)
+
+    # Nobody comes ----------------------------------------------------------------------------------------
+
+    def watch(self, tx: Transaction, relay: Relay, handoff: Handoff, seconds: object, *, now: int) -> None:
+        """Set the timer for an assignment: the session's own seconds, which can only be fewer than
+        ``ASSIGNMENT_TIMEOUT`` when that is set, else those. ``relay`` runs :meth:`timeout` for ``timeout``."""
+        wanted = self._runtime.settings.assignment_timeout
+        if isinstance(seconds, int | float) and not isinstance(seconds, bool) and 0 <= seconds <= 10**7:
+            wanted = float(seconds)
+        if wanted > 0:
+            relay.put(
+                tx,
+                handoff.id,
+                "timeout",
+                {"conversation": handoff.conversation_id},
+                now=now,
+                due_at=now + int(wanted * 1000),
+                dedupe=f"timeout:{handoff.id}",
+                lane=f"timer:{relay.topic}:assign:{handoff.id}",
+            )
+
+    def timeout(self, event: Event) -> None:
+        """The operation behind :meth:`watch`: end the handoff when nobody has taken it."""
+        conversation_id = event.payload["conversation"]
+        with self._runtime.ledger.read() as tx:
+            record = tx.records.open_of(conversation_id)
+        if record is not None and record.handoff.id == event.payload["key"] and record.handoff.operator is None:
+            farewell = self.said(notices.CANCELLED, record.handoff)
+            verbs.stop(self._runtime, conversation_id, reason="timeout", farewell=farewell)
+
+    def _overrides(self, session: Handoff | Mapping[str, Any] | None) -> tuple[Mapping[str, Any] | None, ...]:
+        found = session.attributes.get("messages") if isinstance(session, Handoff) else session
+        return (found if isinstance(found, Mapping) else None, self._messages)
+
+
+def contact_of(email: str, phone: str) -> Contact | None:
+    """Whom HubSpot should know; an e-mail field without an ``@`` holds a phone number."""
+    return Contact(phone=phone or None, email=email or None) if email or phone else None
+
+
+def created(message: Mapping[str, Any]) -> int:
+    """A Botpress object's ``createdAt`` in epoch ms, 0 when there is none."""
+    try:
+        return parse_time(message.get("createdAt"))
+    except ValueError:
+        return 0
+
+
+def history_of(
+    messages: Iterable[Mapping[str, Any]], is_user: Callable[[Mapping[str, Any]], bool]
+) -> list[HistoryEntry]:
+    """Botpress's messages, newest first, as what was said before: oldest first, files as links."""
+    entries = []
+    for one in messages:
+        payload = one.get("payload")
+        if isinstance(payload, dict):
+            kind = one.get("type")
+            said = to_agent({**payload, "type": kind} if isinstance(kind, str) else payload)
+            text = scrub("\n".join(filter(None, [said.text, *(file.url or "" for file in said.files)])))
+            at = to_datetime(created(one)) if created(one) else None
+            entries.append(HistoryEntry("user" if is_user(one) else "bot", text, at))
+    return entries[::-1]

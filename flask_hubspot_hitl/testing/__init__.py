@@ -1,0 +1,60 @@
+"""A pytest plugin for the tests of a bot: ``pytest_plugins = ["flask_hubspot_hitl.testing"]``.
+
+The host's app is served for real, wired to a stand-in for HubSpot that is a process of its own. Tell the plugin how
+your app is made by overriding one fixture, ``hitl_app_factory``; ``fixtures.py`` has them all. Everything waits for
+what it waits for, at most :data:`PATIENCE` seconds, and then says what was seen and what went over the wire.
+
+Needs nothing but pytest; ``strategies.py`` needs Hypothesis and is not imported here. (PYTEST_DONT_REWRITE: the
+plugin may be imported before pytest gets to see it.)
+"""
+
+from __future__ import annotations
+
+from .captured import CapturedSignals
+from .fixtures import (
+    agent,
+    assert_nothing_lost,
+    captured_signals,
+    hitl_app,
+    hitl_app_factory,
+    hitl_server,
+    hitl_settings,
+    hubspot,
+    hubspot_process,
+    pytest_runtest_makereport,
+    settle,
+    signed_webhook,
+    user,
+    user_class,
+)
+from .people import Agent, User
+from .serving import Server
+from .stand_in import HubSpot, StandIn, running, running_hubspot
+from .waiting import PATIENCE, wait_until
+
+__all__ = [
+    "Agent",
+    "CapturedSignals",
+    "HubSpot",
+    "PATIENCE",
+    "Server",
+    "StandIn",
+    "User",
+    "agent",
+    "assert_nothing_lost",
+    "captured_signals",
+    "hitl_app",
+    "hitl_app_factory",
+    "hitl_server",
+    "hitl_settings",
+    "hubspot",
+    "hubspot_process",
+    "pytest_runtest_makereport",
+    "running",
+    "running_hubspot",
+    "settle",
+    "signed_webhook",
+    "user",
+    "user_class",
+    "wait_until",
+]

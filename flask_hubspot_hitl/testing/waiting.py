@@ -1,0 +1,37 @@
+"""Waiting for a condition, and saying what was seen instead when it does not come. Imports nothing of ours."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from typing import TypeVar
+
+PATIENCE = 20.0
+"""Seconds that everything waits at most, unless told otherwise."""
+INTERVAL = 0.02
+
+Found = TypeVar("Found")
+
+
+def wait_until(
+    look: Callable[[], Found | None],
+    what: str,
+    *,
+    timeout: float = PATIENCE,
+    explain: Callable[[], str] | None = None,
+) -> Found:
+    """Look again and again until something true is found, and return it.
+
+    :param what: what is waited for, as it reads after "waited in vain for".
+    :param timeout: seconds.
+    :param explain: what to add to the failure: what is there instead.
+    :raises AssertionError: when it has not come in time.
+    """
+    __tracebackhide__ = True  # pytest shows the line of the test instead
+    ends = time.monotonic() + timeout
+    while not (found := look()):
+        if time.monotonic() > ends:
+            why = f"\n\n{explain()}" if explain is not None else ""
+            raise AssertionError(f"waited {timeout:g} s in vain for {what}{why}")
+        time.sleep(INTERVAL)
+    return found

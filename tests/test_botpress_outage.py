@@ -1,0 +1,183 @@
+"""Botpress is down for ten minutes, and users write at the moment a handoff ends."""
+
+from __future__ import annotations
+
+import random
+import threading
+import time
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+from flask import Flask
+
+from flask_hubspot_hitl import HubSpotHITL
+from flask_hubspot_hitl.botpress.chat import ChatBridge, ChatUser
+from flask_hubspot_hitl.botpress.hitl_api import HitlApiBridge
+from flask_hubspot_hitl.botpress.studio import StudioBridge
+from flask_hubspot_hitl.clock import ManualClock
+
+from .conftest import MakeApp, Serve
+from .helpers import Botpress, HubSpot, Json, Recorder, state_of, wait_until
+from .story import Story
+from .test_botpress_chat import Channel
+
+Record = Callable[[Flask], Recorder]
+DOWN = [{"match": ".*", "mode": "status", "status": 503}]
+GONE = [{"match": ".*", "mode": "drop"}]
+
+
+@pytest.fixture
+def clock() -> ManualClock:
+    """Begins now: the stand-in's clock is the machine's."""
+    return ManualClock(time.time_ns() // 1_000_000)
+
+
+@pytest.fixture
+def story(make_app: MakeApp, hubspot: HubSpot, botpress: Botpress, clock: ManualClock, record: Record) -> Story:
+    config: dict[str, Any] = {"clock": clock, "dispatcher": "inline", "max_attempts": 3, **botpress.env()}
+    app = make_app(**config)
+    return Story(app, hubspot, clock, record(app))
+
+
+def sent(story: Story) -> list[str]:
+    """The receipts that the agent has got."""
+    bodies = [one["request_body"] for one in story.hubspot.requests() if one["method"] == "PATCH"]
+    return [one["statusType"] for one in bodies if "statusType" in one]
+
+
+@pytest.mark.parametrize("faults", [DOWN, GONE])
+def test_studio_is_down_for_ten_minutes(story: Story, botpress: Botpress, faults: list[Json]) -> None:
+    StudioBridge(HubSpotHITL()).init_app(story.app)
+    headers = {"Authorization": f"Bearer {botpress.env()['HUBSPOT_HITL_BOTPRESS_CALL_SECRET']}"}
+    asked = {"conversationId": "c1", "user": {"email": "+34911222333"}}
+    assert story.client.post("/hubspot/botpress/start", json=asked, headers=headers).get_json()["status"] == "open"
+    thread = story.hubspot.threads()[0]["id"]
+    botpress.chaos(faults=faults)
+    for number in range(3):
+        story.says(thread, f"line {number}", at=story.now + number)
+    for _ in range(20):
+        story.run(30)
+    assert sent(story) == []
+    botpress.chaos(faults=[])
+    story.run(600)
+    told = [one["request_body"]["payload"]["text"] for one in botpress.from_host("/messages") if one["status"] == 201]
+    assert [text.partition(": ")[2] for text in told] == ["line 0", "line 1", "line 2"]
+    assert sent(story) == ["SENT"] * 3
+
+
+def test_an_answer_that_was_lost_is_looked_for(story: Story, botpress: Botpress) -> None:
+    StudioBridge(HubSpotHITL()).init_app(story.app)
+    headers = {"Authorization": f"Bearer {botpress.env()['HUBSPOT_HITL_BOTPRESS_CALL_SECRET']}"}
+    asked = {"conversationId": "c1", "user": {"email": "+34911222333"}}
+    story.client.post("/hubspot/botpress/start", json=asked, headers=headers)
+    thread = story.hubspot.threads()[0]["id"]
+    botpress.chaos(faults=[{"match": "POST /v1/chat/messages", "mode": "drop_after", "times": 1}])
+    story.says(thread, "once")
+    story.run(600)
+    texts = [one["payload"]["text"] for one in botpress.get("messages")]
+    assert len(texts) == 1
+    assert sent(story) == ["SENT"]
+
+
+def test_the_older_agent_is_down_for_ten_minutes(story: Story, botpress: Botpress) -> None:
+    HitlApiBridge(HubSpotHITL()).init_app(story.app)
+    base = f"/hubspot/botpress/hitl-api/{botpress.env()['HUBSPOT_HITL_BOTPRESS_SECRET']}"
+    user = {"payload": {"role": "end-user", "email": "+34911222333"}}
+    assert story.client.post(f"{base}/createRemoteUser", json=user).status_code == 200
+    made = story.client.post(f"{base}/createRemoteConversation", json={"payload": {}}).get_json()
+    story.run(5)
+    thread = story.hubspot.threads()[0]["id"]
+    botpress.chaos(faults=DOWN)
+    story.says(thread, "one", at=story.now)
+    story.says(thread, "two", at=story.now + 1)
+    for _ in range(20):
+        story.run(30)
+    assert sent(story) == []
+    botpress.chaos(faults=[])
+    story.run(600)
+    told = [one["request_body"] for one in botpress.from_host("/message-from-agent") if one["status"] == 200]
+    assert [one["payload"]["text"] for one in told] == ["one", "two"]
+    assert {one["remoteConversationId"] for one in told} == {made["id"]}
+    assert sent(story) == ["SENT"] * 2
+
+
+def test_the_bots_chat_is_down_for_ten_minutes(story: Story, botpress: Botpress) -> None:
+    bridge = ChatBridge(HubSpotHITL(), on_message=print)
+    bridge.init_app(story.app)
+    botpress.chaos(faults=DOWN)
+    with story.app.app_context():
+        for number in range(3):
+            assert bridge.user_message("u1", f"line {number}", message_id=str(number)) is False
+            assert bridge.user_message("u1", f"line {number}", message_id=str(number)) is False
+    for _ in range(20):
+        story.run(30)
+    botpress.chaos(faults=[])
+    story.run(600)
+    said = [one["payload"]["text"] for one in botpress.get("messages") if one["userId"] == "u1"]
+    assert said == ["line 0", "line 1", "line 2"]
+
+
+def test_signals_that_were_lost_are_read_back(story: Story, botpress: Botpress) -> None:
+    shown: list[str] = []
+
+    def show(user: ChatUser, payload: Json, **extra: Any) -> None:
+        shown.append(payload["text"])
+
+    bridge = ChatBridge(HubSpotHITL(), on_message=show)
+    bridge.init_app(story.app)
+    with story.app.app_context():
+        bridge.user_message("u1", "hello")
+    story.run()
+    assert shown == []
+    story.run(11)
+    story.run(60)
+    assert shown == ["You said: hello"]
+
+
+def test_a_message_racing_with_the_end_goes_to_exactly_one_side(
+    make_app: MakeApp, serve: Serve, botpress: Botpress, hubspot: HubSpot
+) -> None:
+    channel = Channel(make_app, serve, botpress, hubspot)
+    dice = random.Random(5)
+    hitl = HubSpotHITL()
+
+    def is_active() -> bool:
+        with channel.app.app_context():
+            return hitl.is_active("web_9f2c")
+
+    def is_over() -> bool:
+        """A message that HubSpot takes after the agent's close opens the thread again: the agent closes it again."""
+        threads = hubspot.threads()
+        if threads[-1]["status"] != "CLOSED":
+            hubspot.act(threads[-1]["id"], "close")
+        with state_of(channel.app).ledger.read() as tx:
+            pending = tx.status(now=state_of(channel.app).ledger.now_ms())["pending"]
+        return not is_active() and threads[-1]["status"] == "CLOSED" and pending == 0
+
+    for turn in range(6):
+        channel.says("a human please")
+        wait_until(is_active, what="the handoff")
+        thread = channel.thread()["id"]
+        delay = dice.random() * 0.05
+        closing = threading.Timer(delay, hubspot.act, args=[thread, "close"])
+        closing.start()
+        for number in range(8):
+            channel.says(f"turn {turn} line {number}", message_id=f"{turn}-{number}")
+        closing.join()
+        wait_until(is_over, what="the end")
+    wanted = {f"turn {turn} line {number}" for turn in range(6) for number in range(8)}
+
+    def sides() -> tuple[list[str], list[str]]:
+        human = [
+            one["text"]
+            for thread in hubspot.threads()
+            for one in thread["messages"]
+            if one.get("direction") == "INCOMING" and one["text"] in wanted
+        ]
+        bot = [one["payload"].get("text") for one in botpress.get("messages")]
+        return human, [text for text in bot if text in wanted]
+
+    wait_until(lambda: len(sides()[0]) + len(sides()[1]) >= len(wanted), what="every message to arrive")
+    human, bot = sides()
+    assert sorted(human + bot) == sorted(wanted)
