@@ -22,12 +22,12 @@ def told(number: int, acked_at: float) -> Told:
     return Told(key=f"message:m{number}", thread="t1", time=number, acked_at=acked_at)
 
 
-def heard(number: int, at: float, *, pid: int = 1) -> Emission:
-    return Emission(at=at, pid=pid, kind="message", thread="t1", conversation="c1", time=number, key=f"m{number}")
+def heard(number: int, at: float, *, life: str = "a") -> Emission:
+    return Emission(at=at, life=life, kind="message", thread="t1", conversation="c1", time=number, key=f"m{number}")
 
 
-def fate(kind: str, key: str, at: float = 1.0, *, pid: int = 1) -> Emission:
-    return Emission(at=at, pid=pid, kind=kind, thread="t1", conversation="c1", time=None, key=key)
+def fate(kind: str, key: str, at: float = 1.0, *, life: str = "a") -> Emission:
+    return Emission(at=at, life=life, kind=kind, thread="t1", conversation="c1", time=None, key=key)
 
 
 def judged(**evidence: Any) -> Verdict:
@@ -56,7 +56,7 @@ def test_the_oracle_finds_a_message_that_was_lost() -> None:
 def test_the_oracle_finds_an_assignment_that_was_lost(heard_time: int, heard_at: float, actor: str, lost: int) -> None:
     assignment = Told(key="assigned:t1:2", thread="t1", time=2, acked_at=1.0, actor="A-2")
     other = Emission(
-        at=heard_at, pid=1, kind="assigned", thread="t1", conversation="c1", time=heard_time, key="", actor=actor
+        at=heard_at, life="a", kind="assigned", thread="t1", conversation="c1", time=heard_time, key="", actor=actor
     )
     verdict = judged(told=[assignment], emissions=[other])
     assert (verdict.lost, verdict.superseded) == (lost, 1 - lost)
@@ -64,7 +64,7 @@ def test_the_oracle_finds_an_assignment_that_was_lost(heard_time: int, heard_at:
 
 def test_the_oracle_allows_for_a_newer_assignment_that_was_applied_but_not_heard_before_a_kill() -> None:
     assignment = Told(key="assigned:t1:2", thread="t1", time=2, acked_at=9.8, actor="A-2")
-    newer = Emission(at=11.0, pid=2, kind="assigned", thread="t1", conversation="c1", time=3, key="", actor="A-3")
+    newer = Emission(at=11.0, life="b", kind="assigned", thread="t1", conversation="c1", time=3, key="", actor="A-3")
     assert judged(told=[assignment], emissions=[newer]).superseded == 1
 
 
@@ -92,11 +92,11 @@ def test_the_oracle_knows_no_close_call_long_before_a_line() -> None:
 @pytest.mark.parametrize(
     ("again", "between", "doubled"),
     [
-        (heard(1, 11.0, pid=2), [], 0),
-        (heard(1, 9.5, pid=2), [], 1),
-        (heard(1, 11.0, pid=1), [], 1),
-        (heard(1, 11.0, pid=2), [heard(2, 10.9, pid=2)], 1),
-        (heard(1, 11.0, pid=2), [heard(0, 10.9, pid=2)], 0),
+        (heard(1, 11.0, life="b"), [], 0),
+        (heard(1, 9.5, life="b"), [], 1),
+        (heard(1, 11.0, life="a"), [], 1),
+        (heard(1, 11.0, life="b"), [heard(2, 10.9, life="b")], 1),
+        (heard(1, 11.0, life="b"), [heard(0, 10.9, life="b")], 0),
     ],
     ids=["after a kill", "without a kill", "by a process that lived on", "after a newer one", "after an older one"],
 )
@@ -106,7 +106,7 @@ def test_the_oracle_allows_a_repeat_only_after_a_kill(again: Emission, between: 
 
 
 def test_the_oracle_allows_only_so_many_repeats() -> None:
-    lines = [*(heard(one, 9.0) for one in range(9)), *(heard(one, 11.0, pid=2) for one in range(8, -1, -1))]
+    lines = [*(heard(one, 9.0) for one in range(9)), *(heard(one, 11.0, life="b") for one in range(8, -1, -1))]
     lines = [dataclasses.replace(one, thread=f"t{one.time}") for one in lines]
     verdict = judged(emissions=lines)
     assert (verdict.repeated, verdict.repeats_allowed, verdict.passed) == (9, 8, False)

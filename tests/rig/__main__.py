@@ -6,6 +6,7 @@ import argparse
 import contextlib
 import json
 import shutil
+import signal
 import sys
 import tempfile
 import time
@@ -42,6 +43,7 @@ def parser() -> argparse.ArgumentParser:
 def main() -> int:
     """Run it and print the table. 1 when there is a fault."""
     options = parser().parse_args()
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # so that nothing we started stays behind
     folder = Path(tempfile.mkdtemp(prefix="hitl-rig-"))
     with contextlib.ExitStack() as stack:
         url = f"sqlite:///{folder / 'database' / 'hitl.sqlite3'}"

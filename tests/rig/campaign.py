@@ -35,7 +35,7 @@ class Plan:
     seed: int = 1
     workers: int = 0
     mutant: str | None = None
-    chats: int = 8
+    chats: int = 10
     threads: int = 24
     batches_per_second: float = 40.0
     held_back: float = 0.2
@@ -122,7 +122,10 @@ class _Campaign:
             self._progress("threads", number + 1, self._plan.threads)
 
     def _kill(self) -> list[tuple[float, float]]:
-        """Kill everything at random moments, some of them while it is still starting, and start it at once."""
+        """Kill everything at random moments, some of them while it is still starting, and start it at once.
+
+        Where there are workers, half of the kills are for the server or for one worker alone.
+        """
         rng = random.Random(f"{self._plan.seed}:killer")
         kills = []
         for number in range(self._plan.kills):
@@ -130,7 +133,8 @@ class _Campaign:
                 self._processes.wait()
                 self._wait_for_witness(WITNESS_SECONDS)
             time.sleep(rng.uniform(*self._plan.life))
-            kills.append(self._processes.kill())
+            alone = self._plan.workers and rng.random() < 0.5
+            kills.append(self._processes.kill([rng.randint(0, self._plan.workers)] if alone else None))
             self._processes.start()
             self._progress("kills", number + 1, self._plan.kills)
         self._processes.wait()

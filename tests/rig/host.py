@@ -10,6 +10,7 @@ import json
 import os
 import random
 import time
+import uuid
 from typing import Any
 
 from flask import Flask, request
@@ -66,6 +67,7 @@ def connect_witness(app: Flask, path: str) -> None:
 
     ``RIG_WORK_SECONDS`` is what each has to do at most before it has its effect, and again afterwards.
     """
+    life = uuid.uuid4().hex  # of this process: the system uses its pids again
     work = float(os.environ["RIG_WORK_SECONDS"])
     file = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o600)
 
@@ -73,7 +75,7 @@ def connect_witness(app: Flask, path: str) -> None:
         time.sleep(random.uniform(0, work))
         line = {
             "at": time.time(),
-            "pid": os.getpid(),
+            "life": life,
             "kind": kind,
             "thread": handoff and handoff.thread_id,
             "conversation": handoff and handoff.conversation_id,

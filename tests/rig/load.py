@@ -30,6 +30,8 @@ BACKLOG = 150
 """So many batches may wait for a server that is down; then no new ones are made."""
 PATIENCE = 120.0
 """Seconds after which a user who gets no answer breaks the run."""
+LAST_WORDS_SECONDS = 60.0
+"""Most agents wait so long at most for what the user has said to arrive, before they close."""
 CALM: Json = {"faults": [], "latency": 0, "duplicates": 0, "drop_deliveries": False, "channel_thread_ids": "given"}
 MESSAGES = "POST .*/messages$"
 MOODS: list[Json] = [
@@ -151,14 +153,14 @@ class Chats:
         chat.thread = self.open(chat.id)
         agent = self._actors.play(self._agent, chat)
         with requests.Session() as http:
-            for number in range(rng.randint(4, 16)):
+            for number in range(rng.randint(8, 30)):
                 key = f"{chat.id}.{number}"
                 said = self._call(http, "POST", "send", conversation_id=chat.id, text=key, message_id=key)
                 (chat.accepted if said["accepted"] else chat.refused).append(key)
                 time.sleep(rng.uniform(0, 0.1))
         agent.join()
         waits, closes = rng.random() < 0.85, rng.random() < 0.9
-        ends = time.monotonic() + 20
+        ends = time.monotonic() + LAST_WORDS_SECONDS
         while waits and time.monotonic() < ends:
             if len(published(self._hubspot.thread(chat.thread))) >= len(chat.accepted):
                 break
@@ -170,7 +172,7 @@ class Chats:
         rng = random.Random(f"{self._seed}:agent:{chat.id}")
         agents = ["A-987", "A-988"]
         self._hubspot.act(chat.thread, "assign", actorId=agents[0])
-        for number in range(rng.randint(2, 12)):
+        for number in range(rng.randint(4, 16)):
             time.sleep(rng.uniform(0, 0.1))
             if rng.random() < 0.15:
                 agents.reverse()

@@ -38,7 +38,8 @@ class Emission:
     """A receiver's line."""
 
     at: float
-    pid: int
+    life: str
+    """Which process."""
     kind: str
     thread: str | None
     conversation: str | None
@@ -175,6 +176,7 @@ class _Judge:
         for one in evidence.emissions:
             if one.thread is not None:
                 self._lanes.setdefault(one.thread, []).append(one)
+        self._last_line = {one.life: one.at for one in evidence.emissions}
         self._heard = {one.name for one in evidence.emissions}
         self._read = {thread: _reads(lane) for thread, lane in self._lanes.items()}
 
@@ -254,21 +256,24 @@ class _Judge:
             newer.append(one)
 
     def _repeats(self, lane: list[Emission]) -> None:
-        """A line may come again when a kill fell between the two, and nothing newer was heard in between."""
+        """A line may come again when its process was killed in between, and nothing newer was heard meanwhile."""
         last: dict[str, int] = {}
         for place, one in enumerate(lane):
             if not one.key and one.time is None:
                 continue  # "unassigned" and "reopened" carry nothing to know them by
             if one.name in last:
                 first = lane[last[one.name]]
-                killed = any(first.at <= end and one.at >= begin for begin, end in self._evidence.kills)
+                killed = any(
+                    first.at <= end and one.at >= begin and self._last_line[first.life] <= end
+                    for begin, end in self._evidence.kills
+                )
                 between = lane[last[one.name] + 1 : place]
                 newer = one.time is not None and any(other.time and other.time > one.time for other in between)
-                if killed and not newer and one.pid != first.pid:
+                if killed and not newer:
                     self._verdict.repeated += 1
                 else:
                     self._verdict.doubled += 1
-                    why = "after a newer one" if newer else "although no kill fell between"
+                    why = "after a newer one" if newer else "and it was no kill"
                     self._fault(f"doubled: {one.name} of thread {one.thread} at {first.at:.3f} and {one.at:.3f}, {why}")
             last[one.name] = place
 

@@ -9,6 +9,7 @@ import socket
 import subprocess
 import sys
 import time
+from collections.abc import Iterable
 from pathlib import Path
 
 import requests
@@ -46,25 +47,25 @@ class Processes:
         server = f"-m gunicorn {FACTORY}() --worker-class gthread --workers {WEB_PROCESSES} --threads {WEB_THREADS}"
         self._commands = [f"{server} --bind 127.0.0.1:{self.port} --log-level warning --no-control-socket".split()]
         self._commands += [[*self._flask(), "worker"]] * workers
-        self._running: list[subprocess.Popen[bytes]] = []
+        self.groups = set(range(len(self._commands)))
+        self._running: dict[int, subprocess.Popen[bytes]] = {}
 
     @staticmethod
     def _flask() -> list[str]:
         return ["-m", "flask", "--app", FACTORY, "hubspot-hitl"]
 
     def start(self) -> None:
-        """Start all of them; see :meth:`wait`."""
+        """Start what does not run; see :meth:`wait`."""
         with self.log.open("ab") as log:
-            for command in self._commands:
-                process = subprocess.Popen(
-                    [sys.executable, *command],
+            for number in self.groups - self._running.keys():
+                self._running[number] = subprocess.Popen(
+                    [sys.executable, *self._commands[number]],
                     env=self._env,
                     cwd=ROOT,
                     stdout=log,
                     stderr=log,
                     start_new_session=True,
                 )
-                self._running.append(process)
 
     def wait(self, seconds: float = 30.0) -> None:
         """Wait until the server answers."""
@@ -79,15 +80,15 @@ class Processes:
             return requests.get(f"{self.url}/hubspot/healthz", timeout=1).status_code == 200
         return False
 
-    def kill(self) -> tuple[float, float]:
-        """``kill -9`` for every process of every group; when it began, and when it was over."""
+    def kill(self, groups: Iterable[int] | None = None) -> tuple[float, float]:
+        """``kill -9`` for every process of these groups, by default of all; when it began, and when it was over."""
+        doomed = [self._running.pop(number) for number in groups or list(self._running)]
         begun = time.time()
-        for process in self._running:
+        for process in doomed:
             with contextlib.suppress(ProcessLookupError):
                 os.killpg(process.pid, signal.SIGKILL)
-        for process in self._running:
+        for process in doomed:
             process.wait(10)
-        self._running.clear()
         return begun, time.time()
 
     def command(self, name: str) -> None:
