@@ -11,13 +11,13 @@ import logging
 from typing import Any
 from urllib.parse import urlsplit
 
-from flask import Flask, Response, request
+from flask import Flask, Response, g, request
 from werkzeug.exceptions import HTTPException
 
 from . import channel_messages, channels, contacts, control, conversations, desk, files, oauth, webhooks
 from .middleware import MAX_BODY, Middleware
 from .simulation import Simulation, current
-from .wire import ApiError, error_body
+from .wire import ApiError, bearer_value, error_body
 
 logger = logging.getLogger(__name__)
 
@@ -38,6 +38,7 @@ def create_app(sim: Simulation) -> Flask:
     for family in FAMILIES:
         app.register_blueprint(family.bp)
     app.before_request(refuse_strangers)
+    app.before_request(count_call)
     app.after_request(harden)
     app.register_error_handler(ApiError, api_error)
     app.register_error_handler(HTTPException, http_error)
@@ -72,8 +73,22 @@ def refuse_strangers() -> None:
         raise ApiError(415, "VALIDATION_ERROR", "Control routes take application/json")
 
 
+def count_call() -> None:
+    """Count what an installation calls with its access token, and refuse what is too much. Raises ApiError (429)."""
+    sim = current()
+    token = sim.world.tokens.get(bearer_value())
+    if token is None or request.path.startswith("/_sim"):
+        return
+    what = f"{request.method} {request.path}"
+    if token.expires_ms is not None and sim.chaos.happens("expire_tokens", what):
+        token.expires_ms = 0
+    search = request.path.startswith("/crm/") and request.path.endswith("/search")
+    g.limit_headers = sim.limits.count((token.app_id, token.portal_id), sim.chaos, search=search)
+
+
 def harden(response: Response) -> Response:
     """Headers every answer carries."""
+    response.headers.update(g.get("limit_headers", {}))
     response.headers["Content-Security-Policy"] = CSP
     response.headers["X-Content-Type-Options"] = "nosniff"
     response.headers["Referrer-Policy"] = "same-origin"

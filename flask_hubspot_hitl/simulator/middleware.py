@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 import logging
+import re
 import socket
 import time
 from collections.abc import Iterable
@@ -32,6 +33,7 @@ logger = logging.getLogger(__name__)
 
 MAX_BODY = 50 * 1024 * 1024
 NOT_API = ("/_sim", "/static", "/hubfs", "/favicon.ico")
+PAGES = re.compile(r"/oauth/([^/]+/)?authorize")  # a person's browser: no fault happens by chance
 # these deliver while they run: the host must be able to call back meanwhile
 WITHOUT_LOCK = ("/_sim/deliver", "/_sim/deliveries")
 
@@ -64,7 +66,7 @@ class Middleware:
     ) -> Iterable[bytes]:
         method = environ["REQUEST_METHOD"]
         with self._sim.lock:
-            fault = self._sim.chaos.fault_for(method, path)
+            fault = None if PAGES.fullmatch(path) else self._sim.chaos.fault_for(method, path)
             latency = self._sim.chaos.latency
         if latency:
             time.sleep(latency)
@@ -129,8 +131,11 @@ def json_response(body: JSON, status: int) -> Response:
 
 
 def fault_response(fault: Fault) -> Response:
-    """The error a fault asks for (facts §11)."""
+    """The error a fault asks for (facts §11); some of HubSpot's edges answer with HTML or nothing (facts §11.4)."""
     answer = json_response(error_body(fault.status, f"The stand-in answers {fault.status} as told"), fault.status)
+    if fault.body != "json":
+        page = f"<html><body><h1>{fault.status}</h1></body></html>" if fault.body == "html" else ""
+        answer = Response(page, fault.status, content_type="text/html; charset=utf-8")
     if fault.retry_after is not None:
         answer.headers["Retry-After"] = f"{fault.retry_after:g}"
     return answer

@@ -147,13 +147,18 @@ def moment_ms(value: Any, where: str) -> int:
 # --- credentials
 
 
+def bearer_value() -> str:
+    """The access token of this request, or an empty text."""
+    scheme, _, value = request.headers.get("Authorization", "").partition(" ")
+    return value.strip() if scheme.lower() == "bearer" else ""
+
+
 def bearer(sim_world: World, *scopes: str, revoked: bool = False) -> Install:
     """The installation whose access token came as Bearer; it must have one of ``scopes``, if any are named.
 
     401 INVALID_AUTHENTICATION or EXPIRED_AUTHENTICATION, 403 MISSING_SCOPES (facts §8.4).
     """
-    scheme, _, value = request.headers.get("Authorization", "").partition(" ")
-    token = sim_world.tokens.get(value.strip()) if scheme.lower() == "bearer" else None
+    token = sim_world.tokens.get(bearer_value())
     if token is None or revoked:
         raise ApiError(401, "INVALID_AUTHENTICATION", "Authentication credentials not found or not valid")
     if token.expires_ms is not None and token.expires_ms <= now_ms():
