@@ -24,6 +24,7 @@ from flask_hubspot_hitl.clock import Clock, ManualClock
 
 from . import helpers
 from .helpers import HubSpot, Recorder, state_of
+from .simulator_helpers import Host, Stand, running
 
 # --- HubSpot ---------------------------------------------------------------------------------------------
 
@@ -49,6 +50,32 @@ def hubspot(hubspot_process: HubSpot) -> HubSpot:
     """The stand-in, as after a reset."""
     hubspot_process.reset()
     return hubspot_process
+
+
+@pytest.fixture(scope="session")
+def stand_process() -> Iterator[Stand]:
+    """A stand-in of its own for the tests of the stand-in, which look at it from outside."""
+    with running() as (child, base):
+        stand = Stand(child, base)
+        yield stand
+        stand.http.close()
+
+
+@pytest.fixture
+def stand(stand_process: Stand) -> Stand:
+    """It, as after a reset."""
+    stand_process.reset()
+    return stand_process
+
+
+@pytest.fixture
+def host(stand: Stand) -> Iterator[Host]:
+    """A host that takes the deliveries of both feeds of ``stand``."""
+    made = Host()
+    stand.sim("PUT", "target", {"url": made.url})
+    yield made
+    stand.reset()
+    made.close()
 
 
 # --- databases -------------------------------------------------------------------------------------------

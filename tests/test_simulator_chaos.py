@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
-from collections.abc import Iterator
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -14,30 +13,7 @@ import requests
 
 from flask_hubspot_hitl.hubspot.signature import sign, verify
 from flask_hubspot_hitl.simulator.chaos import MEANINGS, Chaos
-from tests.simulator_helpers import CC, CV, Host, Stand, running, until
-
-
-@pytest.fixture(scope="module")
-def process() -> Iterator[Stand]:
-    with running() as (child, base):
-        stand = Stand(child, base)
-        yield stand
-        stand.http.close()
-
-
-@pytest.fixture
-def stand(process: Stand) -> Stand:
-    process.sim("POST", "reset")
-    return process
-
-
-@pytest.fixture
-def host(stand: Stand) -> Iterator[Host]:
-    made = Host()
-    stand.sim("PUT", "target", {"url": made.url})
-    yield made
-    stand.sim("POST", "reset")
-    made.close()
+from tests.simulator_helpers import CC, CV, Host, Stand, bearer, running, until
 
 
 def notes(stand: Stand, count: int) -> list[str]:
@@ -141,10 +117,6 @@ def test_one_array_holds_events_of_several_portals(stand: Stand, host: Host) -> 
     assert {event["portalId"] for event in host.events() if "objectId" in event} == {424242, 616161}
 
 
-def bearer(token: str) -> dict[str, str]:
-    return {"Authorization": f"Bearer {token}"}
-
-
 def test_feeds_can_be_signed_apart(stand: Stand, host: Host) -> None:
     stand.sim("POST", "chaos", {"signatures": "v1", "channel_signatures": "v3"})
     stand.act(stand.publish()["conversationsThreadId"], "reply", text="x")
@@ -210,13 +182,7 @@ def test_applied_then_dropped_happens_after_the_write(stand: Stand) -> None:
 
 
 def test_tokens_expire_under_a_caller(stand: Stand) -> None:
-    form = {
-        "grant_type": "refresh_token",
-        "client_id": stand.env["HUBSPOT_HITL_CLIENT_ID"],
-        "client_secret": stand.env["HUBSPOT_HITL_CLIENT_SECRET"],
-        "refresh_token": stand.env["HUBSPOT_HITL_REFRESH_TOKEN"],
-    }
-    token = stand.http.post(f"{stand.base}/oauth/v1/token", data=form, timeout=5).json()["access_token"]
+    token = stand.token_call().json()["access_token"]
     stand.sim("POST", "chaos", {"expire_tokens": True})
     answer = stand.call("GET", f"{CV}/inboxes", headers=bearer(token))
     assert (answer.status_code, answer.json()["category"]) == (401, "EXPIRED_AUTHENTICATION")

@@ -14,14 +14,31 @@ from urllib.parse import urlsplit
 from flask import Flask, Response, g, request
 from werkzeug.exceptions import HTTPException
 
-from . import channel_messages, channels, contacts, control, conversations, desk, files, oauth, webhooks
+from . import (
+    channel_messages,
+    channels,
+    connecting,
+    consent,
+    contacts,
+    contacts_batch,
+    control,
+    control_threads,
+    conversations,
+    desk,
+    files,
+    oauth,
+    webhooks,
+)
 from .middleware import MAX_BODY, Middleware
 from .simulation import Simulation, current
 from .wire import ApiError, bearer_value, error_body
 
 logger = logging.getLogger(__name__)
 
-FAMILIES = (channels, channel_messages, conversations, files, contacts, oauth, webhooks, control, desk)
+FAMILIES = (
+    *(channels, connecting, channel_messages, conversations, files, contacts, contacts_batch, oauth, consent, webhooks),
+    *(control, control_threads, desk),
+)
 LOOPBACK = frozenset({"127.0.0.1", "localhost", "::1"})
 SAFE_METHODS = frozenset({"GET", "HEAD", "OPTIONS"})
 CSP = "default-src 'self'; frame-ancestors 'none'; base-uri 'none'"
@@ -59,7 +76,7 @@ def refuse_strangers() -> None:
     if name not in LOOPBACK | sim.allowed_hosts and (name, port) != (own.hostname, own.port):
         raise ApiError(403, "FORBIDDEN", "The Host header names another machine")
     control_route = request.path.startswith("/_sim")
-    if control_route or request.method not in SAFE_METHODS:
+    if control_route or request.path == "/connect" or request.method not in SAFE_METHODS:
         origin, site = request.headers.get("Origin"), request.headers.get("Sec-Fetch-Site")
         if site not in (None, "same-origin", "none") or origin not in (None, request.host_url.rstrip("/")):
             raise ApiError(403, "FORBIDDEN", "Requests from other web sites are refused")

@@ -40,6 +40,13 @@ class Fault:
     body: str = "json"
 
 
+def actor(name: str, value: Any) -> str:
+    """An actor id."""
+    if not isinstance(value, str) or not re.fullmatch(r"[A-Z]-\S{1,100}", value):
+        raise ApiError.invalid(name, "must be an actor id such as A-987")
+    return value
+
+
 def _faults(name: str, value: Any) -> list[Fault]:
     """A list of rules."""
     if not isinstance(value, list):
@@ -121,6 +128,11 @@ class Chaos:
     revoked: bool = switch(False, boolean, "no token and no refresh token is good any more")
     token_seconds: int = switch(1800, integer(), "how long access tokens live")
     channel_hidden_polls: int = switch(0, integer(), "how many list calls a new channel stays hidden for")
+    channel_hidden_seconds: float = switch(0, seconds, "how long a new channel stays hidden")
+    search_lag: float = switch(0, seconds, "how long a contact is there before search finds it")
+    tier: str = switch("professional", one_of("professional", "starter"), "starter portals may not connect channels")
+    auto_assign: str | None = switch(None, optional(actor), "who gets new threads at once, by a rule of the inbox")
+    truncate_at: int | None = switch(None, optional(integer(1)), "texts longer than this are cut and marked TRUNCATED")
 
     # what nobody knows of HubSpot (facts §14)
     signed_uri: str = switch(
@@ -128,17 +140,73 @@ class Chaos:
         one_of("documented", "raw", "decoded", "no_default_port"),
         "the URI that v3 signs: with twelve escapes decoded, none, all, or without an explicit default port",
     )
-    own_publish_events: bool = switch(True, boolean, "conversation.newMessage tells of what the app published itself")
+    max_channels: int | None = switch(None, optional(integer()), "how many channels an app may have (§14.1)")
+    max_accounts: int | None = switch(None, optional(integer()), "how many accounts a channel may have in a portal")
+    own_publish_events: bool = switch(True, boolean, "conversation.newMessage tells of the app's own publishes")
     notes: str = switch("ok", one_of("ok", "refused"), "whether a thread takes comments")
     unassign_value: str = switch("empty", one_of("empty", "null", "missing"), "assignedTo when nobody is assigned")
     assignee_form: str = switch("actor", one_of("actor", "bare"), "assignedTo as A-987 or as 987")
     status_form: str = switch("object", one_of("object", "string"), "message.status in the channel's feed")
-    attachment_url: bool = switch(True, boolean, "an agent's file comes with a link")
+    attachment_url: bool | str = switch(
+        True, one_of(True, False, "private"), "an agent's file comes with a link; private: one that answers 404"
+    )
     channel_thread_ids: str = switch(
         "given", one_of("given", "empty", "missing"), "channelIntegrationThreadIds in the channel's feed"
     )
-    unknown_contact: str = switch("visitor", one_of("visitor", "reject"), "publishing from an unknown address")
-    closed_publish: str = switch("reopen", one_of("reopen", "new_thread"), "publishing into a closed thread")
+    closed_publish: str = switch("reopen", one_of("reopen", "new_thread"), "publishing into a closed thread (§14.5)")
+    archived_publish: str = switch(
+        "new_thread", one_of("new_thread", "restore", "refuse"), "publishing into an archived thread"
+    )
+    repeated_publish: str = switch(
+        "created", one_of("created", "ok", "conflict"), "a repeated idempotency id: 201 or 200 with the first, or 409"
+    )
+    remember_publishes_seconds: float | None = switch(None, optional(seconds), "how long such ids are remembered")
+    refusal_status: int = switch(400, one_of(400, 403, 404, 409), "what a publish is refused with (§14.7)")
+    unknown_contact: str = switch(
+        "visitor", one_of("visitor", "reject", "create"), "publishing from an unknown address (§14.8)"
+    )
+    refresh_token_seconds: int | None = switch(
+        None, optional(integer()), "a refresh token that is not used for so long is dead (§14.9)"
+    )
+    refresh_kills_access: bool = switch(False, boolean, "a refresh ends the access tokens of before")
+    lean_v1_tokens: bool = switch(False, boolean, "v1's token answer has the four fields of the guide only")
+    hapikey: str = switch("ok", one_of("ok", "refused"), "whether a developer key still counts (§14.10)")
+    private_apps: str = switch("ok", one_of("ok", "refused"), "whether static tokens work for custom channels (§14.11)")
+    staging_seconds: int | None = switch(None, optional(integer()), "how long a staging token lives (§14.12)")
+    staging_completes: str = switch(
+        "patch", one_of("patch", "redirect"), "what makes the account: the PATCH, or the way back to HubSpot"
+    )
+    max_text: int | None = switch(None, optional(integer()), "the longest text or richText to publish (§14.13)")
+    max_attachments: int | None = switch(None, optional(integer()), "the most attachments of a message published")
+    max_upload_bytes: int | None = switch(None, optional(integer()), "the largest file to upload")
+    clean_html: bool = switch(False, boolean, "what is not harmless is taken out of a published richText")
+    sparse_messages: bool = switch(
+        False, boolean, "the channel's feed leaves out client, archived and what else is optional (§14.14)"
+    )
+    identifier_form: str = switch(
+        "object", one_of("object", "string"), "channelAccountDeliveryIdentifier in the channel's feed"
+    )
+    event_prefix: str = switch("conversation", one_of("conversation", "conversations"), "what event types begin with")
+    event_type_key: str = switch(
+        "subscriptionType", one_of("subscriptionType", "eventType"), "what an event calls its type"
+    )
+    api_send_echo: bool = switch(
+        True, boolean, "what is sent as an agent by the Conversations API goes out through the channel (§14.16)"
+    )
+    created_by: str = switch("visitor", one_of("visitor", "integration"), "createdBy of an INCOMING publish (§14.17)")
+    messages_order: str = switch("oldest", one_of("oldest", "newest"), "which message a list begins with")
+    archive_status: str | None = switch(
+        None, one_of(None, "CLOSED", "ARCHIVED"), "the status event that comes when a thread is archived (§14.19)"
+    )
+    restored_value: str = switch("false", one_of("false", "False", "FALSE"), "isArchived when a thread is restored")
+    contact_precedence: str = switch(
+        "associate",
+        one_of("associate", "resolved", "identifier"),
+        "which wins: associateWithContactId, preResolvedContacts or the sender's identifier (§14.20)",
+    )
+    feed_ids: str = switch(
+        "same", one_of("same", "different"), "whether a message has the same id in both feeds and both APIs"
+    )
     echo_outgoing: bool = switch(False, boolean, "an OUTGOING publish comes back through the channel's feed")
     rotate_refresh_tokens: bool = switch(False, boolean, "every refresh gives a new refresh token and kills the old")
 

@@ -44,7 +44,7 @@ class Job:
 
     def kind(self) -> str:
         """What chance is thrown for."""
-        name = self.event.get("subscriptionType") or self.event.get("type")
+        name = self.event.get("subscriptionType") or self.event.get("eventType") or self.event.get("type")
         return f"{self.feed} {name} {self.event.get('propertyName', '')}"
 
 
