@@ -215,6 +215,12 @@ def list_deliveries() -> Any:
     return current().deliveries.log()
 
 
+@bp.get("/pending")
+def count_pending() -> Any:
+    """How many events are still on their way: queued, held back, or between two attempts."""
+    return {"pending": current().deliveries.pending()}
+
+
 @bp.post("/deliveries/<int:number>/replay")
 def replay(number: int) -> Any:
     """Send the body of a delivery (its place in the list, from 0) once more, signed afresh."""

@@ -63,8 +63,8 @@ def property_changed(sim: Simulation, thread: Thread, name: str, value: str | No
 
 
 def assignee_value(sim: Simulation, actor_id: str | None) -> str | None:
-    """An assignee as events name it: the actor id, or the bare user id if ``assignee_form`` says so."""
-    if actor_id is not None and sim.chaos.assignee_form == "bare":
+    """An assignee as events name it: the actor id, or an agent's bare user id if ``assignee_form`` says so."""
+    if actor_id is not None and actor_id.startswith("A-") and sim.chaos.assignee_form == "bare":
         return actor_id.partition("-")[2]
     return actor_id
 
