@@ -225,6 +225,8 @@ class Settings:
     max_body_bytes: int = _setting(_count, 1_048_576, example="1048576")
     """A webhook's body may have this many bytes; more is 413."""
     max_attachment_bytes: int = _setting(_count, 20_971_520, example="20971520")
+    attachment_hosts: tuple[str, ...] = _setting(_list_of(_text), (), example="files.example.com")
+    """Hosts, with their subdomains, that a message's attachments given by URL are fetched from."""
     payload_ttl: float = _setting(_seconds, 86_400.0, example="86400")
     """How long what an event brought is kept once it is done; its dedupe key stays for ``RETENTION``."""
     retention: float = _setting(_positive(_seconds), 7 * 86_400.0, example="604800")

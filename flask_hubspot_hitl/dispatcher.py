@@ -12,7 +12,7 @@ import os
 import sys
 import threading
 import weakref
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from types import FrameType
 
 from .ledger import Ledger
@@ -39,7 +39,7 @@ class Dispatcher:
     def __init__(
         self,
         ledger: Ledger,
-        tasks: Mapping[str, Task],
+        tasks: dict[str, Task],
         *,
         mode: str,
         threads: int,
@@ -50,6 +50,8 @@ class Dispatcher:
         on_start: Callable[[], None] | None = None,
     ) -> None:
         self.mode = mode
+        self.tasks = tasks
+        """What is run, by the topic of the event. More may be added while nothing is served yet."""
         self.serving = False
         """True from the first request on. Nothing else tells for certain that threads have time to work here."""
         self._threads = threads

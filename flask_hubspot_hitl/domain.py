@@ -80,7 +80,8 @@ class Attachment:
     """A file.
 
     From the agent: ``name, content_type, size`` (bytes), ``url`` and ``file_id`` as far as HubSpot tells.
-    From the host: ``name``, ``content_type`` and ``content`` (bytes or a binary file object, read at once).
+    From the host: ``name``, ``content_type`` and ``content`` (bytes or a binary file object, read at once); or ``url``
+    instead of the content: it is fetched when its host is one of ``ATTACHMENT_HOSTS``, else sent as a link.
     """
 
     name: str | None = field(default=None, repr=False)

@@ -24,7 +24,7 @@ from . import handoffs, signals
 from .clock import to_datetime
 from .config import Settings
 from .domain import CloseReason, Handoff, HandoffState, MessageStatus
-from .errors import DeliveryFailed
+from .errors import DeliveryDelayed, DeliveryFailed
 from .hubspot.text import scrub
 from .ledger import Event, Lease, Ledger, Receipt, Transaction
 from .ledger.codec import operator_from_json
@@ -34,6 +34,8 @@ logger = logging.getLogger(__name__)
 
 UNHEARD_MS = 300_000
 UNHEARD_RETRY_MS = 5_000
+DELAYED_MS = 86_400_000
+"""A receiver whose service is down is asked again for this long."""
 START_GRACE_MS = 5_000
 MAX_UNFINISHED_STARTS = 5
 REASON_LIMIT = 500
@@ -173,6 +175,9 @@ class Emitter:
                 call(self._app, **event.scratch["kwargs"])
         except DeliveryFailed as error:
             receipt.verdict, receipt.error = "refused", scrub(str(error))[:REASON_LIMIT]
+        except DeliveryDelayed as error:
+            receipt.error = type(error).__name__
+            self._delay(event, receipt, error)
         except (Exception, SystemExit, asyncio.CancelledError) as error:
             receipt.attempts += 1
             receipt.error = type(error).__name__
@@ -186,6 +191,20 @@ class Emitter:
             )  # fmt: skip
         else:
             receipt.verdict, receipt.error = "accepted", None
+            event.progress.pop("delayed_since", None)
+
+    def _delay(self, event: Event, receipt: Receipt, error: DeliveryDelayed) -> None:
+        """The receiver's service is down: that is no attempt, but it does not go on for ever."""
+        now = self._ledger.now_ms()
+        since = event.progress.setdefault("delayed_since", now)
+        if now - since >= DELAYED_MS:
+            receipt.verdict = "dead"
+            return
+        delays = event.progress["delays"] = event.progress.get("delays", 0) + 1
+        wait = backoff_ms(delays - 1, counts=False, jitter=random.random())  # noqa: S311 - spreads retries, guards nothing
+        if error.retry_after is not None:
+            wait = max(wait, int(error.retry_after * 1000))
+        event.scratch["not_before"] = max(event.scratch.get("not_before", 0), now + wait)
 
     def _verdict(self, event: Event, *, last: str | None) -> Outcome:
         def keep(tx: Transaction) -> None:
@@ -196,8 +215,10 @@ class Emitter:
         waiting = self._open_receivers(event)
         if waiting:
             attempts = max(event.receipts.get(key, Receipt()).attempts for key, _ in waiting)
-            delay = backoff_ms(max(0, attempts - 1), counts=True, jitter=random.random())  # noqa: S311 - spreads retries, guards nothing
-            return Retry("a receiver failed", at_ms=now + delay, effect=keep)
+            at_ms: int | None = event.scratch.pop("not_before", None)
+            if at_ms is None:
+                at_ms = now + backoff_ms(max(0, attempts - 1), counts=True, jitter=random.random())  # noqa: S311 - spreads retries, guards nothing
+            return Retry("a receiver failed", at_ms=at_ms, effect=keep)
         if event.progress.get("step", 0) < len(event.progress["plan"]):
             return self._unheard(event, now)
         dead = [one for one in event.receipts.values() if one.verdict == "dead"]

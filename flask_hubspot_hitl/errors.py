@@ -10,6 +10,7 @@
     │   └── ContactNotFound (LookupError) HubSpot answered that it does not know the contact
     ├── InboxNotConnected (LookupError)  no authorised channel account of ours in that inbox
     ├── DeliveryFailed                   raised *by a receiver*: the message is refused for good
+    ├── DeliveryDelayed                  raised *by a receiver*: not now; this was no attempt
     ├── LedgerUnavailable                the database can't be read or written just now
     └── HubSpotError                     a call to HubSpot failed
         ├── HubSpotUnavailable           try again later: no connection, time-out, 429, 5xx, dead token
@@ -62,6 +63,17 @@ class DeliveryFailed(HITLError):
 
     The text is shown to the agent in HubSpot, word for word, as the reason of the FAILED message.
     """
+
+
+class DeliveryDelayed(HITLError):
+    """Raise it in a receiver whose own service is down: it is asked again later, and no attempt is counted.
+
+    ``retry_after`` is when, in seconds, if the service said so. After a day the receiver is given up.
+    """
+
+    def __init__(self, message: str = "", *, retry_after: float | None = None) -> None:
+        super().__init__(message)
+        self.retry_after = retry_after
 
 
 class LedgerUnavailable(HITLError):

@@ -8,11 +8,12 @@ from __future__ import annotations
 
 import secrets
 import uuid
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
 from .clock import to_datetime, to_ms
+from .config import Settings
 from .domain import (
     Attachment,
     Author,
@@ -194,7 +195,7 @@ def accept_message(
     conversation_id: str,
     text: str,
     *,
-    attachments: Sequence[tuple[Attachment, bytes]],
+    attachments: Sequence[tuple[Attachment, bytes | None]],
     message_id: str | None,
     now: int,
 ) -> bool:
@@ -232,14 +233,32 @@ def _locked(tx: Transaction, conversation_id: str, *, now: int, signals: bool = 
     return tx.records.open_of(conversation_id, lock=True)
 
 
-def stop(tx: Transaction, conversation_id: str, *, reason: CloseReason, detail: str | None, now: int) -> Handoff | None:
-    """The host ends its open handoff: signalled once, at once; HubSpot is told through the outbound lane."""
+def stop(
+    tx: Transaction,
+    conversation_id: str,
+    *,
+    reason: CloseReason,
+    detail: str | None,
+    farewell: str = "",
+    message_id: str | None = None,
+    now: int,
+) -> Handoff | None:
+    """The host ends its open handoff: signalled once, at once; HubSpot is told through the outbound lane.
+
+    ``farewell`` is a last message, with the id of the user's message that it stands for; agents read it before the
+    thread is closed.
+    """
     record = _locked(tx, conversation_id, now=now, signals=True)
     if record is None:
         return None
     plan = close(tx, record, reason=reason, detail=detail, at_ms=now, now=now)
     put_signals(tx, record.handoff, plan, now=now)
-    _put_out(tx, record.handoff, CLOSE, {}, now=now)
+    last = {}
+    if farewell:
+        key = message_id or str(uuid.uuid4())
+        said = Message(message_id=key, author=Author.USER, text=farewell, created_at=to_datetime(now))
+        last = {"row": tx.records.insert_message(record.handoff.id, said)}
+    _put_out(tx, record.handoff, CLOSE, last, now=now)
     return record.handoff
 
 
@@ -364,3 +383,11 @@ def put_receipt(tx: Transaction, record: HandoffRecord, message_id: str, *, erro
         payload={"channel_id": record.channel_id, "message_id": message_id, "error": error},
     )
     tx.queue.put([receipt], now=now)
+
+
+def own_accounts(
+    tx: Transaction, settings: Settings, accounts: Collection[tuple[str | None, str | None]]
+) -> set[tuple[str | None, str | None, str | None]]:
+    """The channel accounts that are ours, (portal, channel, account): the one configured, and those used before."""
+    used = tx.records.own_accounts({account for _, account in accounts if account})
+    return {*used, (settings.portal_id, settings.channel_id, settings.channel_account_id)}

@@ -12,6 +12,8 @@ from .tasks import Outcome, Retry
 PRUNE = "prune"
 EVERY_MS = 600_000
 CHUNK = 500
+DELIVERIES = "once:"
+"""Where bridges remember how far a delivery is."""
 MAX_CHUNKS = 200
 """In one run: a backlog of 100,000 events is worked off without keeping a thread for minutes."""
 
@@ -23,9 +25,9 @@ def schedule(tx: Transaction, *, now: int) -> None:
 
 
 def tidy(ledger: Ledger, settings: Settings) -> dict[str, int]:
-    """Do it now, in small transactions. Returns how many payloads, events and lanes went."""
+    """Do it now, in small transactions. Returns how many of each kind went."""
     now = ledger.now_ms()
-    gone = {"payloads": 0, "events": 0, "lanes": 0}
+    gone = {"payloads": 0, "events": 0, "lanes": 0, "deliveries": 0}
     for what in gone:
         for _ in range(MAX_CHUNKS):
             with ledger.write() as tx:
@@ -33,8 +35,10 @@ def tidy(ledger: Ledger, settings: Settings) -> dict[str, int]:
                     count = tx.forget_payloads(before=now - int(settings.payload_ttl * 1000), limit=CHUNK)
                 elif what == "events":
                     count = tx.prune(before=now - int(settings.retention * 1000), limit=CHUNK)
-                else:
+                elif what == "lanes":
                     count = tx.prune_lanes(limit=CHUNK)
+                else:
+                    count = tx.bridges.prune(DELIVERIES, before=now - int(settings.retention * 1000), limit=CHUNK)
             gone[what] += count
             if count < CHUNK:
                 break

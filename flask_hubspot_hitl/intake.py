@@ -14,7 +14,7 @@ from . import handoffs
 from .config import Settings
 from .hubspot.events import Inbound, Kind, Poison
 from .ledger import EventState, Ledger, NewEvent, Transaction
-from .watches import GAP_MS, SWEEP_MS, own_accounts
+from .watches import GAP_MS, SWEEP_MS
 
 logger = logging.getLogger(__name__)
 
@@ -57,7 +57,7 @@ class Intake:
                 # Looked up again, after this: a handoff that is not starting here has its thread stored already.
                 starting = tx.records.starting_portals({portal for portal, _ in unknown})
                 known |= tx.records.handoffs_of_threads(unknown)
-            accounts = own_accounts(
+            accounts = handoffs.own_accounts(
                 tx,
                 self._settings,
                 {(e.channel_id, e.account_id) for e in events if (e.portal_id, e.thread_id) in unknown},

@@ -13,7 +13,7 @@ from dataclasses import replace
 from typing import Any
 
 from . import handoffs
-from .domain import HandoffState, Message, MessageStatus
+from .domain import Attachment, HandoffState, Message, MessageStatus
 from .errors import (
     ContactNotFound,
     HITLError,
@@ -29,6 +29,7 @@ from .hubspot.contacts import identifier_of
 from .hubspot.content import parse_time, render_first_message
 from .hubspot.outgoing import build_incoming, file_attachment
 from .ledger import Event, HandoffRecord, Lease, Transaction
+from .remote_files import NotFetched, as_line
 from .services import Services
 from .tasks import Again, Dead, Done, Outcome, Retry, outage
 
@@ -39,6 +40,8 @@ LOOK_FIRST_MS = 3_600_000
 """HubSpot does not say how long it knows an idempotency id: after this long we look before we repeat."""
 SKEW_MS = 60_000
 """By how much HubSpot's clock may be behind ours."""
+FETCH_TRIES = 3
+"""How often a file is asked for before its link is sent instead."""
 FOLDER = "/hubspot-hitl"
 
 
@@ -219,7 +222,11 @@ class MessageTask(OutboundTask):
         event.scratch["message"] = message
         for position, attachment in enumerate(message.attachments if message else ()):
             if attachment.file_id is None:
-                event.scratch["upload"] = (position, tx.records.content_of(row, position))
+                content = tx.records.content_of(row, position)
+                if content is None and attachment.url is not None:
+                    event.scratch["fetch"] = position
+                else:
+                    event.scratch["upload"] = (position, content)
                 break
 
     def _do(self, event: Event, client: HubSpotClient, now: int) -> Outcome:
@@ -228,6 +235,8 @@ class MessageTask(OutboundTask):
             return Done()
         if not record.handoff.is_open and not event.progress.get("maybe"):
             return Dead("the conversation ended before HubSpot had the message")
+        if "fetch" in event.scratch:
+            return self._fetch(event, message)
         if "upload" in event.scratch:
             return self._upload(event, client, record, message)
         files = [file_attachment(one.file_id, one.content_type) for one in message.attachments]
@@ -247,6 +256,30 @@ class MessageTask(OutboundTask):
                 raise
             hubspot_id, thread_id = found
         return Done(self._delivered(event, record, hubspot_id, thread_id))
+
+    def _fetch(self, event: Event, message: Message) -> Outcome:
+        """Fetch one file that was given by its URL; one that can't be had becomes a link in the text."""
+        row, position = int(event.payload["row"]), int(event.scratch["fetch"])
+        files, wanted = list(message.attachments), message.attachments[position]
+        try:
+            file, content = self._services.remote_files.fetch(wanted)
+        except NotFetched as error:
+            if error.later and event.attempts + 1 < FETCH_TRIES:
+                return Retry(f"a file was not fetched: {error}", counts=True)
+            del files[position]
+            text = "\n".join(filter(None, [message.text, as_line(wanted)]))
+            return Again(lambda tx: self._without(tx, row, text, files))
+        files[position] = replace(file, url=wanted.url)
+
+        def keep(tx: Transaction) -> None:
+            tx.records.put_content(row, position, content)
+            tx.records.set_attachments(row, files)
+
+        return Again(keep)
+
+    def _without(self, tx: Transaction, row: int, text: str, files: list[Attachment]) -> None:
+        tx.records.set_message(row, text=text)
+        tx.records.set_attachments(row, files)
 
     def _upload(self, event: Event, client: HubSpotClient, record: HandoffRecord, message: Message) -> Outcome:
         """One file a run, so that a failure at the third does not send the first two again."""
@@ -366,11 +399,16 @@ class CloseTask(OutboundTask):
         if record is not None:
             since = tx.records.operator_wrote_since(record.handoff.id, record.closed_ms)
             event.scratch["dropped"] = record.handoff.is_open or since
+        row = event.payload.get("row")
+        event.scratch["farewell"] = None if row is None else tx.records.get_message(row)
 
     def _do(self, event: Event, client: HubSpotClient, now: int) -> Outcome:
         record = self._record(event)
         if record is None or record.handoff.thread_id is None or event.scratch.get("dropped"):
             return Done()
+        farewell: Message | None = event.scratch["farewell"]
+        if farewell is not None and farewell.status == MessageStatus.QUEUED:
+            return self._say(event, client, record, farewell)
         try:
             client.set_thread_status(record.handoff.thread_id, "CLOSED")
         except HubSpotNotFound:
@@ -378,6 +416,20 @@ class CloseTask(OutboundTask):
         except HubSpotRejected as error:
             logger.warning("HubSpot did not close the thread of handoff %s: %s", record.handoff.id, error)
         return Done()
+
+    def _say(self, event: Event, client: HubSpotClient, record: HandoffRecord, farewell: Message) -> Outcome:
+        """What the user, or the bot for them, says last."""
+        row = int(event.payload["row"])
+        found: dict[str, Any]
+        try:
+            hubspot_id, _ = self._publish(
+                client, record, key=farewell.message_id, text=farewell.text, at_ms=event.received_at
+            )
+            found = {"status": MessageStatus.DELIVERED.value, "hubspot_id": hubspot_id}
+        except HubSpotRejected as error:
+            logger.warning("HubSpot does not take the last message of handoff %s: %s", record.handoff.id, error)
+            found = {"status": MessageStatus.FAILED.value}
+        return Again(lambda tx: tx.records.set_message(row, **found))
 
 
 class ReceiptTask(OutboundTask):

@@ -39,6 +39,12 @@ class Runtime:
         """The app's database."""
         return self.services.ledger
 
+    def add_task(self, topic: str, task: Task) -> None:
+        """Have events of another topic run by ``task``; for bridges, while the app is being put together."""
+        if topic in self.dispatcher.tasks:
+            raise RuntimeError(f"there is a task for {topic!r} already; is the bridge on this app twice?")
+        self.dispatcher.tasks[topic] = task
+
 
 def open_runtime(app: Flask, settings: Settings, clock: Clock) -> Runtime:
     """Open the app's database and put everything together; nothing runs yet.

@@ -12,6 +12,7 @@ from .errors import NotConfigured
 from .hubspot.client import HubSpotClient
 from .hubspot.oauth import RefreshingToken, StaticToken, TokenProvider, TokenStore
 from .ledger import Ledger
+from .remote_files import Fetcher
 from .throttle import Throttle
 
 
@@ -26,9 +27,17 @@ class Services:
     """The app's ``SECRET_KEY`` and its fallbacks, asked for when a client is made."""
     receipts_refused: int = 0
     """How many receipts HubSpot answered with a 4xx, in this process."""
+    remote_files: Fetcher = field(init=False)
+    """Fetches the attachments that are given by URL."""
     _notes_refused: dict[str, int] = field(default_factory=dict, repr=False)
     _clients: dict[str, HubSpotClient] = field(default_factory=dict, repr=False)
     _lock: threading.Lock = field(default_factory=threading.Lock, repr=False)
+
+    def __post_init__(self) -> None:
+        settings = self.settings
+        self.remote_files = Fetcher(
+            settings.attachment_hosts, limit=settings.max_attachment_bytes, proxy=settings.proxy
+        )
 
     @property
     def is_stand_in(self) -> bool:

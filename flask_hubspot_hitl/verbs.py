@@ -16,7 +16,7 @@ from .hubspot.events import normalize_actor
 from .hubspot.text import clean_name, guess_content_type, scrub
 from .hubspot.transport import deadline
 from .runtime import Runtime
-from .tasks import Dead, Retry
+from .tasks import Dead, Effect, Retry
 
 logger = logging.getLogger(__name__)
 
@@ -57,8 +57,12 @@ def send(
     *,
     attachments: Sequence[Attachment] = (),
     message_id: str | None = None,
+    otherwise: Effect | None = None,
 ) -> bool:
-    """:meth:`HubSpotHITL.send`, for one app."""
+    """:meth:`HubSpotHITL.send`, for one app.
+
+    ``otherwise`` is done in the same transaction when there is no open handoff.
+    """
     if not isinstance(text, str):
         raise TypeError("text must be a str")
     files = [_file(one, runtime.settings.max_attachment_bytes) for one in attachments]
@@ -74,23 +78,36 @@ def send(
             message_id=key,
             now=runtime.ledger.now_ms(),
         )
-    if accepted:
+        if otherwise is not None and not accepted:
+            otherwise(tx)
+    if accepted or otherwise is not None:
         runtime.dispatcher.wake()
     return accepted
 
 
-def stop(runtime: Runtime, conversation_id: str, *, reason: str = "user", detail: str | None = None) -> None:
-    """:meth:`HubSpotHITL.stop`, for one app."""
+def stop(
+    runtime: Runtime,
+    conversation_id: str,
+    *,
+    reason: str = "user",
+    detail: str | None = None,
+    farewell: str = "",
+    message_id: str | None = None,
+) -> bool:
+    """:meth:`HubSpotHITL.stop`, for one app; see :func:`.handoffs.stop`. False when there was nothing to end."""
     with runtime.ledger.write() as tx:
         stopped = handoffs.stop(
             tx,
             _identifier("conversation_id", conversation_id),
             reason=CloseReason(reason),
             detail=_clean(detail),
+            farewell=scrub(farewell),
+            message_id=None if message_id is None else _identifier("message_id", message_id),
             now=runtime.ledger.now_ms(),
         )
     if stopped is not None:
         runtime.dispatcher.wake()
+    return stopped is not None
 
 
 def get(runtime: Runtime, conversation_id: str) -> Handoff | None:
@@ -173,11 +190,14 @@ def _clean(value: object) -> str | None:
     return None if value is None else scrub(str(value)).strip() or None
 
 
-def _file(attachment: Attachment, limit: int) -> tuple[Attachment, bytes]:
-    """A host's attachment with a safe name, and its bytes."""
+def _file(attachment: Attachment, limit: int) -> tuple[Attachment, bytes | None]:
+    """A host's attachment with a safe name, and its bytes; None when it is to be fetched."""
     content = attachment.content
+    if content is None and attachment.url:
+        named = clean_name(attachment.name) if attachment.name else None
+        return Attachment(name=named, content_type=attachment.content_type, url=scrub(attachment.url)), None
     if content is None:
-        raise ValueError("an attachment needs 'content': bytes or a binary file object")
+        raise ValueError("an attachment needs 'content' (bytes or a binary file object) or 'url'")
     data = content if isinstance(content, bytes) else content.read(limit + 1)
     if not isinstance(data, bytes):
         raise TypeError("an attachment's file object must be opened in binary mode")

@@ -5,7 +5,7 @@ and what HubSpot has and we may have missed.
 from __future__ import annotations
 
 import logging
-from collections.abc import Collection, Mapping
+from collections.abc import Mapping
 from typing import Any
 
 from . import handoffs
@@ -77,7 +77,7 @@ class UnparkTask:
         parked = tx.parked(portal_id)
         known = tx.records.handoffs_of_threads({(portal_id, one["thread_id"]) for one in parked})
         starting = bool(tx.records.starting_portals([portal_id]))
-        mine = own_accounts(tx, self._settings, {_account(one) for one in parked})
+        mine = handoffs.own_accounts(tx, self._settings, {_account(one) for one in parked})
         noise: list[int] = []
         left = 0
         threads: dict[str, list[dict[str, Any]]] = {}
@@ -254,14 +254,6 @@ def _sweep(name: str, hour: int, due_at: int) -> NewEvent:
         payload={"at_start": name == "start"},
         due_at=due_at,
     )
-
-
-def own_accounts(
-    tx: Transaction, settings: Settings, accounts: Collection[tuple[str | None, str | None]]
-) -> set[tuple[str | None, str | None, str | None]]:
-    """The channel accounts that are ours, (portal, channel, account): the one configured, and those used before."""
-    used = tx.records.own_accounts({account for _, account in accounts if account})
-    return {*used, (settings.portal_id, settings.channel_id, settings.channel_account_id)}
 
 
 def _account(parked: Mapping[str, Any]) -> tuple[str | None, str | None]:

@@ -23,7 +23,7 @@ from flask_hubspot_hitl import HubSpotHITL
 from flask_hubspot_hitl.clock import Clock, ManualClock
 
 from . import helpers
-from .helpers import HubSpot, Recorder, state_of
+from .helpers import Botpress, HubSpot, Recorder, state_of
 from .simulator_helpers import Host, Stand, running
 
 # --- HubSpot ---------------------------------------------------------------------------------------------
@@ -76,6 +76,29 @@ def host(stand: Stand) -> Iterator[Host]:
     yield made
     stand.reset()
     made.close()
+
+
+@pytest.fixture(scope="session")
+def botpress_process() -> Iterator[Botpress]:
+    """Botpress's stand-in, one process for each test worker."""
+    process, url = helpers.start_hubspot("flask_hubspot_hitl.simulator.botpress")
+    botpress = Botpress(url)
+    try:
+        botpress.env()
+        yield botpress
+    finally:
+        botpress.close()
+        process.terminate()
+        process.wait(timeout=5)
+        if process.stdout is not None:
+            process.stdout.close()
+
+
+@pytest.fixture
+def botpress(botpress_process: Botpress) -> Botpress:
+    """Botpress's stand-in, as after a reset."""
+    botpress_process.reset()
+    return botpress_process
 
 
 # --- databases -------------------------------------------------------------------------------------------

@@ -25,7 +25,7 @@ from flask_hubspot_hitl.runtime import Runtime, get_runtime
 Json = dict[str, Any]
 
 
-def wait_until(condition: Callable[[], object], timeout: float = 5.0, what: str = "it") -> None:
+def wait_until(condition: Callable[[], object], timeout: float = 20.0, what: str = "it") -> None:
     """Poll until ``condition()`` is true; fails after ``timeout`` seconds."""
     ends = time.monotonic() + timeout
     while not condition():
@@ -41,8 +41,8 @@ def state_of(app: Flask) -> Runtime:
 # --- the stand-in ----------------------------------------------------------------------------------------
 
 
-class HubSpot:
-    """HubSpot's stand-in, a process of its own, and what an agent does in it."""
+class StandIn:
+    """A stand-in, a process of its own, and its control routes."""
 
     def __init__(self, url: str) -> None:
         self.url = url
@@ -55,6 +55,14 @@ class HubSpot:
         answer = self._http.request(method, f"{self.url}/_sim/{path}", json=body, timeout=10)
         assert answer.status_code < 300, f"{method} {path}: {answer.status_code} {answer.text}"
         return answer.json()
+
+    def get(self, path: str) -> Any:
+        """A control route's JSON."""
+        return self.control("GET", path)
+
+    def post(self, path: str, **fields: Any) -> Any:
+        """Have a control route do something."""
+        return self.control("POST", path, fields)
 
     def env(self) -> dict[str, str]:
         """The settings with which an app talks to it."""
@@ -73,6 +81,24 @@ class HubSpot:
         """Change switches; all of them as they are now."""
         found: Json = self.control("POST", "chaos", switches)
         return found
+
+    def requests(self) -> list[Json]:
+        """Every API call served, oldest first."""
+        found: list[Json] = self.control("GET", "requests")
+        return found
+
+    def deliveries(self) -> list[Json]:
+        """Every delivery attempt, oldest first."""
+        found: list[Json] = self.control("GET", "deliveries")
+        return found
+
+    def close(self) -> None:
+        """Close the connections to it."""
+        self._http.close()
+
+
+class HubSpot(StandIn):
+    """HubSpot's stand-in, and what an agent does in it."""
 
     def contact(self, **fields: Any) -> Json:
         """Make a contact: ``phone``, ``email``, ``firstname``, …"""
@@ -94,29 +120,27 @@ class HubSpot:
         found: Json = self.control("POST", f"threads/{thread_id}/{action}", fields)
         return found
 
-    def requests(self) -> list[Json]:
-        """Every API call served, oldest first."""
-        found: list[Json] = self.control("GET", "requests")
-        return found
-
-    def deliveries(self) -> list[Json]:
-        """Every delivery attempt, oldest first."""
-        found: list[Json] = self.control("GET", "deliveries")
-        return found
-
     def deliver(self, body: Any, feed: str = "app", times: int = 1) -> list[int | None]:
         """Sign any body now and deliver it; the statuses answered."""
         found: list[int | None] = self.control("POST", "deliver", {"body": body, "feed": feed, "times": times})
         return found
 
-    def close(self) -> None:
-        """Close the connections to it."""
-        self._http.close()
+
+class Botpress(StandIn):
+    """Botpress's stand-in, and what its bot and its users do."""
+
+    def to_host(self, path: str = "") -> list[Json]:
+        """The bot's requests to the host whose URL ends in ``path``, oldest first."""
+        return [one for one in self.deliveries() if one["url"].endswith(path)]
+
+    def from_host(self, path: str = "") -> list[Json]:
+        """The host's calls to the bot whose path ends in ``path``, oldest first."""
+        return [one for one in self.requests() if one["path"].endswith(path)]
 
 
-def start_hubspot() -> tuple[subprocess.Popen[str], str]:
-    """Start the stand-in on a free port; the process and its URL."""
-    command = [sys.executable, "-m", "flask_hubspot_hitl.simulator", "--port", "0"]
+def start_hubspot(module: str = "flask_hubspot_hitl.simulator") -> tuple[subprocess.Popen[str], str]:
+    """Start a stand-in on a free port; the process and its URL."""
+    command = [sys.executable, "-m", module, "--port", "0"]
     process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
     assert process.stdout is not None
     url = process.stdout.readline().split()[2].rstrip("/")
@@ -335,7 +359,7 @@ class Recorder:
         with self._lock:
             return [keywords for one, keywords in self.calls if one == name]
 
-    def wait_for(self, name: str, count: int = 1, timeout: float = 5.0) -> list[Json]:
+    def wait_for(self, name: str, count: int = 1, timeout: float = 20.0) -> list[Json]:
         """Wait until ``count`` signals of one name have come; their keywords."""
         wait_until(lambda: len(self.of(name)) >= count, timeout, f"{count} × {name}, have {self.names()}")
         return self.of(name)

@@ -107,6 +107,7 @@ STRINGS: dict[str, tuple[Any, Any]] = {
     "max_attachment_bytes": ("1", 1),
     "retention": ("86400", 86_400.0),
     "payload_ttl": ("3600", 3_600.0),
+    "attachment_hosts": ("a.example, b.example", ("a.example", "b.example")),
 }
 
 

@@ -13,7 +13,7 @@ from flask_hubspot_hitl import CloseReason, DeliveryFailed, HandoffState, operat
 from flask_hubspot_hitl.clock import ManualClock
 
 from .conftest import MakeApp
-from .helpers import HubSpot, Recorder, assigned_event, signed_post, state_of, status_event
+from .helpers import HubSpot, Recorder, assigned_event, signed_post, state_of, status_event, wait_until
 from .story import Story
 
 Record = Callable[[Flask], Recorder]
@@ -551,6 +551,12 @@ def test_b7_an_async_receiver_works(story: Story) -> None:
     assert heard == ["async"]
 
 
+def hung_lanes(app: Flask) -> list[Any]:
+    with state_of(app).ledger.read() as tx:
+        found: list[Any] = tx.status(now=state_of(app).ledger.now_ms())["hung_lanes"]
+    return found
+
+
 def test_b7_a_hung_receiver_is_shown_and_its_thread_replaced(
     make_app: MakeApp, hubspot: HubSpot, record: Record, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -571,8 +577,7 @@ def test_b7_a_hung_receiver_is_shown_and_its_thread_replaced(
         assert signed_post(app, story.write(second, "fine")).status_code == 204
         try:
             recorder.wait_for("operator_message", count=2)
-            with state_of(app).ledger.read() as tx:
-                assert len(tx.status(now=story.now)["hung_lanes"]) == 1
+            wait_until(lambda: len(hung_lanes(app)) == 1, what="the lane to be shown as hung")
         finally:
             release.set()
     assert "release.wait" in caplog.text, "the stack is in the log"

@@ -141,21 +141,24 @@ app = Flask("spender")
 app.config.update({key: value for key, value in os.environ.items() if key.startswith("HUBSPOT_HITL_")})
 HubSpotHITL(app)
 client = get_runtime(app).services.client("424242")
+print("ready", flush=True)
 sys.stdin.readline()
-sent, ends = 0, time.monotonic() + 3
-while time.monotonic() < ends:
+sent = refused = 0
+ends = time.monotonic() + 8  # before the ten seconds of the budget are over
+while refused < 20 and time.monotonic() < ends:
     try:
         client.get_thread("1")
     except HubSpotUnavailable:
+        refused += 1
         time.sleep(0.05)
     except Exception:
-        sent += 1
+        sent, refused = sent + 1, 0
 print(sent, flush=True)
 """
 
 
 def spenders(hubspot: HubSpot, database_url: str, count: int, **settings: str) -> list[int]:
-    """So many processes call HubSpot for three seconds as often as they may; how often each did."""
+    """So many processes, started together, call HubSpot until they may no more; how often each did."""
     env = {**os.environ, **hubspot.env(), "HUBSPOT_HITL_DATABASE_URL": database_url}
     env |= {"HUBSPOT_HITL_PUBLIC_URL": "http://127.0.0.1:9", **settings}
     command = [sys.executable, "-c", SPENDER]
@@ -163,8 +166,10 @@ def spenders(hubspot: HubSpot, database_url: str, count: int, **settings: str) -
         subprocess.Popen(command, env=env, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
         for _ in range(count)
     ]
-    time.sleep(1)
     found = []
+    for process in processes:
+        assert process.stdout is not None
+        assert process.stdout.readline() == "ready\n"
     for process in processes:
         assert process.stdin is not None
         process.stdin.write("go\n")
@@ -180,7 +185,8 @@ def test_four_processes_keep_to_one_budget(hubspot: HubSpot, database_url: str) 
     served = [one for one in hubspot.requests() if "/oauth/" not in one["path"]]
     refreshes = len(hubspot.requests()) - len(served)
     assert sum(sent) == len(served)
-    assert 30 <= len(served) + refreshes <= 60  # how much of it four starting processes use depends on the machine
+    assert sum(count > 0 for count in sent) >= 2
+    assert 50 <= len(served) + refreshes <= 60
 
 
 # Pauses

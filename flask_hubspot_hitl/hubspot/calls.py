@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager
+from dataclasses import dataclass
 from typing import Any
 
 from ..clock import Clock
@@ -20,6 +21,7 @@ from .transport import Gate, Transport, bounded, deadline
 MAX_PAGES = 500
 
 
+@dataclass(kw_only=True, eq=False, repr=False)
 class Caller:
     """Makes calls for one portal. Thread-safe; keeps connections open.
 
@@ -28,38 +30,32 @@ class Caller:
     request.
     """
 
-    def __init__(
-        self,
-        *,
-        base_url: str,
-        api_version: str,
-        tokens: TokenProvider,
-        clock: Clock,
-        developer_api_key: str | None = None,
-        app_id: str | None = None,
-        timeout: tuple[float, float] = (3.05, 10.0),
-        proxy: str | None = None,
-        max_response_bytes: int = 10_000_000,
-        pool_size: int = 32,
-        gate: Gate | None = None,
-    ) -> None:
-        self.paths = Paths(api_version)
-        self._tokens = tokens
-        self._clock = clock
-        self._developer_api_key = developer_api_key
-        self._app_id = app_id
+    base_url: str
+    api_version: str
+    tokens: TokenProvider
+    clock: Clock
+    developer_api_key: str | None = None
+    app_id: str | None = None
+    timeout: tuple[float, float] = (3.05, 10.0)
+    proxy: str | None = None
+    max_response_bytes: int = 10_000_000
+    pool_size: int = 32
+    gate: Gate | None = None
+
+    def __post_init__(self) -> None:
+        self.paths = Paths(self.api_version)
         self._transport = Transport(
-            base_url,
-            clock=clock,
-            timeout=timeout,
-            proxy=proxy,
-            max_response_bytes=max_response_bytes,
-            pool_size=pool_size,
-            gate=gate,
+            self.base_url,
+            clock=self.clock,
+            timeout=self.timeout,
+            proxy=self.proxy,
+            max_response_bytes=self.max_response_bytes,
+            pool_size=self.pool_size,
+            gate=self.gate,
         )
 
     def __repr__(self) -> str:
-        return f"{type(self).__name__}({self._transport.base_url!r}, {self.paths.api_version!r})"
+        return f"{type(self).__name__}({self.base_url!r}, {self.api_version!r})"
 
     def close(self) -> None:
         """Close the idle connections."""
@@ -125,12 +121,12 @@ class Caller:
     ) -> dict[str, Any]:
         query = dict(params or {})
         bearer: str | None = None
-        if developer and self._app_id:
-            query["appId"] = self._app_id
-        if developer and self._developer_api_key:
-            query["hapikey"] = self._developer_api_key
+        if developer and self.app_id:
+            query["appId"] = self.app_id
+        if developer and self.developer_api_key:
+            query["hapikey"] = self.developer_api_key
         else:
-            bearer = self._tokens.token()
+            bearer = self.tokens.token()
         for last in (False, True):
             headers = {"Authorization": f"Bearer {bearer}"} if bearer else {}
             got = self._transport.send(
@@ -143,13 +139,13 @@ class Caller:
                     f"{doing}: HubSpot refuses the access token, a new one too; connect the portal again",
                     status=401,
                 )
-            bearer = self._tokens.refresh(bearer)
+            bearer = self.tokens.refresh(bearer)
         if 200 <= got.status < 300:
             found = got.json()
             if found is not None or not answer or got.status == 204:
                 return found or {}
             raise HubSpotUnavailable(f"{doing}: HubSpot's answer is not JSON", status=got.status, ambiguous=not safe)
-        secrets = (bearer or "", self._developer_api_key or "")
+        secrets = (bearer or "", self.developer_api_key or "")
         error = self._transport.error(got, method, doing=doing, secrets=secrets)
         if 300 <= got.status < 400:
             raise HubSpotRejected(f"{doing}: HubSpot answered with a redirect", status=got.status)

@@ -15,15 +15,12 @@ from collections import OrderedDict
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
-from ..clock import Clock
 from ..domain import Contact, Operator
 from ..errors import HubSpotConflict, HubSpotError, HubSpotUnavailable
 from .calls import Caller, read_pages
 from .contacts import SEARCH_PROPERTIES, pick, search_filters
-from .oauth import TokenProvider
 from .outgoing import build_incoming, file_attachment, iso_time, opaque
 from .text import escape_text, scrub
-from .transport import Gate
 
 __all__ = ["HubSpotClient", "build_incoming", "file_attachment", "iso_time", "opaque"]
 
@@ -37,34 +34,8 @@ OPERATORS = 1_000
 class HubSpotClient(Caller):
     """HubSpot's API for one portal; see :class:`.calls.Caller` for the settings."""
 
-    def __init__(
-        self,
-        *,
-        base_url: str,
-        api_version: str,
-        tokens: TokenProvider,
-        clock: Clock,
-        developer_api_key: str | None = None,
-        app_id: str | None = None,
-        timeout: tuple[float, float] = (3.05, 10.0),
-        proxy: str | None = None,
-        max_response_bytes: int = 10_000_000,
-        pool_size: int = 32,
-        gate: Gate | None = None,
-    ) -> None:
-        super().__init__(
-            base_url=base_url,
-            api_version=api_version,
-            tokens=tokens,
-            clock=clock,
-            developer_api_key=developer_api_key,
-            app_id=app_id,
-            timeout=timeout,
-            proxy=proxy,
-            max_response_bytes=max_response_bytes,
-            pool_size=pool_size,
-            gate=gate,
-        )
+    def __post_init__(self) -> None:
+        super().__post_init__()
         self._operators: OrderedDict[str, tuple[Operator, int]] = OrderedDict()
         self._failed: OrderedDict[str, int] = OrderedDict()
         self._lock = threading.Lock()
@@ -139,25 +110,25 @@ class HubSpotClient(Caller):
         """Who an actor is (``PublicActor``); believed for an hour."""
         with self._lock:
             known = self._operators.get(actor_id)
-        if known and self._clock.now_ms() < known[1]:
+        if known and self.clock.now_ms() < known[1]:
             return known[0]
         found = self.call("GET", self.paths.actor(actor_id), doing="reading an actor")
         operator = Operator(actor_id, *(_text(found.get(key)) for key in ("name", "email", "avatar")))
         with self._lock:
-            _remember(self._operators, actor_id, (operator, self._clock.now_ms() + OPERATOR_FOR_MS))
+            _remember(self._operators, actor_id, (operator, self.clock.now_ms() + OPERATOR_FOR_MS))
             self._failed.pop(actor_id, None)
         return operator
 
     def operator(self, actor_id: str) -> Operator:
         """:meth:`actor`, but never raises: without an answer the name is None, for the next five minutes."""
         with self._lock:
-            ask = self._clock.now_ms() >= self._failed.get(actor_id, 0)
+            ask = self.clock.now_ms() >= self._failed.get(actor_id, 0)
         if ask:
             try:
                 return self.actor(actor_id)
             except (HubSpotError, ValueError):
                 with self._lock:
-                    _remember(self._failed, actor_id, self._clock.now_ms() + OPERATOR_RETRY_MS)
+                    _remember(self._failed, actor_id, self.clock.now_ms() + OPERATOR_RETRY_MS)
         return Operator(actor_id)
 
     def search_contacts(

@@ -12,7 +12,7 @@ import hmac
 import re
 from collections.abc import Sequence
 from enum import StrEnum
-from typing import Literal
+from typing import Literal, Required, TypedDict, Unpack
 
 Version = Literal["v1", "v2", "v3"]
 
@@ -75,34 +75,26 @@ def sign(
     raise ValueError("the signature version must be v1, v2 or v3")
 
 
-def verify(
-    version: str,
-    *,
-    signature: object,
-    secrets: object,
-    method: object,
-    uri: object,
-    body: object,
-    timestamp: object = None,
-    now_ms: object,
-) -> bool:
+class SignedRequest(TypedDict, total=False):
+    """What :func:`check` is told of a request, as received."""
+
+    signature: Required[object]
+    secrets: Required[object]
+    method: Required[object]
+    uri: Required[object]
+    body: Required[object]
+    timestamp: object
+    now_ms: Required[object]
+
+
+def verify(version: str, **request: Unpack[SignedRequest]) -> bool:
     """True when the request was signed with one of ``secrets`` and, in v3, just now.
 
     ``signature`` and ``timestamp`` are the headers as received (None when absent), ``secrets`` a str or a
     sequence of them, ``body`` the raw bytes, ``now_ms`` epoch milliseconds. Never raises: garbage of any type
     is a plain False. The time taken does not tell which secret, or how much of the signature, was right.
     """
-    verdict = check(
-        version,
-        signature=signature,
-        secrets=secrets,
-        method=method,
-        uri=uri,
-        body=body,
-        timestamp=timestamp,
-        now_ms=now_ms,
-    )
-    return verdict is Verdict.OK
+    return check(version, **request) is Verdict.OK
 
 
 def check(
@@ -122,51 +114,28 @@ def check(
     """
     if signature is None or signature == "":
         return Verdict.MISSING
-    if version == "v3" and _stamp(timestamp) is None:
+    stamp = _stamp(timestamp)
+    if version == "v3" and stamp is None:
         return Verdict.BAD_TIMESTAMP
-    if not matches(
-        version,
-        signature=signature,
-        secrets=secrets,
-        method=method,
-        uri=uri,
-        body=body,
-        timestamp=timestamp,
-    ):
-        return Verdict.BAD_SIGNATURE
-    if version == "v3" and not is_fresh(timestamp, now_ms):
-        return Verdict.STALE
-    return Verdict.OK
-
-
-def matches(
-    version: str,
-    *,
-    signature: object,
-    secrets: object,
-    method: object,
-    uri: object,
-    body: object,
-    timestamp: object = None,
-) -> bool:
-    """True when the signature is right, whatever the time. Never raises; see :func:`verify`."""
     if not (isinstance(signature, str) and isinstance(method, str) and isinstance(uri, str)):
-        return False
+        return Verdict.BAD_SIGNATURE
     if not isinstance(body, (bytes, bytearray, memoryview)) or version not in ("v1", "v2", "v3"):
-        return False
+        return Verdict.BAD_SIGNATURE
     try:
         given = signature.encode("ascii")
         raw = bytes(body)
     except ValueError:
-        return False
+        return Verdict.BAD_SIGNATURE
     found = False
     for secret in _secrets(secrets):
         try:
-            wanted = sign(version, secret=secret, method=method, uri=uri, body=raw, timestamp=_stamp(timestamp))
+            wanted = sign(version, secret=secret, method=method, uri=uri, body=raw, timestamp=stamp)
         except ValueError:  # a lone surrogate in the URI or the secret, no timestamp
             continue
         found |= hmac.compare_digest(given, wanted.encode("ascii"))
-    return found
+    if not found:
+        return Verdict.BAD_SIGNATURE
+    return Verdict.OK if version != "v3" or is_fresh(timestamp, now_ms) else Verdict.STALE
 
 
 def is_fresh(timestamp: object, now_ms: object) -> bool:

@@ -139,7 +139,10 @@ class Gate(Protocol):
 
 
 class Transport:
-    """A pool of connections to one base URL. Thread-safe. ``gate`` is asked before every request."""
+    """A pool of connections to one base URL. Thread-safe. ``gate`` is asked before every request.
+
+    ``service`` is who answers there, for the texts of errors.
+    """
 
     def __init__(
         self,
@@ -151,8 +154,10 @@ class Transport:
         max_response_bytes: int = 10_000_000,
         pool_size: int = 32,
         gate: Gate | None = None,
+        service: str = "HubSpot",
     ) -> None:
         self.base_url = base_url.rstrip("/")
+        self._service = service
         self._gate = gate
         self._clock = clock
         self._connect_timeout, self._read_timeout = timeout
@@ -250,7 +255,7 @@ class Transport:
                 stream=True,
             )
         except (requests.RequestException, urllib3.exceptions.HTTPError, OSError, ValueError) as error:
-            failure = _no_answer(error, doing, safe=method in _SAFE)
+            failure = _no_answer(error, doing, self._service, safe=method in _SAFE)
         else:
             with response:
                 return self._read(response, doing, ends_at, safe=method in _SAFE)
@@ -284,7 +289,7 @@ class Transport:
         body = answer.json() or {}
         category = _word(body.get("category") or body.get("errorType") or body.get("status"))
         correlation_id = _word(body.get("correlationId"))
-        text = f"{doing}: HubSpot answered {status}"
+        text = f"{doing}: {self._service} answered {status}"
         text += f" {category}" if category else ""
         said = _said(body.get("message"), secrets)
         text += f", “{said}”" if said else ""
@@ -300,6 +305,11 @@ class Transport:
             )
         kind = {404: HubSpotNotFound, 409: HubSpotConflict}.get(status, HubSpotRejected)
         return kind(text, status=status, category=category, correlation_id=correlation_id)
+
+    def retry_after(self, headers: Mapping[str, str]) -> float | None:
+        """How long the service wishes us to wait, in seconds: ``Retry-After``, else ``RateLimit-Reset`` of a 429."""
+        wish = self._retry_after(headers.get("Retry-After"))
+        return self._retry_after(headers.get("RateLimit-Reset")) if wish is None else wish
 
     def _retry_after(self, header: str | None) -> float | None:
         """``Retry-After``, in seconds or as an HTTP date, as seconds from now."""
@@ -321,7 +331,7 @@ def _verdict(status: int) -> Verdict:
     return Verdict.BUSY if status in (429, 477) else Verdict.UP
 
 
-def _no_answer(error: Exception, doing: str, *, safe: bool) -> HubSpotUnavailable:
+def _no_answer(error: Exception, doing: str, service: str, *, safe: bool) -> HubSpotUnavailable:
     """Why there is no answer; "not ambiguous" only where nothing can have been sent."""
     cause: Any = error.args[0] if error.args else None
     cause = getattr(cause, "reason", None) or cause
@@ -336,10 +346,10 @@ def _no_answer(error: Exception, doing: str, *, safe: bool) -> HubSpotUnavailabl
     if isinstance(cause, urllib3.exceptions.SSLError) and cause.args:
         never_sent = isinstance(cause.args[0], ssl.SSLCertVerificationError)
         if never_sent:
-            return HubSpotUnavailable(f"{doing}: HubSpot's certificate is not trusted")
+            return HubSpotUnavailable(f"{doing}: {service}'s certificate is not trusted")
     if never_sent:
-        return HubSpotUnavailable(f"{doing}: no connection to HubSpot")
-    return HubSpotUnavailable(f"{doing}: the connection was lost before HubSpot answered", ambiguous=not safe)
+        return HubSpotUnavailable(f"{doing}: no connection to {service}")
+    return HubSpotUnavailable(f"{doing}: the connection was lost before {service} answered", ambiguous=not safe)
 
 
 def _word(value: object) -> str | None:
@@ -363,15 +373,27 @@ class _Redact(logging.Filter):
     _QUERY = re.compile(r"\b(hapikey|access_token|refresh_token|client_secret|code|accountToken)=[^&\s\"']*")
     _PATH = re.compile(r"(channel-account-staging-tokens|access-tokens|refresh-tokens)/[^/?\s\"']+")
 
+    def __init__(self) -> None:
+        super().__init__()
+        self.hidden: set[str] = set()
+
     def filter(self, record: logging.LogRecord) -> bool:
         message = record.getMessage()
         clean = self._PATH.sub(r"\1/…", self._QUERY.sub(r"\1=…", message))
+        for secret in self.hidden:
+            clean = clean.replace(secret, "…")
         if clean != message:
             record.msg, record.args = clean, ()
         return True
 
 
 _redact = _Redact()
+
+
+def hide(secret: str) -> None:
+    """Blot out a secret that is part of a URL's path wherever urllib3 would log it."""
+    if len(secret) >= 8:
+        _redact.hidden.add(secret)
 
 
 def _install_redaction() -> None:

@@ -250,7 +250,7 @@ class Records:
         handoff_id: str,
         value: Message,
         *,
-        contents: Sequence[bytes] = (),
+        contents: Sequence[bytes | None] = (),
     ) -> int | None:
         """Store a message and its files' bytes. Returns its row id, None when its id is already there."""
         statement = (
@@ -273,8 +273,13 @@ class Records:
         row_id: int | None = self._connection.scalar(statement)
         if row_id is not None:
             for position, content in enumerate(contents):
-                self._connection.execute(sa.insert(blob).values(message_row=row_id, position=position, content=content))
+                if content is not None:
+                    self.put_content(row_id, position, content)
         return row_id
+
+    def put_content(self, row_id: int, position: int, content: bytes) -> None:
+        """Keep a file's bytes until HubSpot has them."""
+        self._connection.execute(sa.insert(blob).values(message_row=row_id, position=position, content=content))
 
     def get_message(self, row_id: int) -> Message | None:
         """A message by its row."""
@@ -332,7 +337,7 @@ class Records:
         return self._connection.execute(statement.limit(1)).first() is not None
 
     def set_message(self, row_id: int, **values: Any) -> None:
-        """Change columns of a message: ``status``, ``error``, ``hubspot_id``, ``event_id``."""
+        """Change columns of a message: ``status``, ``error``, ``text``, ``hubspot_id``, ``event_id``."""
         self._connection.execute(sa.update(message).where(message.c.id == row_id).values(**values))
 
     def set_attachments(self, row_id: int, attachments: Sequence[Attachment]) -> None:

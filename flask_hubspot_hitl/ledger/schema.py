@@ -175,6 +175,17 @@ token = sa.Table(
     sa.Column("fence", sa.BigInteger, nullable=False, server_default="0", comment="+1 at every lease"),
 )
 
+# What a bridge to another service remembers (``bridges``) --------------------------------------------------------
+
+bridge = sa.Table(
+    "hitl_bridge",
+    metadata,
+    sa.Column("bridge", sa.Text, primary_key=True, comment="which one; its own keys"),
+    sa.Column("key", sa.Text, primary_key=True),
+    sa.Column("value", sa.Text, nullable=False, comment="JSON, ASCII"),
+    sa.Column("updated_at", sa.BigInteger, nullable=False),
+)
+
 # Written as text, the same on both engines: SQLAlchemy's own way names a dialect, and would load both of them.
 PARTIAL_INDEXES = (
     "CREATE INDEX IF NOT EXISTS hitl_lane_due ON hitl_lane (due_at) WHERE due_at IS NOT NULL",

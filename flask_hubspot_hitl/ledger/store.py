@@ -13,6 +13,7 @@ import sqlalchemy as sa
 
 from ..clock import Clock
 from . import codec
+from .bridges import Bridges
 from .buckets import Buckets, SharedTokens
 from .database import Database
 from .queue import Queue, Statements
@@ -21,6 +22,9 @@ from .schema import EventState, event, in_state, is_given_up, lane, message, met
 
 TIMER_LANES = ("timer", "gap", "park", "reconcile", "prune")
 """What waits in these lanes waits for its time, not for us."""
+
+_AGAIN = ("step", "unheard", "unheard_since", "delays", "delayed_since")
+"""What a dead event forgets of its progress when it is tried again."""
 
 
 class Transaction:
@@ -41,6 +45,11 @@ class Transaction:
     def tokens(self) -> SharedTokens:
         """The tokens that all processes share."""
         return SharedTokens(self._connection, self._database)
+
+    @property
+    def bridges(self) -> Bridges:
+        """What bridges to other services remember."""
+        return Bridges(self._connection, self._database)
 
     def get_meta(self, name: str) -> str | None:
         """A remembered value."""
@@ -88,7 +97,7 @@ class Transaction:
             return False
         self._connection.execute(sa.delete(receipt).where(receipt.c.event_id == event_id, receipt.c.verdict == "dead"))
         progress = codec.loads(row.progress) or {}
-        kept = {name: value for name, value in progress.items() if name not in ("step", "unheard", "unheard_since")}
+        kept = {name: value for name, value in progress.items() if name not in _AGAIN}
         self._connection.execute(
             sa.update(event)
             .where(event.c.id == event_id)

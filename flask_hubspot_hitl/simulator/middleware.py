@@ -35,7 +35,7 @@ MAX_BODY = 50 * 1024 * 1024
 NOT_API = ("/_sim", "/static", "/hubfs", "/favicon.ico", "/connect")
 PAGES = re.compile(r"/oauth/([^/]+/)?authorize")  # a person's browser: no fault happens by chance
 # these deliver while they run: the host must be able to call back meanwhile
-WITHOUT_LOCK = ("/_sim/deliver", "/_sim/deliveries", "/_sim/workflow")
+WITHOUT_LOCK = ("/_sim/deliver", "/_sim/deliveries", "/_sim/workflow", "/_sim/hitl-api", "/_sim/studio")
 
 
 class Middleware:

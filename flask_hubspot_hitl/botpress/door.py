@@ -1,0 +1,135 @@
+"""How Botpress's requests come in: capped, with a secret, as a JSON object, and never answered with a 500.
+
+A bridge's view is wrapped in :func:`guarded` and raises :class:`Refused`; nothing of an exception reaches a stranger.
+"""
+
+from __future__ import annotations
+
+import functools
+import hmac
+import logging
+import time
+from collections.abc import Callable
+from typing import Any
+
+from flask import Blueprint, Flask, request
+from flask.typing import ResponseReturnValue
+from werkzeug.exceptions import RequestEntityTooLarge
+
+from ..errors import LedgerUnavailable
+from ..hubspot import strict_json
+from ..hubspot.events import scrub
+from ..runtime import get_runtime
+
+logger = logging.getLogger(__name__)
+
+BODY_LIMIT = 1_048_576
+"""Bytes of a request's body."""
+
+View = Callable[..., ResponseReturnValue]
+
+
+class Refused(Exception):
+    """A request is answered with ``status`` and a short text of ours."""
+
+    def __init__(self, status: int, text: str) -> None:
+        super().__init__(text)
+        self.status = status
+        self.text = text
+
+
+def add_routes(app: Flask, name: str, path: str, views: dict[str, View]) -> None:
+    """Serve ``POST <prefix>/botpress/<path><rule>`` for each rule, exempt from Flask-WTF's CSRF protection."""
+    blueprint = Blueprint(f"hubspot_hitl_{name}", __name__)
+    for rule, view in views.items():
+        blueprint.add_url_rule(rule, endpoint=rule.strip("/") or "root", view_func=guarded(view), methods=["POST"])
+    app.register_blueprint(blueprint, url_prefix=f"{get_runtime(app).settings.url_prefix}/botpress{path}")
+
+    def exempt() -> None:
+        csrf = app.extensions.get("csrf")
+        if csrf is not None and hasattr(csrf, "exempt"):
+            csrf.exempt(blueprint)
+
+    exempt()
+    app.before_request(exempt)  # whichever came first
+
+
+def guarded(view: View) -> View:
+    """``view`` with every failure answered in JSON: :class:`Refused` as it says, trouble with the database as 503."""
+
+    @functools.wraps(view)
+    def wrapped(**segments: Any) -> ResponseReturnValue:
+        try:
+            return view(**segments)
+        except Refused as refused:
+            return {"error": refused.text}, refused.status
+        except LedgerUnavailable as error:
+            _say_once("A request of Botpress's could not be stored: %s", error)
+            return {"error": "try again later"}, 503
+
+    return wrapped
+
+
+def same(given: object, secret: str) -> bool:
+    """True when ``given`` is the secret; compared as bytes, in constant time."""
+    if not isinstance(given, str):
+        return False
+    return hmac.compare_digest(given.encode("utf-8", "surrogatepass"), secret.encode())
+
+
+def require_bearer(secret: str) -> None:
+    """Refuse (401) a request whose ``Authorization: Bearer`` is not the secret."""
+    kind, _, given = request.headers.get("Authorization", "").partition(" ")
+    if not (same(given.strip(), secret) and kind.lower() == "bearer"):
+        raise Refused(401, "the secret is missing or wrong")
+
+
+def read_object() -> dict[str, Any]:
+    """The body as a JSON object that a database can hold: scrubbed, no NaN, not too deep, at most 1 MiB."""
+    if request.content_length is not None and request.content_length > BODY_LIMIT:
+        raise Refused(413, "the body is too large")
+    try:
+        # Werkzeug cuts a streamed body off at the maximum without a word: one byte more tells that there was more.
+        request.max_content_length = BODY_LIMIT + 1
+        body = request.get_data(cache=False)
+    except RequestEntityTooLarge:
+        raise Refused(413, "the body is too large") from None
+    except Exception:  # whatever the server makes of a broken body
+        raise Refused(400, "the body can't be read") from None
+    if len(body) > BODY_LIMIT:
+        raise Refused(413, "the body is too large")
+    try:
+        value = scrub(strict_json.loads(body))
+    except ValueError:
+        raise Refused(400, "the body is not JSON") from None
+    if not isinstance(value, dict):
+        raise Refused(400, "the body is not a JSON object")
+    return value
+
+
+def text_of(body: dict[str, Any], name: str, *, required: bool = False, limit: int = 500) -> str:
+    """A field that is text, or an id as a number; "" when it is missing and not required.
+
+    :raises Refused: 400 when it is something else, too long, or missing and required.
+    """
+    value = body.get(name)
+    if isinstance(value, int) and not isinstance(value, bool):
+        value = str(value)
+    if value is None or value == "":
+        if required:
+            raise Refused(400, f"{name} is missing")
+        return ""
+    if not isinstance(value, str) or len(value) > limit:
+        raise Refused(400, f"{name} must be text of at most {limit} characters")
+    return value
+
+
+_said: dict[str, float] = {}
+
+
+def _say_once(text: str, what: object) -> None:
+    """Log a warning at most once a minute."""
+    now = time.monotonic()
+    if now >= _said.get(text, 0.0):
+        _said[text] = now + 60.0
+        logger.warning(text, what)

@@ -1,0 +1,37 @@
+"""What the bot is told when the humans have ended: the ``hitl.ended`` object."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from typing import Any
+
+from ..domain import Author, CloseReason, Handoff, Message
+
+COMMAND = "the user's close command"
+"""The ``detail`` of a handoff that the user ended by the close command."""
+TRANSCRIPT_BYTES = 48_000
+"""Botpress takes events of 64 KB."""
+
+
+def ended_event(handoff: Handoff, reason: CloseReason, detail: str | None, transcript: list[Message]) -> dict[str, Any]:
+    """The ``hitl.ended`` object: reason, agent, and as much of the newest transcript as fits in 64 KB."""
+    reasons = {CloseReason.TIMEOUT: "timeout", CloseReason.USER: "user_ended"}
+    said: list[dict[str, str]] = []
+    size = 0
+    for message in reversed(transcript):
+        text = message.text[:5_000]
+        size += len(text.encode()) + 100
+        if size > TRANSCRIPT_BYTES:
+            break
+        at = (message.created_at or datetime.now(UTC)).isoformat()
+        said.insert(0, {"from": "agent" if message.author is Author.OPERATOR else "user", "text": text, "at": at})
+    agent = {"name": handoff.operator.name} if handoff.operator and handoff.operator.name else {}
+    by_bot = reason is CloseReason.USER and detail not in (None, COMMAND)
+    return {
+        "kind": "hitl.ended",
+        "v": 1,
+        "session": handoff.id,
+        "reason": "bot_ended" if by_bot else reasons.get(reason, "agent_closed"),
+        "agent": agent,
+        "transcript": said,
+    }

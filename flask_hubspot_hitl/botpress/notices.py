@@ -1,0 +1,56 @@
+"""What a Botpress user knows from its HITL plugin: the texts around a session, the close command, their overrides.
+
+Names and defaults: Botpress, ``plugins/hitl``, plugin.definition.ts 1.4.2. ``"NULL"`` suppresses a text.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+DEFAULTS = {
+    "onHitlHandoffMessage": ("I have escalated this conversation to a human agent. They should be with you shortly."),
+    "onHumanAgentAssignedMessage": "A human agent has joined the conversation.",
+    "onHitlStoppedMessage": "The human agent closed the conversation. I will continue assisting you.",
+    "onUserHitlCancelledMessage": "( The user has ended the session. )",
+    "onIncompatibleMsgTypeMessage": (
+        "Sorry, the user can not receive this type of message. Please resend your message as a text message."
+    ),
+    "onUserHitlCloseMessage": "You have ended the session with the human agent. I will continue assisting you.",
+    "onAgentAssignedTimeoutMessage": (
+        "No human agent is available at the moment. Please try again later. "
+        "I will continue assisting you for the time being."
+    ),
+    "userHitlCloseCommand": "/end",
+}
+HANDOFF = "onHitlHandoffMessage"
+ASSIGNED = "onHumanAgentAssignedMessage"
+STOPPED = "onHitlStoppedMessage"
+CANCELLED = "onUserHitlCancelledMessage"
+INCOMPATIBLE = "onIncompatibleMsgTypeMessage"
+CLOSED = "onUserHitlCloseMessage"
+TIMED_OUT = "onAgentAssignedTimeoutMessage"
+CLOSE_COMMAND = "userHitlCloseCommand"
+LIMIT = 2_000
+"""Characters of a text."""
+
+
+def notice(name: str, *overrides: Mapping[str, Any] | None) -> str:
+    """A text; the first override that has it wins, an empty one counts as none. "" when it is suppressed."""
+    for given in overrides:
+        value = (given or {}).get(name)
+        if isinstance(value, str) and value.strip():
+            return "" if value.strip() == "NULL" else value[:LIMIT]
+    return DEFAULTS[name]
+
+
+def known(given: object) -> dict[str, str]:
+    """Those of a session's overrides that are ours, as they may be stored."""
+    found = given if isinstance(given, Mapping) else {}
+    return {name: text[:LIMIT] for name in DEFAULTS if isinstance(text := found.get(name), str)}
+
+
+def is_close_command(text: str, *overrides: Mapping[str, Any] | None) -> bool:
+    """True when the whole message is the close command, whatever its case."""
+    command = notice(CLOSE_COMMAND, *overrides)
+    return bool(command) and text.strip().casefold() == command.strip().casefold()

@@ -1,0 +1,122 @@
+"""A bridge's own work in the ledger: operations in lanes, in order, retried, and given up in plain sight."""
+
+from __future__ import annotations
+
+import logging
+import uuid
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from flask import Flask
+
+from ..errors import DeliveryDelayed, HITLError, LedgerUnavailable
+from ..ledger import Event, Lease, NewEvent, Transaction
+from ..runtime import get_runtime
+from ..tasks import Dead, Done, Outcome, Retry
+
+logger = logging.getLogger(__name__)
+
+OUTAGE_MS = 86_400_000
+"""An operation that waits for a service that is down is given up after this time."""
+
+Operation = Callable[[Event], Outcome | None]
+
+
+class NotYet(Exception):
+    """Raised by an operation whose time has not come: run it again in ``seconds``. That is no attempt."""
+
+    def __init__(self, seconds: float) -> None:
+        super().__init__(seconds)
+        self.seconds = seconds
+
+
+class Relay:
+    """A task for the topic ``botpress-<name>``. ``operations`` run in an app context, outside any transaction.
+
+    An operation returns an outcome (None: done) or raises: :class:`NotYet`, ``DeliveryDelayed`` (a service is down:
+    no attempt), any other error of ours (given up at once), anything else (an attempt, of ``MAX_ATTEMPTS``).
+    ``lost(tx, event, now)`` is told of an operation that is given up.
+    """
+
+    def __init__(
+        self,
+        app: Flask,
+        name: str,
+        operations: Mapping[str, Operation],
+        *,
+        lost: Callable[[Transaction, Event, int], None] | None = None,
+    ) -> None:
+        self._app = app
+        self._name = name
+        self._operations = dict(operations)
+        self._lost = lost
+        self._ledger = get_runtime(app).ledger
+        get_runtime(app).add_task(self.topic, self)
+
+    @property
+    def topic(self) -> str:
+        """The topic of our events."""
+        return f"botpress-{self._name}"
+
+    def put(
+        self,
+        tx: Transaction,
+        key: str,
+        operation: str,
+        payload: Mapping[str, Any],
+        *,
+        now: int,
+        sort_at: int | None = None,
+        due_at: int | None = None,
+        dedupe: str | None = None,
+        lane: str | None = None,
+    ) -> bool:
+        """Put an operation into the lane of ``key``; False when ``dedupe`` was put before. Times are epoch ms."""
+        new = NewEvent(
+            dedupe_key=f"{self.topic}:{dedupe or uuid.uuid4().hex}",
+            lane=lane or f"{self.topic}:{key}",
+            topic=self.topic,
+            sort_at=now if sort_at is None else sort_at,
+            payload={"operation": operation, "key": key, **payload},
+            due_at=due_at,
+        )
+        return tx.queue.put([new], now=now) == 1
+
+    def reserve(self, tx: Transaction, key: str, *, now: int) -> None:
+        """Lock the lane of ``key``, before what the bridge remembers: the dispatcher locks in that order too."""
+        tx.queue.reserve(f"{self.topic}:{key}", now=now)
+
+    def wake(self) -> None:
+        """Something was committed: have it run."""
+        get_runtime(self._app).dispatcher.wake()
+
+    # The dispatcher's three questions --------------------------------------------------------------------
+
+    def prepare(self, tx: Transaction, event: Event, now: int) -> None:
+        """Nothing is decided ahead."""
+
+    def run(self, event: Event, lease: Lease) -> Outcome:
+        """Run the event's operation."""
+        operation = self._operations.get(event.payload.get("operation"))
+        if operation is None:
+            return Dead("this version knows no such operation")
+        now = self._ledger.now_ms()
+        try:
+            with self._app.app_context():
+                return operation(event) or Done()
+        except NotYet as error:
+            return Retry("its time has not come", at_ms=now + int(error.seconds * 1000))
+        except DeliveryDelayed as error:
+            if now - event.received_at >= OUTAGE_MS:
+                return Dead(str(error))
+            wait = error.retry_after
+            return Retry(str(error), at_ms=None if wait is None else now + max(500, int(wait * 1000)))
+        except LedgerUnavailable:
+            raise
+        except HITLError as error:
+            return Dead(str(error))
+
+    def buried(self, tx: Transaction, event: Event, error: str, now: int) -> None:
+        """Tell the bridge."""
+        if self._lost is not None:
+            self._lost(tx, event, now)

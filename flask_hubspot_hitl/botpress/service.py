@@ -1,0 +1,90 @@
+"""One call to a service of Botpress's: bounded, without redirects, its failures in two kinds."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from ..clock import Clock
+from ..errors import DeliveryDelayed, HITLError, HubSpotUnavailable
+from ..hubspot.transport import Transport
+
+LATER = frozenset({408, 425, 429})
+
+
+class BotpressUnavailable(DeliveryDelayed):
+    """The call may work later; raised in a receiver it delays the delivery without counting an attempt.
+
+    ``ambiguous`` is True when Botpress may have carried it out all the same.
+    """
+
+    def __init__(self, message: str, *, ambiguous: bool = False, retry_after: float | None = None) -> None:
+        super().__init__(message, retry_after=retry_after)
+        self.ambiguous = ambiguous
+
+
+class BotpressRejected(HITLError):
+    """Botpress said no; repeating the call would not help. ``status`` is the HTTP status, ``kind`` its word for it."""
+
+    def __init__(self, message: str, *, status: int, kind: str = "") -> None:
+        super().__init__(message)
+        self.status = status
+        self.kind = kind
+
+
+class Service:
+    """A base URL with fixed headers. Thread-safe; keeps connections open. ``timeout`` is (connect, read) seconds."""
+
+    def __init__(
+        self,
+        base_url: str,
+        *,
+        clock: Clock,
+        headers: Mapping[str, str] | None = None,
+        timeout: tuple[float, float] = (3.05, 10.0),
+        proxy: str | None = None,
+    ) -> None:
+        self._headers = dict(headers or {})
+        self._transport = Transport(base_url, clock=clock, timeout=timeout, proxy=proxy, service="Botpress")
+
+    def close(self) -> None:
+        """Close the idle connections."""
+        self._transport.close()
+
+    def call(
+        self,
+        method: str,
+        path: str,
+        *,
+        doing: str,
+        body: Any = None,
+        params: Mapping[str, Any] | None = None,
+        headers: Mapping[str, str] | None = None,
+    ) -> dict[str, Any]:
+        """One attempt; the answer's JSON object ({} for an empty or other body).
+
+        A 2xx that holds an error object counts as that error: Botpress's bridge answers so (its own client's rule).
+
+        :raises BotpressUnavailable: no connection, no answer, 408, 425, 429 or 5xx.
+        :raises BotpressRejected: any other answer that is not 2xx.
+        """
+        try:
+            answer = self._transport.send(
+                method, path, doing=doing, headers={**self._headers, **(headers or {})}, params=params, json_body=body
+            )
+        except HubSpotUnavailable as error:
+            raise BotpressUnavailable(str(error), ambiguous=error.ambiguous) from None
+        found = answer.json() or {}
+        status = answer.status
+        code = found.get("code")
+        if 200 <= status < 300 and isinstance(code, int) and 400 <= code < 600:
+            status = code
+        if 200 <= status < 300:
+            return found
+        kind = found.get("type")
+        word = kind if isinstance(kind, str) and kind.isidentifier() else ""
+        text = f"{doing}: Botpress answered {status} {word}".rstrip()
+        if status >= 500 or status in LATER:
+            wait = self._transport.retry_after(answer.headers)
+            raise BotpressUnavailable(text, ambiguous=status >= 500 and method != "GET", retry_after=wait)
+        raise BotpressRejected(text, status=status, kind=word)

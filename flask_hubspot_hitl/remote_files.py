@@ -1,0 +1,112 @@
+"""Fetching the files that a host names by their URL, from hosts on a list only.
+
+A host that is not on the list, a redirect to one, plain http, or too many bytes: the agent gets the link instead.
+"""
+
+from __future__ import annotations
+
+import http.cookiejar
+import time
+from collections.abc import Iterable
+from urllib.parse import unquote, urljoin, urlsplit
+
+import requests
+import urllib3
+
+from .config import is_loopback
+from .domain import Attachment
+from .hubspot.text import clean_name, guess_content_type
+
+REDIRECTS = 3
+SECONDS = 20.0
+"""The longest that one file may take, in all."""
+_CHUNK = 65_536
+
+
+class NotFetched(Exception):
+    """A file is not fetched: its host is not on the list, it is too large, or its host does not answer.
+
+    ``later`` is True when trying again may help.
+    """
+
+    def __init__(self, why: str, *, later: bool = False) -> None:
+        super().__init__(why)
+        self.later = later
+
+
+class Fetcher:
+    """Fetches files of at most ``limit`` bytes from ``hosts`` and their subdomains. Thread-safe."""
+
+    def __init__(self, hosts: Iterable[str] = (), *, limit: int, proxy: str | None = None) -> None:
+        self._hosts: tuple[str, ...] = ()
+        self.allow(*hosts)
+        self._limit = limit
+        self._session = requests.Session()
+        self._session.trust_env = False
+        self._session.cookies.set_policy(http.cookiejar.DefaultCookiePolicy(allowed_domains=[]))
+        if proxy:
+            self._session.proxies = {"http": proxy, "https": proxy}
+
+    def allow(self, *hosts: str) -> None:
+        """Put more hosts on the list."""
+        self._hosts += tuple(host.strip().lower().lstrip(".") for host in hosts)
+
+    def close(self) -> None:
+        """Close the idle connections."""
+        self._session.close()
+
+    def allows(self, url: str) -> bool:
+        """True for https (on this machine also http) to a host on the list, without user name and odd port."""
+        try:
+            parts = urlsplit(url)
+            host, port = (parts.hostname or "").lower(), parts.port
+        except ValueError:
+            return False
+        if parts.username or not any(host == one or host.endswith(f".{one}") for one in self._hosts):
+            return False
+        return is_loopback(url) or (parts.scheme == "https" and port in (None, 443))
+
+    def fetch(self, wanted: Attachment) -> tuple[Attachment, bytes]:
+        """The file at ``wanted.url``, with its name, type and size, and its bytes.
+
+        :raises NotFetched: when it can't be had.
+        """
+        url = wanted.url or ""
+        ends = time.monotonic() + SECONDS
+        try:
+            for _ in range(REDIRECTS + 1):
+                if not self.allows(url):
+                    raise NotFetched("its host is not on the list")
+                with self._session.get(url, stream=True, allow_redirects=False, timeout=(3.05, 10)) as answer:
+                    if answer.status_code in (301, 302, 303, 307, 308):
+                        url = urljoin(url, answer.headers.get("Location", ""))
+                        continue
+                    if answer.status_code != 200:
+                        raise NotFetched("its host refuses it", later=answer.status_code >= 500)
+                    return self._read(wanted, url, answer, ends)
+        except (requests.RequestException, urllib3.exceptions.HTTPError, OSError, ValueError):
+            raise NotFetched("its host does not answer", later=True) from None
+        raise NotFetched("it is redirected too often")
+
+    def _read(self, wanted: Attachment, url: str, answer: requests.Response, ends: float) -> tuple[Attachment, bytes]:
+        chunks: list[bytes] = []
+        size = 0
+        while chunk := answer.raw.read1(_CHUNK, decode_content=True):
+            size += len(chunk)
+            if size > self._limit:
+                raise NotFetched("it is too large")
+            if time.monotonic() > ends:
+                raise NotFetched("it takes too long", later=True)
+            chunks.append(chunk)
+        kind = answer.headers.get("Content-Type", "").partition(";")[0].strip().lower() or None
+        name = clean_name(wanted.name or unquote(urlsplit(url).path), content_type=kind)
+        if kind in (None, "application/octet-stream", "binary/octet-stream"):
+            kind = guess_content_type(name) or kind
+        return Attachment(name=name, content_type=kind, size=size), b"".join(chunks)
+
+
+def as_line(attachment: Attachment) -> str:
+    """A file as a line of text with its link, for when it can't be fetched."""
+    kind = (attachment.content_type or "").partition("/")[0]
+    label = kind.capitalize() if kind in ("image", "audio", "video") else "File"
+    return f"[ {label} - {attachment.name}: {attachment.url} ]" if attachment.name else f"[ {label}: {attachment.url} ]"

@@ -1,0 +1,41 @@
+"""``python -m flask_hubspot_hitl.simulator.botpress --port N``: serve the stand-in until SIGTERM or SIGINT."""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import logging
+import signal
+import sys
+from types import FrameType
+
+from werkzeug.serving import make_server
+
+from ..__main__ import QuietHandler
+from .app import create_app
+from .world import BotpressWorld
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Parse the command line and serve on loopback. Returns the exit status."""
+    parser = argparse.ArgumentParser(prog="python -m flask_hubspot_hitl.simulator.botpress", description=__doc__)
+    parser.add_argument("--port", type=int, required=True, help="the port to listen on; 0 takes a free one")
+    options = parser.parse_args(arguments)
+    logging.basicConfig(level=logging.WARNING, format="%(asctime)s %(name)s %(levelname)s %(message)s")
+    world = BotpressWorld()
+    server = make_server("127.0.0.1", options.port, create_app(world), threaded=True, request_handler=QuietHandler)
+    world.base_url = f"http://127.0.0.1:{server.server_port}"
+
+    def stop(number: int, frame: FrameType | None) -> None:
+        raise KeyboardInterrupt
+
+    signal.signal(signal.SIGTERM, stop)
+    signal.signal(signal.SIGINT, stop)
+    print(f"Botpress stand-in: {world.base_url}/  (settings: {world.base_url}/_sim/env)", flush=True)
+    with contextlib.suppress(KeyboardInterrupt):
+        server.serve_forever()
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,65 @@
+"""The stand-in's Flask app: guarded and logged like the stand-in for HubSpot."""
+
+from __future__ import annotations
+
+import logging
+from typing import Any
+
+from flask import Flask, request
+from werkzeug.exceptions import HTTPException
+
+from ..app import api_error, harden, refuse_strangers
+from ..middleware import MAX_BODY, Middleware
+from ..wire import ApiError, error_body
+from . import chat, control, hitl_api, runtime
+from .world import BotpressError, BotpressWorld
+
+logger = logging.getLogger(__name__)
+
+
+def create_app(world: BotpressWorld) -> Flask:
+    """An app around a world; ``world.base_url`` is where it is served."""
+    app = Flask(__name__)
+    app.extensions["simulation"] = world
+    app.config["MAX_CONTENT_LENGTH"] = MAX_BODY
+    app.json.sort_keys = False  # type: ignore[attr-defined]
+    for family in (chat, runtime, hitl_api, control):
+        app.register_blueprint(family.bp)
+    app.before_request(refuse_strangers)
+    app.after_request(harden)
+    app.register_error_handler(ApiError, api_error)
+    app.register_error_handler(BotpressError, botpress_error)
+    app.register_error_handler(HTTPException, http_error)
+    app.register_error_handler(Exception, any_error)
+    app.wsgi_app = Middleware(app.wsgi_app, world)  # type: ignore[arg-type, method-assign]
+    return app
+
+
+def botpress_error(problem: BotpressError) -> Any:
+    """Botpress's error body; its bridge may send it with status 200."""
+    world: BotpressWorld = _world()
+    if world.switches.error_in_200 and request.path.startswith("/chat/"):
+        world.switches.error_in_200 = False
+        return problem.body, 200
+    return problem.body, problem.status
+
+
+def http_error(problem: HTTPException) -> Any:
+    """No such route or method."""
+    status = problem.code or 500
+    if status < 400:
+        return problem.get_response()
+    text = "Route doesn't exist" if status == 404 else "Method doesn't exist" if status == 405 else problem.name
+    return {"message": text}, 404 if status == 405 else status
+
+
+def any_error(problem: Exception) -> Any:
+    """A mistake of the stand-in itself."""
+    logger.error("the stand-in failed on %s", request.path, exc_info=problem)
+    return error_body(500, "The stand-in made a mistake; see its log"), 500
+
+
+def _world() -> BotpressWorld:
+    from .world import world
+
+    return world()

@@ -1,0 +1,152 @@
+"""``/_sim/*`` of the Botpress stand-in: settings, switches, what was seen, and acting as the bot's users."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, fields
+from typing import Any
+
+from flask import Blueprint, request
+
+from ...hubspot import strict_json
+from ..wire import ApiError
+from . import bot, hitl_api, studio
+from .signals import event_created, message_created, send_signals
+from .world import JSON, Session, Switches, world
+
+bp = Blueprint("control", __name__, url_prefix="/_sim")
+
+
+def _body() -> JSON:
+    try:
+        value = strict_json.loads(request.get_data() or b"{}")
+    except ValueError:
+        raise ApiError.invalid("body", "Invalid input JSON") from None
+    if not isinstance(value, dict):
+        raise ApiError.invalid("body", "must be an object")
+    return value
+
+
+def _payload(body: JSON) -> JSON:
+    """``payload``, or ``text`` as one."""
+    found = body.get("payload")
+    return found if isinstance(found, dict) else {"type": "text", "text": str(body.get("text", "hello"))}
+
+
+@bp.get("/env")
+def env() -> Any:
+    """The ``HUBSPOT_HITL_BOTPRESS_*`` settings."""
+    return world().env()
+
+
+@bp.post("/reset")
+def reset() -> Any:
+    """Back to an empty bot."""
+    world().reset()
+    return {}
+
+
+@bp.put("/target")
+def target() -> Any:
+    """Where the bot calls: the chat route, the hitl-api base with its secret, or the studio routes' base."""
+    world().target = str(_body().get("url", ""))
+    return {}
+
+
+@bp.post("/chaos")
+def chaos() -> Any:
+    """Change switches; ``faults`` and ``latency`` are those of the HubSpot stand-in."""
+    bot_world, body = world(), _body()
+    mine = {spec.name for spec in fields(Switches)}
+    bot_world.switches = Switches(**{**asdict(bot_world.switches), **{k: v for k, v in body.items() if k in mine}})
+    bot_world.chaos.change({name: value for name, value in body.items() if name not in mine})
+    return {**asdict(bot_world.switches)}
+
+
+@bp.get("/requests")
+def list_requests() -> Any:
+    """Every API call served, oldest first."""
+    return world().requests
+
+
+@bp.get("/deliveries")
+def list_deliveries() -> Any:
+    """Every request of the bot's to the host, oldest first."""
+    return world().deliveries
+
+
+@bp.get("/messages")
+def list_messages() -> Any:
+    """Every message there is, oldest first."""
+    return world().messages
+
+
+@bp.put("/bot")
+def change_bot() -> Any:
+    """The fields of the bot's ``hitl.start``."""
+    world().asks = _body()
+    return {}
+
+
+@bp.post("/chat/<what>")
+def act_in_chat(what: str) -> Any:
+    """``say`` or ``event``: the bot does something in a conversation, unasked."""
+    bot_world, body = world(), _body()
+    conversation_id = str(body.get("conversationId") or next(iter(bot_world.conversations), ""))
+    if what == "say":
+        found = message_created(bot.say(bot_world, conversation_id, str(body.get("text", "hello"))), is_bot=True)
+    elif what == "event":
+        event = bot.custom_event(bot_world, conversation_id, body.get("payload") or bot.ask(bot_world))
+        found = event_created(event, is_bot=True)
+    elif what == "signal":
+        found = body
+    else:
+        raise ApiError(404, "OBJECT_NOT_FOUND", "say, event or signal")
+    send_signals(bot_world, found)
+    return found
+
+
+@bp.post("/hitl-api/<what>")
+def act_as_agent_of_old(what: str) -> Any:
+    """``ping``, ``escalate``, ``say``, ``bot`` or ``end``; ``session`` is the conversation's id."""
+    bot_world, body = world(), _body()
+    if what == "ping":
+        return hitl_api.post(bot_world, "ping", {"type": "ping"})
+    if what == "escalate":
+        return session_json(hitl_api.escalate(bot_world, body))
+    session = bot_world.sessions.get(str(body.get("session")))
+    if session is None:
+        raise ApiError(404, "OBJECT_NOT_FOUND", "no such session")
+    if what in ("say", "bot"):
+        hitl_api.say(bot_world, session, _payload(body), as_bot=what == "bot")
+    elif what == "end":
+        hitl_api.end(bot_world, session)
+    else:
+        raise ApiError(404, "OBJECT_NOT_FOUND", "ping, escalate, say, bot or end")
+    return session_json(session)
+
+
+@bp.get("/hitl-api/sessions")
+def list_sessions() -> Any:
+    """Every session, with what came from the service."""
+    return [session_json(one) for one in world().sessions.values()]
+
+
+def session_json(session: Session) -> JSON:
+    """A session as the control routes show it."""
+    shown = asdict(session)
+    del shown["active_at"]
+    return {"session": session.conversation_id, **shown}
+
+
+@bp.post("/studio/<what>")
+def act_in_studio(what: str) -> Any:
+    """``turn``, ``start`` or ``stop`` in ``conversationId``."""
+    bot_world, body = world(), _body()
+    conversation_id = str(body.pop("conversationId", "") or "conv_studio")
+    if what == "turn":
+        return studio.turn(bot_world, conversation_id, _payload(body), body.get("messageId"))
+    if what == "start":
+        return studio.start(bot_world, conversation_id, body) or {}
+    if what == "stop":
+        return studio.ask(bot_world, "stop", {"conversationId": conversation_id, **body}) or {}
+    raise ApiError(404, "OBJECT_NOT_FOUND", "turn, start or stop")

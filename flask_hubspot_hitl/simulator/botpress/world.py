@@ -1,0 +1,125 @@
+"""What exists in the stand-in for Botpress: users, conversations, messages, events, and the settings of one bot."""
+
+from __future__ import annotations
+
+import threading
+from collections import Counter
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from typing import Any, cast
+
+from flask import current_app
+
+from ..chaos import Chaos
+
+JSON = dict[str, Any]
+
+
+def now() -> str:
+    """The time as Botpress writes it."""
+    return datetime.now(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
+
+
+@dataclass
+class Switches:
+    """What the Chat integration's signals suffer, and how the bot behaves. ``POST /_sim/chaos`` changes them."""
+
+    drop_signals: int = 0
+    """So many of the next signals are lost."""
+    duplicate_signals: bool = False
+    signal_delay: float = 0
+    """Seconds."""
+    error_in_200: bool = False
+    """The next Chat API error is answered with status 200 and the error object as its body."""
+    chatty: bool = False
+    """The bot goes on talking while a human has the conversation."""
+    activation_seconds: float = 0
+    """How long the HITL agent drops what the service says after a conversation was made."""
+    cancel_first: bool = True
+    """The cancelled text comes before the ticket is closed, not after."""
+
+
+@dataclass
+class Session:
+    """A conversation that the HITL agent has handed to the service."""
+
+    conversation_id: str
+    remote_id: str
+    user_id: str
+    remote_user_id: str
+    active_at: float
+    state: str = "active"
+    received: list[JSON] = field(default_factory=list)
+
+
+class BotpressWorld:
+    """Everything there is, and the settings. Guarded by ``lock``."""
+
+    webhook_id = "sim-wh-0123456789abcdef"
+    bot_id = "sim-bot-6e1c2a34-0000-4000-8000-000000000001"
+    token = "sim-bp-bak-0123456789abcdef"
+    encryption_key = "sim-encryption-key-0123456789"
+    webhook_secret = "sim-webhook-secret-0123456789"
+    call_secret = "sim-call-secret-0123456789abc"
+    hitl_secret = "sim-hitl-api-0123456789abcdef"
+
+    def __init__(self) -> None:
+        self.lock = threading.RLock()
+        self.base_url = ""
+        self.control_token: str | None = None
+        self.allowed_hosts: frozenset[str] = frozenset()
+        self.chaos = Chaos()
+        self.reset()
+
+    def reset(self) -> None:
+        """Back to an empty bot."""
+        with self.lock:
+            self.chaos = Chaos()
+            self.switches = Switches()
+            self.target = ""
+            self.asks: JSON = {"title": "Refund", "email": "+34911222333", "name": "Rosa Vidal"}
+            self.requests: list[JSON] = []
+            self.deliveries: list[JSON] = []
+            self.users: dict[str, JSON] = {}
+            self.conversations: dict[str, JSON] = {}
+            self.owners: dict[str, set[str]] = {}
+            self.messages: list[JSON] = []
+            self.events: dict[str, JSON] = {}
+            self.with_human: set[str] = set()
+            self.sessions: dict[str, Session] = {}
+            self._counts: Counter[str] = Counter()
+            self.generation = getattr(self, "generation", 0) + 1
+
+    def new_id(self, kind: str) -> str:
+        """``conv_`` and 26 characters, and so on; in order."""
+        self._counts[kind] += 1
+        return f"{kind}_{self._counts[kind]:026d}"
+
+    def env(self) -> dict[str, str]:
+        """The settings with which a host's bridges talk to this bot."""
+        options = {
+            "CHAT_URL": f"{self.base_url}/chat/{self.webhook_id}",
+            "ENCRYPTION_KEY": self.encryption_key,
+            "WEBHOOK_SECRET": self.webhook_secret,
+            "BOT_ID": self.bot_id,
+            "TOKEN": self.token,
+            "API_URL": self.base_url,
+            "CALL_SECRET": self.call_secret,
+            "SECRET": self.hitl_secret,
+            "WEBHOOK_URL": f"{self.base_url}/webhook/{self.webhook_id}",
+        }
+        return {f"HUBSPOT_HITL_BOTPRESS_{name}": value for name, value in options.items()}
+
+
+def world() -> BotpressWorld:
+    """The one of the app that serves this request."""
+    return cast("BotpressWorld", current_app.extensions["simulation"])
+
+
+class BotpressError(Exception):
+    """An answer that says no, with Botpress's error body."""
+
+    def __init__(self, status: int, kind: str, message: str) -> None:
+        super().__init__(message)
+        self.status = status
+        self.body = {"id": "err_20260101000000x00000000", "code": status, "type": kind, "message": message}

@@ -1,0 +1,127 @@
+"""Attachments given by URL are fetched from the hosts on the list, and nothing else is ever asked."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Iterator
+
+import pytest
+from flask import Flask, Response, redirect
+from werkzeug.serving import make_server
+from werkzeug.wrappers import Response as BaseResponse
+
+from flask_hubspot_hitl import Attachment
+from flask_hubspot_hitl.botpress.messages import FILE_HOSTS
+from flask_hubspot_hitl.clock import ManualClock
+from flask_hubspot_hitl.remote_files import Fetcher, NotFetched
+
+from .conftest import MakeApp
+from .helpers import HubSpot, Recorder
+from .story import Story
+
+Record = Callable[[Flask], Recorder]
+
+
+@pytest.fixture(scope="module")
+def files() -> Iterator[str]:
+    """A host of files, on this machine."""
+    app = Flask("files")
+
+    @app.get("/a.png")
+    def image() -> Response:
+        return Response(b"png", content_type="image/png; charset=x")
+
+    @app.get("/bill")
+    def bill() -> Response:
+        return Response(b"x" * 100, content_type="application/octet-stream")
+
+    @app.get("/to/<int:times>")
+    def to(times: int) -> BaseResponse:
+        return redirect(f"/to/{times - 1}" if times else "/a.png")
+
+    @app.get("/away")
+    def away() -> BaseResponse:
+        return redirect("http://127.0.0.2:9/a.png")
+
+    @app.get("/broken")
+    def broken() -> tuple[str, int]:
+        return "", 503
+
+    server = make_server("127.0.0.1", 0, app, threaded=True)
+    thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.02}, daemon=True)
+    thread.start()
+    yield f"http://127.0.0.1:{server.server_port}"
+    server.shutdown()
+    server.server_close()
+
+
+@pytest.fixture
+def fetcher() -> Iterator[Fetcher]:
+    one = Fetcher(["127.0.0.1"], limit=99)
+    yield one
+    one.close()
+
+
+def test_a_file_comes_with_its_name_and_type(files: str, fetcher: Fetcher) -> None:
+    found, content = fetcher.fetch(Attachment(url=f"{files}/a.png?x=1"))
+    assert (found.name, found.content_type, found.size, content) == ("a.png", "image/png", 3, b"png")
+    named, _ = fetcher.fetch(Attachment(url=f"{files}/to/2", name="../My photo"))
+    assert (named.name, named.content_type) == ("My photo.png", "image/png")
+
+
+@pytest.mark.parametrize(
+    ("path", "later"), [("/bill", False), ("/to/3", False), ("/away", False), ("/none", False), ("/broken", True)]
+)
+def test_what_is_not_fetched(files: str, fetcher: Fetcher, path: str, later: bool) -> None:
+    with pytest.raises(NotFetched) as raised:
+        fetcher.fetch(Attachment(url=files + path))
+    assert raised.value.later is later
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "https://example.com/a.png",
+        "https://botpress.cloud.example.com/a.png",
+        "https://evilbotpress.cloud/a.png",
+        "http://files.bpcontent.cloud/a.png",
+        "https://files.bpcontent.cloud:8443/a.png",
+        "https://user@files.bpcontent.cloud/a.png",
+        "http://127.0.0.1/a.png",
+        "http://169.254.169.254/latest/meta-data",
+        "file:///etc/passwd",
+        "https://[",
+        "",
+    ],
+)
+def test_hosts_that_are_not_on_the_list(url: str) -> None:
+    fetcher = Fetcher(FILE_HOSTS, limit=10)
+    assert not fetcher.allows(url)
+    with pytest.raises(NotFetched):
+        fetcher.fetch(Attachment(url=url))
+    fetcher.close()
+
+
+def test_botpresss_own_hosts_are_on_the_list() -> None:
+    fetcher = Fetcher(FILE_HOSTS, limit=10)
+    assert fetcher.allows("https://files.bpcontent.cloud/x/a.png")
+    assert fetcher.allows("https://FILES.bpcontent.cloud:443/x/a.png")
+    fetcher.close()
+
+
+def test_an_attachment_by_url_goes_to_hubspot_or_becomes_a_link(
+    files: str, make_app: MakeApp, hubspot: HubSpot, clock: ManualClock, record: Record, database_url: str
+) -> None:
+    app = make_app(clock=clock, dispatcher="inline", attachment_hosts="127.0.0.1")
+    story = Story(app, hubspot, clock, record(app))
+    thread = story.start().thread_id
+    urls = [f"{files}/a.png", "https://elsewhere.example.com/b.pdf", f"{files}/broken"]
+    assert story.send("look", attachments=[Attachment(url=url) for url in urls])
+    assert story.send("and this")
+    for _ in range(4):
+        story.run(600)
+    said = [one for one in hubspot.thread(thread)["messages"] if one["direction"] == "INCOMING"][-2:]
+    assert [one["text"] for one in said] == [f"look\n[ File: {urls[1]} ]\n[ File: {urls[2]} ]", "and this"]
+    assert [len(one["attachments"]) for one in said] == [1, 0]
+    uploads = [one for one in hubspot.requests() if "/files" in one["path"] and one["method"] == "POST"]
+    assert len(uploads) == 1
