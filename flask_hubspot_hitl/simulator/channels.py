@@ -12,7 +12,19 @@ from flask import Blueprint, request
 
 from . import events, people, shapes
 from .simulation import Simulation, current
-from .wire import ApiError, bearer, bearer_value, check, developer_app, find_channel, json_body, on, page, query_bool
+from .wire import (
+    ApiError,
+    bearer,
+    bearer_value,
+    check,
+    developer_app,
+    find_channel,
+    json_body,
+    on,
+    page,
+    query_bool,
+    query_list,
+)
 from .world import JSON, App, Channel, ChannelAccount, Install, now_ms
 
 bp = Blueprint("channels", __name__)
@@ -267,7 +279,7 @@ def list_accounts(channel_id: str) -> Any:
     sim = current()
     made = caller(sim, *READ)
     channel = find_channel(sim.world, made.app_id, channel_id)
-    types, values = request.args.getlist("deliveryIdentifierType"), request.args.getlist("deliveryIdentifierValue")
+    types, values = query_list("deliveryIdentifierType"), query_list("deliveryIdentifierValue")
     archived = query_bool("archived")
     found = [
         a

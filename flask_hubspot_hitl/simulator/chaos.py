@@ -170,6 +170,7 @@ class Chaos:
     )
     refresh_kills_access: bool = switch(False, boolean, "a refresh ends the access tokens of before")
     lean_v1_tokens: bool = switch(False, boolean, "v1's token answer has the four fields of the guide only")
+    oauth_json: bool = switch(False, boolean, "tokens may be asked for in JSON, as HubSpot's alpha client does")
     hapikey: str = switch("ok", one_of("ok", "refused"), "whether a developer key still counts (§14.10)")
     private_apps: str = switch("ok", one_of("ok", "refused"), "whether static tokens work for custom channels (§14.11)")
     staging_seconds: int | None = switch(None, optional(integer()), "how long a staging token lives (§14.12)")

@@ -10,7 +10,7 @@ from flask import Blueprint, request
 
 from . import people
 from .simulation import Simulation, current
-from .wire import ANY, ApiError, bearer, json_body, on, page, query_bool, whole
+from .wire import ANY, ApiError, bearer, json_body, on, page, query_bool, query_list, whole
 from .world import JSON, Contact, iso, now_ms
 
 bp = Blueprint("contacts", __name__)
@@ -82,7 +82,7 @@ def shape(contact: Contact, names: list[str] | None = None) -> JSON:
 
 def asked_properties() -> list[str] | None:
     """The query's ``properties``, repeated or separated by commas."""
-    return [name for item in request.args.getlist("properties") for name in item.split(",") if name] or None
+    return [name for name in query_list("properties") if name and "," not in name] or None
 
 
 # --- search

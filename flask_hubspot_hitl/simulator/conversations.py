@@ -10,7 +10,7 @@ from . import people, shapes, threads
 from .channel_messages import stored_attachments
 from .channels import IDENTIFIER
 from .simulation import Simulation, current
-from .wire import ApiError, bearer, json_body, moment_ms, on, page, query_bool
+from .wire import ApiError, bearer, json_body, moment_ms, on, page, query_bool, query_list
 from .world import JSON, Install, Thread, iso, now_ms
 
 bp = Blueprint("conversations", __name__)
@@ -41,20 +41,20 @@ def find_thread(sim: Simulation, portal_id: str, thread_id: str) -> Thread:
 
 def with_ticket() -> bool:
     """Whether the caller asked for the thread's ticket."""
-    return "TICKET" in request.args.getlist("association")
+    return "TICKET" in query_list("association")
 
 
 @on(bp, "GET", BASES, "/threads")
 def list_threads() -> Any:
     sim = current()
     made = reader(sim)
-    inboxes, archived = request.args.getlist("inboxId"), query_bool("archived")
+    inboxes, archived = query_list("inboxId"), query_bool("archived")
     wanted = {name: request.args.get(name) for name in ("threadStatus", "associatedContactId", "associatedTicketId")}
     after = request.args.get("latestMessageTimestampAfter")
     after_ms = None if after is None else moment_ms(after.replace(" ", "+"), "latestMessageTimestampAfter")
     if wanted["threadStatus"] not in (None, "OPEN", "CLOSED"):
         raise ApiError.invalid("threadStatus", "must be OPEN or CLOSED")
-    by_time = "latestMessageTimestamp" in request.args.getlist("sort")
+    by_time = "latestMessageTimestamp" in query_list("sort")
     if by_time and after_ms is None:
         raise ApiError.invalid("sort", "latestMessageTimestamp needs latestMessageTimestampAfter")
 
@@ -144,7 +144,7 @@ def list_messages(thread_id: str) -> Any:
     sim = current()
     thread = find_thread(sim, reader(sim).portal_id, thread_id)
     found = sorted(thread.messages, key=lambda m: m.created_ms)
-    asked = request.args.getlist("sort")
+    asked = query_list("sort")
     if "-createdAt" in asked or (sim.chaos.messages_order == "newest" and not asked):
         found.reverse()
     return page(found, lambda m: shapes.message(sim, m), page_size=sim.chaos.page_size, total=False)
@@ -279,7 +279,7 @@ def get_channel(channel_id: str) -> Any:
 def list_accounts() -> Any:
     sim = current()
     made = reader(sim)
-    channels, inboxes = request.args.getlist("channelId"), request.args.getlist("inboxId")
+    channels, inboxes = query_list("channelId"), query_list("inboxId")
     archived = query_bool("archived")
     found = [
         a

@@ -11,7 +11,7 @@ from typing import Any
 from flask import Blueprint, request
 
 from .simulation import Simulation, current
-from .wire import ApiError, bearer, on
+from .wire import ApiError, bearer, json_body, on
 from .world import JSON, App, Code, Install, Token, now_ms
 
 bp = Blueprint("oauth", __name__)
@@ -28,11 +28,13 @@ def refused(status: str, message: str, error: str = "invalid_grant") -> ApiError
     return problem
 
 
-def form() -> dict[str, str]:
+def form(sim: Simulation) -> dict[str, str]:
     """The form of the request; the token families take nothing else, but v1 two of its fields in the query."""
     in_query = {"client_secret", "refresh_token"} & set(request.args) if "/v1/" in request.path else set[str]()
     if in_query and not request.get_data():
         return dict(request.args.items())
+    if sim.chaos.oauth_json and request.is_json:
+        return {name: str(value) for name, value in json_body({}).items() if value is not None}
     if request.mimetype != "application/x-www-form-urlencoded":
         raise ApiError(415, "VALIDATION_ERROR", "The content type must be application/x-www-form-urlencoded")
     return {name: request.args[name] for name in in_query} | dict(request.form.items())
@@ -73,7 +75,7 @@ def issue(sim: Simulation, made: Install) -> JSON:
 @on(bp, "POST", TOKEN)
 def token() -> Any:
     sim = current()
-    given = form()
+    given = form(sim)
     app = client_of(sim, given)
     grant = given.get("grant_type")
     if grant == "refresh_token":
@@ -194,7 +196,7 @@ def without(body: JSON, name: str) -> JSON:
 @on(bp, "POST", FAMILIES, "/introspect")
 def introspect() -> Any:
     sim = current()
-    given = form()
+    given = form(sim)
     app = client_of(sim, given)
     value = given.get("token", "")
     live = live_token(sim, value)
@@ -211,7 +213,7 @@ def introspect() -> Any:
 def revoke() -> Any:
     """Revokes the refresh token only: access tokens live out their time (facts §8.2)."""
     sim = current()
-    given = form()
+    given = form(sim)
     app = client_of(sim, given)
     made = sim.world.install_of(given.get("token", ""))
     if made is not None and made.app_id == app.id:

@@ -219,6 +219,12 @@ def query_bool(name: str, default: bool = False) -> bool:
     return raw.lower() == "true"
 
 
+def query_list(name: str) -> list[str]:
+    """A query parameter that may be repeated; HubSpot's own Python client sends one with commas instead."""
+    given = request.args.getlist(name)
+    return [*given, *(part for item in given if "," in item for part in item.split(","))]
+
+
 def whole(value: Any, where: str, low: int, high: int) -> int:
     """A small whole number given as text or as a number."""
     text = str(value)
