@@ -4,11 +4,9 @@ from __future__ import annotations
 
 import base64
 import json
-import os
 import subprocess
 import sys
 import time
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -16,8 +14,9 @@ import requests
 
 from flask_hubspot_hitl.hubspot.signature import sign
 from tests.simulator_helpers import CC, CV, VERSIONS, Host, Stand, person, running, until
+from tests.traffic import Documents, must_have_documents
 
-VALIDATOR = Path(__file__).parents[2] / "shared" / "tools" / "validate_traffic.py"
+FAMILIES = ("custom-channels", "conversations", "oauth", "webhooks")
 
 
 # --- the API
@@ -543,6 +542,7 @@ def tour(stand: Stand, version: str) -> None:
     stand.ok("GET", f"{app}/settings", **keyed)
     first = stand.ok("GET", f"{app}/subscriptions", **keyed)["results"][0]
     stand.ok("PATCH", f"{app}/subscriptions/{first['id']}", json={"active": True}, **keyed)
+    stand.ok("GET", f"{app}/subscriptions/{first['id']}", **keyed)
     batch = {"inputs": [{"id": int(first["id"]), "active": True}]}
     stand.ok("POST", f"{app}/subscriptions/batch/update", json=batch, **keyed)
     stand.ok("DELETE", f"{app}/subscriptions/{first['id']}", **keyed)
@@ -551,20 +551,23 @@ def tour(stand: Stand, version: str) -> None:
     stand.ok("DELETE", f"{app}/settings", **keyed)
     stand.ok("DELETE", f"{file_base}/{stored}")
     stand.ok("DELETE", f"{cc}/{channel}", **keyed)
+    if version == "2026-03":
+        stand.ok("DELETE", f"/oauth/v1/refresh-tokens/{stand.env['HUBSPOT_HITL_REFRESH_TOKEN']}")
+    else:
+        stand.token_call(f"/oauth/{version}/token/revoke", token=stand.env["HUBSPOT_HITL_REFRESH_TOKEN"])
 
 
-def test_answers_are_valid_by_hubspots_documents(stand: Stand, tmp_path: Path) -> None:
-    if not VALIDATOR.exists():
-        if os.environ.get("CI") == "true":
-            pytest.fail(f"{VALIDATOR} is missing")
-        pytest.skip(f"{VALIDATOR} is not on this machine")
-    stand.sim("POST", "chaos", {"deliver": False})
+def test_answers_are_valid_by_hubspots_documents(stand: Stand) -> None:
+    try:
+        documents = Documents()
+    except FileNotFoundError as missing:
+        if must_have_documents():
+            raise
+        pytest.skip(f"HubSpot's documents are not beside the repository: {missing} is missing")
     for version in VERSIONS:
+        stand.reset()
+        stand.chaos(deliver=False)
         tour(stand, version)
-    served = stand.sim("GET", "requests")
-    traffic = tmp_path / "traffic.jsonl"
-    traffic.write_text("".join(json.dumps(line) + "\n" for line in served), encoding="utf-8")
-    command = [sys.executable, str(VALIDATOR), str(traffic)]
-    result = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
-    assert result.returncode == 0, result.stdout[-4000:]
-    assert ", 0 failed," in result.stdout
+        assert documents.problems(stand.sim("GET", "requests")) == []
+    missed = {one for one in documents.operations() if one[0].startswith(FAMILIES)} - documents.covered
+    assert missed == set()

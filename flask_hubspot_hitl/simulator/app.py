@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hmac
 import logging
+import os
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -31,6 +32,7 @@ from . import (
 )
 from .middleware import MAX_BODY, Middleware
 from .simulation import Simulation, current
+from .traffic import FOLDER, Traffic
 from .wire import ApiError, bearer_value, error_body
 
 logger = logging.getLogger(__name__)
@@ -60,7 +62,7 @@ def create_app(sim: Simulation) -> Flask:
     app.register_error_handler(ApiError, api_error)
     app.register_error_handler(HTTPException, http_error)
     app.register_error_handler(Exception, any_error)
-    app.wsgi_app = Middleware(app.wsgi_app, sim)  # type: ignore[method-assign]
+    app.wsgi_app = Middleware(app.wsgi_app, sim, traffic=Traffic(os.environ.get(FOLDER)))  # type: ignore[method-assign]
     return app
 
 

@@ -21,6 +21,7 @@ from werkzeug.wrappers import Request, Response
 
 from ..hubspot import strict_json
 from .chaos import Fault
+from .traffic import Traffic
 from .wire import error_body
 from .world import JSON, now_ms
 
@@ -41,9 +42,10 @@ WITHOUT_LOCK = ("/_sim/deliver", "/_sim/deliveries", "/_sim/workflow", "/_sim/hi
 class Middleware:
     """Wraps the Flask app of a simulation."""
 
-    def __init__(self, app: WSGIApplication, sim: Simulation) -> None:
+    def __init__(self, app: WSGIApplication, sim: Simulation, *, traffic: Traffic | None = None) -> None:
         self._app = app
         self._sim = sim
+        self._traffic = traffic or Traffic(None)
 
     def __call__(self, environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
         try:
@@ -92,6 +94,7 @@ class Middleware:
         entry["response_body"] = parsed_response(shown)
         with self._sim.lock:
             self._sim.requests.append(entry)
+            self._traffic.keep(entry)
         if mode in ("drop", "drop_after"):
             cut(environ)
         if mode == "delay" and fault is not None:
