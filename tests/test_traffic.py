@@ -6,7 +6,6 @@ The whole run's calls are held against them at its end: see ``pytest_sessionfini
 from __future__ import annotations
 
 import copy
-import json
 import os
 import subprocess
 import sys
@@ -102,19 +101,11 @@ def test_every_exception_is_one_for_something(publish: Json) -> None:
             assert [reason for reason, allowed in EXCEPTIONS.items() if allowed(problem)] == []
 
 
-@pytest.mark.skipif("PLANT_A_WRONG_CALL" not in os.environ, reason="run by the next test only")
-def test_planted() -> None:
-    call = {"method": "GET", "path": "/conversations/v3/conversations/inboxes", "query": {}, "status": 200}
-    call |= {"request_headers": {"Authorization": "Bearer x"}, "request_body": None, "response_body": {"results": 1}}
-    (Path(os.environ[FOLDER]) / "planted.jsonl").write_text(json.dumps(call) + "\n", encoding="utf-8")
-
-
 def test_one_wrong_call_fails_the_whole_run(documents: Documents) -> None:
     environment = {name: value for name, value in os.environ.items() if name != FOLDER}
-    command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", f"{__file__}::test_planted"]
-    done = subprocess.run(
-        command, env=environment | {"PLANT_A_WRONG_CALL": "1"}, capture_output=True, text=True, timeout=100, check=False
-    )
+    planted = Path(__file__).with_name("planted_call.py")
+    command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", str(planted)]
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=100, check=False)
     assert "1 passed" in done.stdout, done.stdout + done.stderr
     assert "/conversations/v3/conversations/inboxes -> 200: response:" in done.stdout
     assert done.returncode == pytest.ExitCode.TESTS_FAILED
