@@ -1,4 +1,4 @@
-"""A test that leaves a wrong call behind, for ``test_traffic.py``, which runs it by itself; its name keeps it out else."""
+"""A test that leaves a wrong call behind; ``test_traffic.py`` runs it by itself, and its name keeps it out else."""
 
 from __future__ import annotations
 

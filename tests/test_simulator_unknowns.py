@@ -468,3 +468,9 @@ def test_an_app_is_connected_when_its_code_is_exchanged(stand: Stand) -> None:
     headers = bearer(made["access_token"])
     assert stand.ok("GET", "/account-info/v3/details", headers=headers)["portalId"] == 717171
     assert stand.call("GET", f"{CV}/inboxes", headers=headers).status_code == 403
+
+
+def test_introspection_of_a_token_that_is_no_good(stand: Stand) -> None:
+    answers = [stand.token_call(f"/oauth/{version}/token/introspect", token="x") for version in ("v3", "2026-09")]
+    assert [one.status_code for one in answers] == [404, 200]
+    assert answers[1].json() == {"active": False}
