@@ -247,8 +247,9 @@ class InboundTask:
         at_ms = event.sort_at
         if event.topic == Kind.MESSAGE:
             return transitions.operator_wrote(
-                tx, record, _message(event), event_id=event.id, window_ms=self._window_ms, now=now
-            )
+                tx, record, _message(event), event_id=event.id, is_read=event.payload.get("source") == SOURCE,
+                window_ms=self._window_ms, now=now,
+            )  # fmt: skip
         if event.topic == Kind.ASSIGNED:
             operator = operator_from_json(event.progress.get("operator")) if self._assignee(event) else None
             return transitions.assigned(tx, record, operator, occurred_ms=at_ms)

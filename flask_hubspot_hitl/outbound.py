@@ -138,7 +138,14 @@ class OpenTask(OutboundTask):
         text = render_first_message(
             handoff.name, handoff.title, handoff.description, contact_line, (event.payload or {}).get("transcript")
         )
-        opening_id, thread_id = self._publish(client, record, key="\0open", text=text, at_ms=event.received_at)
+        opening: dict[str, Any] = {"text": text, "at_ms": event.received_at}
+        try:
+            opening_id, thread_id = self._publish(client, record, key="\0open", **opening)
+        except HubSpotConflict:
+            if not event.progress.get("maybe"):
+                raise
+            # HubSpot has it from a run whose answer was lost, and does not say where: its thread takes it once more.
+            opening_id, thread_id = self._publish(client, record, key=f"\0open:{event.starts}", **opening)
         sender, recipient, account_id = record.sender, record.recipient, record.account_id
         timeout_ms = int(self._services.settings.assignment_timeout * 1000)
 

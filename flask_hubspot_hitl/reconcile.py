@@ -17,6 +17,7 @@ from .handoffs import thread_lane
 from .hubspot.content import ParsedMessage, parse_message, parse_time
 from .hubspot.events import Kind, normalize_actor
 from .ledger import HandoffRecord, NewEvent
+from .ledger.records import OperatorRow
 from .services import Services
 
 SOURCE = "reconcile"
@@ -81,6 +82,14 @@ class History:
         messages = reading.messages()
         with self._ledger.read() as tx:
             known = tx.records.known_hubspot_ids(handoff_id, [one.message_id for one in messages])
+            unknown = [one for one in messages if one.message_id not in known]
+            rows = tx.records.operator_rows(handoff_id) if unknown else []
+        twins = _twins(unknown, rows, {str(raw.get("id")) for raw in history})
+        if twins:
+            with self._ledger.write() as tx:
+                for row, message_id in twins.items():
+                    tx.records.set_message(row, hubspot_id=message_id)
+            known |= set(twins.values())
         found = [reading.message(one) for one in messages if one.message_id not in known]
         if not messages_only:
             found += reading.changes()
@@ -192,6 +201,25 @@ class _Reading:
             handoff_id=handoff.id,
             payload={**payload, "source": SOURCE, "entry": entry},
         )
+
+
+def _twins(unknown: list[ParsedMessage], rows: list[OperatorRow], ids: set[str]) -> dict[int, str]:
+    """Unknown messages of a history that the channel's feed brought under another id: row → id in the history.
+
+    Only rows whose own id the history does not have come into question, so messages are never taken for each other
+    as long as both feeds use the same ids.
+    """
+    strangers = [one for one in rows if not {one.message.message_id, one.read_id} & ids]
+    found: dict[int, str] = {}
+    for message in unknown:
+        actor_id = message.sender_actor_id or message.created_by
+        for one in strangers:
+            operator = one.message.operator
+            same = one.created_at == message.created_at_ms and operator is not None and operator.actor_id == actor_id
+            if same and one.row not in found:
+                found[one.row] = message.message_id
+                break
+    return found
 
 
 def _in_order(raw: list[Json]) -> list[Json]:

@@ -85,11 +85,16 @@ def reopen(tx: Transaction, record: HandoffRecord) -> handoffs.Plan:
 
 
 def operator_wrote(
-    tx: Transaction, record: HandoffRecord, message: Message, *, event_id: int, window_ms: int, now: int
+    tx: Transaction, record: HandoffRecord, message: Message, *, event_id: int, is_read: bool, window_ms: int, now: int
 ) -> handoffs.Plan:
-    """An agent wrote. Never dropped for age: delivered, delivered late, reopening, or FAILED with a reason."""
+    """An agent wrote. Never dropped for age: delivered, delivered late, reopening, or FAILED with a reason.
+
+    ``is_read``: the message was read from the thread, and no channel event brought it.
+    """
     handoff = record.handoff
     created_ms = to_ms(message.created_at) if message.created_at else now
+    if not is_read and _was_read(tx, handoff.id, message, created_ms):
+        return []
     refused = False
     plan: handoffs.Plan = []
     if not handoff.is_open and created_ms > max(record.closed_ms, _closed_for_hubspot(record)):
@@ -107,11 +112,22 @@ def operator_wrote(
     )
     if row is None:
         return []  # another source brought the same message; that event sends the signal
-    tx.records.set_message(row, event_id=event_id)
+    tx.records.set_message(row, event_id=event_id, hubspot_id=message.message_id if is_read else None)
     if refused:
         handoffs.put_receipt(tx, record, message.message_id, error=handoffs.CONTINUED_ELSEWHERE, now=now)
         return []
     return [*plan, handoffs.step("operator_message", record.handoff, message_row=row)]
+
+
+def _was_read(tx: Transaction, handoff_id: str, message: Message, created_ms: int) -> bool:
+    """True when the thread was read before and gave this very message another id (facts do not exclude it)."""
+    for one in tx.records.operator_rows(handoff_id, created_at=created_ms):
+        known = one.message
+        same = (known.operator and known.operator.actor_id) == (message.operator and message.operator.actor_id)
+        if same and one.read_id == known.message_id != message.message_id and known.text == message.text:
+            tx.records.set_message(one.row, hubspot_id=message.message_id)
+            return True
+    return False
 
 
 def _closed_for_hubspot(record: HandoffRecord) -> int:

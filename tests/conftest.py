@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import contextlib
 import os
+import shutil
 import socket
+import tempfile
 import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -16,15 +18,88 @@ from werkzeug.serving import BaseWSGIServer, WSGIRequestHandler, make_server
 
 from flask_hubspot_hitl import HubSpotHITL
 from flask_hubspot_hitl.clock import Clock, ManualClock
+from flask_hubspot_hitl.simulator.traffic import FOLDER
 from flask_hubspot_hitl.testing import running
 
-from . import databases, helpers
+from . import databases, helpers, traffic
 from .helpers import Botpress, HubSpot, Recorder, state_of
 from .relay import Relay
+from .simulator_helpers import Host, Stand
+from .simulator_helpers import running as running_stand
 
 pytest_plugins = ["flask_hubspot_hitl.testing"]
 
+TRAFFIC: pytest.StashKey[Path] = pytest.StashKey()
+TRAFFIC_SAID: pytest.StashKey[list[str]] = pytest.StashKey()
+
+# --- the whole run's traffic -----------------------------------------------------------------------------
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Every stand-in that a test starts, in whatever process, keeps its calls in one folder."""
+    if not hasattr(config, "workerinput") and FOLDER not in os.environ:
+        os.environ[FOLDER] = tempfile.mkdtemp(prefix="hitl-traffic-")
+        config.stash[TRAFFIC] = Path(os.environ[FOLDER])
+
+
+@pytest.hookimpl(trylast=True)
+def pytest_sessionfinish(session: pytest.Session) -> None:
+    """All calls of the run must be right by HubSpot's own documents (see ``traffic.py``), or the run fails."""
+    folder = session.config.stash.get(TRAFFIC, None)
+    if folder is None:
+        return
+    calls = traffic.read_folder(folder)
+    shutil.rmtree(folder)
+    del os.environ[FOLDER]
+    try:
+        documents = traffic.Documents()
+    except FileNotFoundError as missing:
+        session.config.stash[TRAFFIC_SAID] = [f"not held against HubSpot's documents: {missing} is missing"]
+        if traffic.must_have_documents():
+            session.exitstatus = pytest.ExitCode.TESTS_FAILED
+        return
+    problems = documents.problems(calls)
+    said = [f"{len(calls)} calls of {documents.looked_at} kinds, {len(documents.covered)} operations of HubSpot's"]
+    if problems:
+        said += [f"{len(problems)} problems", *map(str, problems[:50])]
+    session.config.stash[TRAFFIC_SAID] = said
+    if problems:
+        session.exitstatus = pytest.ExitCode.TESTS_FAILED
+
+
+def pytest_terminal_summary(terminalreporter: Any, config: pytest.Config) -> None:
+    """What was found."""
+    for line in config.stash.get(TRAFFIC_SAID, []):
+        terminalreporter.write_line(f"traffic: {line}")
+
+
 # --- Botpress --------------------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="session")
+def stand_process() -> Iterator[Stand]:
+    """A stand-in of its own for the tests of the stand-in, which look at it from outside."""
+    with running_stand() as (child, base):
+        stand = Stand(child, base)
+        yield stand
+        stand.http.close()
+
+
+@pytest.fixture
+def stand(stand_process: Stand) -> Stand:
+    """It, as after a reset."""
+    stand_process.reset()
+    return stand_process
+
+
+@pytest.fixture
+def host(stand: Stand) -> Iterator[Host]:
+    """A host that takes the deliveries of both feeds of ``stand``."""
+    made = Host()
+    stand.sim("PUT", "target", {"url": made.url})
+    yield made
+    stand.reset()
+    made.close()
 
 
 @pytest.fixture(scope="session")

@@ -66,6 +66,25 @@ class Stand:
             **more,
         }
 
+    def token_call(self, path: str = "/oauth/v1/token", **more: str) -> requests.Response:
+        """A call of a token endpoint with the app's credentials; a refresh unless told otherwise."""
+        form = {
+            "grant_type": "refresh_token",
+            "client_id": self.env["HUBSPOT_HITL_CLIENT_ID"],
+            "client_secret": self.env["HUBSPOT_HITL_CLIENT_SECRET"],
+            "refresh_token": self.env["HUBSPOT_HITL_REFRESH_TOKEN"],
+            **more,
+        }
+        return self.http.post(self.base + path, data=form, timeout=10)
+
+    def chaos(self, **switches: Any) -> Any:
+        """Change switches; all of them as they are now."""
+        return self.sim("POST", "chaos", switches)
+
+    def reset(self) -> None:
+        """Back to the preset."""
+        self.sim("POST", "reset")
+
     def publish(self, text: str = "Hello", key: str | None = "conv-1", **more: Any) -> Any:
         """Publish a user's message; the message made."""
         return self.ok("POST", f"{CC}/{self.channel}/messages", json=self.egg(text, key, **more))
@@ -73,6 +92,11 @@ class Stand:
     def act(self, thread_id: str, verb: str, **body: Any) -> Any:
         """What an agent does."""
         return self.sim("POST", f"threads/{thread_id}/{verb}", body)
+
+
+def bearer(token: str) -> dict[str, str]:
+    """The header with an access token."""
+    return {"Authorization": f"Bearer {token}"}
 
 
 def person(value: str, kind: str = "HS_EMAIL_ADDRESS") -> dict[str, Any]:

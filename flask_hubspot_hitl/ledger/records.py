@@ -55,6 +55,16 @@ class HandoffRecord:
         return to_ms(self.handoff.closed_at) if self.handoff.closed_at else 0
 
 
+@dataclass(frozen=True, slots=True)
+class OperatorRow:
+    """An agent's message: its row, its id in the Conversations API where it was read there, and epoch ms."""
+
+    row: int
+    read_id: str | None
+    created_at: int
+    message: Message
+
+
 def _values(record: HandoffRecord) -> dict[str, Any]:
     value = record.handoff
     return {
@@ -290,6 +300,16 @@ class Records:
         )
         row = self._connection.execute(statement).first()
         return None if row is None else (row.id, _message(row))
+
+    def operator_rows(self, handoff_id: str, *, created_at: int | None = None) -> list[OperatorRow]:
+        """Agents' messages, oldest first; only those of one moment (epoch ms) when it is given."""
+        statement = sa.select(message).where(
+            message.c.handoff_id == handoff_id, message.c.author == Author.OPERATOR.value
+        )
+        if created_at is not None:
+            statement = statement.where(message.c.created_at == created_at)
+        rows = self._connection.execute(statement.order_by(message.c.created_at, message.c.id))
+        return [OperatorRow(row.id, row.hubspot_id, row.created_at, _message(row)) for row in rows]
 
     def messages_of(self, handoff_id: str) -> list[Message]:
         """All messages of a handoff, oldest first."""

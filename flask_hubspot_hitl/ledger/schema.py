@@ -131,7 +131,7 @@ message = sa.Table(
     sa.Column("handoff_id", sa.Text, nullable=False),
     sa.Column("author", sa.Text, nullable=False),
     sa.Column("message_id", sa.Text, nullable=False, comment="the host's for the user's, HubSpot's for agents'"),
-    sa.Column("hubspot_id", sa.Text, comment="of a message we published"),
+    sa.Column("hubspot_id", sa.Text, comment="of one we published; of an agent's, its other id"),
     sa.Column("event_id", _Id, comment="the event that brought or carries it"),
     sa.Column("text", sa.Text, nullable=False, server_default=""),
     sa.Column("html", sa.Text),

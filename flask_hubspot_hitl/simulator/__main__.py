@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import contextlib
 import ipaddress
+import json
 import logging
 import os
 import signal
@@ -15,8 +16,10 @@ from types import FrameType
 from werkzeug.serving import WSGIRequestHandler, make_server
 
 from .app import create_app
+from .chaos import MEANINGS, Chaos
 from .recording import Recording
 from .simulation import Simulation
+from .wire import ApiError
 
 
 class QuietHandler(WSGIRequestHandler):
@@ -48,18 +51,40 @@ def stop_with_stdin() -> None:
 def main(arguments: list[str] | None = None, *, prog: str = "python -m flask_hubspot_hitl.simulator") -> int:
     """Parse the command line and serve. Returns the exit status."""
     parser = argparse.ArgumentParser(prog=prog, description="The stand-in for HubSpot: serves until SIGTERM or Ctrl-C.")
-    parser.add_argument("--port", type=int, required=True, help="the port to listen on; 0 takes a free one")
+    parser.add_argument("--port", type=int, default=0, help="the port to listen on; 0 takes a free one")
     parser.add_argument("--host", default="127.0.0.1", help="the address to listen on (default: %(default)s)")
     parser.add_argument("--control-token", help="asked for on /_sim/*; needed with an address others can reach")
     parser.add_argument("--allow-host", action="append", default=[], help="a further name it is reached by")
+    parser.add_argument(
+        "--chaos",
+        action="append",
+        default=[],
+        metavar="KEY=VALUE,…",
+        help="switches to begin with and to go back to on a reset; `--chaos help` lists them",
+    )
+    parser.add_argument(
+        "--deliver",
+        action="append",
+        default=[],
+        metavar="FROM=TO",
+        help="connect to TO for webhook URLs that begin with FROM; what is signed stays the registered URL",
+    )
     parser.add_argument("--record", metavar="FILE", help="write every API call and delivery, without secrets")
     parser.add_argument("--redact-text", action="store_true", help="with --record: without what people wrote, too")
     parser.add_argument("--stop-with-stdin", action="store_true", help="stop when standard input ends")
     options = parser.parse_args(arguments)
+    if options.chaos == ["help"]:
+        print(
+            "\n".join(f"{name}={json.dumps(value)}\n    {MEANINGS[name]}" for name, value in Chaos().values().items())
+        )
+        return 0
     if not is_loopback(options.host) and not options.control_token:
         parser.error("--host other than loopback needs --control-token")
     logging.basicConfig(level=logging.WARNING, format="%(asctime)s %(name)s %(levelname)s %(message)s")
-    sim = Simulation(control_token=options.control_token)
+    try:
+        sim = Simulation(control_token=options.control_token, chaos=options.chaos, deliver=options.deliver)
+    except (ApiError, ValueError) as problem:
+        parser.error(str(problem))
     sim.allowed_hosts = frozenset(name.lower() for name in options.allow_host)
     if options.record:
         try:

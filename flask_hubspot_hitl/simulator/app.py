@@ -8,20 +8,39 @@ from __future__ import annotations
 
 import hmac
 import logging
+import os
 from typing import Any
 from urllib.parse import urlsplit
 
-from flask import Flask, Response, request
+from flask import Flask, Response, g, request
 from werkzeug.exceptions import HTTPException
 
-from . import channel_messages, channels, contacts, control, conversations, desk, files, oauth, webhooks
+from . import (
+    channel_messages,
+    channels,
+    connecting,
+    consent,
+    contacts,
+    contacts_batch,
+    control,
+    control_threads,
+    conversations,
+    desk,
+    files,
+    oauth,
+    webhooks,
+)
 from .middleware import MAX_BODY, Middleware
 from .simulation import Simulation, current
-from .wire import ApiError, error_body
+from .traffic import FOLDER, Traffic
+from .wire import ApiError, bearer_value, error_body
 
 logger = logging.getLogger(__name__)
 
-FAMILIES = (channels, channel_messages, conversations, files, contacts, oauth, webhooks, control, desk)
+FAMILIES = (
+    *(channels, connecting, channel_messages, conversations, files, contacts, contacts_batch, oauth, consent, webhooks),
+    *(control, control_threads, desk),
+)
 LOOPBACK = frozenset({"127.0.0.1", "localhost", "::1"})
 SAFE_METHODS = frozenset({"GET", "HEAD", "OPTIONS"})
 CSP = "default-src 'self'; frame-ancestors 'none'; base-uri 'none'"
@@ -38,11 +57,12 @@ def create_app(sim: Simulation) -> Flask:
     for family in FAMILIES:
         app.register_blueprint(family.bp)
     app.before_request(refuse_strangers)
+    app.before_request(count_call)
     app.after_request(harden)
     app.register_error_handler(ApiError, api_error)
     app.register_error_handler(HTTPException, http_error)
     app.register_error_handler(Exception, any_error)
-    app.wsgi_app = Middleware(app.wsgi_app, sim)  # type: ignore[method-assign]
+    app.wsgi_app = Middleware(app.wsgi_app, sim, traffic=Traffic(os.environ.get(FOLDER)))  # type: ignore[method-assign]
     return app
 
 
@@ -58,7 +78,7 @@ def refuse_strangers() -> None:
     if name not in LOOPBACK | sim.allowed_hosts and (name, port) != (own.hostname, own.port):
         raise ApiError(403, "FORBIDDEN", "The Host header names another machine")
     control_route = request.path.startswith("/_sim")
-    if control_route or request.method not in SAFE_METHODS:
+    if control_route or request.path == "/connect" or request.method not in SAFE_METHODS:
         origin, site = request.headers.get("Origin"), request.headers.get("Sec-Fetch-Site")
         if site not in (None, "same-origin", "none") or origin not in (None, request.host_url.rstrip("/")):
             raise ApiError(403, "FORBIDDEN", "Requests from other web sites are refused")
@@ -72,8 +92,22 @@ def refuse_strangers() -> None:
         raise ApiError(415, "VALIDATION_ERROR", "Control routes take application/json")
 
 
+def count_call() -> None:
+    """Count what an installation calls with its access token, and refuse what is too much. Raises ApiError (429)."""
+    sim = current()
+    token = sim.world.tokens.get(bearer_value())
+    if token is None or request.path.startswith("/_sim"):
+        return
+    what = f"{request.method} {request.path}"
+    if token.expires_ms is not None and sim.chaos.happens("expire_tokens", what):
+        token.expires_ms = 0
+    search = request.path.startswith("/crm/") and request.path.endswith("/search")
+    g.limit_headers = sim.limits.count((token.app_id, token.portal_id), sim.chaos, search=search)
+
+
 def harden(response: Response) -> Response:
     """Headers every answer carries."""
+    response.headers.update(g.get("limit_headers", {}))
     response.headers["Content-Security-Policy"] = CSP
     response.headers["X-Content-Type-Options"] = "nosniff"
     response.headers["Referrer-Policy"] = "same-origin"

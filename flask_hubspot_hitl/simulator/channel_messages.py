@@ -6,10 +6,10 @@ from typing import Any
 
 from flask import Blueprint
 
-from . import people, shapes, threads
-from .channels import BASES, IDENTIFIER, READ, WRITE
+from . import people, publishing, shapes, threads
+from .channels import BASES, IDENTIFIER, READ, WRITE, caller
 from .simulation import Simulation, current
-from .wire import ApiError, bearer, check, find_channel, json_body, moment_ms, on, without_nulls
+from .wire import ApiError, check, find_channel, json_body, moment_ms, on, without_nulls
 from .world import JSON, Message, now_ms
 
 bp = Blueprint("channel_messages", __name__)
@@ -87,7 +87,7 @@ def stored_attachments(sim: Simulation, portal_id: str, items: list[JSON]) -> li
 def publish(channel_id: str) -> Any:
     """As liberal as HubSpot: ``timestamp``, ``recipients`` and ``attachments`` may be missing (facts §3.2)."""
     sim = current()
-    made = bearer(sim.world, *WRITE, revoked=sim.chaos.revoked)
+    made = caller(sim, *WRITE)
     channel = find_channel(sim.world, made.app_id, channel_id)
     body = json_body(EGG)
     if not body["senders"]:
@@ -95,20 +95,24 @@ def publish(channel_id: str) -> Any:
     for where in ("senders", "recipients"):
         for participant in body.get(where) or []:
             people.check_identifier(participant["deliveryIdentifier"], where)
-    account = sim.world.accounts.get(body["channelAccountId"])
-    if account is None or account.portal_id != made.portal_id or account.channel_id != channel.id or account.archived:
-        raise ApiError.invalid("channelAccountId", "no such channel account")
-    if not account.authorized:
-        raise ApiError.invalid("channelAccountId", "the channel account is not authorized")
+    account = publishing.check_account(sim, made, channel, body["channelAccountId"])
+    first = publishing.repeated(sim, account, body)
+    if first is not None:
+        if sim.chaos.repeated_publish == "conflict":
+            raise ApiError(409, "CONFLICT", "A message with this integrationIdempotencyId was published already")
+        return shapes.message(sim, first, of_channel=True), 201 if sim.chaos.repeated_publish == "created" else 200
+    publishing.check_size(sim, body)
     body["attachments"] = stored_attachments(sim, made.portal_id, body.get("attachments") or [])
     stamp = body.get("timestamp")
     created_ms = now_ms() if stamp is None else moment_ms(stamp, "timestamp")
-    return shapes.message(sim, threads.publish(sim, made, account, body, created_ms)), 201
+    message = publishing.publish(sim, made, account, body, created_ms)
+    return shapes.message(sim, message, of_channel=True), 201
 
 
 def find_message(sim: Simulation, portal_id: str, channel_id: str, message_id: str) -> Message:
     """A message of the channel in this portal, else 404."""
-    found = sim.world.message(message_id)
+    inner = message_id if sim.chaos.feed_ids == "same" else message_id.removeprefix("ch")[::-1]
+    found = sim.world.message(inner)
     if found is None or found[0].portal_id != portal_id or found[1].extra.get("channelId") != channel_id:
         raise ApiError.missing("Message")
     return found[1]
@@ -117,17 +121,17 @@ def find_message(sim: Simulation, portal_id: str, channel_id: str, message_id: s
 @on(bp, "GET", BASES, "/<channel_id>/messages/<message_id>")
 def get_message(channel_id: str, message_id: str) -> Any:
     sim = current()
-    made = bearer(sim.world, *READ, revoked=sim.chaos.revoked)
+    made = caller(sim, *READ)
     channel = find_channel(sim.world, made.app_id, channel_id)
-    return shapes.message(sim, find_message(sim, made.portal_id, channel.id, message_id))
+    return shapes.message(sim, find_message(sim, made.portal_id, channel.id, message_id), of_channel=True)
 
 
 @on(bp, "PATCH", BASES, "/<channel_id>/messages/<message_id>")
 def update_message(channel_id: str, message_id: str) -> Any:
     sim = current()
-    made = bearer(sim.world, *WRITE, revoked=sim.chaos.revoked)
+    made = caller(sim, *WRITE)
     channel = find_channel(sim.world, made.app_id, channel_id)
     body = json_body({"statusType!": frozenset({"SENT", "FAILED", "READ"}), "errorMessage": str})
     message = find_message(sim, made.portal_id, channel.id, message_id)
     threads.set_message_status(message, body["statusType"], body.get("errorMessage"))
-    return shapes.message(sim, message)
+    return shapes.message(sim, message, of_channel=True)

@@ -1,6 +1,6 @@
-"""Custom channels API: channels, channel accounts and staging tokens, in v3, 2026-03 and 2026-09 (facts §1, §2).
+"""Custom channels API: channels and channel accounts, in v3, 2026-03 and 2026-09 (facts §1, §2).
 
-Messages of the same API are in ``channel_messages.py``.
+Of the same API, messages are in ``channel_messages.py`` and staging tokens in ``connecting.py``.
 """
 
 from __future__ import annotations
@@ -12,8 +12,20 @@ from flask import Blueprint, request
 
 from . import events, people, shapes
 from .simulation import Simulation, current
-from .wire import ApiError, bearer, check, developer_app, find_channel, json_body, on, page, query_bool
-from .world import JSON, App, Channel, ChannelAccount, now_ms
+from .wire import (
+    ApiError,
+    bearer,
+    bearer_value,
+    check,
+    developer_app,
+    find_channel,
+    json_body,
+    on,
+    page,
+    query_bool,
+    query_list,
+)
+from .world import JSON, App, Channel, ChannelAccount, Install, now_ms
 
 bp = Blueprint("channels", __name__)
 
@@ -86,7 +98,15 @@ FIELDS = {
 
 def developer(sim: Simulation) -> App:
     """Who asks at channel level; the 2026-09 document accepts nothing but the developer key."""
-    return developer_app(sim.world, bearer_too="2026-09" not in request.path, revoked=sim.chaos.revoked)
+    return developer_app(sim, bearer_too="2026-09" not in request.path)
+
+
+def caller(sim: Simulation, *scopes: str) -> Install:
+    """The installation that calls about its accounts and messages; private apps may be refused (facts §14.11)."""
+    made = bearer(sim, *scopes)
+    if sim.chaos.private_apps == "refused" and sim.world.tokens[bearer_value()].expires_ms is None:
+        raise ApiError(403, "FORBIDDEN", "Custom channels are for public apps: this token is a private app's")
+    return made
 
 
 def check_urls(body: JSON) -> None:
@@ -126,6 +146,9 @@ def create_channel() -> Any:
     app = developer(sim)
     body = json_body({**CHANNEL, "name!": str, "capabilities!": {}})
     check_urls(body)
+    mine = [c for c in sim.world.channels.values() if c.app_id == app.id and not c.archived]
+    if sim.chaos.max_channels is not None and len(mine) >= sim.chaos.max_channels:
+        raise ApiError(400, "VALIDATION_ERROR", f"An app may have {sim.chaos.max_channels} channels")
     channel = Channel(
         sim.ids.small(),
         app.id,
@@ -137,6 +160,7 @@ def create_channel() -> Any:
         body.get("channelDescription"),
         body.get("channelLogoUrl"),
         hidden_polls=sim.chaos.channel_hidden_polls,
+        visible_ms=now_ms() + round(sim.chaos.channel_hidden_seconds * 1000),
     )
     sim.world.channels[channel.id] = channel
     return shapes.channel(channel), 201
@@ -147,7 +171,7 @@ def list_channels() -> Any:
     sim = current()
     app = developer(sim)
     mine = [c for c in sim.world.channels.values() if c.app_id == app.id and not c.archived]
-    visible = [c for c in mine if c.hidden_polls <= 0]
+    visible = [c for c in mine if sim.world.visible(c)]
     for channel in mine:
         channel.hidden_polls -= channel.hidden_polls > 0
     return page(visible, shapes.channel, page_size=sim.chaos.page_size, total=True)
@@ -191,6 +215,29 @@ def find_account(sim: Simulation, portal_id: str, channel_id: str, account_id: s
     return account
 
 
+def check_connection(
+    sim: Simulation, channel: Channel, portal_id: str, inbox_id: str, identifier: JSON | None
+) -> JSON | None:
+    """The delivery identifier, if an account may be made with it; used twice in a channel is a 409 (facts §2.2)."""
+    if sim.chaos.tier != "professional":
+        why = "Custom channels need Sales Hub or Service Hub Professional"
+        raise ApiError(403, "FORBIDDEN", why)
+    inbox = sim.world.inboxes.get(inbox_id)
+    if inbox is None or inbox.portal_id != portal_id:
+        raise ApiError.invalid("inboxId", "no such inbox")
+    there = [a for a in sim.world.accounts.values() if a.channel_id == channel.id and not a.archived]
+    most = sim.chaos.max_accounts
+    if most is not None and sum(a.portal_id == portal_id for a in there) >= most:
+        raise ApiError(400, "VALIDATION_ERROR", f"A channel may have {most} accounts")
+    if identifier is None:
+        return None
+    identifier = {key: identifier[key] for key in ("type", "value")}
+    people.check_identifier(identifier, "deliveryIdentifier")
+    if any(other.identifier == identifier for other in there):
+        raise ApiError(409, "CONFLICT", "A channel account with this delivery identifier exists already")
+    return identifier
+
+
 def connect(
     sim: Simulation,
     channel: Channel,
@@ -201,16 +248,8 @@ def connect(
     authorized: bool,
     identifier: JSON | None,
 ) -> ChannelAccount:
-    """Make an account and tell the channel. A delivery identifier used twice in a channel is a 409 (facts §2.2)."""
-    inbox = sim.world.inboxes.get(inbox_id)
-    if inbox is None or inbox.portal_id != portal_id:
-        raise ApiError.invalid("inboxId", "no such inbox")
-    if identifier is not None:
-        identifier = {key: identifier[key] for key in ("type", "value")}
-        people.check_identifier(identifier, "deliveryIdentifier")
-        for other in sim.world.accounts.values():
-            if other.channel_id == channel.id and other.identifier == identifier and not other.archived:
-                raise ApiError(409, "CONFLICT", "A channel account with this delivery identifier exists already")
+    """Make an account and tell the channel. Raises ApiError like `check_connection`."""
+    identifier = check_connection(sim, channel, portal_id, inbox_id, identifier)
     account = ChannelAccount(sim.ids.large(), channel.id, portal_id, inbox_id, name, authorized, now_ms(), identifier)
     sim.world.accounts[account.id] = account
     events.account_event(sim, account, "CREATED", account.created_ms)
@@ -220,7 +259,7 @@ def connect(
 @on(bp, "POST", BASES, "/<channel_id>/channel-accounts")
 def create_account(channel_id: str) -> Any:
     sim = current()
-    made = bearer(sim.world, *READ, revoked=sim.chaos.revoked)
+    made = caller(sim, *READ)
     channel = find_channel(sim.world, made.app_id, channel_id)
     body = json_body({"inboxId!": str, "name!": str, "authorized": bool, "deliveryIdentifier": IDENTIFIER})
     account = connect(
@@ -238,9 +277,9 @@ def create_account(channel_id: str) -> Any:
 @on(bp, "GET", BASES, "/<channel_id>/channel-accounts")
 def list_accounts(channel_id: str) -> Any:
     sim = current()
-    made = bearer(sim.world, *READ, revoked=sim.chaos.revoked)
+    made = caller(sim, *READ)
     channel = find_channel(sim.world, made.app_id, channel_id)
-    types, values = request.args.getlist("deliveryIdentifierType"), request.args.getlist("deliveryIdentifierValue")
+    types, values = query_list("deliveryIdentifierType"), query_list("deliveryIdentifierValue")
     archived = query_bool("archived")
     found = [
         a
@@ -257,7 +296,7 @@ def list_accounts(channel_id: str) -> Any:
 @on(bp, "GET", BASES, "/<channel_id>/channel-accounts/<account_id>")
 def get_account(channel_id: str, account_id: str) -> Any:
     sim = current()
-    made = bearer(sim.world, *READ, revoked=sim.chaos.revoked)
+    made = caller(sim, *READ)
     channel = find_channel(sim.world, made.app_id, channel_id)
     account = find_account(sim, made.portal_id, channel.id, account_id)
     if account.archived != query_bool("archived"):
@@ -268,7 +307,7 @@ def get_account(channel_id: str, account_id: str) -> Any:
 @on(bp, "PATCH", BASES, "/<channel_id>/channel-accounts/<account_id>")
 def update_account(channel_id: str, account_id: str) -> Any:
     sim = current()
-    made = bearer(sim.world, *READ, revoked=sim.chaos.revoked)
+    made = caller(sim, *READ)
     channel = find_channel(sim.world, made.app_id, channel_id)
     account = find_account(sim, made.portal_id, channel.id, account_id)
     body = json_body({"authorized": bool, "name": str})
@@ -277,35 +316,3 @@ def update_account(channel_id: str, account_id: str) -> Any:
     account.name = body.get("name") or account.name
     events.account_event(sim, account, "UPDATED", now_ms())
     return shapes.account(account)
-
-
-@on(bp, "PATCH", BASES, "/<channel_id>/channel-account-staging-tokens/<token>")
-def update_staging_token(channel_id: str, token: str) -> Any:
-    """Finish a connection begun inside HubSpot; the account is made at once (facts §2.4)."""
-    sim = current()
-    made = bearer(sim.world, *READ, revoked=sim.chaos.revoked)
-    channel = find_channel(sim.world, made.app_id, channel_id)
-    staging = sim.world.staging.get(token)
-    if staging is None or (staging.channel_id, staging.portal_id) != (channel.id, made.portal_id):
-        raise ApiError.missing("Staging token")
-    needed = "!" if "2026-09" in request.path else ""
-    body = json_body({f"accountName{needed}": str, f"deliveryIdentifier{needed}": IDENTIFIER})
-    account = connect(
-        sim,
-        channel,
-        made.portal_id,
-        staging.inbox_id,
-        name=body.get("accountName") or channel.name,
-        authorized=True,
-        identifier=body.get("deliveryIdentifier"),
-    )
-    del sim.world.staging[token]
-    return shapes.given(
-        accountToken=token,
-        createdAt=shapes.time_of(staging.created_ms),
-        genericChannelId=int(channel.id),
-        inboxId=int(staging.inbox_id),
-        userId=int(made.user_id),
-        accountName=account.name,
-        deliveryIdentifier=account.identifier,
-    )

@@ -10,7 +10,7 @@ from flask import Blueprint, request
 
 from . import people
 from .simulation import Simulation, current
-from .wire import ANY, ApiError, bearer, json_body, on, page, query_bool, whole
+from .wire import ANY, ApiError, bearer, json_body, on, page, query_bool, query_list, whole
 from .world import JSON, Contact, iso, now_ms
 
 bp = Blueprint("contacts", __name__)
@@ -82,7 +82,7 @@ def shape(contact: Contact, names: list[str] | None = None) -> JSON:
 
 def asked_properties() -> list[str] | None:
     """The query's ``properties``, repeated or separated by commas."""
-    return [name for item in request.args.getlist("properties") for name in item.split(",") if name] or None
+    return [name for name in query_list("properties") if name and "," not in name] or None
 
 
 # --- search
@@ -127,7 +127,7 @@ def matches(values: dict[str, str | None], item: JSON) -> bool:
 @on(bp, "POST", BASES, "/search")
 def search() -> Any:
     sim = current()
-    made = bearer(sim.world, READ, revoked=sim.chaos.revoked)
+    made = bearer(sim, READ)
     if len(request.get_data()) > MAX_BODY:
         raise ApiError.invalid("body", f"must not be longer than {MAX_BODY} characters")
     body = json_body(SEARCH)
@@ -137,7 +137,10 @@ def search() -> Any:
         raise ApiError.invalid("filterGroups", "too many filters")
     query = (body.get("query") or "").lower()
     found = []
+    indexed_ms = now_ms() - round(sim.chaos.search_lag * 1000)
     for contact in sim.world.contacts_of(made.portal_id):
+        if contact.created_ms > indexed_ms:
+            continue
         values = values_of(contact)
         if query and not any(query in (values.get(name) or "").lower() for name in QUERIED):
             continue
@@ -152,6 +155,8 @@ def search() -> Any:
     names = body.get("properties") or None
     limit = whole(10 if body.get("limit") is None else body["limit"], "limit", 1, 200)
     after = body.get("after") or "0"
+    if whole(after, "after", 0, 10**9) + limit > MAX_RESULTS:
+        raise ApiError.invalid("after", f"a search gives {MAX_RESULTS} results at most")
     answer = page(
         found,
         lambda c: shape(c, names),
@@ -166,16 +171,26 @@ def search() -> Any:
 # --- one contact
 
 
-def find_contact(sim: Simulation, portal_id: str, contact_id: str) -> Contact:
-    """A contact by id, or by e-mail with ``?idProperty=email``, else 404."""
-    archived = query_bool("archived")
-    unique = request.args.get("idProperty")
+def look_up(
+    sim: Simulation, portal_id: str, contact_id: str, unique: str | None, *, archived: bool = False
+) -> Contact | None:
+    """A contact by id (that of a merged one finds the one it went into), or by a unique property."""
+    if unique is None and not archived:
+        return people.contact(sim.world, portal_id, contact_id)
     for contact in sim.world.contacts.values():
         if contact.portal_id == portal_id and contact.archived == archived:
-            value = contact.id if unique is None else values_of(contact).get(unique)
+            value = contact.id if unique in (None, "hs_object_id") else values_of(contact).get(str(unique))
             if value is not None and value.lower() == contact_id.lower():
                 return contact
-    raise ApiError(404, "OBJECT_NOT_FOUND", "resource not found")
+    return None
+
+
+def find_contact(sim: Simulation, portal_id: str, contact_id: str) -> Contact:
+    """The contact in the path, by id or by ``?idProperty=email``, else 404."""
+    found = look_up(sim, portal_id, contact_id, request.args.get("idProperty"), archived=query_bool("archived"))
+    if found is None:
+        raise ApiError(404, "OBJECT_NOT_FOUND", "resource not found")
+    return found
 
 
 def given_properties(body: JSON) -> dict[str, str | None]:
@@ -188,30 +203,10 @@ def given_properties(body: JSON) -> dict[str, str | None]:
     return answer
 
 
-def refuse_duplicate(sim: Simulation, portal_id: str, email: str | None, *, but: str | None = None) -> None:
-    """409 when another contact has the e-mail address; the message names it (facts §10.2)."""
-    for contact in sim.world.contacts_of(portal_id):
-        if email and (contact.properties.get("email") or "").lower() == email.lower() and contact.id != but:
-            raise ApiError(409, "CONFLICT", f"Contact already exists. Existing ID: {contact.id}")
-
-
-def make_contact(sim: Simulation, portal_id: str, properties: dict[str, str | None]) -> Contact:
-    """Make a contact; the e-mail address must be one and must be new."""
-    email = properties.get("email")
-    if email:
-        people.check_identifier({"type": "HS_EMAIL_ADDRESS", "value": email}, "properties.email")
-        properties["email"] = email.lower()
-    refuse_duplicate(sim, portal_id, email)
-    now = now_ms()
-    contact = Contact(sim.ids.large(), portal_id, properties, now, now)
-    sim.world.contacts[contact.id] = contact
-    return contact
-
-
 @on(bp, "GET", BASES)
 def list_contacts() -> Any:
     sim = current()
-    made = bearer(sim.world, READ, revoked=sim.chaos.revoked)
+    made = bearer(sim, READ)
     archived, names = query_bool("archived"), asked_properties()
     found = [c for c in sim.world.contacts.values() if c.portal_id == made.portal_id and c.archived == archived]
     return page(found, lambda c: shape(c, names), page_size=sim.chaos.page_size, total=False)
@@ -220,33 +215,31 @@ def list_contacts() -> Any:
 @on(bp, "POST", BASES)
 def create_contact() -> Any:
     sim = current()
-    made = bearer(sim.world, WRITE, revoked=sim.chaos.revoked)
+    made = bearer(sim, WRITE)
     properties = given_properties(json_body({"properties!": {}}))
-    return shape(make_contact(sim, made.portal_id, properties), list(properties)), 201
+    return shape(people.make_contact(sim, made.portal_id, properties), list(properties)), 201
 
 
 @on(bp, "GET", BASES, "/<contact_id>")
 def get_contact(contact_id: str) -> Any:
     sim = current()
-    made = bearer(sim.world, READ, revoked=sim.chaos.revoked)
+    made = bearer(sim, READ)
     return shape(find_contact(sim, made.portal_id, contact_id), asked_properties())
 
 
 @on(bp, "PATCH", BASES, "/<contact_id>")
 def update_contact(contact_id: str) -> Any:
     sim = current()
-    made = bearer(sim.world, WRITE, revoked=sim.chaos.revoked)
+    made = bearer(sim, WRITE)
     contact = find_contact(sim, made.portal_id, contact_id)
     properties = given_properties(json_body({"properties!": {}}))
-    refuse_duplicate(sim, made.portal_id, properties.get("email"), but=contact.id)
-    contact.properties |= properties
-    contact.updated_ms = now_ms()
+    people.change_contact(sim, contact, properties)
     return shape(contact, list(properties))
 
 
 @on(bp, "DELETE", BASES, "/<contact_id>")
 def archive_contact(contact_id: str) -> Any:
     sim = current()
-    made = bearer(sim.world, WRITE, revoked=sim.chaos.revoked)
+    made = bearer(sim, WRITE)
     find_contact(sim, made.portal_id, contact_id).archived = True
     return "", 204

@@ -1,27 +1,26 @@
-"""The fixed control routes ``/_sim/*``: what tests, the demo and the desk use to drive the stand-in. JSON only."""
+"""The fixed control routes ``/_sim/*``: what tests, the demo and the desk use to drive the stand-in. JSON only.
+
+What an agent does with a thread is in ``control_threads.py``.
+"""
 
 from __future__ import annotations
 
-import base64
-import binascii
 import json
 import re
 from typing import Any
 
 from flask import Blueprint, request
 
-from . import contacts, files, preset, shapes, threads
+from . import connecting, contacts, people, preset, shapes
 from .events import account_event
 from .simulation import Simulation, current
-from .wire import LATEST_MS, ApiError, check, moment_ms, parse_json
-from .world import JSON, Actor, Install, StagingToken, Thread, Token, now_ms
+from .wire import ApiError, check, parse_json
+from .world import JSON, Actor, Install, Token, now_ms
 
 bp = Blueprint("control", __name__, url_prefix="/_sim")
 
 NUMBER = re.compile(r"[1-9][0-9]{0,8}", re.ASCII)
 URL = re.compile(r"https?://[!-~]+")
-NEW_FILE = {"name!": str, "contentType": str, "content!": str}
-KNOWN_FILE = {"type": frozenset({"FILE"}), "fileId": str, "name": str, "url": str, "fileUsageType": str}
 
 
 def control_body(spec: JSON) -> JSON:
@@ -93,7 +92,7 @@ def make_app() -> Any:
     """A further app and portal; everything left out is generated. Answers what ``/_sim/env`` answers."""
     sim = current()
     names = ("clientId", "clientSecret", "appId", "developerApiKey", "portalId", "targetUrl")
-    body = control_body(dict.fromkeys(names, str))
+    body = control_body(dict.fromkeys(names, str) | {"redirectUris": [str], "requiredScopes": [str]})
     for name in ("appId", "portalId"):
         if body.get(name) and not NUMBER.fullmatch(body[name]):
             raise ApiError.invalid(name, "must be a number that fits int32, as text")
@@ -108,6 +107,9 @@ def make_app() -> Any:
         developer_key=body.get("developerApiKey"),
         target_url=body.get("targetUrl"),
     )
+    app = sim.world.apps[made.app_id]
+    app.redirect_uris = tuple(body.get("redirectUris") or app.redirect_uris)
+    app.required_scopes = tuple(body.get("requiredScopes") or app.required_scopes)
     return preset.env(sim.world, made, request.host_url.rstrip("/"))
 
 
@@ -121,7 +123,7 @@ def make_contact() -> Any:
     if portal_id not in sim.world.portals:
         raise ApiError.invalid("portalId", "no such portal")
     properties = contacts.given_properties({"properties": body})
-    contact = contacts.make_contact(sim, portal_id, properties)
+    contact = people.make_contact(sim, portal_id, properties)
     return contacts.shape(contact, list(properties)), 201
 
 
@@ -154,138 +156,41 @@ def staging_token() -> Any:
     sim = current()
     body = control_body({"channelId": str, "inboxId": str, "portalId": str})
     portal_id, channel_id = body.get("portalId") or preset.PORTAL_ID, body.get("channelId") or preset.CHANNEL_ID
-    inbox_id = body.get("inboxId") or preset.INBOX_ID
-    inbox = sim.world.inboxes.get(inbox_id)
-    if channel_id not in sim.world.channels or inbox is None or inbox.portal_id != portal_id:
-        raise ApiError.invalid("body", "no such channel, portal or inbox")
-    value = sim.ids.secret("staging")
-    sim.world.staging[value] = StagingToken(value, channel_id, portal_id, inbox_id, now_ms())
-    ids = {"channelId": int(channel_id), "inboxId": int(inbox_id), "portalId": int(portal_id)}
-    return {"accountToken": value, **ids, "redirectUrl": f"{request.host_url}"}
+    return connecting.begin(sim, channel_id, portal_id, body.get("inboxId") or preset.INBOX_ID)
 
 
 @bp.post("/channel-accounts/<account_id>/<verb>")
 def change_account(account_id: str, verb: str) -> Any:
-    """``disable``, ``enable`` or ``purge`` a channel account, as an admin does inside HubSpot."""
+    """What an admin does with a channel account: ``disable`` and ``enable`` are about its credentials
+    (``authorized``), ``deactivate`` and ``activate`` the switch in the inbox's settings, ``purge`` ends it.
+    """
     sim = current()
     control_body({})
     account = sim.world.accounts.get(account_id)
-    if account is None or verb not in ("disable", "enable", "purge"):
+    if account is None or verb not in ("disable", "enable", "deactivate", "activate", "purge"):
         raise ApiError.missing("Channel account or verb")
-    account.archived = account.archived or verb == "purge"
-    account.authorized = verb == "enable"
+    if verb == "purge":
+        account.archived, account.archived_ms = True, now_ms()
+    if verb in ("disable", "enable", "purge"):
+        account.authorized = verb == "enable"
+    else:
+        account.active = verb == "activate"
     account_event(sim, account, "PURGED" if verb == "purge" else "UPDATED", now_ms())
     return shapes.account(account)
 
 
-# --- threads
-
-
-def thread_json(sim: Simulation, thread: Thread) -> JSON:
-    """``PublicThread`` with its messages and what only the stand-in knows."""
-    return shapes.thread(thread, ticket=True) | {
-        "portalId": thread.portal_id,
-        "integrationThreadId": thread.integration_thread_id,
-        "customer": thread.customer,
-        "purged": thread.purged,
-        "messages": [shapes.message(sim, message) for message in thread.messages],
-    }
-
-
-@bp.get("/threads")
-def list_threads() -> Any:
-    """Every thread of every portal, oldest first."""
+@bp.post("/contacts/<contact_id>/merge")
+def merge(contact_id: str) -> Any:
+    """Merge a contact into another one (``into``), as an admin does."""
     sim = current()
-    return [thread_json(sim, thread) for thread in sim.world.threads.values()]
-
-
-@bp.get("/threads/<thread_id>")
-def get_thread(thread_id: str) -> Any:
-    sim = current()
-    return thread_json(sim, find_thread(sim, thread_id))
-
-
-def find_thread(sim: Simulation, thread_id: str) -> Thread:
-    """A thread by id, else 404."""
-    if thread_id not in sim.world.threads:
-        raise ApiError.missing("Thread")
-    return sim.world.threads[thread_id]
-
-
-@bp.post("/threads/<thread_id>/<verb>")
-def act(thread_id: str, verb: str) -> Any:
-    """What an agent does with a thread. ``createdAt`` (ISO) and ``occurredAt`` (epoch ms) set the times."""
-    sim = current()
-    thread = find_thread(sim, thread_id)
-    spec: JSON = {"actorId": str, "createdAt": str, "occurredAt": int}
-    if verb in ("reply", "comment"):
-        spec |= {"text": str, "richText": str, "attachments": [{}]}
-    body = control_body(spec)
-    first = sim.world.agents(thread.portal_id)[0].id
-    actor_id = body.get("actorId") or first
-    if not re.fullmatch(r"[A-Z]-\S{1,100}", actor_id):
-        raise ApiError.invalid("actorId", "must be an actor id such as A-987")
-    occurred, created = body.get("occurredAt"), body.get("createdAt")
-    if occurred is not None and not 0 <= occurred <= LATEST_MS:
-        raise ApiError.invalid("occurredAt", "must be epoch milliseconds")
-    created_ms = moment_ms(created, "createdAt") if created else occurred if occurred is not None else now_ms()
-    at = occurred if occurred is not None else created_ms
-    if verb in ("reply", "comment"):
-        send = threads.reply if verb == "reply" else threads.comment
-        attachments = [attachment(sim, thread, item) for item in body.get("attachments") or []]
-        if not (body.get("text") or body.get("richText") or attachments):
-            raise ApiError.invalid("text", "text, richText or attachments are needed")
-        message = send(
-            sim,
-            thread,
-            actor_id,
-            text=body.get("text"),
-            rich_text=body.get("richText"),
-            attachments=attachments,
-            created_ms=created_ms,
-            at=at,
-        )
-        return shapes.message(sim, message)
-    if verb in ("assign", "unassign"):
-        threads.assign(sim, thread, actor_id if verb == "assign" else None, actor_id, threads.HUBSPOT, at)
-    elif verb in ("close", "reopen"):
-        status = "CLOSED" if verb == "close" else "OPEN"
-        threads.set_status(sim, thread, status, actor_id, threads.HUBSPOT, at)
-    elif verb == "archive":
-        threads.archive(sim, thread, at)
-    elif verb == "restore":
-        threads.restore(sim, thread, at)
-    elif verb == "purge":
-        threads.purge(sim, thread, at)
-    else:
-        raise ApiError.missing("Verb")
-    return thread_json(sim, thread)
-
-
-def attachment(sim: Simulation, thread: Thread, item: JSON) -> JSON:
-    """An agent's attachment: as it is, or ``{name, contentType, content}`` (base64), stored as a file."""
-    if "content" not in item:
-        if item.get("type", "FILE") != "FILE":  # LOCATION, CONTACT, … and whatever HubSpot may think of
-            check(item, {"type!": str}, "attachments")
-            return item
-        check(item, KNOWN_FILE, "attachments")
-        return {"type": "FILE", "fileId": "0", "fileUsageType": "OTHER", **item}
-    check(item, NEW_FILE, "attachments")
-    try:
-        content = base64.b64decode(item["content"], validate=True)
-    except (binascii.Error, ValueError):
-        raise ApiError.invalid("attachments", "content must be base64") from None
-    content_type = item.get("contentType") or "application/octet-stream"
-    stored = files.store(
-        sim,
-        thread.portal_id,
-        name=item["name"],
-        content_type=content_type,
-        content=content,
-        access="PRIVATE",
-        folder=f"/conversations/{thread.id}",
-    )
-    return {"type": "FILE", "fileId": stored.id, "fileUsageType": shapes.usage_type(content_type)}
+    into = control_body({"into!": str})["into"]
+    for portal_id in sim.world.portals:
+        loser = people.contact(sim.world, portal_id, contact_id)
+        winner = people.contact(sim.world, portal_id, into)
+        if loser is not None and winner is not None and loser is not winner:
+            people.merge_contacts(sim, winner, loser)
+            return contacts.shape(winner)
+    raise ApiError.missing("Contact")
 
 
 # --- chaos, logs, reset
@@ -328,7 +233,7 @@ def list_deliveries() -> Any:
 
 @bp.get("/pending")
 def pending() -> Any:
-    """How many events are waiting for delivery or on their way."""
+    """How many events are still on their way: queued, held back, or between two attempts."""
     return {"deliveries": current().deliveries.pending()}
 
 
@@ -365,3 +270,21 @@ def deliver_now(sim: Simulation, feed: str, owner: str, payload: bytes, times: i
     if where is None:
         raise ApiError.invalid("feed", "no target is set (PUT /_sim/target)")
     return [sim.deliveries.send(feed, owner, *where, payload) for _ in range(times)]
+
+
+@bp.post("/workflow")
+def workflow() -> Any:
+    """What a portal's workflow sends to ``url``: any body, signed v2 and v3 for whatever app an admin names.
+
+    So a right signature proves that HubSpot sent it, not that the app or its portal had anything to do with it.
+    Answers the status.
+    """
+    sim = current()
+    body = parse_json(request.get_data() or b"{}")
+    check(body, {"url!": str, "appId": str}, "body")
+    with sim.lock:
+        app = sim.world.apps.get(body.get("appId") or preset.APP_ID)
+    if app is None or not URL.fullmatch(body["url"]):
+        raise ApiError.invalid("body", "a URL and an app there is are needed")
+    payload = json.dumps(body.get("body", {})).encode()
+    return {"status": sim.deliveries.send("workflow", app.id, body["url"], app.client_secret, payload)}

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import Any
 
 from flask import Blueprint, request
@@ -11,7 +10,7 @@ from . import people, shapes, threads
 from .channel_messages import stored_attachments
 from .channels import IDENTIFIER
 from .simulation import Simulation, current
-from .wire import ApiError, bearer, json_body, moment_ms, on, page, query_bool
+from .wire import ApiError, bearer, json_body, moment_ms, on, page, query_bool, query_list
 from .world import JSON, Install, Thread, iso, now_ms
 
 bp = Blueprint("conversations", __name__)
@@ -24,12 +23,12 @@ BUILT_IN = {"1000": "Live chat", "1001": "Facebook Messenger", "1002": "Email"}
 
 def reader(sim: Simulation) -> Install:
     """The caller, who may read."""
-    return bearer(sim.world, "conversations.read", revoked=sim.chaos.revoked)
+    return bearer(sim, "conversations.read")
 
 
 def writer(sim: Simulation) -> Install:
     """The caller, who may write."""
-    return bearer(sim.world, "conversations.write", revoked=sim.chaos.revoked)
+    return bearer(sim, "conversations.write")
 
 
 def find_thread(sim: Simulation, portal_id: str, thread_id: str) -> Thread:
@@ -42,20 +41,20 @@ def find_thread(sim: Simulation, portal_id: str, thread_id: str) -> Thread:
 
 def with_ticket() -> bool:
     """Whether the caller asked for the thread's ticket."""
-    return "TICKET" in request.args.getlist("association")
+    return "TICKET" in query_list("association")
 
 
 @on(bp, "GET", BASES, "/threads")
 def list_threads() -> Any:
     sim = current()
     made = reader(sim)
-    inboxes, archived = request.args.getlist("inboxId"), query_bool("archived")
+    inboxes, archived = query_list("inboxId"), query_bool("archived")
     wanted = {name: request.args.get(name) for name in ("threadStatus", "associatedContactId", "associatedTicketId")}
     after = request.args.get("latestMessageTimestampAfter")
     after_ms = None if after is None else moment_ms(after.replace(" ", "+"), "latestMessageTimestampAfter")
     if wanted["threadStatus"] not in (None, "OPEN", "CLOSED"):
         raise ApiError.invalid("threadStatus", "must be OPEN or CLOSED")
-    by_time = "latestMessageTimestamp" in request.args.getlist("sort")
+    by_time = "latestMessageTimestamp" in query_list("sort")
     if by_time and after_ms is None:
         raise ApiError.invalid("sort", "latestMessageTimestamp needs latestMessageTimestampAfter")
 
@@ -141,11 +140,12 @@ def unassign(thread_id: str) -> Any:
 
 @on(bp, "GET", BASES, "/threads/<thread_id>/messages")
 def list_messages(thread_id: str) -> Any:
-    """Oldest first, or newest first with ``sort=-createdAt``; HubSpot documents no order."""
+    """Oldest first unless ``sort=-createdAt`` or the switch says otherwise; HubSpot documents no order."""
     sim = current()
     thread = find_thread(sim, reader(sim).portal_id, thread_id)
     found = sorted(thread.messages, key=lambda m: m.created_ms)
-    if "-createdAt" in request.args.getlist("sort"):
+    asked = query_list("sort")
+    if "-createdAt" in asked or (sim.chaos.messages_order == "newest" and not asked):
         found.reverse()
     return page(found, lambda m: shapes.message(sim, m), page_size=sim.chaos.page_size, total=False)
 
@@ -183,8 +183,7 @@ def send_message(thread_id: str) -> Any:
         "attachments": [{"type!": str}],
     }
     body = json_body(spec)
-    by, now = f"I-{made.app_id}", now_ms()
-    send: Callable[..., Any] = threads.comment
+    by, send = f"I-{made.app_id}", threads.comment
     if body["type"] == "MESSAGE":
         recipient = {"deliveryIdentifiers": [IDENTIFIER], "deliveryIdentifier": IDENTIFIER, "actorId": str, "name": str}
         json_body({"senderActorId!": str, "channelId!": str, "channelAccountId!": str, "recipients!": [recipient]})
@@ -195,18 +194,10 @@ def send_message(thread_id: str) -> Any:
             raise ApiError.invalid("channelAccountId", "is not this thread's channel account")
     elif sim.chaos.notes == "refused":
         raise ApiError(403, "FORBIDDEN", "This account does not take comments on this thread")
-    message = send(
-        sim,
-        thread,
-        by,
-        text=body["text"],
-        rich_text=body.get("richText"),
-        attachments=stored_attachments(sim, made.portal_id, body.get("attachments") or []),
-        created_ms=now,
-        at=now,
-        client=threads.integration(made.app_id),
-    )
-    return shapes.message(sim, message), 201
+    attachments, now = stored_attachments(sim, made.portal_id, body.get("attachments") or []), now_ms()
+    client = threads.integration(made.app_id)
+    draft = threads.Draft(body["text"], body.get("richText"), attachments, now, now, client)
+    return shapes.message(sim, send(sim, thread, by, draft)), 201
 
 
 # --- actors, inboxes, channels, accounts
@@ -288,7 +279,7 @@ def get_channel(channel_id: str) -> Any:
 def list_accounts() -> Any:
     sim = current()
     made = reader(sim)
-    channels, inboxes = request.args.getlist("channelId"), request.args.getlist("inboxId")
+    channels, inboxes = query_list("channelId"), query_list("inboxId")
     archived = query_bool("archived")
     found = [
         a

@@ -1,41 +1,51 @@
 """Signed webhook deliveries with retries: one lane and at most one worker per thread, strictly in order.
 
 What is sent, when it is sent again, and with which headers: facts §4.1, §6.2, §6.4 and §7. Every attempt is
-signed afresh with the time it is made.
+signed afresh with the time it is made. What chaos does to the order happens here; see ``signing.py`` for headers.
 """
 
 from __future__ import annotations
 
+import itertools
 import json
 import logging
 import threading
+import time
 from collections import deque
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
+from urllib.parse import urlsplit
 
 import requests
 
-from flask_hubspot_hitl.hubspot.signature import sign
-
-from .world import JSON, now_ms
+from . import signing
+from .world import JSON, App, now_ms
 
 if TYPE_CHECKING:
     from .simulation import Simulation
 
 logger = logging.getLogger(__name__)
 
-TIMEOUT_SECONDS = 5
 MAX_BATCH = 99
-USER_AGENT = "HubSpot stand-in (Flask-HubSpot-HITL simulator)"
+NOT_REPEATED = frozenset({400, 401, 403, 404, 405})
 
 
 @dataclass
 class Job:
-    """One event on its way. ``owner`` is the app's id (feed ``app``) or the channel's (feed ``channel``)."""
+    """One event on its way. ``owner`` is the app's id (feed ``app``) or the channel's (feed ``channel``).
+
+    It is not delivered before ``due`` (seconds of the monotonic clock).
+    """
 
     feed: str
     owner: str
     event: JSON
+    due: float = field(default_factory=time.monotonic)
+
+    def kind(self) -> str:
+        """What chance is thrown for."""
+        name = self.event.get("subscriptionType") or self.event.get("eventType") or self.event.get("type")
+        return f"{self.feed} {name} {self.event.get('propertyName', '')}"
 
 
 class Deliveries:
@@ -45,22 +55,37 @@ class Deliveries:
         self._sim = sim
         self._changed = threading.Condition(sim.lock)
         self._lanes: dict[str, deque[Job]] = {}
+        self._side_lanes = itertools.count(1)
         self._generation = 0
         self._log: list[JSON] = []
 
     def add(self, lane: str, feed: str, owner: str, event: JSON) -> None:
-        """Queue an event behind the others of its lane."""
+        """Queue an event behind the others of its lane, unless chaos has other plans for it."""
         with self._changed:
-            queue = self._lanes.get(lane)
-            if queue is None:
-                queue = self._lanes[lane] = deque()
-                worker = threading.Thread(
-                    target=self._work, args=(lane, queue, self._generation), name=f"deliver-{lane}", daemon=True
-                )
-                queue.append(Job(feed, owner, event))
-                worker.start()
-            else:
-                queue.append(Job(feed, owner, event))
+            chaos, now = self._sim.chaos, time.monotonic()
+            job = Job(feed, owner, event, now + chaos.delay)
+            if chaos.happens("drop", job.kind()):
+                self._log_drop(job)
+                return
+            if chaos.happens("stale", job.kind()):
+                late = job.due + chaos.stale_seconds * chaos.throw("stale_seconds", job.kind())
+                self._queue(f"{lane}~{next(self._side_lanes)}", Job(feed, owner, event, late))
+            if chaos.happens("reorder", job.kind()):
+                lane = f"{lane}~{next(self._side_lanes)}"
+                job.due += chaos.reorder_seconds * chaos.throw("reorder_seconds", job.kind())
+            elif chaos.mixed_batches and feed == "app":
+                lane = f"app:{owner}"
+            self._queue(lane, job)
+
+    def _queue(self, lane: str, job: Job) -> None:
+        """Put a job into a lane; a lane that was empty gets a worker."""
+        queue = self._lanes.get(lane)
+        if queue is not None:
+            queue.append(job)
+            return
+        queue = self._lanes[lane] = deque([job])
+        arguments = (lane, queue, self._generation)
+        threading.Thread(target=self._work, args=arguments, name=f"deliver-{lane}", daemon=True).start()
 
     def log(self) -> list[JSON]:
         """Every attempt so far, oldest first."""
@@ -93,6 +118,8 @@ class Deliveries:
                 if not queue:
                     del self._lanes[lane]
                     return
+                if not self._is_due(queue[0], generation):
+                    continue
                 batch = self._next_batch(queue)
             self._deliver(batch, generation)
             with self._changed:
@@ -107,14 +134,24 @@ class Deliveries:
         self._changed.wait_for(lambda: generation != self._generation or self._sim.chaos.deliver)
         return generation == self._generation
 
+    def _is_due(self, job: Job, generation: int) -> bool:
+        """Whether a job's time has come, after waiting for it; app events wait for more of them, to be one array."""
+        wait = job.due - time.monotonic()
+        if job.feed == "app":
+            wait += self._sim.chaos.batch_seconds
+        if wait > 0:
+            self._changed.wait_for(lambda: generation != self._generation, timeout=wait)
+            return False
+        return True
+
     @staticmethod
     def _next_batch(queue: deque[Job]) -> list[Job]:
         """The head of the lane, with the app-feed events that follow it if it is one (facts §6.2)."""
         head = queue[0]
         batch = [head]
         if head.feed == "app":
-            for job in list(queue)[1:MAX_BATCH]:
-                if (job.feed, job.owner) != (head.feed, head.owner):
+            for job in itertools.islice(queue, 1, MAX_BATCH):
+                if (job.feed, job.owner) != (head.feed, head.owner) or job.due > time.monotonic():
                     break
                 batch.append(job)
         return batch
@@ -136,17 +173,20 @@ class Deliveries:
             payload = json.dumps(body).encode()
             status = self.send(head.feed, head.owner, *where, payload, attempt=attempt, generation=generation)
             with self._changed:
-                if status is not None and 200 <= status < 300:
-                    if copies >= self._sim.chaos.duplicates:
+                chaos = self._sim.chaos
+                lost = chaos.happens("lost_answers", head.kind())
+                if status is not None and 200 <= status < 300 and not lost:
+                    if copies >= chaos.duplicates:
                         return
                     copies += 1
                     continue
-                delays = self._sim.chaos.retry_delays
-                if attempt >= len(delays):
+                final = not chaos.retry_4xx and status in NOT_REPEATED and not lost
+                if final or attempt >= len(chaos.retry_delays):
                     logger.warning("gave up a delivery after %d attempts", attempt + 1)
                     return
                 self._changed.wait_for(
-                    lambda: generation != self._generation or self._sim.chaos.drop_deliveries, timeout=delays[attempt]
+                    lambda: generation != self._generation or self._sim.chaos.drop_deliveries,
+                    timeout=chaos.retry_delays[attempt],
                 )
                 attempt += 1
 
@@ -154,29 +194,9 @@ class Deliveries:
         """URL and client secret for an app's or a channel's feed; None when no URL is set."""
         world = self._sim.world
         channel = world.channels.get(owner) if feed == "channel" else None
-        app = world.apps.get(channel.app_id if channel else owner)
+        app: App | None = world.apps.get(channel.app_id if channel else owner)
         url = channel.webhook_url if channel else app.target_url if app else None
         return (url, app.client_secret) if url and app else None
-
-    def headers(self, url: str, secret: str, body: bytes) -> dict[str, str]:
-        """The headers of one delivery, signed now; which signatures is the switch ``signatures``."""
-        stamp = str(now_ms())
-        which = self._sim.chaos.signatures
-        key = f"{secret}-wrong" if which == "wrong" else secret
-        headers = {
-            "Content-Type": "application/json",
-            "User-Agent": USER_AGENT,
-            "Connection": "close",
-            "X-HubSpot-Request-Timestamp": stamp,
-        }
-        if which != "v3":
-            headers["X-HubSpot-Signature"] = sign("v1", secret=key, method="POST", uri=url, body=body)
-            headers["X-HubSpot-Signature-Version"] = "v1"
-        if which != "v1":
-            headers["X-HubSpot-Signature-v3"] = sign(
-                "v3", secret=key, method="POST", uri=url, body=body, timestamp=stamp
-            )
-        return headers
 
     def send(
         self,
@@ -189,15 +209,23 @@ class Deliveries:
         attempt: int = 0,
         generation: int | None = None,
     ) -> int | None:
-        """One attempt, signed and logged; call it without the lock. Returns the status, None for no answer."""
-        headers: dict[str, str] = {}
+        """One attempt, signed and logged; call it without the lock. Returns the status, None for no answer.
+
+        What is signed, and sent as ``Host``, is the registered URL, also when ``--deliver`` connects to another.
+        """
+        connect_to = self._sim.connect_to(url)
+        with self._changed:
+            chaos = self._sim.chaos
+            headers = signing.headers(chaos, feed, url, secret, body)
+            timeout = chaos.delivery_timeout
         status: int | None = None
+        began = time.monotonic()
+        sent = headers if connect_to == url else {**headers, "Host": urlsplit(url).netloc.rpartition("@")[2]}
         with requests.Session() as session:
             session.trust_env = False
             try:
-                headers = self.headers(url, secret, body)
                 answer = session.post(
-                    url, data=body, headers=headers, timeout=TIMEOUT_SECONDS, allow_redirects=False, stream=True
+                    connect_to, data=body, headers=sent, timeout=timeout, allow_redirects=False, stream=True
                 )
                 status = answer.status_code
                 answer.close()
@@ -205,7 +233,24 @@ class Deliveries:
                 logger.info("no answer to a delivery: %s", type(problem).__name__)
         with self._changed:
             if generation is None or generation == self._generation:
-                entry = {"url": url, "headers": headers, "body": body.decode("utf-8", "replace"), "attempt": attempt}
-                self._log.append({**entry, "status": status, "feed": feed, "owner": owner, "at": now_ms()})
+                entry = self._entry(feed, owner, url, headers, body.decode("utf-8", "replace"), attempt, status)
+                if connect_to != url:
+                    entry["connected_to"] = connect_to
+                self._log.append(entry | {"milliseconds": round((time.monotonic() - began) * 1000)})
                 self._sim.log_delivery(self._log[-1])
         return status
+
+    def _log_drop(self, job: Job) -> None:
+        """An event that chaos loses is in the log too, as ``dropped``."""
+        where = self.destination(job.feed, job.owner)
+        body = json.dumps([job.event] if job.feed == "app" else job.event)
+        entry = self._entry(job.feed, job.owner, where[0] if where else "", {}, body, 0, None)
+        self._log.append(entry | {"dropped": True})
+        self._sim.log_delivery(self._log[-1])
+
+    @staticmethod
+    def _entry(
+        feed: str, owner: str, url: str, headers: dict[str, str], body: str, attempt: int, status: int | None
+    ) -> JSON:
+        entry: JSON = {"url": url, "headers": headers, "body": body, "attempt": attempt, "status": status}
+        return entry | {"feed": feed, "owner": owner, "at": now_ms()}

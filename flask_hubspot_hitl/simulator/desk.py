@@ -13,7 +13,8 @@ from typing import Any
 from flask import Blueprint, Response, render_template, request
 
 from . import people, shapes
-from .control import control_body, deliver_now, find_thread, thread_json
+from .control import control_body, deliver_now
+from .control_threads import find_thread, thread_json
 from .journal import Line
 from .simulation import Simulation, current
 from .wire import ApiError

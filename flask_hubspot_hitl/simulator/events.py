@@ -15,6 +15,12 @@ if TYPE_CHECKING:
     from .simulation import Simulation
 
 
+SPARSE = frozenset(
+    {"id", "conversationsThreadId", "createdAt", "senders", "text", "richText", "attachments", "direction"}
+)
+"""What a message of the channel's feed has at the least: what integrations are known to read (facts §4.2)."""
+
+
 def app_event(
     sim: Simulation, thread: Thread, kind: str, at: int, *, property_name: str | None = None, **more: object
 ) -> None:
@@ -28,13 +34,14 @@ def app_event(
                 continue
             if not subscription.active:
                 continue
+            named = kind.replace("conversation", sim.chaos.event_prefix, 1)
             event: JSON = {
                 "eventId": sim.ids.event(),
                 "subscriptionId": int(subscription.id),
                 "portalId": int(thread.portal_id),
                 "appId": int(app.id),
                 "occurredAt": at,
-                "subscriptionType": kind,
+                sim.chaos.event_type_key: named,
                 "attemptNumber": 0,
                 "objectId": int(thread.id),
                 **more,
@@ -56,8 +63,8 @@ def property_changed(sim: Simulation, thread: Thread, name: str, value: str | No
 
 
 def assignee_value(sim: Simulation, actor_id: str | None) -> str | None:
-    """An assignee as events name it: the actor id, or the bare user id if ``assignee_form`` says so."""
-    if actor_id is not None and sim.chaos.assignee_form == "bare":
+    """An assignee as events name it: the actor id, or an agent's bare user id if ``assignee_form`` says so."""
+    if actor_id is not None and actor_id.startswith("A-") and sim.chaos.assignee_form == "bare":
         return actor_id.partition("-")[2]
     return actor_id
 
@@ -73,9 +80,11 @@ def outgoing_message(sim: Simulation, thread: Thread, message: Message, at: int)
     channel = sim.world.channels.get(thread.channel_id)
     if channel is None or channel.archived:
         return
-    body = shapes.message(sim, message)
+    body = shapes.message(sim, message, of_channel=True)
     if sim.chaos.status_form == "string" and "status" in body:
         body["status"] = body["status"]["statusType"]
+    if sim.chaos.sparse_messages:
+        body = {key: value for key, value in body.items() if key in SPARSE and value != []}
     event: JSON = {
         "type": "OUTGOING_CHANNEL_MESSAGE_CREATED",
         "portalId": thread.portal_id,
@@ -103,5 +112,6 @@ def account_event(sim: Simulation, account: ChannelAccount, kind: str, at: int) 
         "channelAccountId": account.id,
     }
     if account.identifier is not None:
-        event["channelAccountDeliveryIdentifier"] = account.identifier
+        whole = sim.chaos.identifier_form == "object"
+        event["channelAccountDeliveryIdentifier"] = account.identifier if whole else account.identifier["value"]
     sim.deliveries.add(f"account:{account.id}", "channel", account.channel_id, event)

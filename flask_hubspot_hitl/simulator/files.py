@@ -83,6 +83,21 @@ def expiry_ms(options: JSON) -> int | None:
     return now_ms() + int(period[1]) * TTL_DAYS[period[2]] * DAY_MS
 
 
+def duplicate(sim: Simulation, portal_id: str, content: bytes, folder: str, options: JSON) -> File | None:
+    """A file with the same content, when the upload asks to look for one. Raises ApiError (409) for REJECT."""
+    strategy = options.get("duplicateValidationStrategy") or "NONE"
+    if strategy == "NONE":
+        return None
+    anywhere = options.get("duplicateValidationScope") != "EXACT_FOLDER"
+    for item in sim.world.files.values():
+        same_place = item.portal_id == portal_id and not item.archived and (anywhere or item.folder == folder)
+        if same_place and item.content == content:
+            if strategy == "REJECT":
+                raise ApiError(409, "CONFLICT", f"There is such a file already: {item.id}")
+            return item
+    return None
+
+
 def upload_from_request(sim: Simulation, portal_id: str) -> File:
     """Store the multipart upload of this request."""
     part = request.files.get("file")
@@ -93,6 +108,13 @@ def upload_from_request(sim: Simulation, portal_id: str) -> File:
     folder, folder_id = request.form.get("folderPath"), request.form.get("folderId")
     if bool(folder) == bool(folder_id):
         raise ApiError.invalid("folderPath", "exactly one of folderPath and folderId is required")
+    content, limit = part.stream.read(), sim.chaos.max_upload_bytes
+    if limit is not None and len(content) > limit:
+        raise ApiError(413, "VALIDATION_ERROR", f"The file is larger than {limit} bytes")
+    folder = folder or f"/folder-{folder_id}"
+    twin = duplicate(sim, portal_id, content, folder, options)
+    if twin is not None:
+        return twin
     name = request.form.get("fileName") or part.filename or "file"
     if "." not in name and part.filename and "." in part.filename:
         name = f"{name}.{part.filename.rpartition('.')[2]}"
@@ -101,9 +123,9 @@ def upload_from_request(sim: Simulation, portal_id: str) -> File:
         portal_id,
         name=name,
         content_type=part.mimetype or "application/octet-stream",
-        content=part.stream.read(),
+        content=content,
         access=options["access"],
-        folder=folder or f"/folder-{folder_id}",
+        folder=folder,
         expires_ms=expiry_ms(options),
     )
 
@@ -111,7 +133,7 @@ def upload_from_request(sim: Simulation, portal_id: str) -> File:
 @on(bp, "POST", BASES)
 def upload() -> Any:
     sim = current()
-    made = bearer(sim.world, *WRITE, revoked=sim.chaos.revoked)
+    made = bearer(sim, *WRITE)
     return shapes.file(sim, upload_from_request(sim, made.portal_id)), 201
 
 
@@ -119,7 +141,7 @@ def upload() -> Any:
 def upload_legacy() -> Any:
     """The older upload: same parts, ``{"objects": [...]}`` with a number as id (facts §9.1)."""
     sim = current()
-    made = bearer(sim.world, *WRITE, revoked=sim.chaos.revoked)
+    made = bearer(sim, *WRITE)
     answer = shapes.file(sim, upload_from_request(sim, made.portal_id))
     return {"objects": [{**answer, "id": int(answer["id"])}]}
 
@@ -135,14 +157,14 @@ def find_file(sim: Simulation, portal_id: str, file_id: str) -> File:
 @on(bp, "GET", BASES, "/<file_id>")
 def get_file(file_id: str) -> Any:
     sim = current()
-    made = bearer(sim.world, *READ, revoked=sim.chaos.revoked)
+    made = bearer(sim, *READ)
     return shapes.file(sim, find_file(sim, made.portal_id, file_id))
 
 
 @on(bp, "PATCH", BASES, "/<file_id>")
 def update_file(file_id: str) -> Any:
     sim = current()
-    made = bearer(sim.world, *WRITE, revoked=sim.chaos.revoked)
+    made = bearer(sim, *WRITE)
     found = find_file(sim, made.portal_id, file_id)
     body = json_body({"access": ACCESS, "name": str, "expiresAt": str, "clearExpires": bool})
     expires = moment_ms(body["expiresAt"], "expiresAt") if body.get("expiresAt") else found.expires_ms
@@ -156,7 +178,7 @@ def update_file(file_id: str) -> Any:
 @on(bp, "DELETE", BASES, "/<file_id>/gdpr-delete")
 def delete_file(file_id: str) -> Any:
     sim = current()
-    made = bearer(sim.world, "files", "files.delete", "files.ui_hidden.write", revoked=sim.chaos.revoked)
+    made = bearer(sim, "files", "files.delete", "files.ui_hidden.write")
     find_file(sim, made.portal_id, file_id).archived = True
     return "", 204
 
@@ -164,7 +186,7 @@ def delete_file(file_id: str) -> Any:
 @on(bp, "GET", BASES, "/<file_id>/signed-url")
 def signed_url(file_id: str) -> Any:
     sim = current()
-    made = bearer(sim.world, *READ, revoked=sim.chaos.revoked)
+    made = bearer(sim, *READ)
     found = find_file(sim, made.portal_id, file_id)
     seconds = whole(request.args.get("expirationSeconds", "3600"), "expirationSeconds", 1, MAX_SIGNED_SECONDS)
     if request.args.get("size", "preview") not in ("icon", "medium", "preview", "thumb"):
@@ -183,7 +205,7 @@ def signed_url(file_id: str) -> Any:
 @on(bp, "GET", BASES[:1], "/<file_id>/download")
 def download(file_id: str) -> Any:
     sim = current()
-    made = bearer(sim.world, *READ, revoked=sim.chaos.revoked)
+    made = bearer(sim, *READ)
     return attachment(find_file(sim, made.portal_id, file_id))
 
 

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 import logging
+import re
 import socket
 import time
 from collections.abc import Iterable
@@ -20,6 +21,7 @@ from werkzeug.wrappers import Request, Response
 
 from ..hubspot import strict_json
 from .chaos import Fault
+from .traffic import Traffic
 from .wire import error_body
 from .world import JSON, now_ms
 
@@ -31,18 +33,27 @@ if TYPE_CHECKING:
 logger = logging.getLogger(__name__)
 
 MAX_BODY = 50 * 1024 * 1024
-NOT_API = ("/_sim", "/static", "/hubfs", "/favicon.ico")
+NOT_API = ("/_sim", "/static", "/hubfs", "/favicon.ico", "/connect")
 STREAM = "/_sim/desk/live"  # never ends, so it is neither held back nor served under the lock
+PAGES = re.compile(r"/oauth/([^/]+/)?authorize")  # a person's browser: no fault happens by chance
 # these deliver while they run: the host must be able to call back meanwhile
-WITHOUT_LOCK = ("/_sim/deliver", "/_sim/deliveries", "/_sim/desk/wire", "/_sim/hitl-api", "/_sim/studio")
+WITHOUT_LOCK = (
+    "/_sim/deliver",
+    "/_sim/deliveries",
+    "/_sim/workflow",
+    "/_sim/desk/wire",
+    "/_sim/hitl-api",
+    "/_sim/studio",
+)
 
 
 class Middleware:
     """Wraps the Flask app of a simulation."""
 
-    def __init__(self, app: WSGIApplication, sim: Simulation) -> None:
+    def __init__(self, app: WSGIApplication, sim: Simulation, *, traffic: Traffic | None = None) -> None:
         self._app = app
         self._sim = sim
+        self._traffic = traffic or Traffic(None)
 
     def __call__(self, environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
         try:
@@ -67,7 +78,7 @@ class Middleware:
     ) -> Iterable[bytes]:
         method = environ["REQUEST_METHOD"]
         with self._sim.lock:
-            fault = self._sim.chaos.fault_for(method, path)
+            fault = None if PAGES.fullmatch(path) else self._sim.chaos.fault_for(method, path)
             latency = self._sim.chaos.latency
         if latency:
             time.sleep(latency)
@@ -93,6 +104,7 @@ class Middleware:
         entry["response_body"] = parsed_response(shown)
         with self._sim.lock:
             self._sim.log_call(entry)
+            self._traffic.keep(entry)
         if mode in ("drop", "drop_after"):
             cut(environ)
         if mode == "delay" and fault is not None:
@@ -132,8 +144,11 @@ def json_response(body: JSON, status: int) -> Response:
 
 
 def fault_response(fault: Fault) -> Response:
-    """The error a fault asks for (facts §11)."""
+    """The error a fault asks for (facts §11); some of HubSpot's edges answer with HTML or nothing (facts §11.4)."""
     answer = json_response(error_body(fault.status, f"The stand-in answers {fault.status} as told"), fault.status)
+    if fault.body != "json":
+        page = f"<html><body><h1>{fault.status}</h1></body></html>" if fault.body == "html" else ""
+        answer = Response(page, fault.status, content_type="text/html; charset=utf-8")
     if fault.retry_after is not None:
         answer.headers["Retry-After"] = f"{fault.retry_after:g}"
     return answer

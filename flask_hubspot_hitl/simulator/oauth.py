@@ -1,15 +1,18 @@
-"""OAuth: the consent page, tokens v1, v3, 2026-03 and 2026-09, and who-am-I (facts §8)."""
+"""OAuth: tokens in v1, v3, 2026-03 and 2026-09, and who-am-I (facts §8); the consent page is in ``consent.py``."""
 
 from __future__ import annotations
 
+import base64
+import hashlib
+import hmac
+import secrets
 from typing import Any
-from urllib.parse import parse_qsl, urlencode, urlsplit, urlunsplit
 
-from flask import Blueprint, redirect, render_template, request
+from flask import Blueprint, request
 
 from .simulation import Simulation, current
-from .wire import ApiError, bearer, on
-from .world import JSON, SCOPES, App, Install, Token, now_ms
+from .wire import ApiError, bearer, json_body, on
+from .world import JSON, App, Code, Install, Token, now_ms
 
 bp = Blueprint("oauth", __name__)
 
@@ -25,11 +28,16 @@ def refused(status: str, message: str, error: str = "invalid_grant") -> ApiError
     return problem
 
 
-def form() -> dict[str, str]:
-    """The form of the request; the token families take nothing else."""
+def form(sim: Simulation) -> dict[str, str]:
+    """The form of the request; the token families take nothing else, but v1 two of its fields in the query."""
+    in_query = {"client_secret", "refresh_token"} & set(request.args) if "/v1/" in request.path else set[str]()
+    if in_query and not request.get_data():
+        return dict(request.args.items())
+    if sim.chaos.oauth_json and request.is_json:
+        return {name: str(value) for name, value in json_body({}).items() if value is not None}
     if request.mimetype != "application/x-www-form-urlencoded":
         raise ApiError(415, "VALIDATION_ERROR", "The content type must be application/x-www-form-urlencoded")
-    return dict(request.form.items())
+    return {name: request.args[name] for name in in_query} | dict(request.form.items())
 
 
 def client_of(sim: Simulation, given: dict[str, str]) -> App:
@@ -43,16 +51,21 @@ def client_of(sim: Simulation, given: dict[str, str]) -> App:
 
 
 def issue(sim: Simulation, made: Install) -> JSON:
-    """A new access token, as ``AccessTokenResponse``."""
-    value, seconds = sim.ids.secret("access"), sim.chaos.token_seconds
+    """A new access token, as ``AccessTokenResponse``. They are long: HubSpot says to reserve 512 characters."""
+    value, seconds = f"{sim.ids.secret('access')}-{secrets.token_hex(150)}", sim.chaos.token_seconds
     expires_ms = now_ms() + seconds * 1000
     sim.world.tokens[value] = Token(value, made.app_id, made.portal_id, made.scopes, expires_ms)
-    return {
+    made.used_ms = now_ms()
+    lean = {
         "token_type": "bearer",
-        "token_use": "access_token",
         "access_token": value,
         "refresh_token": made.refresh_token,
         "expires_in": seconds,
+    }
+    if sim.chaos.lean_v1_tokens and "/v1/" in request.path:
+        return lean
+    return lean | {
+        "token_use": "access_token",
         "hub_id": int(made.portal_id),
         "user_id": int(made.user_id),
         "scopes": list(made.scopes),
@@ -62,24 +75,60 @@ def issue(sim: Simulation, made: Install) -> JSON:
 @on(bp, "POST", TOKEN)
 def token() -> Any:
     sim = current()
-    given = form()
+    given = form(sim)
     app = client_of(sim, given)
     grant = given.get("grant_type")
     if grant == "refresh_token":
         made = sim.world.install_of(given.get("refresh_token", ""))
-        if made is None or made.app_id != app.id or sim.chaos.revoked:
+        if made is None or made.app_id != app.id or sim.chaos.revoked or idle(sim, made):
             raise refused("BAD_REFRESH_TOKEN", "missing or invalid refresh token")
         if sim.chaos.rotate_refresh_tokens:
             made.refresh_token = sim.ids.secret("refresh")
+        if sim.chaos.refresh_kills_access:
+            end_access(sim, made)
         return issue(sim, made)
     if grant == "authorization_code":
-        code = sim.world.codes.pop(given.get("code", ""), None)
-        if code is None or code[0] != app.id:
-            raise refused("BAD_AUTH_CODE", "missing or invalid auth code")
-        if code[2] != given.get("redirect_uri"):
-            raise refused("BAD_REDIRECT_URI", "missing or invalid redirect uri")
-        return issue(sim, sim.world.installs[app.id, code[1]])
+        return issue(sim, exchange(sim, app, given))
     raise refused("BAD_GRANT_TYPE", "unsupported grant type", "unsupported_grant_type")
+
+
+def idle(sim: Simulation, made: Install) -> bool:
+    """Whether the refresh token was not used for longer than it may be."""
+    seconds = sim.chaos.refresh_token_seconds
+    return seconds is not None and made.used_ms is not None and now_ms() - made.used_ms > seconds * 1000
+
+
+def end_access(sim: Simulation, made: Install) -> None:
+    """The installation's access tokens are no good any more; static ones stay."""
+    for found in sim.world.tokens.values():
+        if (found.app_id, found.portal_id) == (made.app_id, made.portal_id) and found.expires_ms is not None:
+            found.expires_ms = 0
+
+
+def exchange(sim: Simulation, app: App, given: dict[str, str]) -> Install:
+    """The installation an authorization code is for; only now the app is connected. A code works once."""
+    code = sim.world.codes.pop(given.get("code", ""), None)
+    if code is None or code.app_id != app.id:
+        raise refused("BAD_AUTH_CODE", "missing or invalid auth code")
+    if code.redirect_uri != given.get("redirect_uri"):
+        raise refused("BAD_REDIRECT_URI", "missing or invalid redirect uri")
+    if code.challenge is not None and not proves(code, given.get("code_verifier", "")):
+        raise refused("BAD_AUTH_CODE", "missing or invalid code verifier")
+    made = sim.world.installs.get((app.id, code.portal_id))
+    if made is None:
+        user_id = sim.world.agents(code.portal_id)[0].id.removeprefix("A-")
+        made = Install(app.id, code.portal_id, sim.ids.secret("refresh"), code.scopes, user_id)
+        sim.world.installs[app.id, code.portal_id] = made
+    made.scopes = code.scopes
+    return made
+
+
+def proves(code: Code, verifier: str) -> bool:
+    """Whether a PKCE verifier fits the challenge (RFC 7636)."""
+    shown = verifier.encode("utf-8", "replace")
+    if code.method == "S256":
+        shown = base64.urlsafe_b64encode(hashlib.sha256(shown).digest()).rstrip(b"=")
+    return hmac.compare_digest(shown, str(code.challenge).encode("utf-8", "replace"))
 
 
 # --- introspection and revocation
@@ -146,8 +195,9 @@ def without(body: JSON, name: str) -> JSON:
 
 @on(bp, "POST", FAMILIES, "/introspect")
 def introspect() -> Any:
+    """A token that is no good is ``active: false`` in 2026-09; the older documents have no such answer."""
     sim = current()
-    given = form()
+    given = form(sim)
     app = client_of(sim, given)
     value = given.get("token", "")
     live = live_token(sim, value)
@@ -157,14 +207,16 @@ def introspect() -> Any:
     if made is not None and made.app_id == app.id and not sim.chaos.revoked:
         more = {"active": True, "token_use": "refresh_token", "token_type": "refresh"}
         return describe(sim, made, value, made.scopes) | more
-    return {"active": False}
+    if "2026-09" in request.path:
+        return {"active": False}
+    raise ApiError.missing("Token")
 
 
 @on(bp, "POST", FAMILIES, "/revoke")
 def revoke() -> Any:
     """Revokes the refresh token only: access tokens live out their time (facts §8.2)."""
     sim = current()
-    given = form()
+    given = form(sim)
     app = client_of(sim, given)
     made = sim.world.install_of(given.get("token", ""))
     if made is not None and made.app_id == app.id:
@@ -200,72 +252,13 @@ def delete_refresh_token(value: str) -> Any:
     return "", 204
 
 
-# --- the browser's part
-
-
-def authorize_request(sim: Simulation) -> tuple[App, str]:
-    """The app and the redirect URI of a consent page; both must be right before anything is redirected."""
-    app = next((a for a in sim.world.apps.values() if a.client_id == request.args.get("client_id")), None)
-    if app is None:
-        raise refused("BAD_CLIENT_ID", "missing or unknown client id", "invalid_client")
-    uri = request.args.get("redirect_uri", "")
-    try:
-        parts = urlsplit(uri)
-    except ValueError:
-        parts = urlsplit("")
-    local = parts.hostname in ("localhost", "127.0.0.1", "::1")
-    if not parts.hostname or parts.scheme not in ("https", "http") or (parts.scheme == "http" and not local):
-        raise refused("BAD_REDIRECT_URI", "the redirect uri must be https, or http on this machine", "invalid_request")
-    unknown = set(request.args.get("scope", "").split()) - set(SCOPES) - {"files.read", "files.write"}
-    if unknown:
-        raise refused("BAD_SCOPE", f"unknown scopes {sorted(unknown)}", "invalid_scope")
-    return app, uri
-
-
-@on(bp, "GET", ("/oauth/authorize", "/oauth/<portal_id>/authorize"))
-def authorize_page(portal_id: str | None = None) -> Any:
-    """The consent page: which account to connect."""
-    sim = current()
-    app, _ = authorize_request(sim)
-    portals = [p for p in sim.world.portals.values() if portal_id in (None, p.id)]
-    scopes = request.args.get("scope", "").split()
-    return render_template("authorize.html", app=app, portals=portals, scopes=scopes)
-
-
-@on(bp, "POST", ("/oauth/authorize", "/oauth/<portal_id>/authorize"))
-def authorize(portal_id: str | None = None) -> Any:
-    """The admin's answer: back to the app with ``code`` and ``state``, or with ``error``."""
-    sim = current()
-    app, uri = authorize_request(sim)
-    chosen = request.form.get("portal", "")
-    answer = {"error": "access_denied", "error_description": "The user denied access"}
-    if request.form.get("answer") == "allow":
-        if chosen not in sim.world.portals or portal_id not in (None, chosen):
-            raise ApiError.invalid("portal", "no such account")
-        made = sim.world.installs.get((app.id, chosen))
-        scopes = tuple(request.args.get("scope", "").split()) or SCOPES
-        if made is None:
-            user_id = sim.world.agents(chosen)[0].id.removeprefix("A-")
-            made = Install(app.id, chosen, sim.ids.secret("refresh"), scopes, user_id)
-            sim.world.installs[app.id, chosen] = made
-        made.scopes = scopes
-        code = sim.ids.secret("code")
-        sim.world.codes[code] = (app.id, chosen, uri)
-        answer = {"code": code}
-    if "state" in request.args:
-        answer["state"] = request.args["state"]
-    parts = urlsplit(uri)
-    query = urlencode([*parse_qsl(parts.query, keep_blank_values=True), *answer.items()])
-    return redirect(urlunsplit(parts._replace(query=query)), 302)
-
-
 # --- who am I, and goodbye
 
 
 @on(bp, "GET", [f"/account-info/{version}/details" for version in VERSIONS])
 def account_details() -> Any:
     sim = current()
-    made = bearer(sim.world, "oauth", revoked=sim.chaos.revoked)
+    made = bearer(sim, "oauth")
     return {
         "portalId": int(made.portal_id),
         "accountType": "STANDARD",
@@ -283,7 +276,7 @@ def account_details() -> Any:
 def uninstall() -> Any:
     """Every token of the portal dies at once; no webhook tells of it (facts §8.4)."""
     sim = current()
-    made = bearer(sim.world, revoked=sim.chaos.revoked)
+    made = bearer(sim)
     del sim.world.installs[made.app_id, made.portal_id]
     for value, found in list(sim.world.tokens.items()):
         if (found.app_id, found.portal_id) == (made.app_id, made.portal_id):

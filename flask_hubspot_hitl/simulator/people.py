@@ -6,9 +6,9 @@ from typing import TYPE_CHECKING
 
 import phonenumbers
 
-from . import shapes
+from . import shapes, threads
 from .wire import ApiError
-from .world import JSON, Actor, Contact, World
+from .world import JSON, Actor, Contact, World, now_ms
 
 if TYPE_CHECKING:
     from .simulation import Simulation
@@ -22,6 +22,10 @@ CALCULATED = {
     "hs_searchable_calculated_international_phone_number": ("phone", True),
     "hs_searchable_calculated_international_mobile_number": ("mobilephone", True),
 }
+
+
+MACHINES = {"B": ("BOT", "Welcome bot"), "L": ("LLM", "Customer agent")}
+"""Prefixes of actors that are no people, with their type and a name (facts §5.4)."""
 
 
 def parse_phone(value: str | None) -> phonenumbers.PhoneNumber | None:
@@ -41,12 +45,12 @@ def e164(value: str | None) -> str | None:
     return None if number is None else phonenumbers.format_number(number, phonenumbers.PhoneNumberFormat.E164)
 
 
-def properties_of(contact: Contact) -> dict[str, str | None]:
+def properties_of(known: Contact) -> dict[str, str | None]:
     """A contact's properties with the calculated ones.
 
     The searchable ones hold area code and local number only: HubSpot leaves the country code out (facts §10.1).
     """
-    every = dict(contact.properties)
+    every = dict(known.properties)
     for name, (source, international) in CALCULATED.items():
         number = parse_phone(every.get(source))
         if number is not None:
@@ -71,17 +75,63 @@ def check_identifier(identifier: JSON, where: str) -> None:
 def find_contact(world: World, portal_id: str, identifier: JSON) -> Contact | None:
     """The oldest contact with this e-mail address or phone number."""
     kind, value = identifier["type"], identifier["value"]
-    for contact in world.contacts_of(portal_id):
-        known = contact.properties
+    for other in world.contacts_of(portal_id):
+        known = other.properties
         if kind == "HS_EMAIL_ADDRESS":
             extra = (known.get("hs_additional_emails") or "").lower().split(";")
             if value.lower() in [(known.get("email") or "").lower(), *extra]:
-                return contact
+                return other
         if kind == "HS_PHONE_NUMBER":
             wanted = e164(value)
             if wanted is not None and wanted in (e164(known.get("phone")), e164(known.get("mobilephone"))):
-                return contact
+                return other
     return None
+
+
+def contact(world: World, portal_id: str, contact_id: str) -> Contact | None:
+    """A contact by id; the id of one that was merged finds the one it went into (facts §10.2)."""
+    found = world.contacts.get(contact_id)
+    while found is not None and found.merged_into is not None:
+        found = world.contacts.get(found.merged_into)
+    return found if found is not None and found.portal_id == portal_id and not found.archived else None
+
+
+def refuse_duplicate(world: World, portal_id: str, email: str | None, *, but: str | None = None) -> None:
+    """409 when another contact has the e-mail address; the message names it (facts §10.2)."""
+    for other in world.contacts_of(portal_id):
+        if email and (other.properties.get("email") or "").lower() == email.lower() and other.id != but:
+            raise ApiError(409, "CONFLICT", f"Contact already exists. Existing ID: {other.id}")
+
+
+def make_contact(sim: Simulation, portal_id: str, properties: dict[str, str | None]) -> Contact:
+    """Make a contact; the e-mail address must be one and must be new. Raises ApiError."""
+    email = properties.get("email")
+    if email:
+        check_identifier({"type": "HS_EMAIL_ADDRESS", "value": email}, "properties.email")
+        properties["email"] = email.lower()
+    refuse_duplicate(sim.world, portal_id, email)
+    now = now_ms()
+    made = Contact(sim.ids.large(), portal_id, properties, now, now)
+    sim.world.contacts[made.id] = made
+    return made
+
+
+def change_contact(sim: Simulation, known: Contact, properties: dict[str, str | None]) -> None:
+    """Change some properties. Raises ApiError when the e-mail address is another's."""
+    refuse_duplicate(sim.world, known.portal_id, properties.get("email"), but=known.id)
+    known.properties |= properties
+    known.updated_ms = now_ms()
+
+
+def merge_contacts(sim: Simulation, winner: Contact, loser: Contact) -> None:
+    """Two contacts become one: threads of the loser are the winner's from now on (facts §13 item 27)."""
+    loser.archived, loser.merged_into = True, winner.id
+    kept = {name: value for name, value in winner.properties.items() if value is not None}
+    winner.properties = {**loser.properties, **kept}
+    winner.updated_ms = now_ms()
+    for thread in sim.world.threads.values():
+        if thread.contact_id == loser.id:
+            threads.associate(thread, winner.id)
 
 
 def visitor_id(sim: Simulation, portal_id: str, identifier: JSON, name: str | None) -> str:
@@ -96,9 +146,9 @@ def visitor_id(sim: Simulation, portal_id: str, identifier: JSON, name: str | No
     return found
 
 
-def contact_name(contact: Contact) -> str | None:
+def contact_name(known: Contact) -> str | None:
     """A contact's full name."""
-    names = [contact.properties.get("firstname"), contact.properties.get("lastname")]
+    names = [known.properties.get("firstname"), known.properties.get("lastname")]
     return " ".join(name for name in names if name) or None
 
 
@@ -108,14 +158,16 @@ def actor(world: World, portal_id: str, actor_id: str) -> JSON | None:
     if known is not None:
         return shapes.actor(known)
     prefix, _, rest = actor_id.partition("-")
-    contact = world.contacts.get(rest)
-    if prefix == "V" and contact is not None and contact.portal_id == portal_id:
-        email = contact.properties.get("email")
-        return shapes.given(id=actor_id, type="VISITOR", name=contact_name(contact), email=email)
+    person = contact(world, portal_id, rest) if prefix == "V" else None
+    if person is not None:
+        email = person.properties.get("email")
+        return shapes.given(id=actor_id, type="VISITOR", name=contact_name(person), email=email)
     if prefix == "I" and rest in world.apps:
         return {"id": actor_id, "type": "INTEGRATOR", "name": world.apps[rest].name}
     if actor_id == "S-hubspot":
         return {"id": actor_id, "type": "SYSTEM"}
+    if prefix in MACHINES and rest:
+        return {"id": actor_id, "type": MACHINES[prefix][0], "name": MACHINES[prefix][1]}
     if prefix == "E" and "@" in rest:
         return {"id": actor_id, "type": "EMAIL", "email": rest}
     return None

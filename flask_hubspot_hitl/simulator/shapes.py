@@ -45,10 +45,11 @@ def account(item: ChannelAccount) -> JSON:
         channelId=item.channel_id,
         inboxId=item.inbox_id,
         name=item.name,
-        active=True,
+        active=item.active,
         authorized=item.authorized,
         archived=item.archived,
         createdAt=iso(item.created_ms),
+        archivedAt=time_of(item.archived_ms),
         deliveryIdentifier=item.identifier,
     )
 
@@ -90,10 +91,15 @@ def thread(item: Thread, *, ticket: bool = False) -> JSON:
     )
 
 
-def message(sim: Simulation, item: Message) -> JSON:
-    """``PublicMessage``, any of its kinds; for MESSAGE the same as ``PublicConversationsMessage``."""
+def channel_id_of(sim: Simulation, item: Message) -> str:
+    """A message's id in the channel's feed and API: usually the one it has in the Conversations API, too."""
+    return item.id if sim.chaos.feed_ids == "same" else f"ch{item.id[::-1]}"
+
+
+def message(sim: Simulation, item: Message, *, of_channel: bool = False) -> JSON:
+    """``PublicMessage``, any of its kinds; ``of_channel``: ``PublicConversationsMessage``, MESSAGE only."""
     answer = given(
-        id=item.id,
+        id=channel_id_of(sim, item) if of_channel else item.id,
         type=item.kind,
         conversationsThreadId=item.thread_id,
         createdAt=iso(item.created_ms),
@@ -105,14 +111,20 @@ def message(sim: Simulation, item: Message) -> JSON:
         archived=False,
         **item.extra,
     )
-    if item.kind in ("MESSAGE", "COMMENT"):
+    if item.kind in ("MESSAGE", "COMMENT", "WELCOME_MESSAGE"):
         answer["text"] = item.text
-        answer["attachments"] = [attachment(sim, one) for one in item.attachments]
         if item.rich_text is not None:
             answer["richText"] = item.rich_text
+    if item.kind in ("MESSAGE", "COMMENT"):
+        answer["attachments"] = [attachment(sim, one) for one in item.attachments]
     if item.kind == "MESSAGE":
         answer["truncationStatus"] = "NOT_TRUNCATED"
         answer["status"] = item.status
+        limit = sim.chaos.truncate_at
+        if limit is not None and max(len(item.text), len(item.rich_text or "")) > limit:
+            answer |= {"truncationStatus": "TRUNCATED", "text": item.text[:limit]}
+            if item.rich_text is not None:
+                answer["richText"] = item.rich_text[:limit]
     return answer
 
 
@@ -122,8 +134,9 @@ def attachment(sim: Simulation, item: JSON) -> JSON:
     stored = sim.world.files.get(str(item.get("fileId"))) if item.get("type") == "FILE" else None
     if stored is not None:
         answer.setdefault("name", full_name(stored))
-        answer.setdefault("url", signed_url(sim, stored, now_ms() // 1000 + LINK_SECONDS))
-    if not sim.chaos.attachment_url and item.get("type") == "FILE":
+        signed = signed_url(sim, stored, now_ms() // 1000 + LINK_SECONDS)
+        answer.setdefault("url", file_url(sim, stored) if sim.chaos.attachment_url == "private" else signed)
+    if sim.chaos.attachment_url is False and item.get("type") == "FILE":
         answer.pop("url", None)
     return answer
 

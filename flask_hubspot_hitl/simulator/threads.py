@@ -1,6 +1,6 @@
-"""What happens to a conversation: publishing into it, and everything an agent (or the API) does with it.
+"""What an agent (or the API) does with a conversation; ``publishing.py`` has what comes from the customer.
 
-Each verb changes the world and queues the events HubSpot would send (facts §3, §4.4, §6.1, §13). ``at`` is the
+Each verb changes the world and queues the events HubSpot would send (facts §4.4, §6.1, §13). ``at`` is the
 time of what happens, in epoch milliseconds. Knows no HTTP; called with the lock held.
 """
 
@@ -8,12 +8,12 @@ from __future__ import annotations
 
 import html
 import re
-import uuid
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from . import events, people, shapes
+from . import events, shapes
 from .wire import ApiError
-from .world import JSON, ChannelAccount, Contact, Install, Message, Thread, now_ms
+from .world import JSON, Message, Thread, now_ms
 
 if TYPE_CHECKING:
     from .simulation import Simulation
@@ -27,145 +27,25 @@ def integration(app_id: str) -> JSON:
     return {"clientType": "INTEGRATION", "integrationAppId": int(app_id)}
 
 
-# --- publishing through the custom channel
+@dataclass
+class Draft:
+    """What somebody writes: ``created_ms`` is the message's time, ``at`` that of the events about it."""
+
+    text: str | None = field(repr=False)
+    rich_text: str | None = field(repr=False)
+    attachments: list[JSON] = field(repr=False)
+    created_ms: int
+    at: int
+    client: JSON = field(default_factory=lambda: HUBSPOT)
+
+    def message(self, sim: Simulation, kind: str, thread: Thread, actor_id: str, sender: JSON) -> Message:
+        """It as an entry of a thread."""
+        plain, markup = _plain(self.text, self.rich_text), rich(self.text, self.rich_text)
+        identity = (sim.ids.message(), kind, thread.id, self.created_ms, actor_id, self.client)
+        return Message(*identity, [sender], [], plain, markup, self.attachments)
 
 
-def publish(sim: Simulation, made: Install, account: ChannelAccount, egg: JSON, created_ms: int) -> Message:
-    """Publish a checked ``ChannelIntegrationMessageEgg``; returns the message (the first one, when repeated).
-
-    The same ``integrationIdempotencyId`` in the same account makes no second copy (facts §3.5).
-    """
-    idempotency_id = egg.get("integrationIdempotencyId")
-    if idempotency_id is not None and idempotency_id in account.published:
-        found = sim.world.message(account.published[idempotency_id])
-        if found is not None:
-            return found[1]
-    now = now_ms()
-    incoming = egg["messageDirection"] == "INCOMING"
-    others = egg["senders"] if incoming else egg.get("recipients") or egg["senders"]
-    contact_id, customer = _customer(sim, made, egg, others[0])
-    thread, is_new = _thread_for(sim, account, egg, customer, contact_id, now)
-    if incoming:
-        thread.customer = customer
-        senders = [{"actorId": customer["actorId"], **_participant(egg["senders"][0])}]
-        recipients = [_participant(one) for one in egg.get("recipients") or []]
-        thread.received_ms = max(created_ms, thread.received_ms or 0)
-    else:
-        senders = [_participant(one) for one in egg["senders"]]
-        recipients = [{"actorId": customer["actorId"], **_participant(one)} for one in egg.get("recipients") or []]
-        thread.sent_ms = max(created_ms, thread.sent_ms or 0)
-    if not recipients:
-        identifier = account.identifier if incoming else customer["deliveryIdentifier"]
-        recipients = [{"deliveryIdentifier": identifier}] if identifier else []
-    message = Message(
-        sim.ids.message(),
-        "MESSAGE",
-        thread.id,
-        created_ms,
-        customer["actorId"] if incoming else f"I-{made.app_id}",
-        integration(made.app_id),
-        senders,
-        recipients,
-        egg["text"],
-        egg.get("richText"),
-        egg.get("attachments") or [],
-        {"statusType": "RECEIVED" if incoming else "SENT"},
-        extra={
-            "channelId": account.channel_id,
-            "channelAccountId": account.id,
-            "direction": egg["messageDirection"],
-            **shapes.given(inReplyToId=egg.get("inReplyToId")),
-        },
-    )
-    if idempotency_id is not None:
-        account.published[idempotency_id] = message.id
-    if is_new:
-        events.app_event(sim, thread, "conversation.creation", now, changeFlag="NEW")
-    elif incoming and thread.status == "CLOSED":
-        set_status(sim, thread, "OPEN", "S-hubspot", SYSTEM, now, source="SYSTEM")
-    thread.messages.append(message)
-    if not incoming and sim.chaos.echo_outgoing:
-        events.outgoing_message(sim, thread, message, now)
-    if sim.chaos.own_publish_events:
-        events.new_message(sim, thread, message, now)
-    return message
-
-
-def _participant(item: JSON) -> JSON:
-    identifier = {key: item["deliveryIdentifier"][key] for key in ("type", "value")}
-    return shapes.given(name=item.get("name"), deliveryIdentifier=identifier)
-
-
-def _customer(sim: Simulation, made: Install, egg: JSON, other: JSON) -> tuple[str, JSON]:
-    """The contact or visitor a message comes from (or goes to), and how to reach him (facts §3.6)."""
-    world, wanted = sim.world, egg.get("associateWithContactId")
-    resolved = (egg.get("preResolvedContacts") or {}).get("contacts") or []
-    if wanted is None and resolved:
-        wanted = resolved[0]["contactVid"]
-    contact: Contact | None
-    if wanted is not None:
-        contact = world.contacts.get(str(wanted))
-        if contact is None or contact.portal_id != made.portal_id or contact.archived:
-            raise ApiError.invalid("associateWithContactId", "no such contact")
-    else:
-        contact = people.find_contact(world, made.portal_id, other["deliveryIdentifier"])
-    kind = other["deliveryIdentifier"]["type"]
-    if contact is None and sim.chaos.unknown_contact == "reject" and kind != "CHANNEL_SPECIFIC_OPAQUE_ID":
-        raise ApiError.invalid("senders", "no contact matches the delivery identifier")
-    if contact is not None:
-        contact_id = contact.id
-    else:
-        contact_id = people.visitor_id(sim, made.portal_id, other["deliveryIdentifier"], other.get("name"))
-    return contact_id, {"actorId": f"V-{contact_id}", **_participant(other)}
-
-
-def _thread_for(
-    sim: Simulation, account: ChannelAccount, egg: JSON, customer: JSON, contact_id: str, now: int
-) -> tuple[Thread, bool]:
-    """The thread a message belongs to, and whether it was made for it (facts §3.4)."""
-    world, key = sim.world, egg.get("integrationThreadId")
-    model = world.channels[account.channel_id].capabilities.get("threadingModel")
-    if key is None and model == "DELIVERY_IDENTIFIER":
-        identifier = customer["deliveryIdentifier"]
-        key = str(uuid.uuid5(uuid.NAMESPACE_URL, f"{account.id}/{identifier['type']}/{identifier['value']}"))
-    key = key if key is not None else str(uuid.uuid4())
-    there = world.threads.get(world.routes.get((account.id, key), ""))
-    if there is not None and not there.archived and not there.purged:
-        fresh = there.status == "CLOSED" and sim.chaos.closed_publish == "new_thread"
-        if not (fresh and egg["messageDirection"] == "INCOMING"):
-            return there, False
-    thread = Thread(
-        sim.ids.thread(),
-        account.portal_id,
-        account.inbox_id,
-        account.channel_id,
-        account.id,
-        key,
-        customer,
-        now,
-        contact_id,
-        ticket_id=sim.ids.large() if world.inboxes[account.inbox_id].type == "HELP_DESK" else None,
-    )
-    world.threads[thread.id] = thread
-    world.routes[account.id, key] = thread.id
-    return thread, True
-
-
-# --- what agents do
-
-
-def reply(
-    sim: Simulation,
-    thread: Thread,
-    actor_id: str,
-    *,
-    text: str | None,
-    rich_text: str | None,
-    attachments: list[JSON],
-    created_ms: int,
-    at: int,
-    client: JSON = HUBSPOT,
-) -> Message:
+def reply(sim: Simulation, thread: Thread, actor_id: str, draft: Draft) -> Message:
     """An agent answers; the first answer in an unassigned thread claims it (facts §13 item 6)."""
     account = sim.world.accounts.get(thread.account_id)
     channel = sim.world.channels.get(thread.channel_id)
@@ -174,58 +54,37 @@ def reply(
     if not channel.capabilities.get("allowOutgoingMessages", False):
         raise ApiError.invalid("channelId", "the channel's capabilities don't allow outgoing messages")
     if thread.assigned_to is None:
-        assign(sim, thread, actor_id, actor_id, client, at)
+        assign(sim, thread, actor_id, actor_id, draft.client, draft.at)
     sender: JSON = {"actorId": actor_id}
     if account.identifier is not None:
         sender["deliveryIdentifier"] = account.identifier
-    message = Message(
-        sim.ids.message(),
-        "MESSAGE",
-        thread.id,
-        created_ms,
-        actor_id,
-        client,
-        [sender],
-        [thread.customer],
-        _plain(text, rich_text),
-        _rich(text, rich_text),
-        attachments,
-        {"statusType": "SENT"},
-        extra={"channelId": thread.channel_id, "channelAccountId": account.id, "direction": "OUTGOING"},
-    )
+    message = draft.message(sim, "MESSAGE", thread, actor_id, sender)
+    message.recipients = [thread.customer]
+    message.status = {"statusType": "SENT"}
+    message.extra = {"channelId": thread.channel_id, "channelAccountId": account.id, "direction": "OUTGOING"}
     thread.messages.append(message)
-    thread.sent_ms = max(created_ms, thread.sent_ms or 0)
-    events.outgoing_message(sim, thread, message, at)
-    events.new_message(sim, thread, message, at)
+    thread.sent_ms = max(draft.created_ms, thread.sent_ms or 0)
+    if draft.client["clientType"] == "HUBSPOT" or sim.chaos.api_send_echo:
+        events.outgoing_message(sim, thread, message, draft.at)
+    events.new_message(sim, thread, message, draft.at)
     return message
 
 
-def comment(
-    sim: Simulation,
-    thread: Thread,
-    actor_id: str,
-    *,
-    text: str | None,
-    rich_text: str | None,
-    attachments: list[JSON],
-    created_ms: int,
-    at: int,
-    client: JSON = HUBSPOT,
-) -> Message:
+def comment(sim: Simulation, thread: Thread, actor_id: str, draft: Draft) -> Message:
     """An internal note: seen in the inbox only, never sent to the customer (facts §5.5)."""
-    message = Message(
-        sim.ids.message(),
-        "COMMENT",
-        thread.id,
-        created_ms,
-        actor_id,
-        client,
-        [{"actorId": actor_id}],
-        [],
-        _plain(text, rich_text),
-        _rich(text, rich_text) or "",
-        attachments,
+    message = draft.message(sim, "COMMENT", thread, actor_id, {"actorId": actor_id})
+    message.rich_text = message.rich_text or ""
+    thread.messages.append(message)
+    events.new_message(sim, thread, message, draft.at)
+    return message
+
+
+def welcome(sim: Simulation, thread: Thread, text: str, at: int) -> Message:
+    """The greeting a chatflow of the portal says (facts §5.3)."""
+    message = Draft(text, None, [], at, at, SYSTEM).message(
+        sim, "WELCOME_MESSAGE", thread, "S-hubspot", {"actorId": "S-hubspot"}
     )
+    message.extra = {"channelId": thread.channel_id, "channelAccountId": thread.account_id}
     thread.messages.append(message)
     events.new_message(sim, thread, message, at)
     return message
@@ -264,10 +123,28 @@ def set_status(
     events.property_changed(sim, thread, "status", status, at, source)
 
 
+def move(sim: Simulation, thread: Thread, inbox_id: str, by: str, at: int) -> None:
+    """To another inbox of the portal. No webhook tells of it, and the channel account stays (facts §13 item 29)."""
+    if thread.inbox_id == inbox_id:
+        return
+    extra = {"fromInboxId": thread.inbox_id, "toInboxId": inbox_id}
+    thread.inbox_id = inbox_id
+    thread.messages.append(Message(sim.ids.message(), "THREAD_INBOX_CHANGE", thread.id, at, by, HUBSPOT, extra=extra))
+
+
+def associate(thread: Thread, contact_id: str) -> None:
+    """Link the thread to another contact, as an agent does, or as a merge does (facts §13 item 27)."""
+    thread.contact_id = contact_id
+    thread.customer = {**thread.customer, "actorId": f"V-{contact_id}"}
+
+
 def archive(sim: Simulation, thread: Thread, at: int, *, source: str = "USERS") -> None:
-    """Move to the trash: ``conversation.deletion``, no CLOSED (facts §13 item 28)."""
+    """Move to the trash: ``conversation.deletion`` (facts §13 item 28), and a status if HubSpot says one (§14.19)."""
     if not thread.archived:
         thread.archived = True
+        if sim.chaos.archive_status is not None:
+            thread.status = "CLOSED"
+            events.property_changed(sim, thread, "status", sim.chaos.archive_status, at, source)
         events.app_event(sim, thread, "conversation.deletion", at, changeSource=source, changeFlag="DELETED")
 
 
@@ -275,7 +152,7 @@ def restore(sim: Simulation, thread: Thread, at: int, *, source: str = "USERS") 
     """Take out of the trash: ``isArchived`` = false (facts §6.3)."""
     if thread.archived and not thread.purged:
         thread.archived = False
-        events.property_changed(sim, thread, "isArchived", "false", at, source)
+        events.property_changed(sim, thread, "isArchived", sim.chaos.restored_value, at, source)
 
 
 def purge(sim: Simulation, thread: Thread, at: int) -> None:
@@ -305,7 +182,7 @@ def _plain(text: str | None, rich_text: str | None) -> str:
     return html.unescape(re.sub(r"<[^>]*>", "", lines))
 
 
-def _rich(text: str | None, rich_text: str | None) -> str | None:
+def rich(text: str | None, rich_text: str | None = None) -> str | None:
     """HubSpot's ``richText``: what was given, else the text as HTML."""
     if rich_text is not None:
         return rich_text

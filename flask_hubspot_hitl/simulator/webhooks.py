@@ -15,13 +15,21 @@ from .world import JSON, SUBSCRIPTIONS, App, Subscription, iso, now_ms
 bp = Blueprint("webhooks", __name__)
 
 BASES = ("/webhooks/v3/<app_id>", "/webhooks/2026-03/<app_id>", "/app-webhooks/2026-09/<app_id>")
-TYPES = frozenset(kind for kind, _ in SUBSCRIPTIONS)
+OBJECTS = ("company", "contact", "deal", "line_item", "object", "product", "ticket")
+CHANGES = ("associationChange", "creation", "deletion", "merge", "propertyChange", "restore")
+# every type may be subscribed to; only conversation events ever happen here
+TYPES = frozenset(
+    {kind for kind, _ in SUBSCRIPTIONS}
+    | {f"{thing}.{change}" for thing in OBJECTS for change in CHANGES} - {"product.associationChange"}
+    | {"contact.privacyDeletion", "event.completed"}
+)
+MAX_SUBSCRIPTIONS = 1000
 PROPERTIES = frozenset(name for _, name in SUBSCRIPTIONS if name is not None)
 
 
 def developer(sim: Simulation, app_id: str) -> App:
     """The app named in the path, by its developer key (2026-09 accepts nothing else)."""
-    return developer_app(sim.world, app_id, bearer_too="2026-09" not in request.path, revoked=sim.chaos.revoked)
+    return developer_app(sim, app_id, bearer_too="2026-09" not in request.path)
 
 
 def settings(app: App) -> JSON:
@@ -42,6 +50,7 @@ def shape(item: Subscription) -> JSON:
         active=item.active,
         createdAt=iso(item.created_ms),
         updatedAt=shapes.time_of(item.updated_ms),
+        **item.more,
     )
 
 
@@ -70,7 +79,11 @@ def put_settings(app_id: str) -> Any:
 
 @on(bp, "DELETE", BASES, "/settings")
 def delete_settings(app_id: str) -> Any:
-    developer(current(), app_id).target_url = None
+    """Nothing is delivered any more; subscriptions are paused, not removed."""
+    app = developer(current(), app_id)
+    app.target_url = None
+    for item in app.subscriptions.values():
+        switch(item, False)
     return "", 204
 
 
@@ -84,14 +97,22 @@ def create_subscription(app_id: str) -> Any:
     sim = current()
     app = developer(sim, app_id)
     needed = "!" if "2026-09" in request.path else ""
-    body = json_body({"eventType!": TYPES, "propertyName": str, f"active{needed}": bool})
-    name = body.get("propertyName")
-    if body["eventType"] == "conversation.propertyChange" and name not in PROPERTIES:
+    texts = dict.fromkeys(("propertyName", "objectTypeId", "eventTypeName"), str)
+    body = json_body({"eventType!": TYPES, f"active{needed}": bool, **texts})
+    kind, name = body["eventType"], body.get("propertyName")
+    if kind == "conversation.propertyChange" and name not in PROPERTIES:
         raise ApiError.invalid("propertyName", f"must be one of {sorted(PROPERTIES)}")
-    name = name if body["eventType"] == "conversation.propertyChange" else None
-    if any((s.event_type, s.property_name) == (body["eventType"], name) for s in app.subscriptions.values()):
+    if not kind.endswith(".propertyChange"):
+        name = None
+    elif not name:
+        raise ApiError.invalid("propertyName", "is required for this event type")
+    more = shapes.given(objectTypeId=body.get("objectTypeId"), eventTypeName=body.get("eventTypeName"))
+    if any((s.event_type, s.property_name, s.more) == (kind, name, more) for s in app.subscriptions.values()):
         raise ApiError(409, "CONFLICT", "There is such a subscription already")
-    made = Subscription(sim.ids.small(), body["eventType"], name, body.get("active") is True, now_ms())
+    if len(app.subscriptions) >= MAX_SUBSCRIPTIONS:
+        why = "Couldn't create another subscription. You've reached the maximum number of webhook subscriptions (1000)."
+        raise ApiError(400, "VALIDATION_ERROR", why)
+    made = Subscription(sim.ids.small(), kind, name, body.get("active") is True, now_ms(), more=more)
     app.subscriptions[made.id] = made
     return shape(made), 201
 

@@ -9,12 +9,15 @@ import re
 import uuid
 from collections.abc import Callable, Iterable, Sequence
 from datetime import datetime
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from flask import Blueprint, request
 
 from ..hubspot import strict_json
-from .world import JSON, App, Channel, Install, Portal, World, now_ms
+from .world import JSON, App, Channel, Install, World, now_ms
+
+if TYPE_CHECKING:
+    from .simulation import Simulation
 
 ANY = object()
 LATEST_MS = 253_402_300_799_999  # the end of the year 9999
@@ -147,18 +150,25 @@ def moment_ms(value: Any, where: str) -> int:
 # --- credentials
 
 
-def bearer(sim_world: World, *scopes: str, revoked: bool = False) -> Install:
+def bearer_value() -> str:
+    """The access token of this request, or an empty text. Private apps may use a header of their own."""
+    scheme, _, value = request.headers.get("Authorization", "").partition(" ")
+    if scheme.lower() == "bearer":
+        return value.strip()
+    return request.headers.get("private-app") or request.headers.get("private-app-legacy") or ""
+
+
+def bearer(sim: Simulation, *scopes: str) -> Install:
     """The installation whose access token came as Bearer; it must have one of ``scopes``, if any are named.
 
     401 INVALID_AUTHENTICATION or EXPIRED_AUTHENTICATION, 403 MISSING_SCOPES (facts §8.4).
     """
-    scheme, _, value = request.headers.get("Authorization", "").partition(" ")
-    token = sim_world.tokens.get(value.strip()) if scheme.lower() == "bearer" else None
-    if token is None or revoked:
+    token = sim.world.tokens.get(bearer_value())
+    if token is None or sim.chaos.revoked:
         raise ApiError(401, "INVALID_AUTHENTICATION", "Authentication credentials not found or not valid")
     if token.expires_ms is not None and token.expires_ms <= now_ms():
         raise ApiError(401, "EXPIRED_AUTHENTICATION", "The OAuth token used to make this call expired")
-    made = sim_world.installs.get((token.app_id, token.portal_id))
+    made = sim.world.installs.get((token.app_id, token.portal_id))
     if made is None:
         raise ApiError(401, "INVALID_AUTHENTICATION", "The app is not installed in this account")
     if scopes and not set(scopes) & set(token.scopes):
@@ -168,21 +178,21 @@ def bearer(sim_world: World, *scopes: str, revoked: bool = False) -> Install:
     return made
 
 
-def developer_app(world: World, app_id: str | None = None, *, bearer_too: bool, revoked: bool = False) -> App:
+def developer_app(sim: Simulation, app_id: str | None = None, *, bearer_too: bool) -> App:
     """The app a developer key stands for: ``?hapikey=…&appId=…`` (facts §1.2), no bearer needed.
 
     With ``bearer_too`` an access token of the app will do, as the v3 and 2026-03 documents name no credentials.
     """
     key = request.args.get("hapikey")
     wanted = app_id or request.args.get("appId")
-    if key is not None:
-        app = next((a for a in world.apps.values() if a.developer_key == key), None)
+    if key is not None and sim.chaos.hapikey == "ok":
+        app = next((a for a in sim.world.apps.values() if a.developer_key == key), None)
         if app is None or (wanted is not None and wanted != app.id):
             raise ApiError(401, "INVALID_AUTHENTICATION", "The developer API key is not valid for this app")
         return app
     if not bearer_too:
         raise ApiError(401, "INVALID_AUTHENTICATION", "This call needs the developer API key (hapikey)")
-    app = world.apps[bearer(world, revoked=revoked).app_id]
+    app = sim.world.apps[bearer(sim).app_id]
     if wanted is not None and wanted != app.id:
         raise ApiError(403, "FORBIDDEN", "The token belongs to another app")
     return app
@@ -191,14 +201,9 @@ def developer_app(world: World, app_id: str | None = None, *, bearer_too: bool, 
 def find_channel(world: World, app_id: str, channel_id: str) -> Channel:
     """A visible channel of the app, else 404."""
     channel = world.channels.get(channel_id)
-    if channel is None or channel.app_id != app_id or channel.archived or channel.hidden_polls > 0:
+    if channel is None or channel.app_id != app_id or channel.archived or not world.visible(channel):
         raise ApiError.missing(f"Channel {channel_id[:40]}")
     return channel
-
-
-def find_portal(world: World, made: Install) -> Portal:
-    """The portal of an installation."""
-    return world.portals[made.portal_id]
 
 
 # --- lists
@@ -212,6 +217,12 @@ def query_bool(name: str, default: bool = False) -> bool:
     if raw.lower() not in ("true", "false"):
         raise ApiError.invalid(name, "must be true or false")
     return raw.lower() == "true"
+
+
+def query_list(name: str) -> list[str]:
+    """A query parameter that may be repeated; HubSpot's own Python client sends one with commas instead."""
+    given = request.args.getlist(name)
+    return [*given, *(part for item in given if "," in item for part in item.split(","))]
 
 
 def whole(value: Any, where: str, low: int, high: int) -> int:

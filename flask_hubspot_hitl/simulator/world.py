@@ -99,6 +99,7 @@ class Subscription:
     active: bool
     created_ms: int
     updated_ms: int | None = None
+    more: JSON = field(default_factory=dict)  # objectTypeId and eventTypeName, which only CRM objects have
 
 
 @dataclass
@@ -114,6 +115,8 @@ class App:
     settings_ms: int = 0
     max_concurrent: int = 10
     subscriptions: dict[str, Subscription] = field(default_factory=dict)
+    redirect_uris: tuple[str, ...] = ()  # none: any address on this machine and any https address
+    required_scopes: tuple[str, ...] = ("oauth",)
 
 
 @dataclass
@@ -133,6 +136,7 @@ class Install:
     refresh_token: str = field(repr=False)
     scopes: tuple[str, ...] = SCOPES
     user_id: str = "987"
+    used_ms: int | None = None  # when its refresh token was last used
 
 
 @dataclass
@@ -159,7 +163,7 @@ class Inbox:
 
 @dataclass
 class Channel:
-    """A custom channel of an app; ``hidden_polls`` list calls go by before it can be seen."""
+    """A custom channel of an app; it can be seen after ``hidden_polls`` list calls and from ``visible_ms`` on."""
 
     id: str
     app_id: str
@@ -172,6 +176,7 @@ class Channel:
     logo_url: str | None = None
     archived: bool = False
     hidden_polls: int = 0
+    visible_ms: int = 0
 
 
 @dataclass
@@ -187,7 +192,9 @@ class ChannelAccount:
     created_ms: int
     identifier: JSON | None = None
     archived: bool = False
-    published: dict[str, str] = field(default_factory=dict)  # idempotency id -> message id
+    active: bool = True
+    archived_ms: int | None = None
+    published: dict[str, tuple[str, float]] = field(default_factory=dict)  # idempotency id -> message id, when
 
 
 @dataclass
@@ -199,6 +206,20 @@ class StagingToken:
     portal_id: str
     inbox_id: str
     created_ms: int
+    name: str | None = None
+    identifier: JSON | None = None
+
+
+@dataclass
+class Code:
+    """An authorization code; ``challenge`` is PKCE's, with ``method`` S256 or plain."""
+
+    app_id: str
+    portal_id: str
+    redirect_uri: str
+    scopes: tuple[str, ...]
+    challenge: str | None = None
+    method: str = "plain"
 
 
 @dataclass
@@ -222,6 +243,7 @@ class Contact:
     created_ms: int
     updated_ms: int
     archived: bool = False
+    merged_into: str | None = None
 
 
 @dataclass
@@ -295,7 +317,7 @@ class World:
         self.portals: dict[str, Portal] = {}
         self.installs: dict[tuple[str, str], Install] = {}
         self.tokens: dict[str, Token] = {}
-        self.codes: dict[str, tuple[str, str, str]] = {}  # code -> app id, portal id, redirect uri
+        self.codes: dict[str, Code] = {}
         self.inboxes: dict[str, Inbox] = {}
         self.channels: dict[str, Channel] = {}
         self.accounts: dict[str, ChannelAccount] = {}
@@ -330,3 +352,7 @@ class World:
                 if message.id == message_id:
                     return thread, message
         return None
+
+    def visible(self, channel: Channel) -> bool:
+        """Whether a new channel has got around by now (facts §1.6)."""
+        return channel.hidden_polls <= 0 and channel.visible_ms <= now_ms()
