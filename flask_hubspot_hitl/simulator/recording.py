@@ -29,7 +29,7 @@ _LINK_SIGNATURE = re.compile(r"(?i)([?&](?:amp;)?signature=)[^&\s\"'<>]+")
 
 # What is kept of the text fields when texts are to go: no more than ids, times, types and states.
 _KEPT_NAMES = frozenset(
-    "id type status category direction after limit archived sort scope scopes active access method mode"
+    "id type timestamp status category direction after limit archived sort scope scopes active access method mode"
     " grant_type operator sourceGroup createdBy assignedTo assignedFrom propertyName propertyValue".lower().split()
 )
 _KEPT_ENDINGS = (
