@@ -155,7 +155,7 @@ def test_a_message_racing_with_the_end_goes_to_exactly_one_side(
             pending = tx.status(now=state_of(channel.app).ledger.now_ms())["pending"]
         return not is_active() and threads[-1]["status"] == "CLOSED" and pending == 0
 
-    for turn in range(6):
+    for turn in range(3):
         channel.says("a human please")
         wait_until(is_active, what="the handoff")
         thread = channel.thread()["id"]
@@ -166,7 +166,7 @@ def test_a_message_racing_with_the_end_goes_to_exactly_one_side(
             channel.says(f"turn {turn} line {number}", message_id=f"{turn}-{number}")
         closing.join()
         wait_until(is_over, what="the end")
-    wanted = {f"turn {turn} line {number}" for turn in range(6) for number in range(8)}
+    wanted = {f"turn {turn} line {number}" for turn in range(3) for number in range(8)}
 
     def sides() -> tuple[list[str], list[str]]:
         human = [
