@@ -230,6 +230,8 @@ class Pool:
                         self._beat()
                         next_beat = time.monotonic() + self._ttl_ms / 3000
                     if self._trouble.is_set():
+                        with self._ledger.read() as tx:
+                            tx.queue.next_due()  # it does answer
                         calm_at = calm_at or time.monotonic() + RECOVERY_SECONDS
                         if time.monotonic() >= calm_at:
                             self._trouble.clear()

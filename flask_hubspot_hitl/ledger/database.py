@@ -143,7 +143,7 @@ class Database:
 
         :raises LedgerUnavailable: when the database can't be reached.
         """
-        with _translated():
+        with _translated(), patience(LONGEST):
             pooled = self.engine.raw_connection()
         connection: Any = pooled.driver_connection
         pooled.detach()

@@ -24,6 +24,7 @@ import sqlalchemy as sa
 
 from ..errors import LedgerUnavailable
 from .database import Database
+from .patience import LONGEST, patience
 
 logger = logging.getLogger(__name__)
 
@@ -209,7 +210,8 @@ class Listener(Watch):
             if self._connection is None and time.monotonic() >= self._retry_at:
                 channel = self._channel()
                 self._connection = self._database.connect_alone()
-                self._connection.execute(f'LISTEN "{channel}"'.encode())
+                with patience(LONGEST):
+                    self._connection.execute(f'LISTEN "{channel}"'.encode())
             if self._connection is not None:
                 self._ask_for_proof()
             self._listen(at_most if self.hears else min(at_most, self.poll))
