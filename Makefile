@@ -1,19 +1,22 @@
 # make demo    the example app beside a stand-in for HubSpot; Ctrl-C stops both
 # make test    the tests          make lint    ruff and mypy          make check    both
-# make bench   how fast it is
+# make bench   how fast it is       make slow     the crash rig in a bounded form
 # The first of them makes .venv and installs what is needed.
 
 PYTHON ?= python3
 BIN := .venv/bin
 STAMP := .venv/.installed
 
-.PHONY: demo test lint check bench
+.PHONY: demo test slow lint check bench
 
 demo: $(STAMP)
 	@$(BIN)/flask --app example_app demo --die-with-parent
 
 test: $(STAMP)
-	$(BIN)/python -m pytest -n 2 --dist loadfile
+	$(BIN)/python -m pytest -n 2 --dist loadfile -m "not slow"
+
+slow: $(STAMP)
+	$(BIN)/python -m pytest -m slow
 
 lint: $(STAMP)
 	$(BIN)/ruff check .

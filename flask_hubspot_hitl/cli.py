@@ -10,47 +10,25 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
-from datetime import UTC, datetime
-from typing import Any
 
 import click
 from flask import current_app
 from flask.cli import AppGroup
 
+from .cli_common import Command as _Command
+from .cli_common import app_runtime as _runtime
+from .cli_common import say as _say
+from .cli_common import when as _when
+from .cli_portals import install_url, installations, migrate, rekey
 from .cli_tools import replay, sign, simulate
-from .errors import HubSpotError, LedgerUnavailable, NotConfigured
+from .errors import HubSpotError, NotConfigured
 from .reconcile import History
-from .runtime import Runtime, build_dispatcher, get_runtime
+from .runtime import build_dispatcher
 from .watches import closed_since
 
 WORKER_THREADS = 32
 
 group = AppGroup("hubspot-hitl", help="Handoffs to live agents in HubSpot.")
-
-
-def _runtime() -> Runtime:
-    try:
-        return get_runtime()
-    except RuntimeError as error:
-        raise click.ClickException(str(error)) from None
-
-
-def _say(value: Any, as_json: bool, lines: list[str]) -> None:
-    click.echo(json.dumps(value, indent=2, default=str) if as_json else "\n".join(lines))
-
-
-def _when(ms: int) -> str:
-    return datetime.fromtimestamp(ms / 1000, UTC).isoformat(timespec="seconds")
-
-
-class _Command(click.Command):
-    """A command that says in one line that the database is down, instead of a traceback."""
-
-    def invoke(self, ctx: click.Context) -> Any:
-        try:
-            return super().invoke(ctx)
-        except LedgerUnavailable as error:
-            raise click.ClickException(str(error)) from None
 
 
 @group.command(cls=_Command)
@@ -183,8 +161,8 @@ def reconcile(thread_id: str | None, as_json: bool) -> None:
                 with ledger.write() as tx:
                     fed += tx.queue.put(missed, now=ledger.now_ms())
             advance()
-    if runtime.dispatcher.mode == "inline":
-        runtime.dispatcher.run_due()
+    if fed:
+        runtime.dispatcher.wake()
     lines = [f"{len(found) - len(failed)} thread(s) read, {fed} event(s) fed."]
     _say({"threads": len(found) - len(failed), "events": fed, "failed": failed}, as_json, lines)
     if failed:
@@ -267,12 +245,11 @@ def dead_retry(event_ids: tuple[int, ...], everything: bool) -> None:
         for event_id in chosen:
             if not tx.retry_dead(event_id, now=runtime.ledger.now_ms()) and not everything:
                 failed.append(event_id)
+    runtime.dispatcher.wake()
     click.echo(f"{len(chosen) - len(failed)} event(s) will be tried again.")
     if failed:
         raise click.ClickException(f"Not dead: {', '.join(map(str, failed))}.")
-    if runtime.dispatcher.mode == "inline":
-        runtime.dispatcher.run_due()
 
 
-for _tool in (sign, simulate, replay):
+for _tool in (install_url, installations, rekey, migrate, sign, simulate, replay):
     group.add_command(_tool)

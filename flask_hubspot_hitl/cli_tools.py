@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import json
+import re
 import secrets
 import shlex
 from collections import Counter
 from pathlib import Path
 from typing import IO
-from urllib.parse import urlsplit
 
 import click
 from flask.cli import with_appcontext
@@ -26,7 +26,7 @@ def _settings() -> Settings:
 
 
 def _http_url(_context: click.Context, _parameter: click.Parameter, value: str | None) -> str | None:
-    if value is not None and (urlsplit(value).scheme not in ("http", "https") or not urlsplit(value).netloc):
+    if value is not None and not re.fullmatch(r"https?://[!-~]+", value):
         raise click.BadParameter("must be a whole address, such as http://127.0.0.1:5000/hubspot/webhook")
     return value
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Callable
 from datetime import UTC, datetime
 from typing import Protocol
 
@@ -16,13 +17,22 @@ class Clock(Protocol):
 
 
 class SystemClock:
-    """The machine's clock, corrected by ``offset_ms`` (a database server's clock minus ours)."""
+    """The machine's clock, until it is set by a better one: a database server's, which all hosts share.
 
-    def __init__(self) -> None:
-        self.offset_ms = 0
+    From then on it goes by the time since the machine was started, so that nobody who puts the machine's clock
+    right, or wrong, moves ours. ``machine`` gives the machine's time in epoch ms; for tests.
+    """
+
+    def __init__(self, machine: Callable[[], int] | None = None) -> None:
+        self._machine = machine or _machine_ms
+        self._ahead: int | None = None
 
     def now_ms(self) -> int:
-        return time.time_ns() // 1_000_000 + self.offset_ms
+        return self._machine() if self._ahead is None else uptime_ms() + self._ahead
+
+    def set(self, now_ms: int, *, at: int) -> None:
+        """It was ``now_ms`` (epoch ms) at the moment ``at`` (:func:`uptime_ms`)."""
+        self._ahead = now_ms - at
 
 
 class ManualClock:
@@ -37,6 +47,16 @@ class ManualClock:
     def advance(self, seconds: float) -> None:
         """Move forward by ``seconds``."""
         self._now_ms += int(seconds * 1000)
+
+
+def _machine_ms() -> int:
+    return time.time_ns() // 1_000_000
+
+
+def uptime_ms() -> int:
+    """Milliseconds since some moment in the past; goes on while the machine sleeps, where the system can tell."""
+    boot = getattr(time, "CLOCK_BOOTTIME", None)
+    return (time.monotonic_ns() if boot is None else time.clock_gettime_ns(boot)) // 1_000_000
 
 
 def to_datetime(ms: int) -> datetime:

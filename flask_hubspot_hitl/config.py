@@ -55,6 +55,13 @@ def _secret(value: Any) -> str:
     return str(value).strip()
 
 
+def _scope(value: Any) -> str:
+    text = _text(value)
+    if not re.fullmatch(r"[A-Za-z0-9._-]{1,100}", text):
+        raise _Problem("must be scopes, such as conversations.read")
+    return text
+
+
 def _list_of(item: Callable[[Any], str]) -> Callable[[Any], tuple[str, ...]]:
     def parse(value: Any) -> tuple[str, ...]:
         if isinstance(value, str):
@@ -206,6 +213,10 @@ class Settings:
     url_prefix: str = _setting(_prefix, "/hubspot", example="/hubspot")
     api_base_url: str = _setting(_url, "https://api.hubapi.com", example="https://api.hubapi.com")
     api_version: str = _setting(_choice("v3", "2026-03", "2026-09"), "v3", example="v3")
+    oauth_version: str | None = _setting(_choice("v1", "v3", "2026-03", "2026-09"), None, example="v3")
+    """Of the token endpoint. Default: as ``api_version``."""
+    scopes: tuple[str, ...] = _setting(_list_of(_scope), (), example="oauth,conversations.read")
+    """What an installation asks for, when the app has other scopes than the features in use need."""
     proxy: str | None = _setting(_text, None, example="http://proxy.internal:3128", secret=True)
     """Proxy for calls to HubSpot; the environment's proxy settings are not used."""
     signature_versions: tuple[str, ...] = _setting(_list_of(_signature_version), ("v3",), example="v3")
@@ -261,6 +272,14 @@ class Settings:
     def webhook_urls(self) -> tuple[str, ...]:
         """The URLs that HubSpot may have signed: every public URL plus our fixed route."""
         return tuple(f"{base}{self.url_prefix}/webhook" for base in self.public_url)
+
+    def public_path(self) -> str:
+        """Where the outside world finds our routes: the public URL's path and our prefix."""
+        return urlsplit(self.public_url[0]).path + self.url_prefix
+
+    def oauth_url(self, page: str) -> str:
+        """The public address of an OAuth page: ``install``, or ``callback``, HubSpot's redirect URL."""
+        return f"{self.public_url[0]}{self.url_prefix}/oauth/{page}"
 
     def database(self, instance_path: str, app_name: str) -> str:
         """The SQLAlchemy URL; without one configured, a SQLite file in ``instance_path`` named for the app."""

@@ -28,7 +28,7 @@ GRACE_SECONDS = 25.0
 class Dispatcher:
     """One app's dispatcher. ``guard`` says why nothing may be dispatched (a copied database), or None.
 
-    ``lease_ttl`` and ``handler_timeout`` are in seconds.
+    ``lease_ttl``, ``handler_timeout`` and ``poll`` (see :class:`.pool.Pool`) are in seconds.
 
     In ``thread`` mode a process dispatches once it has served a request, or, with :meth:`start_soon`, before:
     after a crash the backlog must not wait for the next request. Servers that load the app and then fork
@@ -48,12 +48,14 @@ class Dispatcher:
         max_attempts: int,
         guard: Callable[[], str | None],
         on_start: Callable[[], None] | None = None,
+        poll: float | None = None,
     ) -> None:
         self.mode = mode
         self.tasks = tasks
         """What is run, by the topic of the event. More may be added while nothing is served yet."""
         self.serving = False
         """True from the first request on. Nothing else tells for certain that threads have time to work here."""
+        self._ledger = ledger
         self._threads = threads
         self._new_pool = functools.partial(
             Pool,
@@ -64,6 +66,7 @@ class Dispatcher:
             max_attempts=max_attempts,
             guard=guard,
             on_start=on_start,
+            poll=poll,
         )
         self._is_eager = False
         self._may_start: Callable[[], bool] = lambda: True
@@ -99,12 +102,15 @@ class Dispatcher:
     # Starting and waking ---------------------------------------------------------------------------------
 
     def wake(self) -> None:
-        """Something may be due: called after every commit of ours."""
+        """Something may be due: called after every commit that took something in from outside."""
         if self.mode == "inline":
             self.run_due()
-        elif self.mode == "thread" and (self.serving or (self._is_eager and not self._is_master)):
+            return
+        if self.mode == "thread" and (self.serving or (self._is_eager and not self._is_master)):
             self.ensure_started()
-            self.pool.wake()
+            if self.pool.wake():
+                return  # one of our own threads has nothing else to do: nobody else need look
+        self._ledger.notify()
 
     def ensure_started(self) -> None:
         """Start the pool, once in this process."""

@@ -7,7 +7,6 @@ repeats that one receiver, with the same ``message_id``.
 
 from __future__ import annotations
 
-import asyncio
 import inspect
 import logging
 import random
@@ -24,7 +23,7 @@ from . import handoffs, signals
 from .clock import to_datetime
 from .config import Settings
 from .domain import CloseReason, Handoff, HandoffState, MessageStatus
-from .errors import DeliveryDelayed, DeliveryFailed
+from .errors import DeliveryDelayed, DeliveryFailed, LedgerUnavailable
 from .hubspot.text import scrub
 from .ledger import Event, Lease, Ledger, Receipt, Transaction
 from .ledger.codec import operator_from_json
@@ -142,7 +141,7 @@ class Emitter:
         if step["signal"] == "conversation_completed":
             kwargs["reason"] = CloseReason(step["reason"])
             kwargs["transcript"] = tx.records.messages_of(step["handoff"])
-        kwargs |= {name: step[name] for name in ("detail", "error", "event") if name in step}
+        kwargs |= {name: step[name] for name in ("detail", "error", "event", "portal_id") if name in step}
         if event.after_gap:
             kwargs["after_gap"] = True
         return kwargs
@@ -158,13 +157,25 @@ class Emitter:
             remaining = [one for one, _ in self._open_receivers(event) if one not in event.scratch["tried"]]
             if not remaining:
                 return self._verdict(event, last=key)
-            with self._ledger.write() as tx:
-                if not tx.queue.holds(lease):
-                    return Retry("the lease was lost")
-                tx.queue.save_receipt(event.id, key, event.receipts[key])
-                tx.queue.save(event)
-                self.begin(tx, event)
+            try:
+                with self._ledger.write() as tx:
+                    if not tx.queue.holds(lease):
+                        return Retry("the lease was lost")
+                    tx.queue.save_receipt(event.id, key, event.receipts[key])
+                    tx.queue.save(event)
+                    self.begin(tx, event)
+            except LedgerUnavailable as error:
+                return Retry(str(error), effect=self._keep(event, key))  # it is not asked again
         return self._verdict(event, last=None)
+
+    def _keep(self, event: Event, key: str | None) -> Effect:
+        """The effect of writing down what the receiver that was asked last said."""
+
+        def keep(tx: Transaction) -> None:
+            if key is not None:
+                tx.queue.save_receipt(event.id, key, event.receipts[key])
+
+        return keep
 
     def _call(self, key: str, receiver: Receiver, event: Event) -> None:
         receipt = event.receipts[key]
@@ -178,7 +189,9 @@ class Emitter:
         except DeliveryDelayed as error:
             receipt.error = type(error).__name__
             self._delay(event, receipt, error)
-        except (Exception, SystemExit, asyncio.CancelledError) as error:
+        except KeyboardInterrupt:
+            raise  # of the person who runs us
+        except BaseException as error:  # a cancelled task, gevent's Timeout and an exit are failures as well
             receipt.attempts += 1
             receipt.error = type(error).__name__
             if receipt.attempts >= self._settings.max_attempts:
@@ -207,10 +220,7 @@ class Emitter:
         event.scratch["not_before"] = max(event.scratch.get("not_before", 0), now + wait)
 
     def _verdict(self, event: Event, *, last: str | None) -> Outcome:
-        def keep(tx: Transaction) -> None:
-            if last is not None:
-                tx.queue.save_receipt(event.id, last, event.receipts[last])
-
+        keep = self._keep(event, last)
         now = self._ledger.now_ms()
         waiting = self._open_receivers(event)
         if waiting:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from .clock import Clock
@@ -17,11 +17,23 @@ if TYPE_CHECKING:
 class HubSpotHITL:
     """Hands an app's conversations to live agents in HubSpot, and takes them back.
 
-    ``HubSpotHITL(app)``, or ``HubSpotHITL()`` and ``init_app(app)`` for each app. ``clock`` tells the time, for
-    tests. The object itself holds nothing of any app.
+    ``HubSpotHITL(app)``, or ``HubSpotHITL()`` and ``init_app(app)`` for each app. The object itself holds nothing of
+    any app.
+
+    :param may_install: decides who may connect a HubSpot account at ``/hubspot/oauth/install``. It is called in that
+        request, with the portal's id if it is known and else None, and answers True or False; it may also ``abort()``.
+        By default only who runs the app in debug mode may, and who has a link from ``flask hubspot-hitl install-url``.
+    :param clock: tells the time, for tests.
     """
 
-    def __init__(self, app: Flask | None = None, *, clock: Clock | None = None) -> None:
+    def __init__(
+        self,
+        app: Flask | None = None,
+        *,
+        may_install: Callable[[str | None], bool] | None = None,
+        clock: Clock | None = None,
+    ) -> None:
+        self._may_install = may_install
         self._clock = clock
         if app is not None:
             self.init_app(app)
@@ -34,7 +46,7 @@ class HubSpotHITL:
         """
         from .install import install
 
-        install(app, self._clock)
+        install(app, self._clock, self._may_install)
 
     # The verbs -------------------------------------------------------------------------------------------
 
@@ -59,7 +71,8 @@ class HubSpotHITL:
 
         :param contact: a phone number with country code, an e-mail address, or a :class:`Contact`.
         :param history: the turns before the handoff, oldest first.
-        :param inbox_id: the inbox or help desk; by default the first of ``INBOX_ID``.
+        :param inbox_id: the inbox or help desk; by default the first of ``INBOX_ID``, or the portal's own default.
+        :param portal_id: the HubSpot account; by default ``PORTAL_ID``, or the only one that is installed.
         :param assign_to: an agent's actor id, ``A-987``, or user id.
         :param attributes: of the host's own; JSON; comes back in ``handoff.attributes``.
         :raises ContactInvalid: the contact is neither.

@@ -388,6 +388,7 @@ def put_receipt(tx: Transaction, record: HandoffRecord, message_id: str, *, erro
 def own_accounts(
     tx: Transaction, settings: Settings, accounts: Collection[tuple[str | None, str | None]]
 ) -> set[tuple[str | None, str | None, str | None]]:
-    """The channel accounts that are ours, (portal, channel, account): the one configured, and those used before."""
-    used = tx.records.own_accounts({account for _, account in accounts if account})
-    return {*used, (settings.portal_id, settings.channel_id, settings.channel_account_id)}
+    """The channel accounts that are ours, (portal, channel, account): those configured, stored, or used before."""
+    asked = {account for _, account in accounts if account}
+    known = tx.records.own_accounts(asked) | tx.channels.own_accounts(asked)
+    return {*known, (settings.portal_id, settings.channel_id, settings.channel_account_id)}

@@ -14,16 +14,17 @@ from werkzeug.serving import is_running_from_reloader
 from .cli import group
 from .clock import Clock, SystemClock
 from .config import Settings
-from .runtime import KEY, open_runtime
+from .runtime import KEY, MayInstall, open_runtime
 from .views import create_blueprint, exempt_from_csrf
 
 
-def install(app: Flask, clock: Clock | None) -> None:
+def install(app: Flask, clock: Clock | None, may_install: MayInstall | None) -> None:
     """See :meth:`HubSpotHITL.init_app`."""
     if KEY in app.extensions:
         raise RuntimeError("HubSpotHITL is already on this app; call init_app once.")
     settings = Settings.from_config(app.config)
     runtime = open_runtime(app, settings, clock or SystemClock())
+    runtime.may_install = may_install
     app.extensions[KEY] = runtime
     app.register_blueprint(create_blueprint(settings), url_prefix=settings.url_prefix)
     app.cli.add_command(group)

@@ -5,6 +5,7 @@ Knows nothing of servers, forks and modes: see ``dispatcher``.
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import os
 import socket
@@ -17,15 +18,18 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 from .errors import LedgerUnavailable
-from .ledger import Lease, Ledger
+from .ledger import Lease, Ledger, Watch
 from .runner import Runner
 from .tasks import Task
 
 logger = logging.getLogger(__name__)
 
-POLL_SECONDS = 0.05
+LOOK_SECONDS = 1.0
+"""Between two looks for something due, when nothing was told of and nothing is known to become due."""
 LANE_EVENTS = 20
 LANE_SECONDS = 5.0
+RECOVERY_SECONDS = 1.0
+"""After the database was away nothing is claimed for so long: first everybody prolongs the leases he has."""
 
 
 @dataclass(slots=True, eq=False)
@@ -42,7 +46,8 @@ class Pool:
     """What one process dispatches with, once: threads that claim lanes, and a clock that looks after them.
 
     Without :meth:`start` it runs lanes in the caller. ``guard`` says why nothing may be dispatched (a copied
-    database), or None; ``on_start`` is called once, by the clock.
+    database), or None; ``on_start`` is called once, by the clock. ``poll`` is how many seconds
+    it naps where nobody tells of others' commits, by default as suits the database.
     """
 
     def __init__(
@@ -55,8 +60,10 @@ class Pool:
         max_attempts: int,
         guard: Callable[[], str | None],
         on_start: Callable[[], None] | None = None,
+        poll: float | None = None,
     ) -> None:
         self._ledger = ledger
+        self._poll = poll
         self._ttl_ms = ttl_ms
         self._handler_timeout = handler_timeout
         self._guard = guard
@@ -64,10 +71,13 @@ class Pool:
         self._lock = threading.Lock()
         self._running: set[_Running] = set()
         self._work = threading.Condition()
-        self._wakes = 0
+        self._wakes = self._idle = 0
+        self._clock: threading.Thread | None = None
+        self._watch = Watch()
         self._threads: list[threading.Thread] = []
         self._stopping = threading.Event()
         self._over = threading.Event()
+        self._trouble = threading.Event()
         self._said: dict[str, float] = {}
         self.runner = Runner(
             ledger,
@@ -83,7 +93,10 @@ class Pool:
 
     def start(self, threads: int) -> None:
         """Start the clock, and ``threads`` threads that run what is due."""
-        threading.Thread(target=self._keep_time, name="hubspot-hitl-clock", daemon=True).start()
+        if threads:
+            self._watch = self._ledger.watch(self._say_once, poll=self._poll)
+        self._clock = threading.Thread(target=self._keep_time, name="hubspot-hitl-clock", daemon=True)
+        self._clock.start()
         for number in range(threads):
             self._start_thread(f"hubspot-hitl-{number}")
 
@@ -92,17 +105,19 @@ class Pool:
         self._threads.append(thread)
         thread.start()
 
-    def wake(self) -> None:
-        """Something may be due: have one thread look."""
+    def wake(self) -> bool:
+        """Something may be due: have one thread look. False when all of them are busy."""
         with self._work:
             self._wakes = min(self._wakes + 1, len(self._threads))
             self._work.notify()
+            return self._wakes <= self._idle
 
     def retire(self) -> None:
         """Claim nothing more. What is held is finished, and the threads end."""
         with self._work:
             self._stopping.set()
             self._work.notify_all()
+        self._watch.interrupt()
 
     def stop(self, timeout: float) -> bool:
         """Retire, wait up to ``timeout`` seconds for what is held, and give back what is not finished by then.
@@ -115,6 +130,9 @@ class Pool:
             if thread.is_alive() and thread is not threading.current_thread():  # a signal may come while they start
                 thread.join(max(0.0, ends - time.monotonic()))
         self._over.set()
+        self._watch.interrupt()
+        if self._clock is not None:
+            self._clock.join(1.0)  # it closes its connection
         with self._lock:
             unfinished = [running.lease for running in self._running]
         try:
@@ -131,11 +149,13 @@ class Pool:
 
     def _serve(self) -> None:
         me = threading.current_thread()
+        ran = False
         while not self._stopping.is_set():
-            ran = False
+            ran_before, ran = ran, False
             try:
-                ran = self.blocked() is None and self.run_one()
+                ran = not self._trouble.is_set() and self.blocked() is None and self.run_one()
             except LedgerUnavailable as error:
+                self._trouble.set()
                 self._say_once("The database can't be used: %s", error)
                 self._stopping.wait(0.5)
             except BaseException:  # a thread of ours has nobody above it who could be interested
@@ -143,10 +163,15 @@ class Pool:
                 self._stopping.wait(1.0)
             if me not in self._threads:
                 return  # replaced while a receiver hung
-            if not ran:
-                with self._work:
-                    self._work.wait_for(lambda: self._wakes or self._stopping.is_set())
-                    self._wakes = max(0, self._wakes - 1)
+            if ran:
+                continue
+            if ran_before:
+                self._watch.interrupt()  # what it ran may have left something for later
+            with self._work:
+                self._idle += 1
+                self._work.wait_for(lambda: self._wakes or self._stopping.is_set())
+                self._idle -= 1
+                self._wakes = max(0, self._wakes - 1)
 
     def blocked(self) -> str | None:
         """Why nothing may be dispatched, or None."""
@@ -188,34 +213,50 @@ class Pool:
     def _keep_time(self) -> None:
         """Notice what becomes due, keep our leases alive, and find receivers that hang; until all threads ended."""
         next_beat = 0.0
+        calm_at: float | None = None
         first = True
-        while not self._over.wait(POLL_SECONDS):
-            stopping = self._stopping.is_set()
-            if stopping and not any(thread.is_alive() for thread in self._threads):
-                return
-            try:
-                if first:
-                    self.free_the_dead()
-                    if self._on_start is not None:
-                        self._on_start()
-                    first = False
-                if time.monotonic() >= next_beat:
-                    self._beat()
-                    next_beat = time.monotonic() + self._ttl_ms / 3000
-                self._look_for_hung()
-                if not stopping and self._is_due():
-                    self.wake()
-            except LedgerUnavailable as error:
-                self._say_once("The database can't be used: %s", error)
-                self._over.wait(0.5)
-            except Exception:
-                logger.exception("The dispatcher's clock tripped over a bug; it goes on")
-                self._over.wait(1.0)
+        with contextlib.closing(self._watch):
+            while not self._over.is_set():
+                stopping = self._stopping.is_set()
+                if stopping and not any(thread.is_alive() for thread in self._threads):
+                    return
+                try:
+                    if first:
+                        self.free_the_dead()
+                        if self._on_start is not None:
+                            self._on_start()
+                        first = False
+                    if time.monotonic() >= next_beat or self._trouble.is_set():
+                        self._beat()
+                        next_beat = time.monotonic() + self._ttl_ms / 3000
+                    if self._trouble.is_set():
+                        calm_at = calm_at or time.monotonic() + RECOVERY_SECONDS
+                        if time.monotonic() >= calm_at:
+                            self._trouble.clear()
+                            calm_at = None
+                    self._look_for_hung()
+                    nap = self._watch.poll if stopping or self._trouble.is_set() else self._look_for_due()
+                    self._watch.wait(min(nap, next_beat - time.monotonic()))
+                except LedgerUnavailable as error:
+                    self._trouble.set()
+                    calm_at = None
+                    self._say_once("The database can't be used: %s", error)
+                    self._over.wait(0.5)
+                except Exception:
+                    logger.exception("The dispatcher's clock tripped over a bug; it goes on")
+                    self._over.wait(1.0)
 
-    def _is_due(self) -> bool:
+    def _look_for_due(self) -> float:
+        """Wake a thread if something is due; answers the seconds until it is worth looking again, unasked."""
+        if not self._idle:
+            self.wake()  # whoever is done first looks once more
+            return LOOK_SECONDS
         with self._ledger.read() as tx:
             due = tx.queue.next_due()
-        return due is not None and due <= self._ledger.now_ms()
+        left = LOOK_SECONDS if due is None else (due - self._ledger.now_ms()) / 1000
+        if left <= 0:
+            self.wake()
+        return min(max(left, self._watch.poll), LOOK_SECONDS)
 
     def _beat(self) -> None:
         with self._lock:
@@ -268,11 +309,17 @@ class Pool:
 
 def _started_at(pid: int) -> str:
     """When a process started, in clock ticks since boot; empty where the system does not tell."""
+    facts = _facts(pid)
+    return facts[19] if len(facts) > 19 else ""
+
+
+def _facts(pid: int) -> list[str]:
+    """What Linux tells of a process, from its state on; nothing elsewhere."""
     try:
         with open(f"/proc/{pid}/stat", encoding="ascii", errors="replace") as file:
-            return file.read().rpartition(")")[2].split()[19]
-    except (OSError, IndexError):
-        return ""
+            return file.read().rpartition(")")[2].split()
+    except OSError:
+        return []
 
 
 def _is_dead(owner: str) -> bool:
@@ -287,4 +334,6 @@ def _is_dead(owner: str) -> bool:
         return True
     except OSError:
         return False
+    if _facts(int(pid))[:1] == ["Z"]:
+        return True  # killed, and its parent has not noticed yet: in a container without an init perhaps never
     return bool(started) and _started_at(int(pid)) != started

@@ -19,7 +19,9 @@ from .tasks import Again, Dead, Done, Outcome, Retry, Task, backoff_ms
 
 logger = logging.getLogger(__name__)
 
-MAX_UNFINISHED_STARTS = 5
+MAX_UNFINISHED_CALLS = 50
+"""An event that was begun so often without an end kills the process. Receivers have a limit of their own, a lower one:
+what comes before and beside them waits for HubSpot, and while HubSpot is slow it is there whoever kills us, and why."""
 EVENT_DEAD = "event-dead"
 
 
@@ -98,13 +100,15 @@ class Runner:
         task = self._tasks.get(event.topic)
         if task is None:
             return Dead(f"this version knows no topic {event.topic!r}")
-        if event.starts > MAX_UNFINISHED_STARTS and not event.receipts:
+        if event.starts > MAX_UNFINISHED_CALLS and not event.receipts:
             return Dead(f"it ended the process {event.starts - 1} times")
         try:
             return task.run(event, lease)
         except LedgerUnavailable as error:
             return Retry(str(error))
-        except Exception as error:
+        except KeyboardInterrupt:
+            raise  # of the person who runs us
+        except BaseException as error:  # what leaks out of a host's code: a cancelled task, gevent's Timeout, an exit
             logger.exception("Running an event failed (topic %s, event %d)", event.topic, event.id)
             return Retry(type(error).__name__, counts=True)
 
@@ -119,11 +123,14 @@ class Runner:
         event = lease.head
         if event is None:
             raise ValueError("the lease has no event")
+        attempts, is_repeat = event.attempts, False
         while True:
+            event.attempts = attempts  # a transaction that failed counted for nothing
             try:
-                self._settle(lease, event, outcome, go_on)
+                self._settle(lease, event, outcome, go_on, is_repeat)
                 return
             except LedgerUnavailable as error:
+                is_repeat = True
                 # The event has happened; forgetting it would repeat it. The heartbeat can't hold the lease
                 # either, so whoever takes over repeats it with the same ids: wait for the database here.
                 self._say_once("The database can't be used: %s", error)
@@ -138,16 +145,20 @@ class Runner:
                 else:
                     outcome = Retry(type(error).__name__, counts=True)
 
-    def _settle(self, lease: Lease, event: Event, outcome: Outcome, go_on: bool) -> None:
+    def _settle(self, lease: Lease, event: Event, outcome: Outcome, go_on: bool, is_repeat: bool) -> None:
         with self._ledger.write() as tx:
             now = self._ledger.now_ms()
             lease.head = None
             if not tx.queue.holds(lease):
                 logger.warning("A lease was lost while its event ran (lane %s); somebody else has it", lease.lane)
                 return
-            outcome.effect(tx)
-            if not self._conclude(tx, lease, event, outcome, now):
+            # A commit whose answer was lost may have come through; then its effect must not happen again.
+            if is_repeat and not tx.queue.is_kept(lease):
                 return
+            if not (is_repeat and tx.queue.is_settled(event)):
+                outcome.effect(tx)
+                if not self._conclude(tx, lease, event, outcome, now):
+                    return
             lease.failures = 0
             if go_on:
                 self._take_head(tx, lease, now)

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 from flask import Flask, current_app
 
-from . import housekeeping
+from . import housekeeping, portals
 from .clock import Clock
 from .config import PREFIX, Settings
 from .dispatcher import GRACE_SECONDS, Dispatcher
@@ -19,9 +20,10 @@ from .ledger import Ledger
 from .outbound import AssignTask, CloseTask, MessageTask, NoteTask, OpenTask, ReceiptTask
 from .services import Services
 from .tasks import Task
-from .watches import RECONCILE, SWEEP, AssignmentTimeoutTask, GapTask, ReconcileTask, SweepTask, UnparkTask
+from .watches import RECONCILE, SWEEP, AssignmentTimeoutTask, GapTask, ReconcileTask, ResumeTask, SweepTask, UnparkTask
 
 KEY = "hubspot_hitl"
+MayInstall = Callable[[str | None], bool]
 SERVING_THREADS = 4
 
 
@@ -33,6 +35,8 @@ class Runtime:
     services: Services
     dispatcher: Dispatcher
     intake: Intake
+    may_install: MayInstall | None = None
+    """Decides who may connect a portal; None: whoever debugs the app, and whoever has a link."""
 
     @property
     def ledger(self) -> Ledger:
@@ -104,6 +108,7 @@ def build_dispatcher(app: Flask, services: Services, *, threads: int) -> Dispatc
         TIMER: AssignmentTimeoutTask(emitter, services, inbound.history),
         SWEEP: sweep,
         RECONCILE: ReconcileTask(services, inbound.history),
+        portals.RESUME: ResumeTask(services),
         OPEN: OpenTask(services),
         NOTE: NoteTask(services),
         ASSIGN: AssignTask(services),

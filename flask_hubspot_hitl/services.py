@@ -2,18 +2,23 @@
 
 from __future__ import annotations
 
+import contextlib
 import threading
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
 
 from .clock import Clock
 from .config import Settings, is_loopback
-from .errors import NotConfigured
+from .errors import LedgerUnavailable, NotConfigured
 from .hubspot.client import HubSpotClient
-from .hubspot.oauth import RefreshingToken, StaticToken, TokenProvider, TokenStore
+from .hubspot.oauth import RefreshingToken, StaticToken, TokenEndpoint, TokenProvider
 from .ledger import Ledger
 from .remote_files import Fetcher
 from .throttle import Throttle
+
+if TYPE_CHECKING:
+    from .ledger.crypto import Cipher
 
 
 @dataclass(slots=True)
@@ -56,10 +61,9 @@ class Services:
         """The client that speaks for a portal.
 
         :raises NotConfigured: when we have no token for it.
+        :raises LedgerUnavailable: when it can't be looked up.
         """
         settings = self.settings
-        if portal_id != settings.portal_id:
-            raise NotConfigured(f"portal {portal_id} is not installed; HUBSPOT_HITL_PORTAL_ID is {settings.portal_id}")
         with self._lock:
             if portal_id not in self._clients:
                 gate = Throttle(self.ledger, portal_id, settings.rate_limit)
@@ -83,36 +87,86 @@ class Services:
             self._clients.clear()
 
     def _tokens(self, portal_id: str, gate: Throttle) -> TokenProvider:
+        """Where a portal's token comes from: the configuration, or the portal's own installation."""
         settings = self.settings
-        if settings.access_token:
-            return StaticToken(settings.access_token)
-        if not settings.refresh_token or not settings.client_id:
-            raise NotConfigured(
-                "there is no token for HubSpot: set HUBSPOT_HITL_REFRESH_TOKEN (with HUBSPOT_HITL_CLIENT_ID) "
-                "or HUBSPOT_HITL_ACCESS_TOKEN"
-            )
+        if settings.portal_id not in (None, portal_id):
+            raise NotConfigured(f"portal {portal_id} is not ours: HUBSPOT_HITL_PORTAL_ID is {settings.portal_id}")
+        is_configured = portal_id == settings.portal_id
+        if is_configured and settings.access_token:
+            return StaticToken(settings.access_token, on_refused=lambda: self._refused(portal_id))
+        from .sharing import DatabaseTokens
+
+        configured = settings.refresh_token if is_configured else None
+        cipher = self.cipher()
+        if configured is None:
+            with self.ledger.read() as tx:
+                found = tx.installations.get(portal_id)
+            if found is None or found.secret is None:
+                raise NotConfigured(_no_token(portal_id))
+            if cipher is None:
+                raise NotConfigured(NO_KEY)
+        if settings.client_id is None:
+            raise NotConfigured("HUBSPOT_HITL_CLIENT_ID is missing")
         return RefreshingToken(
             base_url=settings.api_base_url,
-            api_version=settings.api_version,
+            oauth_version=settings.oauth_version or settings.api_version,
             client_id=settings.client_id,
             client_secret=settings.client_secret[0],
-            refresh_token=settings.refresh_token,
+            refresh_token=configured,
             clock=self.clock,
             proxy=settings.proxy,
             gate=gate,
-            store=self._store(portal_id, settings.refresh_token),
+            store=DatabaseTokens(self.ledger, portal_id, cipher, configured),
         )
 
-    def _store(self, portal_id: str, refresh_token: str) -> TokenStore | None:
-        """Where all processes keep a portal's tokens; None without a key to encrypt them with."""
+    def cipher(self) -> Cipher | None:
+        """What encrypts secrets at rest; None when the app has no key for it.
+
+        :raises NotConfigured: when a key is none.
+        """
+        from .ledger.crypto import Cipher
+
         secret_keys = self.secret_keys()
         if not self.settings.encryption_key and not secret_keys:
             return None
-        from .ledger.crypto import Cipher
-        from .sharing import DatabaseTokens
-
         try:
-            cipher = Cipher(self.settings.encryption_key, secret_keys)
+            return Cipher(self.settings.encryption_key, secret_keys)
         except ValueError as error:
             raise NotConfigured(str(error)) from None
-        return DatabaseTokens(self.ledger, portal_id, cipher, refresh_token)
+
+    def token_endpoint(self) -> TokenEndpoint:
+        """HubSpot's token endpoint, for a portal that is not known yet.
+
+        :raises NotConfigured: when there is no client id.
+        """
+        settings = self.settings
+        if settings.client_id is None:
+            raise NotConfigured("HUBSPOT_HITL_CLIENT_ID is missing")
+        return TokenEndpoint(
+            base_url=settings.api_base_url,
+            oauth_version=settings.oauth_version or settings.api_version,
+            client_id=settings.client_id,
+            client_secret=settings.client_secret[0],
+            clock=self.clock,
+            proxy=settings.proxy,
+        )
+
+    def _refused(self, portal_id: str) -> None:
+        """HubSpot refuses the configured access token: signalled once for that token."""
+        from . import portals
+        from .sharing import digest
+
+        key = f"installation-revoked:{portal_id}:{digest(self.settings.access_token or '')}"
+        with contextlib.suppress(LedgerUnavailable), self.ledger.write() as tx:
+            portals.put_signal(tx, "installation_revoked", portal_id, now=self.ledger.now_ms(), key=key)
+
+
+NO_KEY = "there is no key to encrypt HubSpot's tokens with: set the app's SECRET_KEY, or HUBSPOT_HITL_ENCRYPTION_KEY"
+
+
+def _no_token(portal_id: str) -> str:
+    return (
+        f"there is no token for portal {portal_id}: install the app in it ('flask hubspot-hitl install-url'), "
+        "or set HUBSPOT_HITL_REFRESH_TOKEN (with HUBSPOT_HITL_CLIENT_ID) or HUBSPOT_HITL_ACCESS_TOKEN for "
+        "HUBSPOT_HITL_PORTAL_ID"
+    )

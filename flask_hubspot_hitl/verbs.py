@@ -6,7 +6,7 @@ import logging
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
-from . import handoffs
+from . import handoffs, portals
 from .config import PREFIX
 from .domain import Attachment, CloseReason, Contact, Handoff, Message
 from .errors import HubSpotUnavailable, NotConfigured
@@ -140,17 +140,21 @@ def check_opening(
 ) -> handoffs.Opening:
     """What ``start`` is asked for, checked before anything is stored."""
     settings = runtime.settings
-    portal = str(portal_id) if portal_id is not None else settings.portal_id
-    if portal is None:
-        raise NotConfigured(f"{PREFIX}PORTAL_ID is missing: which HubSpot account should take the conversation?")
-    if settings.channel_id is None:
-        raise NotConfigured(f"{PREFIX}CHANNEL_ID is missing: run 'flask hubspot-hitl setup', or set it")
-    inboxes = settings.inbox_id
-    inbox = str(inbox_id) if inbox_id is not None else (inboxes[0] if inboxes else None)
-    is_default = inbox_id is None or (bool(inboxes) and inbox == inboxes[0])
-    account = settings.channel_account_id if is_default else None
+    with runtime.ledger.read() as tx:
+        portal = str(portal_id) if portal_id is not None else portals.default_portal(tx, settings)
+        channel = portals.channel_of(tx, settings)
+        if channel is None:
+            raise NotConfigured(f"{PREFIX}CHANNEL_ID is missing: run 'flask hubspot-hitl setup', or set it")
+        default = portals.default_inbox(tx, settings, portal)
+        inbox = default if inbox_id is None else str(inbox_id)
+        account = portals.account_of(
+            tx, settings, portal, channel, inbox, is_default=inbox_id is None or inbox == default
+        )
     if account is None and inbox is None:
-        raise NotConfigured(f"{PREFIX}CHANNEL_ACCOUNT_ID and {PREFIX}INBOX_ID are missing: set one of them")
+        raise NotConfigured(
+            f"portal {portal} has no default inbox: run 'flask hubspot-hitl setup', set {PREFIX}CHANNEL_ACCOUNT_ID or "
+            f"{PREFIX}INBOX_ID (for {PREFIX}PORTAL_ID), or say start(inbox_id=…)"
+        )
     runtime.services.client(portal)  # a missing token is said here, before anything is stored
     found: Contact | None = None
     if contact is not None:
@@ -162,7 +166,7 @@ def check_opening(
     return handoffs.Opening(
         conversation_id=_identifier("conversation_id", conversation_id),
         portal_id=portal,
-        channel_id=settings.channel_id,
+        channel_id=channel,
         account_id=account,
         inbox_id=inbox,
         contact=found,

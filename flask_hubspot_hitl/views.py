@@ -2,40 +2,55 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import time
+from collections.abc import Iterator
 from typing import Any
 
 from flask import Blueprint, Flask, current_app, request
 from flask.typing import ResponseReturnValue
 from werkzeug.exceptions import RequestEntityTooLarge
 
-from . import signals
+from . import oauth_views, signals
 from .config import Settings
 from .errors import LedgerUnavailable
 from .hubspot.events import TooManyItems, Unreadable, parse_body
 from .hubspot.signature import Verdict, check, skew_seconds
+from .intake import Intake
+from .ledger import patience
 from .runtime import get_runtime
 
 logger = logging.getLogger(__name__)
 
 BLUEPRINT = "hubspot_hitl"
+PATIENCE_SECONDS, SHORT_PATIENCE_SECONDS = 3.0, 0.1
+"""For so long a webhook waits for the database: HubSpot waits five seconds for its answer, in ten requests at once."""
+SHORT_SECONDS = 1.0
+"""After one has waited in vain, the others, who may have queued for its thread, are short with the database."""
 
 
 def create_blueprint(settings: Settings) -> Blueprint:
     """The routes of one app."""
-    blueprint = Blueprint(BLUEPRINT, __name__)
+    blueprint = Blueprint(
+        BLUEPRINT, __name__, template_folder="templates", static_folder="static", static_url_path="/static"
+    )
     blueprint.add_url_rule("/webhook", view_func=webhook, methods=["POST"])
     blueprint.add_url_rule("/healthz", view_func=healthz, methods=["GET"])
+    oauth_views.add_routes(blueprint)
     return blueprint
 
 
 def exempt_from_csrf(app: Flask) -> None:
-    """HubSpot sends no CSRF token; its signature is the proof. For Flask-WTF, whichever came first."""
+    """For Flask-WTF, whichever came first.
+
+    HubSpot sends no CSRF token; its signature is the proof. The install page has a token of its own: Flask-WTF's wants
+    a session and a referrer, and that page sends none.
+    """
     csrf = app.extensions.get("csrf")
-    blueprint = app.blueprints.get(BLUEPRINT)
-    if csrf is not None and blueprint is not None and hasattr(csrf, "exempt"):
-        csrf.exempt(blueprint)
+    if csrf is not None and hasattr(csrf, "exempt"):
+        for view in (webhook, oauth_views.install):
+            csrf.exempt(view)
 
 
 def webhook() -> ResponseReturnValue:
@@ -67,13 +82,26 @@ def webhook() -> ResponseReturnValue:
     except Unreadable:
         return _answer("the body is not what HubSpot sends", 400)
     try:
-        stored = runtime.intake.accept(items, hint=version == "v1")
+        with _in_time(runtime.intake):
+            stored = runtime.intake.accept(items, hint=version == "v1")
     except LedgerUnavailable as error:
         _log_once("unavailable", f"A webhook could not be stored, HubSpot will send it again: {error}")
         return _answer("try again later", 503)
     if stored:
         runtime.dispatcher.wake()
     return "", 204
+
+
+@contextlib.contextmanager
+def _in_time(intake: Intake) -> Iterator[None]:
+    began = time.monotonic()
+    try:
+        with patience(SHORT_PATIENCE_SECONDS if began < intake.short_until else PATIENCE_SECONDS):
+            yield
+    except LedgerUnavailable:
+        if time.monotonic() - began > PATIENCE_SECONDS / 2:
+            intake.short_until = time.monotonic() + SHORT_SECONDS
+        raise
 
 
 def healthz() -> ResponseReturnValue:

@@ -5,17 +5,17 @@ and what HubSpot has and we may have missed.
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
-from . import handoffs
+from . import handoffs, portals
 from .config import Settings
 from .domain import HandoffState
 from .emission import Emitter
 from .errors import HubSpotRejected, HubSpotUnavailable, NotConfigured
 from .hubspot.events import Kind
 from .inbound import InboundTask
-from .ledger import Event, Lease, NewEvent, Transaction
+from .ledger import Event, HandoffRecord, Lease, NewEvent, Transaction
 from .reconcile import History
 from .services import Services
 from .tasks import Again, Dead, Done, Outcome, Retry, outage, putting
@@ -188,21 +188,7 @@ class SweepTask:
             # The hourly lane before the handoffs': everybody locks in this order.
             if at_start and not tx.queue.has_pending("reconcile:hourly"):
                 tx.queue.put([_sweep("hourly", hour, now + HOUR_MS)], now=now)
-            lanes = {one.handoff.id: f"reconcile:{one.handoff.id}" for one in found}
-            idle = [one for one in found if not tx.queue.has_pending(lanes[one.handoff.id])]
-            reads = [
-                NewEvent(
-                    dedupe_key=f"{lanes[one.handoff.id]}:{hour}",
-                    lane=lanes[one.handoff.id],
-                    topic=RECONCILE,
-                    sort_at=now,
-                    portal_id=one.handoff.portal_id,
-                    thread_id=one.handoff.thread_id,
-                    handoff_id=one.handoff.id,
-                )
-                for one in idle
-            ]
-            tx.queue.put(reads, now=now)
+            tx.queue.put(reconcile_events(tx, found, key=str(hour), now=now), now=now)
 
         # What is put into a lane that is being run would be run at once: the hourly event goes on and on instead.
         return Done(effect) if at_start else Retry("until the next hour", at_ms=now + HOUR_MS, effect=effect)
@@ -237,6 +223,54 @@ class ReconcileTask:
 
     def buried(self, tx: Transaction, event: Event, error: str, now: int) -> None:
         """Nobody waits for it."""
+
+
+class ResumeTask:
+    """A portal is connected again: what failed while that happened is tried again, and what HubSpot could not tell us
+    meanwhile is read.
+    """
+
+    def __init__(self, services: Services) -> None:
+        self._ledger = services.ledger
+        self._settings = services.settings
+
+    def prepare(self, tx: Transaction, event: Event, now: int) -> None:
+        """Everything happens in the effect."""
+
+    def run(self, event: Event, lease: Lease) -> Outcome:
+        now = self._ledger.now_ms()
+        if now < event.received_at + portals.RESUME_MS:
+            return Retry("until everything old has ended", at_ms=event.received_at + portals.RESUME_MS)
+        portal_id = str(event.portal_id)
+        with self._ledger.read() as tx:
+            found = tx.records.to_reconcile(closed_since=closed_since(self._settings, now), portal_id=portal_id)
+
+        def effect(tx: Transaction) -> None:
+            tx.queue.put(reconcile_events(tx, found, key=f"resume:{event.id}", now=now), now=now)
+            tx.installations.wake(portal_id, now=now)
+
+        return Done(effect)
+
+    def buried(self, tx: Transaction, event: Event, error: str, now: int) -> None:
+        """Nobody waits for it."""
+
+
+def reconcile_events(tx: Transaction, found: Sequence[HandoffRecord], *, key: str, now: int) -> list[NewEvent]:
+    """Have handoffs compared with HubSpot that are not waiting for it already; the same ``key`` twice is once."""
+    lanes = {one.handoff.id: f"reconcile:{one.handoff.id}" for one in found}
+    return [
+        NewEvent(
+            dedupe_key=f"{lanes[one.handoff.id]}:{key}",
+            lane=lanes[one.handoff.id],
+            topic=RECONCILE,
+            sort_at=now,
+            portal_id=one.handoff.portal_id,
+            thread_id=one.handoff.thread_id,
+            handoff_id=one.handoff.id,
+        )
+        for one in found
+        if not tx.queue.has_pending(lanes[one.handoff.id])
+    ]
 
 
 def closed_since(settings: Settings, now: int) -> int:

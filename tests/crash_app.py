@@ -14,14 +14,22 @@ from typing import Any
 from flask import Flask, request
 from werkzeug.serving import make_server
 
-from flask_hubspot_hitl import HubSpotHITL, conversation_completed, message_failed, operator_assigned, operator_message
+from flask_hubspot_hitl import (
+    HubSpotHITL,
+    LedgerUnavailable,
+    conversation_completed,
+    message_failed,
+    operator_assigned,
+    operator_message,
+)
+from flask_hubspot_hitl.clock import Clock
 
 
-def create_app(journal: str) -> Flask:
+def create_app(journal: str, clock: Clock | None = None) -> Flask:
     """The app: two routes for the test, three receivers."""
     app = Flask("crash")
     app.config.update({key: value for key, value in os.environ.items() if key.startswith("HUBSPOT_HITL_")})
-    hitl = HubSpotHITL(app)
+    hitl = HubSpotHITL(app, clock=clock)
     file = os.open(journal, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o600)
 
     def note(**facts: Any) -> None:
@@ -51,6 +59,10 @@ def create_app(journal: str) -> Flask:
     @app.post("/send")
     def send() -> dict[str, Any]:
         return {"accepted": hitl.send(**request.get_json())}
+
+    @app.errorhandler(LedgerUnavailable)
+    def unavailable(error: LedgerUnavailable) -> tuple[dict[str, str], int]:
+        return {"error": "LedgerUnavailable"}, 503
 
     return app
 

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import json
-import subprocess
-import sys
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -17,7 +15,7 @@ from flask_hubspot_hitl.domain import Contact
 from flask_hubspot_hitl.hubspot import signature
 from flask_hubspot_hitl.ledger import HandoffRecord, Transaction
 from flask_hubspot_hitl.runtime import Runtime, get_runtime
-from flask_hubspot_hitl.testing import PATIENCE, CapturedSignals
+from flask_hubspot_hitl.testing import PATIENCE, CapturedSignals, StandIn
 from flask_hubspot_hitl.testing import HubSpot as HubSpot
 from flask_hubspot_hitl.testing.payloads import THREAD as THREAD
 from flask_hubspot_hitl.testing.payloads import app_event as app_event
@@ -42,16 +40,11 @@ def state_of(app: Flask) -> Runtime:
     return get_runtime(app)
 
 
-class Botpress(HubSpot):
-    """Botpress's stand-in: the same kind of control routes, and what its bot and its users do."""
+# --- Botpress --------------------------------------------------------------------------------------------
 
-    def get(self, path: str) -> Any:
-        """A control route's JSON."""
-        return self.control("GET", path)
 
-    def post(self, path: str, **fields: Any) -> Any:
-        """Have a control route do something."""
-        return self.control("POST", path, fields)
+class Botpress(StandIn):
+    """Botpress's stand-in, and what its bot and its users do."""
 
     def to_host(self, path: str = "") -> list[Json]:
         """The bot's requests to the host whose URL ends in ``path``, oldest first."""
@@ -60,15 +53,6 @@ class Botpress(HubSpot):
     def from_host(self, path: str = "") -> list[Json]:
         """The host's calls to the bot whose path ends in ``path``, oldest first."""
         return [one for one in self.requests() if one["path"].endswith(path)]
-
-
-def start_botpress() -> tuple[subprocess.Popen[str], str]:
-    """Start Botpress's stand-in on a free port; the process and its URL."""
-    command = [sys.executable, "-m", "flask_hubspot_hitl.simulator.botpress", "--port", "0"]
-    process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
-    assert process.stdout is not None
-    url = process.stdout.readline().split()[2].rstrip("/")
-    return process, url
 
 
 # --- payloads --------------------------------------------------------------------------------------------

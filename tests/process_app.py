@@ -1,6 +1,7 @@
 """The host app of ``crash_app`` for servers and commands that take a factory; the journal's path is in ``JOURNAL``.
 
-One more receiver does what the agent writes: "wait" until the file ``<journal>.go`` is there, or "kill".
+One more receiver does what the agent writes: "wait" until the file ``<journal>.go`` or ``<journal>.go.<its pid>`` is
+there, or "kill". The machine's clock seems to be ``CLOCK_AHEAD`` seconds ahead.
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ import click
 from flask import Flask
 
 from flask_hubspot_hitl import operator_message
+from flask_hubspot_hitl.clock import SystemClock
 from flask_hubspot_hitl.dispatcher import START_SECONDS
 
 from . import crash_app
@@ -25,8 +27,9 @@ from . import crash_app
 def create_app() -> Flask:
     """The app."""
     journal = os.environ["JOURNAL"]
-    app = crash_app.create_app(journal)
-    go = Path(f"{journal}.go")
+    ahead_ms = int(os.environ.get("CLOCK_AHEAD", "0")) * 1000
+    app = crash_app.create_app(journal, SystemClock(lambda: time.time_ns() // 1_000_000 + ahead_ms))
+    go = [Path(f"{journal}.go"), Path(f"{journal}.go.{os.getpid()}")]
 
     def note(**facts: Any) -> None:
         with open(journal, "a", encoding="utf-8") as file:
@@ -38,7 +41,7 @@ def create_app() -> Flask:
         if message.text == "kill":
             os.kill(os.getpid(), signal.SIGKILL)
         if message.text == "wait":
-            while not go.exists():
+            while not any(one.exists() for one in go):
                 time.sleep(0.02)
             note(obeyed=message.text)
 

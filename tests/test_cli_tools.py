@@ -13,10 +13,11 @@ from pathlib import Path
 
 import pytest
 import requests
-from click.testing import Result
+from click.testing import CliRunner, Result
 from flask import Flask
 
 from flask_hubspot_hitl import HubSpotHITL
+from flask_hubspot_hitl.cli import group
 from flask_hubspot_hitl.hubspot import signature
 from flask_hubspot_hitl.testing import Server, payloads
 
@@ -126,7 +127,8 @@ def test_what_is_signed_for_a_public_url_can_be_sent_to_this_machine(
 
 def test_sign_says_what_will_be_refused(hitl_app: Flask, body: Path, tmp_path: Path) -> None:
     assert "v1 for arrays only" in sign(hitl_app, "--version", "v1", stdin="{}").stderr
-    assert "a whole address" in sign(hitl_app, str(body), "--url", "/hubspot/webhook").stderr
+    for url in ("/hubspot/webhook", "https://", "https://bot.test/\udcff"):
+        assert "a whole address" in sign(hitl_app, str(body), "--url", url).stderr
     assert sign(hitl_app, str(tmp_path / "missing.json")).exit_code == 2
     for raw in (b"\xff\x00", b"@/etc/passwd"):
         result = sign(hitl_app, "--curl", stdin=raw)
@@ -143,8 +145,6 @@ def test_sign_says_that_v1_is_off(hitl_settings: dict[str, str], tmp_path: Path)
 
 
 def test_an_app_without_the_extension_is_told_so() -> None:
-    from flask_hubspot_hitl.cli import group
-
     app = Flask("bare")
     app.cli.add_command(group)
     for command in (["sign", "-"], ["replay", "-"]):
@@ -153,19 +153,28 @@ def test_an_app_without_the_extension_is_told_so() -> None:
         assert "HubSpotHITL is not on this app" in result.stderr
 
 
-def test_simulate_needs_no_app_and_has_the_simulators_options(tmp_path: Path) -> None:
-    command = [sys.executable, "-m", "flask", "hubspot-hitl", "simulate"]
-    own = {name: value for name, value in os.environ.items() if not name.startswith("FLASK_")}
-    shown = subprocess.run([*command, "--help"], capture_output=True, text=True, timeout=60, cwd=tmp_path, env=own)
-    assert shown.returncode == 0, shown.stderr
+def test_simulate_has_the_options_of_the_simulator(tmp_path: Path) -> None:
+    shown = CliRunner().invoke(group, ["simulate", "--help"])
+    assert shown.exit_code == 0
     assert "usage: flask hubspot-hitl simulate " in shown.stdout
     assert "--record FILE" in shown.stdout
-    nowhere = [*command, "--port", "0", "--record", str(tmp_path / "no" / "such.jsonl")]
-    refused = subprocess.run(nowhere, capture_output=True, text=True, timeout=60, cwd=tmp_path, env=own)
-    assert refused.returncode == 2
-    assert "No such file or directory" in refused.stderr
-    serving = [*command, "--port", "0", "--record", str(tmp_path / "story.jsonl"), "--stop-with-stdin"]
-    served = subprocess.run(serving, capture_output=True, text=True, timeout=60, cwd=tmp_path, env=own, input="")
+    nowhere = CliRunner().invoke(group, ["simulate", "--port", "0", "--record", str(tmp_path / "no" / "such.jsonl")])
+    assert nowhere.exit_code == 2
+    assert "No such file or directory" in nowhere.stderr
+
+
+def test_simulate_needs_no_app(tmp_path: Path) -> None:
+    command = [sys.executable, "-m", "flask", "hubspot-hitl", "simulate", "--port", "0", "--stop-with-stdin"]
+    own = {name: value for name, value in os.environ.items() if not name.startswith("FLASK_")}
+    served = subprocess.run(
+        [*command, "--record", "story.jsonl"],
+        capture_output=True,
+        text=True,
+        timeout=60,
+        cwd=tmp_path,
+        env=own,
+        input="",
+    )
     assert served.returncode == 0, served.stderr
     assert served.stdout.startswith("HubSpot stand-in: http://127.0.0.1:")
     assert (tmp_path / "story.jsonl").read_text(encoding="utf-8") == ""

@@ -20,8 +20,8 @@ from flask_hubspot_hitl.clock import ManualClock
 from flask_hubspot_hitl.domain import Contact, Operator
 from flask_hubspot_hitl.hubspot.client import HubSpotClient, build_incoming, file_attachment, opaque
 from flask_hubspot_hitl.hubspot.contacts import identifier_of
-from flask_hubspot_hitl.hubspot.oauth import RefreshingToken, StaticToken, TokenEndpoint, TokenProvider
-from flask_hubspot_hitl.hubspot.paths import API_VERSIONS, Paths
+from flask_hubspot_hitl.hubspot.oauth import CodeRefused, RefreshingToken, StaticToken, TokenEndpoint, TokenProvider
+from flask_hubspot_hitl.hubspot.paths import OAUTH_VERSIONS, Paths
 
 from .peers.http_peer import HttpPeer, Reply, Request, Script
 
@@ -430,7 +430,7 @@ class Desk:
 def refreshing(peer: HttpPeer, clock: ManualClock, **settings: Any) -> RefreshingToken:
     return RefreshingToken(
         base_url=peer.url,
-        api_version="v3",
+        oauth_version="v3",
         client_id="app",
         client_secret="client-secret",
         refresh_token="first-secret",
@@ -570,15 +570,27 @@ def test_token_endpoint_out_of_order(serve: Serve, make: Make, clock: ManualCloc
         tokens.token()
 
 
-@pytest.mark.parametrize("status", [301, 401, 403, 404])
+@pytest.mark.parametrize(
+    ("reply", "kind"),
+    [
+        (Reply(400, {"status": "BAD_REFRESH_TOKEN"}), errors.TokenRevoked),
+        (Reply(400, {"error": "invalid_grant"}), errors.TokenRevoked),
+        (Reply(400, {"error": "invalid_client", "status": "BAD_CLIENT_SECRET"}), errors.HubSpotUnavailable),
+        (Reply(401, {"error": "invalid_client"}), errors.HubSpotUnavailable),
+        *((Reply(status, None), errors.HubSpotUnavailable) for status in (301, 401, 403, 404)),
+    ],
+)
 def test_refused_by_the_token_endpoint_is_never_a_rejected_message(
-    serve: Serve, make: Make, clock: ManualClock, status: int
+    serve: Serve, make: Make, clock: ManualClock, reply: Reply, kind: type[Exception]
 ) -> None:
+    """Only what is said of the token itself makes it dead: a mistyped client secret must not end every portal."""
     desk = Desk()
-    desk.reply = Reply(status, None)
+    desk.reply = reply
     peer = serve(desk)
-    with pytest.raises(errors.TokenRevoked):
+    with pytest.raises(errors.HubSpotUnavailable) as raised:
         make(peer, tokens=refreshing(peer, clock)).publish("1", {})
+    assert type(raised.value) is kind
+    assert not raised.value.ambiguous
 
 
 def test_rotated_refresh_token_is_kept(serve: Serve, clock: ManualClock, caplog: pytest.LogCaptureFixture) -> None:
@@ -608,15 +620,60 @@ def test_code_exchange(serve: Serve, clock: ManualClock) -> None:
             )
         )
     )
-    for version in API_VERSIONS:
+    for version in OAUTH_VERSIONS:
         endpoint = TokenEndpoint(
-            base_url=peer.url, api_version=version, client_id="app", client_secret="client-secret", clock=clock
+            base_url=peer.url, oauth_version=version, client_id="app", client_secret="client-secret", clock=clock
         )
         tokens = endpoint.exchange("code", "https://bot.example.test/cb", code_verifier="verifier")
         assert (tokens.access_token, tokens.refresh_token, tokens.hub_id) == ("a", "r", "42")
         assert (tokens.expires_at_ms, tokens.scopes) == (NOW + 1_800_000, ("oauth",))
         assert "code_verifier=verifier" in peer.requests[-1].body.decode()
         assert peer.requests[-1].path == f"/oauth/{version}/token"
+        endpoint.close()
+
+
+@pytest.mark.parametrize("portal", [42, "42", None, "me", True])
+def test_an_answer_without_an_account_is_asked_about(serve: Serve, clock: ManualClock, portal: Any) -> None:
+    """v1 answers tokens only (facts §8.2); a name that is none is not believed."""
+
+    def answer(request: Request) -> Reply:
+        if request.path == "/account-info/v3/details":
+            assert request.headers["Authorization"] == "Bearer a"
+            return Reply(200, {"portalId": portal})
+        return Reply(200, {"access_token": "a", "refresh_token": "r", "expires_in": 1800})
+
+    endpoint = TokenEndpoint(
+        base_url=serve(answer).url, oauth_version="v1", client_id="app", client_secret="client-secret", clock=clock
+    )
+    if str(portal) == "42":
+        assert endpoint.exchange("code", "https://bot.example.test/cb").hub_id == "42"
+    else:
+        with pytest.raises(errors.HubSpotUnavailable, match="names no account"):
+            endpoint.exchange("code", "https://bot.example.test/cb")
+    endpoint.close()
+
+
+@pytest.mark.parametrize(
+    ("body", "kind"),
+    [
+        ({"status": "BAD_AUTH_CODE", "message": "the code c0de is used"}, CodeRefused),
+        ({"status": "BAD_CLIENT_ID", "error": "invalid_client"}, errors.HubSpotRejected),
+        (None, errors.HubSpotUnavailable),
+    ],
+)
+def test_a_code_that_is_refused(serve: Serve, clock: ManualClock, body: Any, kind: type[Exception]) -> None:
+    endpoint = TokenEndpoint(
+        base_url=serve(always(Reply(400 if body else 503, body))).url,
+        oauth_version="v3",
+        client_id="app",
+        client_secret="client-secret",
+        clock=clock,
+    )
+    with pytest.raises(errors.HubSpotError) as raised:
+        endpoint.exchange("c0de", "https://bot.example.test/cb", code_verifier="ver1fier")
+    assert type(raised.value) is kind
+    assert "c0de" not in str(raised.value)
+    endpoint.close()
 
 
 # Operations

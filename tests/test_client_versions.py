@@ -58,7 +58,7 @@ def client(request: pytest.FixtureRequest, stand_in: StandIn) -> Iterator[HubSpo
     settings = stand_in.settings
     tokens = RefreshingToken(
         base_url=settings["API_BASE_URL"],
-        api_version=request.param,
+        oauth_version=request.param,
         client_id=settings["CLIENT_ID"],
         client_secret=settings["CLIENT_SECRET"],
         refresh_token=settings["REFRESH_TOKEN"],

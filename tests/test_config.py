@@ -91,6 +91,8 @@ STRINGS: dict[str, tuple[Any, Any]] = {
     "url_prefix": ("/bot/hubspot/", "/bot/hubspot"),
     "api_base_url": ("http://127.0.0.1:5080/", "http://127.0.0.1:5080"),
     "api_version": ("2026-09", "2026-09"),
+    "oauth_version": ("v1", "v1"),
+    "scopes": ("oauth, files", ("oauth", "files")),
     "proxy": ("http://proxy.internal:3128", "http://proxy.internal:3128"),
     "signature_versions": ("v3,v1", ("v3", "v1")),
     "encryption_key": ('["k1","k2"]', ("k1", "k2")),

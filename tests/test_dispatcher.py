@@ -9,6 +9,7 @@ import multiprocessing
 import os
 import threading
 import time
+import uuid
 from collections.abc import Callable, Iterator
 
 import pytest
@@ -17,8 +18,9 @@ from flask_hubspot_hitl.clock import SystemClock
 from flask_hubspot_hitl.dispatcher import Dispatcher
 from flask_hubspot_hitl.ledger import Event, Lease, Ledger, NewEvent, Transaction
 from flask_hubspot_hitl.pool import LANE_EVENTS
-from flask_hubspot_hitl.tasks import Done, Outcome
+from flask_hubspot_hitl.tasks import Done, Effect, Outcome, nothing
 
+from .conftest import RelayOf
 from .helpers import wait_until
 
 pytestmark = pytest.mark.filterwarnings("ignore:.*multi-threaded, use of fork:DeprecationWarning")
@@ -31,6 +33,7 @@ class Work:
         self.ran: list[tuple[str, str]] = []
         self.threads: list[threading.Thread] = []
         self.do: Callable[[Event], object] = lambda event: None
+        self.effects: dict[str, Effect] = {}
 
     def prepare(self, tx: Transaction, event: Event, now: int) -> None:
         pass
@@ -39,7 +42,7 @@ class Work:
         self.ran.append((event.lane, event.dedupe_key))
         self.threads.append(threading.current_thread())
         self.do(event)
-        return Done()
+        return Done(self.effects.get(event.dedupe_key, nothing))
 
     def buried(self, tx: Transaction, event: Event, error: str, now: int) -> None:
         pass
@@ -67,7 +70,12 @@ def make(ledger: Ledger, work: Work) -> Iterator[MakeDispatcher]:
     made: list[Dispatcher] = []
 
     def make(
-        *, mode: str = "thread", threads: int = 2, lease_ttl: float = 15, handler_timeout: float = 300
+        *,
+        mode: str = "thread",
+        threads: int = 2,
+        lease_ttl: float = 15,
+        handler_timeout: float = 300,
+        poll: float | None = None,
     ) -> Dispatcher:
         one = Dispatcher(
             ledger,
@@ -78,6 +86,7 @@ def make(ledger: Ledger, work: Work) -> Iterator[MakeDispatcher]:
             handler_timeout=handler_timeout,
             max_attempts=3,
             guard=lambda: None,
+            poll=poll,
         )
         one.serving = True
         made.append(one)
@@ -108,13 +117,10 @@ def hung(ledger: Ledger) -> list[str]:
 # --- wake-ups --------------------------------------------------------------------------------------------
 
 
-def test_a_commit_wakes_an_idle_thread_within_50_ms(
-    ledger: Ledger, make: MakeDispatcher, work: Work, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr("flask_hubspot_hitl.pool.POLL_SECONDS", 60.0)  # the clock must not do it
+def test_a_commit_wakes_an_idle_thread_within_50_ms(ledger: Ledger, make: MakeDispatcher, work: Work) -> None:
     began: dict[str, float] = {}
     work.do = lambda event: began.setdefault(event.dedupe_key, time.monotonic())
-    dispatcher = make()
+    dispatcher = make(poll=60.0)  # the clock must not do it
     dispatcher.ensure_started()
     delays = []
     for number in range(10):
@@ -135,12 +141,11 @@ def test_what_another_process_stored_is_noticed_without_a_wake_up(
 
 
 def test_one_wake_up_spreads_to_as_many_threads_as_there_are_lanes(
-    ledger: Ledger, make: MakeDispatcher, work: Work, monkeypatch: pytest.MonkeyPatch
+    ledger: Ledger, make: MakeDispatcher, work: Work
 ) -> None:
-    monkeypatch.setattr("flask_hubspot_hitl.pool.POLL_SECONDS", 60.0)
     together = threading.Barrier(4)
     work.do = lambda event: together.wait(5)
-    dispatcher = make(threads=4)
+    dispatcher = make(threads=4, poll=60.0)
     for number in range(4):
         put(ledger, f"e{number}", lane=f"in:1:{number}")
     dispatcher.wake()
@@ -236,6 +241,51 @@ def test_no_exception_ends_a_thread(
     put(ledger, "good", lane="in:1:good")
     dispatcher.wake()
     wait_until(lambda: ("in:1:good", "good") in work.ran, 5, "the thread to go on")
+    wait_until(lambda: not owners(ledger), 5)
+    with ledger.write() as tx:
+        lease = tx.queue.claim_lane("in:1:bad", owner="me", now=ledger.now_ms(), ttl_ms=1)
+        assert lease is not None
+        head = tx.queue.head(lease)
+    assert head is not None
+    assert head.attempts == 1, "it pays for it, and its lease has not to run out"
+
+
+# --- a database that is lost in the middle ---------------------------------------------------------------
+
+
+def test_a_commit_whose_answer_is_lost_is_not_carried_out_twice(postgresql_url: str, relay_of: RelayOf) -> None:
+    """A connection that breaks at COMMIT leaves open whether it happened; the effect must not be repeated."""
+    relay, url = relay_of(postgresql_url)
+    with contextlib.closing(Ledger(url, SystemClock())) as ledger:
+        ledger.create()
+        first = True
+
+        def effect(tx: Transaction) -> None:
+            nonlocal first
+            if first:
+                relay.last_words = b"COMMIT"
+            first = False
+            found = NewEvent(dedupe_key=uuid.uuid4().hex, lane="in:1:effect", topic="work", sort_at=0)
+            tx.queue.put([found], now=ledger.now_ms())
+
+        work = Work()
+        work.effects["a"] = effect
+        dispatcher = Dispatcher(
+            ledger,
+            {"work": work},
+            mode="inline",
+            threads=1,
+            lease_ttl=15,
+            handler_timeout=300,
+            max_attempts=3,
+            guard=lambda: None,
+        )
+        put(ledger, "a", "b")
+        dispatcher.run_due()
+        assert relay.last_words is None, "the answer was lost"
+        assert [key for lane, key in work.ran if lane == "in:1:1"] == ["a", "b"]
+        assert len([key for lane, key in work.ran if lane == "in:1:effect"]) == 1
+        assert owners(ledger) == []
 
 
 # --- the end ---------------------------------------------------------------------------------------------

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import random
 import signal
@@ -23,7 +24,7 @@ import sqlalchemy as sa
 from flask_hubspot_hitl import LedgerUnavailable, handoffs
 from flask_hubspot_hitl.clock import ManualClock
 from flask_hubspot_hitl.domain import CloseReason
-from flask_hubspot_hitl.ledger import Event, EventState, Lease, Ledger, NewEvent
+from flask_hubspot_hitl.ledger import Event, EventState, Lease, Ledger, NewEvent, Transaction
 
 from .conftest import MakeApp
 from .helpers import begin_handoff, opening, state_of, wait_until
@@ -205,6 +206,21 @@ class TestContract:
             tx.queue.heartbeat([lease], now=NOW + TTL - 1, ttl_ms=TTL)
         assert claim(ledger, "other", now=NOW + TTL + 1) is None
 
+    def test_b7_only_a_lease_that_is_held_can_be_shown_as_hung(self, ledger: Ledger) -> None:
+        put(ledger, new("a"))
+        lease = claimed(ledger)
+
+        def hung() -> list[str]:
+            with ledger.write() as tx:
+                tx.queue.mark_hung(lease, now=NOW)
+                found: list[str] = tx.status(now=NOW)["hung_lanes"]
+            return found
+
+        assert hung() == ["in:1:1"]
+        with ledger.write() as tx:
+            tx.queue.release(lease, now=NOW, due_at=NOW)
+        assert hung() == [], "it returned just now"
+
     def test_no_wake_up_is_lost_between_claim_and_release(self, ledger: Ledger) -> None:
         put(ledger, new("a"))
         lease = claimed(ledger)
@@ -327,6 +343,58 @@ class TestContract:
 
         assert sum(in_threads(8, work)) == count(ledger) <= 60
 
+    def test_who_prolongs_leases_and_who_parks_do_not_wait_for_each_other(self, ledger: Ledger) -> None:
+        put(ledger, new("a", "gap:1:1"), new("b", "park:1"))
+        leases = [claimed(ledger), claimed(ledger)]
+        is_parking = threading.Event()
+
+        def park() -> None:
+            with ledger.write() as tx:
+                tx.queue.touch("park:1", due_at=NOW)
+                is_parking.set()
+                time.sleep(0.3)
+                tx.queue.put([new("c", "gap:1:1")], now=NOW)
+
+        def prolong() -> None:
+            assert is_parking.wait(10)
+            with ledger.write() as tx:
+                tx.queue.heartbeat(leases, now=NOW + 1, ttl_ms=TTL)
+
+        in_threads(2, lambda index: (park, prolong)[index]())
+        assert count(ledger) == 3
+
+    @pytest.mark.parametrize("first", ["take_back", "begin"])
+    def test_c4_an_event_is_taken_back_or_begun_never_both(self, ledger: Ledger, first: str) -> None:
+        put(ledger, new("a", "out:1"), new("b", "out:1", at=NOW + 1))
+        first_has_written = threading.Event()
+
+        @contextlib.contextmanager
+        def transaction(name: str) -> Iterator[Transaction]:
+            """The second begins while the first is not committed yet."""
+            if name != first:
+                assert first_has_written.wait(10)
+            with ledger.write() as tx:
+                yield tx
+                if name == first:
+                    first_has_written.set()
+                    time.sleep(0.3)
+
+        def take_back() -> None:
+            with transaction("take_back") as tx:
+                tx.cancel_unpublished("h1", "out:1", now=NOW, topics=["test"])
+
+        def begin() -> None:
+            with transaction("begin") as tx:
+                lease = tx.queue.claim(owner="me", now=NOW, ttl_ms=TTL)
+                assert lease is not None
+                lease.head = tx.queue.head(lease)
+                begun.append(lease.head.dedupe_key if lease.head else None)
+
+        begun: list[str | None] = []
+        in_threads(2, lambda index: (take_back, begin)[index]())
+        taken_back = count(ledger, EventState.DONE)
+        assert (begun, taken_back) == (([None], 2) if first == "take_back" else (["a"], 1))
+
     def test_c1_one_open_handoff_per_conversation_with_eight_at_once(self, ledger: Ledger) -> None:
         def start(_: int) -> tuple[str, bool]:
             with ledger.write() as tx:
@@ -407,6 +475,17 @@ class TestContract:
         with pytest.raises(LedgerUnavailable, match="upgrade the package"):
             newer.create()
         newer.close()
+
+    def test_a_connection_given_back_while_the_ledger_closes_is_ended(self, ledger: Ledger) -> None:
+        pool = ledger._database.engine.pool
+
+        @sa.event.listens_for(pool, "checkin")
+        def close(*_: object) -> None:
+            ledger.close()  # as by another thread, just before the pool has the connection again
+
+        with ledger.read() as tx:
+            tx.get_meta("deployment_id")
+        assert pool.status().startswith("Pool size: 20  Connections in pool: 0 "), pool.status()
 
 
 # --- SQLite only -----------------------------------------------------------------------------------------
@@ -549,13 +628,19 @@ os.kill(os.getpid(), signal.SIGKILL)
 """
 
 
-def test_the_lanes_of_a_killed_owner_are_freed_at_once_on_sqlite(make_app: MakeApp, sqlite_url: str) -> None:
-    app = make_app(dispatcher="thread", lease_ttl=3600)
+@pytest.mark.parametrize("noticed", [True, False])
+def test_the_lanes_of_a_killed_owner_are_freed_at_once_on_sqlite(
+    make_app: MakeApp, sqlite_url: str, noticed: bool
+) -> None:
+    app = make_app(dispatcher="external", lease_ttl=3600)  # it must not start by itself meanwhile
     state = state_of(app)
     state.dispatcher.blocked()  # as when it has served before
     with state.ledger.write() as tx:
         tx.queue.put([new("a"), new("b", "in:1:2")], now=0)
-    subprocess.run([sys.executable, "-c", _CLAIMS, sqlite_url], check=False, timeout=30)
+    process = subprocess.Popen([sys.executable, "-c", _CLAIMS, sqlite_url])
+    os.waitid(os.P_PID, process.pid, os.WEXITED | os.WNOWAIT)
+    if noticed:  # else it stays in the table of processes until its parent asks for it
+        process.wait()
     with state.ledger.write() as tx:  # another machine's lease, and our own, are left alone
         assert tx.queue.claim(owner="elsewhere:1:1:x", now=state.ledger.now_ms(), ttl_ms=3_600_000)
         assert len(tx.queue.owners()) == 2
@@ -566,4 +651,44 @@ def test_the_lanes_of_a_killed_owner_are_freed_at_once_on_sqlite(make_app: MakeA
             return tx.queue.owners()
 
     wait_until(lambda: owners() == ["elsewhere:1:1:x"], 5, "the dead owner's lane")
+    process.wait()
     assert socket.gethostname() != "elsewhere"
+
+
+# --- PostgreSQL only -------------------------------------------------------------------------------------
+
+_STOPPED = """
+import os, signal, sys
+from flask_hubspot_hitl import LedgerUnavailable
+from flask_hubspot_hitl.clock import SystemClock
+from flask_hubspot_hitl.ledger import Ledger, NewEvent
+ledger = Ledger(sys.argv[1], SystemClock())
+try:
+    with ledger.write() as tx:
+        tx.queue.put([NewEvent(dedupe_key="half", lane="in:1:1", topic="test", sort_at=0)], now=0)
+        os.kill(os.getpid(), signal.SIGSTOP)
+except LedgerUnavailable:
+    print("lost it")
+"""
+
+
+def test_a_process_stopped_in_a_transaction_frees_its_rows(postgresql_url: str, clock: ManualClock) -> None:
+    """So does a host that is cut off: PostgreSQL would hear of that much later."""
+    ledger = Ledger(postgresql_url, clock)
+    ledger.create()
+    command = [sys.executable, "-c", _STOPPED, postgresql_url]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
+        try:
+            os.waitid(os.P_PID, process.pid, os.WSTOPPED)
+
+            def stored() -> bool:
+                with contextlib.suppress(LedgerUnavailable):
+                    return put(ledger, new("a")) == 1
+                return False
+
+            wait_until(stored, 30)
+        finally:
+            process.send_signal(signal.SIGCONT)
+        assert process.communicate(timeout=30)[0] == "lost it\n"
+    assert drain(ledger) == ["a"]
+    ledger.close()

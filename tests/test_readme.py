@@ -29,6 +29,7 @@ from werkzeug.serving import WSGIRequestHandler, make_server
 import flask_hubspot_hitl
 from flask_hubspot_hitl import cli, signals
 from flask_hubspot_hitl.config import Settings
+from tests.rig import __main__ as rig
 from tests.simulator_helpers import Stand, running, until
 
 ROOT = Path(__file__).parents[1]
@@ -169,6 +170,8 @@ def test_shell_lines_name_what_exists(line: str) -> None:
             assert rest[0] in known or " ".join(rest[:2]) in known
         case ["python", "-m", "flask_hubspot_hitl.simulator", "--port", _]:
             pass
+        case ["python", "-m", "tests.rig", *options]:
+            rig.parser().parse_args(options)  # an unknown one would exit
         case _:
             pytest.fail(f"the test does not know how to check: {line}")
 
@@ -199,6 +202,7 @@ def pasted(stand: Stand, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Ite
         monkeypatch.delenv(name)
     for name, value in (stand.env | {"HUBSPOT_HITL_PUBLIC_URL": f"http://127.0.0.1:{port}"}).items():
         monkeypatch.setenv(f"FLASK_{name}", value)
+    monkeypatch.setenv("FLASK_SECRET_KEY", "a key of the app's own")
     stand.sim("PUT", "target", {"url": f"http://127.0.0.1:{port}/hubspot/webhook"})
     printed: list[str] = []
     module: dict[str, Any] = {

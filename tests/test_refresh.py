@@ -7,6 +7,7 @@ import subprocess
 import sys
 import threading
 import time
+from itertools import product
 from pathlib import Path
 from typing import Any
 from urllib.parse import parse_qs
@@ -16,11 +17,13 @@ import requests
 from cryptography.fernet import Fernet
 from flask import Flask
 
-from flask_hubspot_hitl import NotConfigured
-from flask_hubspot_hitl.clock import ManualClock
+from flask_hubspot_hitl import NotConfigured, portals
+from flask_hubspot_hitl.clock import ManualClock, SystemClock
 from flask_hubspot_hitl.errors import TokenRevoked
+from flask_hubspot_hitl.hubspot.oauth import Tokens
+from flask_hubspot_hitl.ledger import Ledger
 from flask_hubspot_hitl.ledger.crypto import Cipher, Undecipherable
-from flask_hubspot_hitl.sharing import LEASE_MS
+from flask_hubspot_hitl.sharing import LEASE_MS, encrypted
 
 from .conftest import MakeApp
 from .helpers import PORTAL, HubSpot, Json, state_of, wait_until
@@ -56,8 +59,20 @@ def reinstall(hubspot: HubSpot) -> None:
 
 def stored(app: Flask) -> str | None:
     with state_of(app).ledger.read() as tx:
-        row = tx.tokens.get(PORTAL)
+        row = tx.installations.get(PORTAL)
     return None if row is None else row.secret
+
+
+def install_an_hour_ago(database_url: str) -> None:
+    """Tokens of an installation as they lie in the database, the access token long expired."""
+    ledger = Ledger(database_url, SystemClock())
+    ledger.create()
+    then = ledger.now_ms() - 3_600_000
+    tokens = Tokens(access_token="gone", refresh_token=FIRST, expires_at_ms=then + 1_800_000, renew_at_ms=then)
+    secret = encrypted(Cipher([], ["a secret of the app's"]), PORTAL, tokens)
+    with ledger.write() as tx:
+        portals.installed(tx, PORTAL, secret, scopes=None, now=then)
+    ledger.close()
 
 
 CALLERS = """
@@ -88,15 +103,20 @@ print(len(done), flush=True)
 """
 
 
-@pytest.mark.parametrize("rotating", [False, True])
-@pytest.mark.parametrize("case", ["expired", "rejected", "first"])
+@pytest.mark.parametrize(
+    ("case", "rotating"),
+    [*product(["expired", "rejected"], [False, True]), ("first", False), ("installed", True)],
+)
 def test_d33_four_processes_with_twenty_threads_refresh_once(
     hubspot: HubSpot, database_url: str, case: str, rotating: bool
 ) -> None:
     hubspot.chaos(rotate_refresh_tokens=rotating, token_seconds=2 if case == "expired" else 1800)
     env = {**os.environ, **hubspot.env(), "HUBSPOT_HITL_DATABASE_URL": database_url}
     env |= {"HUBSPOT_HITL_PUBLIC_URL": "http://127.0.0.1:9", "HUBSPOT_HITL_RATE_LIMIT": "1000"}
-    command = [sys.executable, "-c", CALLERS, "cold" if case == "first" else "warm"]
+    if case == "installed":  # by OAuth, an hour ago; nothing is configured
+        del env["HUBSPOT_HITL_REFRESH_TOKEN"], env["HUBSPOT_HITL_PORTAL_ID"]
+        install_an_hour_ago(database_url)
+    command = [sys.executable, "-c", CALLERS, "cold" if case in ("first", "installed") else "warm"]
     processes = [
         subprocess.Popen(command, env=env, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) for _ in range(4)
     ]
@@ -170,9 +190,9 @@ def test_a_lease_whose_holder_was_killed_ends(
     app = make_app(clock=clock, SECRET_KEY="s")
     ledger = state_of(app).ledger
     with ledger.write() as tx:
-        fence = tx.tokens.claim(PORTAL, now=clock.now_ms(), until=clock.now_ms() + LEASE_MS)
+        fence = tx.installations.claim(PORTAL, now=clock.now_ms(), until=clock.now_ms() + LEASE_MS)
         assert fence == 1
-        assert tx.tokens.claim(PORTAL, now=clock.now_ms(), until=clock.now_ms() + LEASE_MS) is None
+        assert tx.installations.claim(PORTAL, now=clock.now_ms(), until=clock.now_ms() + LEASE_MS) is None
     found: list[Any] = []
     waiting = threading.Thread(target=lambda: found.append(call(app)))
     waiting.start()
@@ -183,7 +203,7 @@ def test_a_lease_whose_holder_was_killed_ends(
     assert found
     secret = stored(app)
     with ledger.write() as tx:
-        assert not tx.tokens.release(PORTAL, fence=1, secret="late"), "the fence has risen"
+        assert not tx.installations.release(PORTAL, fence=1, secret="late"), "the fence has risen"
     assert stored(app) == secret
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import threading
 from collections.abc import Callable
 from typing import Any
@@ -11,6 +12,7 @@ from flask import Flask
 
 from flask_hubspot_hitl import CloseReason, DeliveryFailed, HandoffState, operator_message
 from flask_hubspot_hitl.clock import ManualClock
+from flask_hubspot_hitl.runner import MAX_UNFINISHED_CALLS
 
 from .conftest import MakeApp
 from .helpers import HubSpot, Recorder, assigned_event, signed_post, state_of, status_event, wait_until
@@ -477,6 +479,25 @@ def test_d02_a_receiver_that_never_heals_is_dead_and_the_lane_goes_on(story: Sto
         assert gaps == [True, False]
 
 
+@pytest.mark.parametrize(("kills", "arrives"), [(20, True), (MAX_UNFINISHED_CALLS + 1, False)])
+def test_b7_who_waits_for_hubspot_when_the_process_is_killed_is_not_soon_blamed(
+    make_app: MakeApp, hubspot: HubSpot, clock: ManualClock, record: Record, kills: int, arrives: bool
+) -> None:
+    app = make_app(clock=clock, dispatcher="external")
+    story = Story(app, hubspot, clock, record(app))
+    thread = story.start().thread_id
+    story.run()
+    event = story.says(thread)
+    story.send("hello")
+    for _ in range(kills):
+        begun = {lease.lane.partition(":")[0] for lease in iter(story.state.dispatcher.runner.claim, None)}
+        assert begun >= {"in", "out"}
+        clock.advance(story.state.settings.lease_ttl + 1)  # killed meanwhile, and its leases run out
+    story.run()
+    assert ("operator_message" in story.names(), "message_failed" in story.names()) == (arrives, not arrives)
+    assert story.message_status(thread, event)["statusType"] == ("SENT" if arrives else "FAILED")
+
+
 def test_b7_a_dead_event_is_listed_shown_and_retried_from_the_command_line(story: Story) -> None:
     broken = True
     heard: list[str] = []
@@ -549,6 +570,27 @@ def test_b7_an_async_receiver_works(story: Story) -> None:
     with operator_message.connected_to(receiver, story.app):
         story.says(story.start().thread_id, "async")
     assert heard == ["async"]
+
+
+class HostsTimeout(BaseException):
+    """As gevent's: not an Exception, and it leaks out of a receiver all the same."""
+
+
+@pytest.mark.parametrize("error", [asyncio.CancelledError, SystemExit, HostsTimeout])
+def test_b7_whatever_a_receiver_raises_is_a_failure_of_its_own(story: Story, error: type[BaseException]) -> None:
+    heard: list[str] = []
+
+    async def receiver(sender: Flask, message: Any, **extra: Any) -> None:
+        heard.append(message.text)
+        if len(heard) == 1:
+            raise error
+
+    with operator_message.connected_to(receiver, story.app):
+        story.says(story.start().thread_id)
+        assert heard == ["Hi Rosa"]
+        story.run(60)
+    assert heard == ["Hi Rosa", "Hi Rosa"]
+    assert len(story.recorder.of("operator_message")) == 1, "the other receiver is not asked again"
 
 
 def hung_lanes(app: Flask) -> list[Any]:

@@ -271,10 +271,10 @@ def test_c3_a_dead_token_costs_no_attempt_and_age_gives_up(story: Story) -> None
     story.send("hello?")
     for _ in range(30):
         story.run(900)
-    assert story.names() == ["handoff_started"]
+    assert story.names() == ["handoff_started", "installation_revoked"]
     for _ in range(90):
         story.run(900)
-    assert story.names() == ["handoff_started", "message_failed"]
+    assert story.names() == ["handoff_started", "installation_revoked", "message_failed"]
     assert "24 hours" in story.recorder.of("message_failed")[0]["error"]
     assert story.transcript() == [("user", "hello?", "failed")]
 

@@ -1,23 +1,26 @@
-"""Access tokens: where a call gets its bearer from, and HubSpot's token endpoint.
+"""Access tokens: where a call gets its bearer from, HubSpot's consent page and its token endpoint.
 
 Of ours it may import ``errors`` and ``clock`` (and its neighbours here); no Flask, no database.
-Source: HubSpot OpenAPI, OAuth v3, 2026-03 and 2026-09, ``POST …/token``.
+Source: HubSpot OpenAPI, OAuth v1, v3, 2026-03 and 2026-09, ``POST …/token``; PKCE is RFC 7636.
 """
 
 from __future__ import annotations
 
+import base64
 import contextlib
 import contextvars
+import hashlib
 import logging
 import threading
 import time
-from collections.abc import Callable
-from dataclasses import dataclass, field
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field, replace
 from typing import Any, Protocol
+from urllib.parse import quote, urlencode
 
 from ..clock import Clock
-from ..errors import HubSpotUnavailable, TokenRevoked
-from .paths import Paths
+from ..errors import HubSpotError, HubSpotRejected, HubSpotUnavailable, TokenRevoked
+from .paths import OAUTH_VERSIONS, Paths, segment
 from .transport import Gate, Transport, bounded, deadline
 
 logger = logging.getLogger(__name__)
@@ -30,6 +33,22 @@ DEAD_FOR_MS = 60_000
 REFRESH_SECONDS = 15.0
 #: How often it is looked whether another process has refreshed, in seconds.
 LOOK_EVERY = 0.05
+
+#: What every installation needs: the conversations of our channel, and the contact to attach them to.
+SCOPES = (
+    "oauth",
+    "conversations.custom_channels.read",
+    "conversations.custom_channels.write",
+    "conversations.read",
+    "conversations.write",
+    "conversations.visitor_identification.tokens.create",
+    "crm.objects.contacts.read",
+)
+FILES_SCOPE = "files"
+"""For users' files."""
+CREATE_CONTACTS_SCOPE = "crm.objects.contacts.write"
+_NOT_THE_TOKEN = frozenset({"invalid_client", "unauthorized_client", "invalid_request", "unsupported_grant_type"})
+"""OAuth errors (RFC 6749, 5.2) that say nothing about the token."""
 
 
 class TokenProvider(Protocol):
@@ -45,10 +64,11 @@ class TokenProvider(Protocol):
 
 
 class StaticToken:
-    """A token that never expires, such as a private app's."""
+    """A token that never expires, such as a private app's. ``on_refused`` is called when HubSpot refuses it."""
 
-    def __init__(self, token: str) -> None:
+    def __init__(self, token: str, *, on_refused: Callable[[], None] | None = None) -> None:
         self._token = token
+        self._on_refused = on_refused
 
     def __repr__(self) -> str:
         return "StaticToken(…)"
@@ -57,6 +77,8 @@ class StaticToken:
         return self._token
 
     def refresh(self, rejected: str) -> str:
+        if self._on_refused is not None:
+            self._on_refused()
         raise TokenRevoked("HubSpot refuses the access token; check it and put in a new one", status=401)
 
 
@@ -67,6 +89,7 @@ class Tokens:
     access_token: str = field(repr=False)
     refresh_token: str = field(repr=False)
     expires_at_ms: int
+    renew_at_ms: int
     hub_id: str | None = None
     scopes: tuple[str, ...] = ()
 
@@ -85,19 +108,47 @@ class TokenStore(Protocol):
         """The lease, as a number to :meth:`finish` with; None while another process has it."""
         ...
 
-    def finish(self, lease: int, tokens: Tokens | None) -> None:
-        """Give the lease back and store ``tokens``; with None nothing is changed."""
+    def finish(self, lease: int, tokens: Tokens | None, *, dead: bool = False) -> None:
+        """Give the lease back and store ``tokens``. With None nothing changes; ``dead``: HubSpot refuses them."""
         ...
 
 
+def authorize_url(
+    base_url: str,
+    *,
+    client_id: str,
+    redirect_uri: str,
+    scopes: Sequence[str],
+    state: str,
+    code_verifier: str,
+    portal_id: str | None = None,
+) -> str:
+    """The address of HubSpot's consent page; with ``portal_id`` that account is chosen already."""
+    digest = hashlib.sha256(code_verifier.encode("ascii")).digest()
+    query = {
+        "client_id": client_id,
+        "redirect_uri": redirect_uri,
+        "scope": " ".join(scopes),
+        "state": state,
+        "code_challenge": base64.urlsafe_b64encode(digest).decode("ascii").rstrip("="),
+        "code_challenge_method": "S256",
+    }
+    portal = "" if portal_id is None else f"/{segment(portal_id)}"
+    return f"{base_url}/oauth{portal}/authorize?{urlencode(query, quote_via=quote)}"
+
+
+class CodeRefused(HubSpotRejected):
+    """HubSpot does not take the authorization code: it was used before, has expired, or is another app's."""
+
+
 class TokenEndpoint:
-    """HubSpot's token endpoint, asked on behalf of one app."""
+    """HubSpot's token endpoint, asked on behalf of one app. ``oauth_version`` is one of ``OAUTH_VERSIONS``."""
 
     def __init__(
         self,
         *,
         base_url: str,
-        api_version: str,
+        oauth_version: str,
         client_id: str,
         client_secret: str,
         clock: Clock,
@@ -105,7 +156,11 @@ class TokenEndpoint:
         proxy: str | None = None,
         gate: Gate | None = None,
     ) -> None:
-        self._path = Paths(api_version).oauth_token()
+        if oauth_version not in OAUTH_VERSIONS:
+            raise ValueError(f"the OAuth version must be one of {', '.join(OAUTH_VERSIONS)}")
+        is_v1 = oauth_version == "v1"
+        self._path = "/oauth/v1/token" if is_v1 else Paths(oauth_version).oauth_token()
+        self._whoami = Paths("v3" if is_v1 else oauth_version).account_info()
         self._client_id = client_id
         self._client_secret = client_secret
         self._clock = clock
@@ -114,51 +169,94 @@ class TokenEndpoint:
     def __repr__(self) -> str:
         return f"TokenEndpoint({self._transport.base_url!r}, client_id={self._client_id!r})"
 
+    def close(self) -> None:
+        """Close the idle connections."""
+        self._transport.close()
+
     def exchange(self, code: str, redirect_uri: str, *, code_verifier: str | None = None) -> Tokens:
-        """The tokens for an authorization code, which works once. Raises like :meth:`refresh`."""
+        """The tokens for an authorization code, which works once; ``hub_id`` is always there.
+
+        Raises ``CodeRefused``, ``HubSpotRejected`` when HubSpot refuses the app itself, and ``HubSpotUnavailable``.
+        """
+        doing = "exchanging an authorization code"
         form = {"grant_type": "authorization_code", "code": code, "redirect_uri": redirect_uri}
         if code_verifier:
             form["code_verifier"] = code_verifier
-        return self._ask("exchanging an authorization code", form, secret=code)
+        tokens = self._ask(doing, form, secrets=(code, code_verifier or ""))
+        if isinstance(tokens, HubSpotError):
+            raise tokens
+        return tokens if tokens.hub_id else replace(tokens, hub_id=self._portal_of(tokens.access_token))
 
     def refresh(self, refresh_token: str) -> Tokens:
         """A new access token.
 
-        Raises ``TokenRevoked`` when HubSpot refuses (400 and other 4xx) and ``HubSpotUnavailable`` when it may
-        work later. Neither is ever ambiguous: the call that wanted the token was not made.
+        Raises ``TokenRevoked`` when HubSpot refuses the token and ``HubSpotUnavailable`` when it may work later, also
+        when it refuses the app. Neither is ever ambiguous: the call that wanted the token was not made.
         """
         form = {"grant_type": "refresh_token", "refresh_token": refresh_token}
-        return self._ask("refreshing the access token", form, secret=refresh_token)
+        tokens = self._ask("refreshing the access token", form, secrets=(refresh_token,))
+        if isinstance(tokens, Tokens):
+            return tokens
+        facts: dict[str, Any] = {
+            "status": tokens.status,
+            "category": tokens.category,
+            "correlation_id": tokens.correlation_id,
+        }
+        if isinstance(tokens, CodeRefused):
+            raise TokenRevoked(f"{tokens}; the portal must be connected again", **facts)
+        retry_after = tokens.retry_after if isinstance(tokens, HubSpotUnavailable) else None
+        raise HubSpotUnavailable(str(tokens), retry_after=retry_after, **facts)
 
-    def _ask(self, doing: str, form: dict[str, str], *, secret: str) -> Tokens:
+    def _ask(self, doing: str, form: dict[str, str], *, secrets: tuple[str, ...]) -> Tokens | HubSpotError:
+        """The tokens, or why there are none; what was sent is blotted out of HubSpot's words."""
         now_ms = self._clock.now_ms()
         sent = form | {"client_id": self._client_id, "client_secret": self._client_secret}
-        failure: HubSpotUnavailable
         try:
             answer = self._transport.send("POST", self._path, doing=doing, form=sent)
-        except HubSpotUnavailable as lost:
-            failure = HubSpotUnavailable(str(lost), status=lost.status, retry_after=lost.retry_after)
-        else:
             if 200 <= answer.status < 300:
                 return _tokens(answer.json() or {}, form.get("refresh_token"), now_ms, doing)
-            error = self._transport.error(answer, "POST", doing=doing, secrets=(secret, self._client_secret))
-            facts: dict[str, Any] = {
-                "status": error.status,
-                "category": error.category,
-                "correlation_id": error.correlation_id,
-            }
-            if isinstance(error, HubSpotUnavailable):
-                failure = HubSpotUnavailable(str(error), retry_after=error.retry_after, **facts)
-            else:
-                failure = TokenRevoked(f"{error}; the portal must be connected again", **facts)
-        raise failure
+        except HubSpotUnavailable as lost:
+            return HubSpotUnavailable(str(lost), status=lost.status, retry_after=lost.retry_after)
+        error = self._transport.error(answer, "POST", doing=doing, secrets=(*secrets, self._client_secret))
+        if isinstance(error, HubSpotUnavailable):
+            return HubSpotUnavailable(
+                str(error),
+                status=error.status,
+                category=error.category,
+                correlation_id=error.correlation_id,
+                retry_after=error.retry_after,
+            )
+        facts: dict[str, Any] = {
+            "status": error.status,
+            "category": error.category,
+            "correlation_id": error.correlation_id,
+        }
+        body = answer.json() or {}
+        if body.get("error") in _NOT_THE_TOKEN or str(body.get("status")).startswith("BAD_CLIENT"):
+            text = f"{error}; check HUBSPOT_HITL_CLIENT_ID and HUBSPOT_HITL_CLIENT_SECRET"
+            return HubSpotRejected(text, **facts)
+        # Only a 400 is HubSpot's word on a token; a 404 or a redirect is somebody's on the way.
+        return (CodeRefused if error.status == 400 else HubSpotRejected)(str(error), **facts)
+
+    def _portal_of(self, access_token: str) -> str:
+        """Whose token it is, for answers that don't tell (v1). HubSpot OpenAPI, account info, ``PortalInformation``."""
+        doing = "asking which account has been connected"
+        headers = {"Authorization": f"Bearer {access_token}"}
+        answer = self._transport.send("GET", self._whoami, doing=doing, headers=headers)
+        if not 200 <= answer.status < 300:
+            raise self._transport.error(answer, "GET", doing=doing, secrets=(access_token,))
+        portal_id = (answer.json() or {}).get("portalId")
+        if not _is_id(portal_id):
+            raise HubSpotUnavailable(f"{doing}: HubSpot's answer names no account")
+        return str(portal_id)
 
 
 class RefreshingToken:
     """Access tokens from a refresh token: renewed five minutes early, by one thread at a time.
 
     With a ``store``, by one thread of all processes at a time: the others wait for what it stores. The stored
-    refresh token goes before the one given here, which is tried when the stored one is dead.
+    refresh token goes before the one given here, which is tried when the stored one is dead. None is given here
+    when the portal installed the app: then it is in the store.
 
     ``on_rotated`` is called with the new refresh token when HubSpot gives another one, before any call uses
     the new access token. When it raises, it is called again at the next :meth:`token`.
@@ -168,10 +266,10 @@ class RefreshingToken:
         self,
         *,
         base_url: str,
-        api_version: str,
+        oauth_version: str,
         client_id: str,
         client_secret: str,
-        refresh_token: str,
+        refresh_token: str | None,
         clock: Clock,
         on_rotated: Callable[[str], None] | None = None,
         timeout: tuple[float, float] = (3.05, 10.0),
@@ -181,7 +279,7 @@ class RefreshingToken:
     ) -> None:
         self._endpoint = TokenEndpoint(
             base_url=base_url,
-            api_version=api_version,
+            oauth_version=oauth_version,
             client_id=client_id,
             client_secret=client_secret,
             clock=clock,
@@ -190,7 +288,7 @@ class RefreshingToken:
             gate=gate,
         )
         self._store = store
-        self._configured = refresh_token
+        self._given = refresh_token
         self._unstored: Tokens | None = None
         self._clock = clock
         self._on_rotated = on_rotated
@@ -235,24 +333,24 @@ class RefreshingToken:
         """Ask for a token, lock held; ``seen`` is how many attempts had ended before waiting for it."""
         if self._failure is not None and self._attempts != seen:
             raise self._failure  # somebody asked in the meantime, in vain: don't queue up to ask again
-        if self._clock.now_ms() < self._dead_until_ms:
-            raise TokenRevoked("HubSpot refused the refresh token; the portal must be connected again")
+        old = {rejected, self._access}
         try:
-            tokens = self._fetch({rejected, self._access})
+            if self._clock.now_ms() < self._dead_until_ms and not self._is_back(old):
+                raise TokenRevoked("HubSpot refused the refresh token; the portal must be connected again")
+            self._dead_until_ms = 0
+            tokens = self._fetch(old)
         except HubSpotUnavailable as error:
             self._failure = error
             if isinstance(error, TokenRevoked):
                 self._access = None
-                self._dead_until_ms = self._clock.now_ms() + DEAD_FOR_MS
+                self._dead_until_ms = self._dead_until_ms or self._clock.now_ms() + DEAD_FOR_MS
             raise
         finally:
             self._attempts += 1  # only now: who comes during the attempt shares its outcome
         self._failure = None
-        now_ms = self._clock.now_ms()
-        lifetime_ms = tokens.expires_at_ms - now_ms
         self._access = tokens.access_token
         self._expires_at_ms = tokens.expires_at_ms
-        self._renew_at_ms = tokens.expires_at_ms - min(RENEW_BEFORE_MS, max(lifetime_ms, 0) // 2)
+        self._renew_at_ms = tokens.renew_at_ms
         self._refresh_token = tokens.refresh_token
         self._save()
         return self._access
@@ -271,16 +369,24 @@ class RefreshingToken:
         if self._unstored is not None and self._is_good(self._unstored, old):
             return self._keep(self._store, lease, self._unstored)
         tokens: Tokens | None = None
+        dead = False
         try:
             found = self._store.load()
             if found is not None and self._is_good(found, old):
                 return found
             stored = [] if found is None else [found.refresh_token]
-            tokens = self._ask([*stored, self._refresh_token, self._configured])
+            tokens = self._ask([*stored, self._refresh_token, self._given])
+        except TokenRevoked:
+            dead = True
+            raise
+        except HubSpotUnavailable:
+            if found is not None and found.access_token not in old and self._clock.now_ms() < found.expires_at_ms:
+                return found  # it should be renewed, but works
+            raise
         finally:
             if tokens is None:
                 with contextlib.suppress(HubSpotUnavailable):  # the lease ends by itself
-                    self._store.finish(lease, None)
+                    self._store.finish(lease, None, dead=dead)
         return self._keep(self._store, lease, tokens)
 
     def _lease(self, store: TokenStore, old: set[str | None]) -> int | Tokens:
@@ -304,18 +410,23 @@ class RefreshingToken:
         return tokens
 
     def _is_good(self, tokens: Tokens, old: set[str | None]) -> bool:
-        return tokens.access_token not in old and self._clock.now_ms() < tokens.expires_at_ms
+        return tokens.access_token not in old and self._clock.now_ms() < tokens.renew_at_ms
 
-    def _ask(self, refresh_tokens: list[str]) -> Tokens:
+    def _is_back(self, old: set[str | None]) -> bool:
+        """True when the portal has been connected again since its token died."""
+        found = None if self._store is None else self._store.load()
+        return found is not None and self._is_good(found, old)
+
+    def _ask(self, refresh_tokens: list[str | None]) -> Tokens:
         """Ask with the first of these, and with the next one when HubSpot refuses it."""
-        candidates = list(dict.fromkeys(refresh_tokens))
+        candidates = list(dict.fromkeys(one for one in refresh_tokens if one is not None))
         for position, refresh_token in enumerate(candidates, 1):
             try:
                 return contextvars.Context().run(self._ask_in_time, refresh_token)
             except TokenRevoked:
                 if position == len(candidates):
                     raise
-        raise ValueError("there is no refresh token")
+        raise HubSpotUnavailable("refreshing the access token: there is no refresh token; connect the portal")
 
     def _ask_in_time(self, refresh_token: str) -> Tokens:
         with deadline(REFRESH_SECONDS):
@@ -324,7 +435,7 @@ class RefreshingToken:
             )
 
     def _save(self) -> None:
-        if self._refresh_token == self._saved:
+        if self._refresh_token is None or self._refresh_token == self._saved:
             return
         try:
             if self._on_rotated is not None:
@@ -347,10 +458,16 @@ def _tokens(body: dict[str, Any], old_refresh_token: str | None, now_ms: int, do
         expires_in = 1800  # HubSpot's documented lifetime
     hub_id = body.get("hub_id")
     scopes = body.get("scopes")
+    lifetime_ms = int(expires_in * 1000)
     return Tokens(
         access_token=access,
         refresh_token=kept,
-        expires_at_ms=now_ms + int(expires_in * 1000),
-        hub_id=str(hub_id) if isinstance(hub_id, int | str) and hub_id else None,
+        expires_at_ms=now_ms + lifetime_ms,
+        renew_at_ms=now_ms + lifetime_ms - min(RENEW_BEFORE_MS, lifetime_ms // 2),
+        hub_id=str(hub_id) if _is_id(hub_id) else None,
         scopes=tuple(scope for scope in scopes if isinstance(scope, str)) if isinstance(scopes, list) else (),
     )
+
+
+def _is_id(value: object) -> bool:
+    return isinstance(value, int | str) and str(value).isascii() and str(value).isdecimal()

@@ -9,6 +9,7 @@ from __future__ import annotations
 from urllib.parse import quote
 
 API_VERSIONS = ("v3", "2026-03", "2026-09")
+OAUTH_VERSIONS = ("v1", *API_VERSIONS)
 
 _V3 = {
     "custom_channels": "/conversations/v3/custom-channels",

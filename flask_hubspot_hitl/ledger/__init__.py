@@ -1,20 +1,31 @@
 """All that is durable. The only part that imports SQLAlchemy; :class:`Ledger` is its one door.
 
-``store`` says what can be asked of it; ``queue`` and ``records`` hold the statements, ``schema`` the tables.
+``store`` says what can be asked of it; ``queue``, ``records``, ``installations``, ``channels`` and ``once`` hold the
+statements, ``schema`` the tables, ``migrations`` the way from older ones.
 """
 
+from .channels import AccountRecord, ChannelRecord
+from .installations import Installation, InstallationState
+from .notify import Watch
+from .patience import patience
 from .queue import Event, Lease, NewEvent, Receipt
 from .records import HandoffRecord
 from .schema import EventState
 from .store import Ledger, Transaction
 
 __all__ = [
+    "AccountRecord",
+    "ChannelRecord",
     "Event",
     "EventState",
     "HandoffRecord",
+    "Installation",
+    "InstallationState",
     "Lease",
     "Ledger",
     "NewEvent",
     "Receipt",
     "Transaction",
+    "Watch",
+    "patience",
 ]

@@ -8,7 +8,6 @@ from __future__ import annotations
 import contextlib
 import logging
 import os
-import secrets
 import sqlite3
 import threading
 import time
@@ -20,9 +19,10 @@ from typing import Any
 import sqlalchemy as sa
 from sqlalchemy.engine import make_url
 
-from ..clock import Clock, SystemClock
+from ..clock import Clock, SystemClock, uptime_ms
 from ..errors import LedgerUnavailable
-from . import schema
+from . import migrations
+from .patience import LONGEST, patience, remaining
 
 try:
     import fcntl
@@ -33,8 +33,11 @@ logger = logging.getLogger(__name__)
 
 _SCHEMA_LOCK = 0x48544954  # any number that is ours; PostgreSQL advisory lock
 _TRANSIENT = (sa.exc.OperationalError, sa.exc.InterfaceError, sa.exc.InternalError, sa.exc.TimeoutError)
-_PATIENCE = 4.0
-"""Seconds that one transaction waits for others, in all: HubSpot waits five for our answer."""
+_MIGRATION_PATIENCE = 20.0
+"""Seconds that a starting process waits for another one that migrates a large database."""
+_SYNC_MS = 10_000
+_SLOW_MS = 1_000
+"""An answer about the time that took longer is not used."""
 
 
 class Database:
@@ -53,14 +56,15 @@ class Database:
         self._flock: int | None = None
         self._lock_path: Path | None = None
         if self.is_sqlite:
-            self._lock_path = _make_private_files(Path(parsed.database or ""))
+            self.path = Path(parsed.database or "")
+            self._lock_path = _make_private_files(self.path)
             self.engine = sa.create_engine(
                 parsed,
                 hide_parameters=True,
                 pool_size=pool_size,
                 max_overflow=pool_size,
                 pool_timeout=3,
-                connect_args={"check_same_thread": False, "timeout": _PATIENCE, "isolation_level": None},
+                connect_args={"check_same_thread": False, "timeout": LONGEST, "isolation_level": None},
             )
             sa.event.listen(self.engine, "connect", _on_sqlite_connect)
             sa.event.listen(self.engine, "begin", _on_sqlite_begin)
@@ -68,6 +72,8 @@ class Database:
 
             self.insert: Any = sqlite.insert
         else:
+            from . import postgresql as driver  # needs psycopg
+
             self.engine = sa.create_engine(
                 parsed.set(drivername="postgresql+psycopg"),
                 hide_parameters=True,
@@ -75,29 +81,32 @@ class Database:
                 max_overflow=pool_size,
                 pool_pre_ping=True,
                 pool_timeout=3,
-                connect_args={"connect_timeout": 3, "options": "-c lock_timeout=4000"},
+                connect_args=driver.options_of(parsed),
             )
+            sa.event.listen(self.engine, "do_connect", driver.on_do_connect)
             from sqlalchemy.dialects import postgresql
 
             self.insert = postgresql.insert
+        self._sync_at = 0
         self._closed = False
-        sa.event.listen(self.engine, "checkin", self._on_checkin)
         if hasattr(os, "register_at_fork"):
             this = weakref.WeakMethod(self._after_fork)
             os.register_at_fork(after_in_child=lambda: (method := this()) and method())
 
     def now_ms(self) -> int:
-        """The time, in epoch ms: one clock for all hosts of a PostgreSQL database, see :meth:`sync_clock`."""
+        """The time, in epoch ms: one clock for all hosts of a PostgreSQL database, see :meth:`_keep_time`."""
         return self.clock.now_ms()
 
-    def sync_clock(self) -> None:
-        """Take PostgreSQL's clock for ours, so that leases mean the same on every host."""
-        if self.is_sqlite or not isinstance(self.clock, SystemClock):
+    def _keep_time(self, connection: sa.Connection) -> None:
+        """Take PostgreSQL's clock for ours now and then, so that leases mean the same on every host."""
+        if self.is_sqlite or uptime_ms() < self._sync_at or not isinstance(self.clock, SystemClock):
             return
-        with self.read() as connection:
-            sent = SystemClock().now_ms()
-            theirs = connection.scalar(sa.text("SELECT (extract(epoch from clock_timestamp())*1000)::bigint"))
-            self.clock.offset_ms = int(theirs) - (sent + SystemClock().now_ms()) // 2
+        sent = uptime_ms()
+        theirs = connection.scalar(sa.text("SELECT (extract(epoch from clock_timestamp())*1000)::bigint"))
+        took = uptime_ms() - sent
+        if took < _SLOW_MS or self._sync_at == 0:
+            self.clock.set(int(theirs), at=sent + took // 2)
+        self._sync_at = sent + _SYNC_MS
 
     @contextlib.contextmanager
     def read(self) -> Iterator[sa.Connection]:
@@ -105,38 +114,62 @@ class Database:
 
         :raises LedgerUnavailable: when the database can't be reached.
         """
-        with _translated(), self.engine.connect() as connection, connection.begin():
+        with _translated(), patience(LONGEST), self._transaction() as connection:
             yield connection
 
     @contextlib.contextmanager
-    def write(self) -> Iterator[sa.Connection]:
+    def write(self, *, seconds: float = LONGEST) -> Iterator[sa.Connection]:
         """A connection in a transaction that is committed at the end of the block, or rolled back.
+
+        ``seconds`` is how long it waits for others at the most, in all.
 
         :raises LedgerUnavailable: when the database can't be reached or written; nothing was changed.
         """
-        with _translated(), self._writer() as ends:
-            options = {"hitl_write_until": ends}
-            with self.engine.connect().execution_options(**options) as connection, connection.begin():
-                yield connection
+        with _translated(), patience(seconds), self._writer(), self._transaction(hitl_writes=True) as connection:
+            yield connection
 
     @contextlib.contextmanager
-    def _writer(self) -> Iterator[float]:
-        """Hold what keeps SQLite's writers apart; gives the moment (monotonic) until which one may wait for others."""
-        ends = time.monotonic() + _PATIENCE
-        if not self.is_sqlite:
-            yield ends
-            return
-        if not self._lock.acquire(timeout=_PATIENCE):
-            raise LedgerUnavailable("the database is busy: another thread has been writing for four seconds")
+    def _transaction(self, **options: Any) -> Iterator[sa.Connection]:
         try:
-            with _flock(self._lock_file(), ends):
-                yield ends
+            with self.engine.connect().execution_options(**options) as connection, connection.begin():
+                self._keep_time(connection)
+                yield connection
+        finally:
+            if self._closed:  # meanwhile: nobody else would end the connection that was just given back
+                self.engine.pool.dispose()
+
+    def connect_alone(self) -> Any:
+        """A psycopg connection of its own, in autocommit mode; whoever asked closes it.
+
+        :raises LedgerUnavailable: when the database can't be reached.
+        """
+        with _translated():
+            pooled = self.engine.raw_connection()
+        connection: Any = pooled.driver_connection
+        pooled.detach()
+        connection.autocommit = True
+        return connection
+
+    @contextlib.contextmanager
+    def _writer(self) -> Iterator[None]:
+        """Hold what keeps SQLite's writers apart."""
+        if not self.is_sqlite:
+            yield
+            return
+        if not self._lock.acquire(timeout=remaining()):
+            raise LedgerUnavailable("the database is busy: another thread has been writing all the time")
+        try:
+            with _flock(self._lock_file()):
+                yield
         finally:
             self._lock.release()
 
     def _lock_file(self) -> int:
         if self._flock is None:
-            self._flock = os.open(str(self._lock_path), os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+            try:
+                self._flock = os.open(str(self._lock_path), os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+            except OSError as error:
+                raise LedgerUnavailable(f"the database's lock file can't be opened: {error.strerror}") from error
         return self._flock
 
     def _after_fork(self) -> None:
@@ -147,41 +180,30 @@ class Database:
             os.close(self._flock)  # a lock lives as long as any copy of its handle, also when the parent is killed
             self._flock = None
 
-    def create_schema(self) -> None:
-        """Make what is missing; two processes may do so at once.
+    def create_schema(self) -> int | None:
+        """Make the tables, or bring them up to this version; two processes may do so at once.
+
+        Returns the version found when it was an older one.
 
         :raises LedgerUnavailable: when the database can't be reached, or was made by a newer version.
         """
-        with self.write() as connection:
+        with self.write(seconds=_MIGRATION_PATIENCE) as connection:
             if not self.is_sqlite:
+                connection.execute(sa.text(f"SET LOCAL lock_timeout = {int(_MIGRATION_PATIENCE * 1000)}"))
                 connection.execute(sa.text("SELECT pg_advisory_xact_lock(:key)"), {"key": _SCHEMA_LOCK})
-            schema.metadata.create_all(connection)
-            for statement in schema.PARTIAL_INDEXES:
-                connection.exec_driver_sql(statement)
-            for name, value in (("schema_version", str(schema.VERSION)), ("deployment_id", _new_id())):
-                connection.execute(self.insert(schema.meta).values(name=name, value=value).on_conflict_do_nothing())
-            found = connection.scalar(sa.select(schema.meta.c.value).where(schema.meta.c.name == "schema_version"))
-            if int(found or 0) > schema.VERSION:
-                raise LedgerUnavailable(
-                    f"the database has schema {found}, this version knows {schema.VERSION}: upgrade the package"
-                )
-
-    def _on_checkin(self, _connection: Any, record: Any) -> None:
-        """A thread that was still at work when we closed gives its connection back: nobody else would end it."""
-        if self._closed:
-            record.invalidate()
+            return migrations.bring_up(connection, self.insert)
 
     def close(self) -> None:
-        """Give all connections back."""
+        """End all connections; one that is still in use ends with its transaction."""
         self._closed = True
-        self.engine.dispose()
-        if self._flock is not None:
-            os.close(self._flock)
-            self._flock = None
-
-
-def _new_id() -> str:
-    return secrets.token_hex(8)
+        self.engine.pool.dispose()
+        if self._lock.acquire(timeout=LONGEST):  # who is writing needs the lock file's handle to the end
+            try:
+                if self._flock is not None:
+                    os.close(self._flock)
+                    self._flock = None
+            finally:
+                self._lock.release()
 
 
 @contextlib.contextmanager
@@ -203,7 +225,7 @@ def _unavailable(error: Exception) -> LedgerUnavailable:
 
 
 @contextlib.contextmanager
-def _flock(descriptor: int, ends: float) -> Iterator[None]:
+def _flock(descriptor: int) -> Iterator[None]:
     """Hold the lock of all processes. One that is stopped while it holds it must not hang us: hence the naps."""
     if fcntl is None:  # pragma: no cover - Windows
         yield
@@ -214,7 +236,7 @@ def _flock(descriptor: int, ends: float) -> Iterator[None]:
             fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
             break
         except BlockingIOError:
-            if time.monotonic() >= ends:
+            if not remaining():
                 raise LedgerUnavailable("the database is busy: another process has been writing all the time") from None
             time.sleep(nap)
             nap = min(nap * 2, 0.005)
@@ -252,7 +274,5 @@ def _on_sqlite_connect(connection: sqlite3.Connection, _record: Any) -> None:
 def _on_sqlite_begin(connection: sa.Connection) -> None:
     # The driver's own BEGIN is off (isolation_level=None). A deferred transaction that turns into a write fails
     # at once when another one writes; an immediate one waits.
-    ends = connection.get_execution_options().get("hitl_write_until")
-    patience = _PATIENCE if ends is None else max(0.0, ends - time.monotonic())
-    connection.exec_driver_sql(f"PRAGMA busy_timeout={int(patience * 1000)}")
-    connection.exec_driver_sql("BEGIN" if ends is None else "BEGIN IMMEDIATE")
+    connection.exec_driver_sql(f"PRAGMA busy_timeout={int(remaining() * 1000)}")
+    connection.exec_driver_sql("BEGIN IMMEDIATE" if connection.get_execution_options().get("hitl_writes") else "BEGIN")

@@ -16,11 +16,11 @@ import sqlalchemy as sa
 from . import codec
 from .schema import EventState, event, in_state, lane, receipt
 
-_LAST_LOCKED = {"in": 1, "receipt": 2, "dead": 2}
+_LOCKED = {"park": -1, "in": 1, "receipt": 2, "dead": 2}
 
 
 def _lock_order(key: str) -> tuple[int, str]:
-    return _LAST_LOCKED.get(key.partition(":")[0], 0), key
+    return _LOCKED.get(key.partition(":")[0], 0), key
 
 
 @dataclass(slots=True, kw_only=True)
@@ -125,7 +125,7 @@ class Statements:
             .limit(1)
         )
         this_event = event.c.id == given("event_id")
-        self.begin = sa.update(event).where(this_event).values(starts=event.c.starts + 1)
+        self.begin = sa.update(event).where(this_event, in_state(EventState.PENDING)).values(starts=event.c.starts + 1)
         self.receipts = sa.select(receipt).where(receipt.c.event_id == given("event_id"))
         self.fence = sa.select(lane.c.fence).where(lane.c.key == given("lane_key")).with_for_update()
         self.wake = sa.select(lane.c.wake).where(lane.c.key == given("lane_key"))
@@ -135,7 +135,7 @@ class Statements:
         idle = sa.case((lane.c.wake == given("woken"), None), else_=given("now", type_=sa.BigInteger))
         self.rest = sa.update(lane).where(ours).values(due_at=idle, **freed)
         self.heartbeat = sa.update(lane).where(ours, lane.c.owner == given("by")).values(due_at=given("until"))
-        self.hung = sa.update(lane).where(ours).values(hung_since=given("since"))
+        self.hung = sa.update(lane).where(ours, lane.c.owner == given("by")).values(hung_since=given("since"))
         self.gap = sa.update(lane).where(lane.c.key == given("lane_key")).values(gap=given("is_gap"))
         run = {"progress": given("done"), "attempts": given("failed"), "starts": 0}
         self.save = sa.update(event).where(this_event).values(**run)
@@ -196,8 +196,9 @@ class Queue:
     def reserve(self, *keys: str, now: int) -> None:
         """Lock lanes that will be put into, before a handoff's row is locked.
 
-        Everybody locks in this order: the lanes of tasks, then ``in:`` lanes, then the handoff, then the lanes that
-        nobody locks a handoff from (receipts). Otherwise two transactions could wait for each other.
+        Everybody locks in this order: portals whose events are parked, the lanes of tasks, then ``in:`` lanes, then
+        the handoff, then the lanes that nobody locks a handoff from (receipts). Otherwise two transactions could wait
+        for each other.
         """
         self._touch(dict.fromkeys(keys, now))
 
@@ -227,10 +228,12 @@ class Queue:
 
     def head(self, lease: Lease) -> Event | None:
         """The next event of a leased lane, marked as begun. It is read anew before every run, never ahead."""
-        row = self._connection.execute(self._say.head, {"lane_key": lease.lane}).first()
-        if row is None:
-            return None
-        self._connection.execute(self._say.begin, {"event_id": row.id})
+        while True:
+            row = self._connection.execute(self._say.head, {"lane_key": lease.lane}).first()
+            if row is None:
+                return None
+            if self._connection.execute(self._say.begin, {"event_id": row.id}).rowcount:
+                break  # else it has just been taken back
         receipts = self._connection.execute(self._say.receipts, {"event_id": row.id})
         return Event(
             id=row.id,
@@ -257,6 +260,16 @@ class Queue:
         """True while the lease is ours; takes the lane's row lock until the transaction ends."""
         return bool(self._connection.scalar(self._say.fence, {"lane_key": lease.lane}) == lease.fence)
 
+    def is_kept(self, lease: Lease) -> bool:
+        """False once the lane has been given back, even if nobody else has claimed it since."""
+        statement = sa.select(lane.c.owner).where(lane.c.key == lease.lane, lane.c.fence == lease.fence)
+        return bool(self._connection.scalar(statement) == lease.owner)
+
+    def is_settled(self, taken: Event) -> bool:
+        """True when an event is no longer pending."""
+        statement = sa.select(event.c.state).where(event.c.id == taken.id)
+        return bool(self._connection.scalar(statement) != EventState.PENDING)
+
     def release(self, lease: Lease, *, now: int, due_at: int | None, failures: int = 0) -> None:
         """Give a lane back: due at ``due_at``; with None idle, unless something came in since the claim."""
         given = {"lane_key": lease.lane, "mine": lease.fence, "failed": failures}
@@ -276,8 +289,9 @@ class Queue:
             self._connection.execute(self._say.heartbeat, given)
 
     def mark_hung(self, lease: Lease, *, now: int) -> None:
-        """Show in ``status`` that a receiver of this lane runs too long."""
-        self._connection.execute(self._say.hung, {"lane_key": lease.lane, "mine": lease.fence, "since": now})
+        """Show in ``status`` that a receiver of this lane runs too long; nothing once the lane was given back."""
+        given = {"lane_key": lease.lane, "mine": lease.fence, "by": lease.owner, "since": now}
+        self._connection.execute(self._say.hung, given)
 
     def save(self, taken: Event) -> None:
         """Store an event's progress; it stays pending, and this run of it is finished."""
@@ -307,7 +321,9 @@ class Queue:
     def release_owner(self, owner: str, *, now: int) -> int:
         """Free every lane of an owner that is gone; returns how many."""
         result = self._connection.execute(
-            sa.update(lane).where(lane.c.owner == owner).values(owner=None, due_at=now, fence=lane.c.fence + 1)
+            sa.update(lane)
+            .where(lane.c.owner == owner)
+            .values(owner=None, due_at=now, fence=lane.c.fence + 1, hung_since=None)
         )
         return result.rowcount
 

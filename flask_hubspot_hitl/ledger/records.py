@@ -180,8 +180,11 @@ class Records:
         rows = self._connection.execute(sa.select(handoff).order_by(handoff.c.seq.desc()).limit(limit))
         return [_record(row).handoff for row in rows]
 
-    def to_reconcile(self, *, closed_since: int | None) -> list[HandoffRecord]:
-        """Open handoffs with a thread; also the conversations' newest that were closed since ``closed_since``."""
+    def to_reconcile(self, *, closed_since: int | None, portal_id: str | None = None) -> list[HandoffRecord]:
+        """Open handoffs with a thread; also the conversations' newest that were closed since ``closed_since``.
+
+        Of one portal, or of all.
+        """
         wanted: sa.ColumnElement[bool] = is_open
         if closed_since is not None:
             other = handoff.alias()
@@ -192,6 +195,8 @@ class Records:
             )
             wanted = sa.or_(is_open, sa.and_(handoff.c.closed_at >= closed_since, handoff.c.seq == newest))
         statement = sa.select(handoff).where(handoff.c.thread_id.is_not(None), wanted).order_by(handoff.c.seq)
+        if portal_id is not None:
+            statement = statement.where(handoff.c.portal_id == portal_id)
         return [_record(row) for row in self._connection.execute(statement)]
 
     def of_thread(self, thread_id: str) -> list[HandoffRecord]:

@@ -1,5 +1,7 @@
 """The tables. SQLAlchemy Core, the same on SQLite and PostgreSQL. Imports nothing of ours.
 
+What is changed here needs a new ``VERSION`` and a step in ``migrations``.
+
 One row of ``lane`` is a lock, a timer and a wake-up flag in one: its events are strictly first in, first out.
 """
 
@@ -9,7 +11,7 @@ from enum import IntEnum
 
 import sqlalchemy as sa
 
-VERSION = 1
+VERSION = 2
 metadata = sa.MetaData()
 
 # SQLite only numbers rows by itself for INTEGER PRIMARY KEY; AUTOINCREMENT keeps deleted ids from coming back.
@@ -166,13 +168,50 @@ bucket = sa.Table(
     sa.Column("probe_until", sa.BigInteger, nullable=False, server_default="0", comment="ms; somebody tries"),
 )
 
-token = sa.Table(
-    "hitl_token",
+# Portals, and what is ours in them ---------------------------------------------------------------------------
+
+installation = sa.Table(
+    "hitl_installation",
     metadata,
     sa.Column("portal_id", sa.Text, primary_key=True),
-    sa.Column("secret", sa.Text, comment="the tokens, encrypted; NULL until the first refresh"),
+    sa.Column("secret", sa.Text, comment="the tokens, encrypted; NULL while there are none"),
     sa.Column("lease_until", sa.BigInteger, nullable=False, server_default="0", comment="ms; somebody refreshes"),
     sa.Column("fence", sa.BigInteger, nullable=False, server_default="0", comment="+1 at every lease"),
+    sa.Column("state", sa.Text, nullable=False, server_default="active", comment="active or revoked"),
+    sa.Column("scopes", sa.Text, comment="JSON list; NULL when HubSpot did not tell"),
+    sa.Column("inbox_id", sa.Text, comment="the portal's default inbox"),
+    sa.Column("added_at", sa.BigInteger, comment="ms of the last install; NULL when the token is configured"),
+    sa.Column("revoked_at", sa.BigInteger, comment="ms"),
+)
+
+channel = sa.Table(
+    "hitl_channel",
+    metadata,
+    sa.Column("app_id", sa.Text, primary_key=True, comment="a channel belongs to an app, not to a portal"),
+    sa.Column("channel_id", sa.Text, nullable=False),
+    sa.Column("webhook_url", sa.Text, comment="as last seen at HubSpot"),
+    sa.Column("updated_at", sa.BigInteger, nullable=False),
+)
+
+channel_account = sa.Table(
+    "hitl_channel_account",
+    metadata,
+    sa.Column("portal_id", sa.Text, primary_key=True),
+    sa.Column("account_id", sa.Text, primary_key=True),
+    sa.Column("channel_id", sa.Text, nullable=False),
+    sa.Column("inbox_id", sa.Text, nullable=False),
+    sa.Column("name", sa.Text),
+    sa.Column("identifier", sa.Text, comment="JSON: the delivery identifier"),
+    sa.Column("authorized", sa.Integer, nullable=False, comment="0: disabled in HubSpot"),
+    sa.Column("updated_at", sa.BigInteger, nullable=False),
+)
+
+once = sa.Table(
+    "hitl_once",
+    metadata,
+    sa.Column("key", sa.Text, primary_key=True, comment="a digest of what may be used once"),
+    sa.Column("value", sa.Text, comment="JSON"),
+    sa.Column("expires_at", sa.BigInteger, nullable=False, comment="ms"),
 )
 
 # What a bridge to another service remembers (``bridges``) --------------------------------------------------------

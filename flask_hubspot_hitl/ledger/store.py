@@ -6,7 +6,7 @@ Above this module nobody knows that there is SQL.
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import sqlalchemy as sa
@@ -14,13 +14,17 @@ import sqlalchemy as sa
 from ..clock import Clock
 from . import codec
 from .bridges import Bridges
-from .buckets import Buckets, SharedTokens
+from .buckets import Buckets
+from .channels import Channels
 from .database import Database
+from .installations import Installations
+from .notify import FileWatch, Listener, Notifier, Watch
+from .once import Once
 from .queue import Queue, Statements
 from .records import Records
 from .schema import EventState, event, in_state, is_given_up, lane, message, meta, receipt
 
-TIMER_LANES = ("timer", "gap", "park", "reconcile", "prune")
+TIMER_LANES = ("timer", "gap", "park", "reconcile", "prune", "resume")
 """What waits in these lanes waits for its time, not for us."""
 _waiting = sa.and_(in_state(EventState.PENDING), *(event.c.lane.not_like(f"{prefix}:%") for prefix in TIMER_LANES))
 
@@ -43,9 +47,19 @@ class Transaction:
         return Buckets(self._connection, self._database)
 
     @property
-    def tokens(self) -> SharedTokens:
-        """The tokens that all processes share."""
-        return SharedTokens(self._connection, self._database)
+    def installations(self) -> Installations:
+        """The portals that have installed the app, and their tokens."""
+        return Installations(self._connection, self._database)
+
+    @property
+    def channels(self) -> Channels:
+        """Our channel, and its accounts in the portals' inboxes."""
+        return Channels(self._connection, self._database)
+
+    @property
+    def once(self) -> Once:
+        """What may be used once."""
+        return Once(self._connection, self._database)
 
     @property
     def bridges(self) -> Bridges:
@@ -187,12 +201,14 @@ class Transaction:
         progress) is left alone: its own run will settle it. Returns the message rows of what was taken back.
         """
         rows = self._connection.execute(
-            sa.select(event.c.id, event.c.payload, event.c.progress).where(
+            sa.select(event.c.id, event.c.payload, event.c.progress)
+            .where(
                 event.c.lane == lane_key,
                 in_state(EventState.PENDING),
                 event.c.starts == 0,
                 event.c.topic.in_(topics),
             )
+            .with_for_update()  # who runs the lane may begin one of them just now
         ).all()
         taken = [row for row in rows if not (codec.loads(row.progress) or {}).get("maybe")]
         if taken:
@@ -289,16 +305,18 @@ class Ledger:
     def __init__(self, url: str, clock: Clock, *, pool_size: int = 20) -> None:
         self._database = Database(url, clock, pool_size=pool_size)
         self._statements = Statements(self._database.insert)
+        self._notifier = Notifier(self._database, self._channel)
         self.is_sqlite = self._database.is_sqlite
         self._deployment_id: str | None = None
+        self.migrated_from: int | None = None
+        """The version that :meth:`create` found and brought up to this one's; None when there was nothing to do."""
 
     def create(self) -> None:
-        """Make the tables that are missing, and take PostgreSQL's clock for ours.
+        """Make the tables or bring them up to this version.
 
         :raises LedgerUnavailable: when the database can't be reached, or a newer version made it.
         """
-        self._database.create_schema()
-        self._database.sync_clock()
+        self.migrated_from = self._database.create_schema()
 
     def now_ms(self) -> int:
         """The time, in epoch ms."""
@@ -330,6 +348,21 @@ class Ledger:
         with self._database.write() as connection:
             yield Transaction(connection, self._database, self._statements)
 
+    def notify(self) -> None:
+        """Something was committed that may be due at once: wake the dispatchers of other processes."""
+        self._notifier.notify()
+
+    def watch(self, say_once: Callable[[str, object], None], *, poll: float | None = None) -> Watch:
+        """What a dispatcher waits with for commits of others. ``say_once`` logs sparingly; ``poll`` is in seconds."""
+        given = {} if poll is None else {"poll": poll}
+        if self.is_sqlite:
+            return FileWatch(self._database.path, **given)
+        return Listener(self._database, self._channel, say_once, **given)
+
+    def _channel(self) -> str:
+        return f"hubspot_hitl_{self.deployment_id}"
+
     def close(self) -> None:
         """Give all connections back."""
+        self._notifier.close()
         self._database.close()

@@ -207,6 +207,5 @@ class Deliveries:
             if generation is None or generation == self._generation:
                 entry = {"url": url, "headers": headers, "body": body.decode("utf-8", "replace"), "attempt": attempt}
                 self._log.append({**entry, "status": status, "feed": feed, "owner": owner, "at": now_ms()})
-                self._sim.journal.add("delivery", self._log[-1])
-                self._sim.record("webhook-out", self._log[-1])
+                self._sim.log_delivery(self._log[-1])
         return status

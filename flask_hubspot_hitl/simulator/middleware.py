@@ -92,9 +92,7 @@ class Middleware:
         entry["status"] = shown.status_code
         entry["response_body"] = parsed_response(shown)
         with self._sim.lock:
-            self._sim.requests.append(entry)
-            self._sim.journal.add("call", entry)
-            self._sim.record("api", entry)
+            self._sim.log_call(entry)
         if mode in ("drop", "drop_after"):
             cut(environ)
         if mode == "delay" and fault is not None:

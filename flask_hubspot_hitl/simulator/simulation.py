@@ -50,10 +50,18 @@ class Simulation:
         self.deliveries.clear()
         self.journal.clear()
 
-    def record(self, direction: str, entry: JSON) -> None:
-        """Write a log entry to the recording, if there is one."""
+    def log_call(self, entry: JSON) -> None:
+        """Keep an API call that was served."""
+        self.requests.append(entry)
+        self.journal.add("call", entry)
         if self.recording is not None:
-            self.recording.add(direction, entry, self.world)
+            self.recording.add("api", entry, self.world)
+
+    def log_delivery(self, entry: JSON) -> None:
+        """Tell of a delivery that was tried; ``deliveries`` keeps it."""
+        self.journal.add("delivery", entry)
+        if self.recording is not None:
+            self.recording.add("webhook-out", entry, self.world)
 
 
 def current() -> Simulation:

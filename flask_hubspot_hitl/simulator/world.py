@@ -21,6 +21,7 @@ SCOPES = (
     "conversations.custom_channels.write",
     "conversations.read",
     "conversations.write",
+    "conversations.visitor_identification.tokens.create",
     "crm.objects.contacts.read",
     "crm.objects.contacts.write",
     "files",

@@ -29,7 +29,7 @@ from .fixtures import (
 )
 from .people import Agent, User
 from .serving import Server
-from .stand_in import HubSpot, running_hubspot
+from .stand_in import HubSpot, StandIn, running, running_hubspot
 from .waiting import PATIENCE, wait_until
 
 __all__ = [
@@ -38,6 +38,7 @@ __all__ = [
     "HubSpot",
     "PATIENCE",
     "Server",
+    "StandIn",
     "User",
     "agent",
     "assert_nothing_lost",
@@ -49,6 +50,7 @@ __all__ = [
     "hubspot",
     "hubspot_process",
     "pytest_runtest_makereport",
+    "running",
     "running_hubspot",
     "settle",
     "signed_webhook",

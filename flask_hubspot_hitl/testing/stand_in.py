@@ -1,4 +1,4 @@
-"""HubSpot's stand-in as a process, and everything a test may ask of it (``/_sim/*``)."""
+"""A stand-in as a process, and everything a test may ask of it (``/_sim/*``)."""
 
 from __future__ import annotations
 
@@ -8,15 +8,16 @@ import subprocess
 import sys
 import threading
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from datetime import UTC, datetime
-from typing import Any
+from typing import Any, TypeVar
 
 import requests
 
 from ..simulator.replay import title
 
 Json = dict[str, Any]
+Kind = TypeVar("Kind", bound="StandIn")
 
 START_SECONDS = 60.0
 ANSWER_SECONDS = 30.0
@@ -25,8 +26,8 @@ WIRE_HEAD = "The wire, newest last"
 LONGEST_TEXT = 60
 
 
-class HubSpot:
-    """A running stand-in: what exists in it, what goes wrong with it, what went over the wire."""
+class StandIn:
+    """A running stand-in and its control routes."""
 
     def __init__(self, url: str, process: subprocess.Popen[str] | None = None) -> None:
         self.url = url
@@ -50,80 +51,86 @@ class HubSpot:
             raise AssertionError(f"the stand-in answered {method} /_sim/{path} with {answer.status_code} {answer.text}")
         return answer.json()
 
+    def get(self, path: str) -> Any:
+        """A control route's JSON."""
+        return self.control("GET", path)
+
+    def post(self, path: str, **fields: Any) -> Any:
+        """Have a control route do something."""
+        return self.control("POST", path, fields)
+
     def close(self) -> None:
         """Close the connections to it."""
         self._http.close()
 
-    # What exists -----------------------------------------------------------------------------------------
-
     def env(self) -> dict[str, str]:
-        """The ``HUBSPOT_HITL_*`` settings with which an app talks to it."""
-        found: dict[str, str] = self.control("GET", "env")
+        """The settings with which an app talks to it."""
+        found: dict[str, str] = self.get("env")
         return found
-
-    def agents(self) -> list[Json]:
-        """The agents of every portal: ``id`` (``A-987``), ``name``, ``email``, ``portalId``."""
-        found: list[Json] = self.control("GET", "agents")
-        return found
-
-    def contact(self, **fields: Any) -> Json:
-        """Make a contact: ``phone``, ``email``, ``firstname``, …"""
-        found: Json = self.control("POST", "contacts", fields)
-        return found
-
-    def threads(self) -> list[Json]:
-        """Every thread with its messages, oldest first."""
-        found: list[Json] = self.control("GET", "threads")
-        return found
-
-    def thread(self, thread_id: str | None) -> Json:
-        """One thread with its messages."""
-        found: Json = self.control("GET", f"threads/{thread_id}")
-        return found
-
-    def act(self, thread_id: str | None, action: str, **fields: Any) -> Json:
-        """What an agent does: reply, comment, assign, unassign, close, reopen, archive, restore, purge."""
-        found: Json = self.control("POST", f"threads/{thread_id}/{action}", fields)
-        return found
-
-    # How it behaves --------------------------------------------------------------------------------------
 
     def reset(self) -> None:
         """Back to how it was when it started."""
-        self.control("POST", "reset", {})
+        self.post("reset")
 
     def target(self, url: str) -> None:
-        """Have both feeds delivered to a webhook URL."""
+        """Have everything delivered to a host's URL."""
         self.control("PUT", "target", {"url": url})
 
     def chaos(self, **switches: Any) -> Json:
-        """Change what goes wrong, see ``simulator/chaos.py``; all switches as they are now.
+        """Change what goes wrong, see its ``chaos.py``; all switches as they are now.
 
         ``hubspot.chaos(faults=[{"match": "POST .*/messages", "status": 503, "times": 2}])``
         """
-        found: Json = self.control("POST", "chaos", switches)
+        found: Json = self.post("chaos", **switches)
         return found
-
-    # The wire --------------------------------------------------------------------------------------------
 
     def requests(self) -> list[Json]:
         """Every API call served, oldest first."""
-        found: list[Json] = self.control("GET", "requests")
+        found: list[Json] = self.get("requests")
         return found
 
     def deliveries(self) -> list[Json]:
         """Every delivery attempt, oldest first."""
-        found: list[Json] = self.control("GET", "deliveries")
+        found: list[Json] = self.get("deliveries")
+        return found
+
+
+class HubSpot(StandIn):
+    """HubSpot: what exists in it, what agents do, and what went over the wire."""
+
+    def agents(self) -> list[Json]:
+        """The agents of every portal: ``id`` (``A-987``), ``name``, ``email``, ``portalId``."""
+        found: list[Json] = self.get("agents")
+        return found
+
+    def contact(self, **fields: Any) -> Json:
+        """Make a contact: ``phone``, ``email``, ``firstname``, …"""
+        found: Json = self.post("contacts", **fields)
+        return found
+
+    def threads(self) -> list[Json]:
+        """Every thread with its messages, oldest first."""
+        found: list[Json] = self.get("threads")
+        return found
+
+    def thread(self, thread_id: str | None) -> Json:
+        """One thread with its messages."""
+        found: Json = self.get(f"threads/{thread_id}")
+        return found
+
+    def act(self, thread_id: str | None, action: str, **fields: Any) -> Json:
+        """What an agent does: reply, comment, assign, unassign, close, reopen, archive, restore, purge."""
+        found: Json = self.post(f"threads/{thread_id}/{action}", **fields)
         return found
 
     def pending(self) -> int:
         """How many events wait for delivery or are on their way."""
-        found: int = self.control("GET", "pending")["deliveries"]
+        found: int = self.get("pending")["deliveries"]
         return found
 
     def deliver(self, body: Any, feed: str = "app", times: int = 1) -> list[int | None]:
         """Sign any body now and deliver it; the statuses answered."""
-        found: list[int | None] = self.control("POST", "deliver", {"body": body, "feed": feed, "times": times})
+        found: list[int | None] = self.post("deliver", body=body, feed=feed, times=times)
         return found
 
     def wire(self, lines: int = WIRE_LINES) -> str:
@@ -137,15 +144,20 @@ class HubSpot:
         return "\n".join([head, *shown]) if shown else "Nothing went over the wire."
 
 
+def running_hubspot(*options: str) -> AbstractContextManager[HubSpot]:
+    """Start HubSpot's stand-in, with options of ``flask hubspot-hitl simulate``; it ends with the block."""
+    return running(HubSpot, "flask_hubspot_hitl.simulator", *options)
+
+
 @contextmanager
-def running_hubspot(*options: str) -> Iterator[HubSpot]:
-    """Start the stand-in on a free port with the options of its command line; it ends with the block.
+def running(kind: type[Kind], module: str, *options: str) -> Iterator[Kind]:
+    """Start ``python -m module`` on a free port; it ends with the block.
 
     It ends as well when this process is killed, because its standard input does.
 
     :raises AssertionError: when it does not start.
     """
-    command = [sys.executable, "-m", "flask_hubspot_hitl.simulator", "--port", "0", "--stop-with-stdin", *options]
+    command = [sys.executable, "-m", module, "--port", "0", "--stop-with-stdin", *options]
     own = {name: value for name, value in os.environ.items() if name != "PYTHONWARNINGS"}
     process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env=own)
     assert process.stdout is not None
@@ -157,12 +169,12 @@ def running_hubspot(*options: str) -> Iterator[HubSpot]:
         too_late.cancel()
         address = next((word.rstrip("/") for word in line.split() if word.startswith("http://")), None)
         if address is None:
-            raise AssertionError("the stand-in for HubSpot did not start; its own words are on standard error")
-        hubspot = HubSpot(address, process)
+            raise AssertionError(f"{module} did not start; its own words are on standard error")
+        stand_in = kind(address, process)
         try:
-            yield hubspot
+            yield stand_in
         finally:
-            hubspot.close()
+            stand_in.close()
     finally:
         too_late.cancel()
         process.terminate()

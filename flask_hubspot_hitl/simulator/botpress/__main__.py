@@ -11,7 +11,7 @@ from types import FrameType
 
 from werkzeug.serving import make_server
 
-from ..__main__ import QuietHandler
+from ..__main__ import QuietHandler, stop_with_stdin
 from .app import create_app
 from .world import BotpressWorld
 
@@ -20,6 +20,7 @@ def main(arguments: list[str] | None = None) -> int:
     """Parse the command line and serve on loopback. Returns the exit status."""
     parser = argparse.ArgumentParser(prog="python -m flask_hubspot_hitl.simulator.botpress", description=__doc__)
     parser.add_argument("--port", type=int, required=True, help="the port to listen on; 0 takes a free one")
+    parser.add_argument("--stop-with-stdin", action="store_true", help="stop when standard input ends")
     options = parser.parse_args(arguments)
     logging.basicConfig(level=logging.WARNING, format="%(asctime)s %(name)s %(levelname)s %(message)s")
     world = BotpressWorld()
@@ -29,10 +30,12 @@ def main(arguments: list[str] | None = None) -> int:
     def stop(number: int, frame: FrameType | None) -> None:
         raise KeyboardInterrupt
 
-    signal.signal(signal.SIGTERM, stop)
-    signal.signal(signal.SIGINT, stop)
-    print(f"Botpress stand-in: {world.base_url}/  (settings: {world.base_url}/_sim/env)", flush=True)
     with contextlib.suppress(KeyboardInterrupt):
+        signal.signal(signal.SIGTERM, stop)
+        signal.signal(signal.SIGINT, stop)
+        print(f"Botpress stand-in: {world.base_url}/  (settings: {world.base_url}/_sim/env)", flush=True)
+        if options.stop_with_stdin:
+            stop_with_stdin()
         server.serve_forever()
     return 0
 

@@ -1,0 +1,40 @@
+"""What the commands of ``flask hubspot-hitl`` share."""
+
+from __future__ import annotations
+
+import json
+from datetime import UTC, datetime
+from typing import Any
+
+import click
+
+from .errors import LedgerUnavailable
+from .runtime import Runtime, get_runtime
+
+
+def app_runtime() -> Runtime:
+    """The extension's part of the app, or a plain word."""
+    try:
+        return get_runtime()
+    except RuntimeError as error:
+        raise click.ClickException(str(error)) from None
+
+
+def say(value: Any, as_json: bool, lines: list[str]) -> None:
+    """Print ``value`` as JSON, or the lines."""
+    click.echo(json.dumps(value, indent=2, default=str) if as_json else "\n".join(lines))
+
+
+def when(ms: int) -> str:
+    """Epoch ms as a date and time."""
+    return datetime.fromtimestamp(ms / 1000, UTC).isoformat(timespec="seconds")
+
+
+class Command(click.Command):
+    """A command that says in one line that the database is down, instead of a traceback."""
+
+    def invoke(self, ctx: click.Context) -> Any:
+        try:
+            return super().invoke(ctx)
+        except LedgerUnavailable as error:
+            raise click.ClickException(str(error)) from None

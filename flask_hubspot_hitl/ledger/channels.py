@@ -1,0 +1,141 @@
+"""Our channel at HubSpot and its accounts, one in each inbox that it is connected to. ``setup`` writes them.
+
+Runs inside the caller's transaction. Times are epoch ms.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+from dataclasses import dataclass
+from typing import Any
+
+import sqlalchemy as sa
+
+from . import codec
+from .database import Database
+from .schema import channel, channel_account
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ChannelRecord:
+    """The app's channel; it serves every portal that installs the app."""
+
+    app_id: str
+    channel_id: str
+    webhook_url: str | None = None
+    """As last seen at HubSpot."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AccountRecord:
+    """The channel in one inbox (or help desk) of one portal."""
+
+    portal_id: str
+    account_id: str
+    channel_id: str
+    inbox_id: str
+    name: str | None = None
+    identifier: dict[str, str] | None = None
+    """The delivery identifier, ``{"type": …, "value": …}``; it bears the deployment id when the account is ours."""
+    authorized: bool = True
+
+
+class Channels:
+    """The channel of an app, and the channel's accounts."""
+
+    def __init__(self, connection: sa.Connection, database: Database) -> None:
+        self._connection = connection
+        self._database = database
+
+    def get(self, app_id: str | None) -> ChannelRecord | None:
+        """The app's channel. Without an app id: the only one there is."""
+        statement = sa.select(channel.c.app_id, channel.c.channel_id, channel.c.webhook_url)
+        if app_id is not None:
+            statement = statement.where(channel.c.app_id == app_id)
+        rows = self._connection.execute(statement.limit(2)).all()
+        return ChannelRecord(**rows[0]._mapping) if len(rows) == 1 else None
+
+    def save(self, record: ChannelRecord, *, now: int) -> None:
+        """Store an app's channel; one stored before is replaced."""
+        values = {"channel_id": record.channel_id, "webhook_url": record.webhook_url, "updated_at": now}
+        self._connection.execute(
+            self._database.insert(channel)
+            .values(app_id=record.app_id, **values)
+            .on_conflict_do_update(index_elements=["app_id"], set_=values)
+        )
+
+    def forget(self, app_id: str) -> None:
+        """The app has no channel any more."""
+        self._connection.execute(sa.delete(channel).where(channel.c.app_id == app_id))
+
+    # Accounts --------------------------------------------------------------------------------------------
+
+    def accounts(self, portal_id: str | None = None) -> list[AccountRecord]:
+        """The accounts of one portal, or of all, in the order they were made in."""
+        statement = sa.select(channel_account)
+        if portal_id is not None:
+            statement = statement.where(channel_account.c.portal_id == portal_id)
+        found = [_account(row) for row in self._connection.execute(statement)]
+        return sorted(found, key=lambda one: (one.portal_id, len(one.account_id), one.account_id))
+
+    def account(self, portal_id: str, account_id: str) -> AccountRecord | None:
+        """One account."""
+        row = self._connection.execute(
+            sa.select(channel_account).where(
+                channel_account.c.portal_id == portal_id, channel_account.c.account_id == account_id
+            )
+        ).first()
+        return None if row is None else _account(row)
+
+    def account_of_inbox(self, portal_id: str, channel_id: str, inbox_id: str) -> AccountRecord | None:
+        """The account to publish through: the oldest of this inbox that is authorised."""
+        usable = (
+            one
+            for one in self.accounts(portal_id)
+            if one.channel_id == channel_id and one.inbox_id == inbox_id and one.authorized
+        )
+        return next(usable, None)
+
+    def save_account(self, record: AccountRecord, *, now: int) -> None:
+        """Store an account as HubSpot has it now."""
+        values = {
+            "channel_id": record.channel_id,
+            "inbox_id": record.inbox_id,
+            "name": record.name,
+            "identifier": codec.dumps(record.identifier),
+            "authorized": int(record.authorized),
+            "updated_at": now,
+        }
+        self._connection.execute(
+            self._database.insert(channel_account)
+            .values(portal_id=record.portal_id, account_id=record.account_id, **values)
+            .on_conflict_do_update(index_elements=["portal_id", "account_id"], set_=values)
+        )
+
+    def forget_account(self, portal_id: str, account_id: str) -> None:
+        """The account is gone from HubSpot."""
+        self._connection.execute(
+            sa.delete(channel_account).where(
+                channel_account.c.portal_id == portal_id, channel_account.c.account_id == account_id
+            )
+        )
+
+    def own_accounts(self, account_ids: Collection[str]) -> set[tuple[str, str, str]]:
+        """Those of the channel accounts that are stored here: (portal, channel, account)."""
+        if not account_ids:
+            return set()
+        found = sa.select(channel_account.c.portal_id, channel_account.c.channel_id, channel_account.c.account_id)
+        rows = self._connection.execute(found.where(channel_account.c.account_id.in_(account_ids)))
+        return {(row[0], row[1], row[2]) for row in rows}
+
+
+def _account(row: sa.Row[Any]) -> AccountRecord:
+    return AccountRecord(
+        portal_id=row.portal_id,
+        account_id=row.account_id,
+        channel_id=row.channel_id,
+        inbox_id=row.inbox_id,
+        name=row.name,
+        identifier=codec.loads(row.identifier),
+        authorized=bool(row.authorized),
+    )

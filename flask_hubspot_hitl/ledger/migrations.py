@@ -1,0 +1,89 @@
+"""From any older schema to this one, one step a version. A step is never changed once it is released.
+
+All steps run in one transaction under a lock: several processes may start at once, and one that is killed leaves
+the old schema. A step may add what an older process that is still running does not look at; what it takes away,
+that process will miss until it is restarted.
+"""
+
+from __future__ import annotations
+
+import logging
+import secrets
+from collections.abc import Callable
+from typing import Any
+
+import sqlalchemy as sa
+
+from ..errors import LedgerUnavailable
+from . import schema
+
+logger = logging.getLogger(__name__)
+
+STEPS: dict[int, tuple[str | Callable[[sa.Connection], None], ...]] = {
+    # Installations of several portals; what setup finds out about channel and accounts; what bridges remember.
+    2: (
+        "ALTER TABLE hitl_token RENAME TO hitl_installation",
+        "ALTER TABLE hitl_installation ADD COLUMN state TEXT DEFAULT 'active' NOT NULL",
+        "ALTER TABLE hitl_installation ADD COLUMN scopes TEXT",
+        "ALTER TABLE hitl_installation ADD COLUMN inbox_id TEXT",
+        "ALTER TABLE hitl_installation ADD COLUMN added_at BIGINT",
+        "ALTER TABLE hitl_installation ADD COLUMN revoked_at BIGINT",
+        "CREATE TABLE hitl_channel (app_id TEXT NOT NULL PRIMARY KEY, channel_id TEXT NOT NULL, webhook_url TEXT,"
+        " updated_at BIGINT NOT NULL)",
+        "CREATE TABLE hitl_channel_account (portal_id TEXT NOT NULL, account_id TEXT NOT NULL,"
+        " channel_id TEXT NOT NULL, inbox_id TEXT NOT NULL, name TEXT, identifier TEXT, authorized INTEGER NOT NULL,"
+        " updated_at BIGINT NOT NULL, PRIMARY KEY (portal_id, account_id))",
+        "CREATE TABLE hitl_once (key TEXT NOT NULL PRIMARY KEY, value TEXT, expires_at BIGINT NOT NULL)",
+        "CREATE TABLE IF NOT EXISTS hitl_bridge (bridge TEXT NOT NULL, key TEXT NOT NULL, value TEXT NOT NULL,"
+        " updated_at BIGINT NOT NULL, PRIMARY KEY (bridge, key))",
+    ),
+}
+"""The step to each version, the same on both engines: SQL as text, and functions where rows have to be rewritten.
+
+Neither may use ``schema``, which tells of today's tables only.
+"""
+
+
+def bring_up(connection: sa.Connection, insert: Any) -> int | None:
+    """Make the schema, or bring it up to ``schema.VERSION``, in the transaction at hand, which holds the lock.
+
+    Returns the version found when it was an older one.
+
+    :raises LedgerUnavailable: when a newer version made it; nothing is changed.
+    """
+    found = version_of(connection)
+    if found is None:
+        schema.metadata.create_all(connection)
+        for name, value in (("schema_version", str(schema.VERSION)), ("deployment_id", secrets.token_hex(8))):
+            connection.execute(insert(schema.meta).values(name=name, value=value))
+    elif found > schema.VERSION:
+        raise LedgerUnavailable(
+            f"the database has schema {found}, this version of Flask-HubSpot-HITL knows {schema.VERSION}: "
+            "upgrade the package, or use another database"
+        )
+    else:
+        for version in range(found + 1, schema.VERSION + 1):
+            for step in STEPS[version]:
+                if callable(step):
+                    step(connection)
+                else:
+                    connection.exec_driver_sql(step)
+            _set_version(connection, version)
+    for statement in schema.PARTIAL_INDEXES:
+        connection.exec_driver_sql(statement)
+    if found is None or found == schema.VERSION:
+        return None
+    logger.warning("The database was brought from schema %d to %d", found, schema.VERSION)
+    return found
+
+
+def version_of(connection: sa.Connection) -> int | None:
+    """The schema's version; None when there is no schema yet."""
+    if not sa.inspect(connection).has_table(schema.meta.name):
+        return None
+    value = connection.scalar(sa.select(schema.meta.c.value).where(schema.meta.c.name == "schema_version"))
+    return None if value is None else int(value)
+
+
+def _set_version(connection: sa.Connection, version: int) -> None:
+    connection.execute(sa.update(schema.meta).where(schema.meta.c.name == "schema_version").values(value=str(version)))

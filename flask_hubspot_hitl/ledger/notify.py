@@ -1,0 +1,260 @@
+"""Wake-ups across processes and hosts: "look, something may be due". A lost one costs a moment, never an event.
+
+PostgreSQL tells with LISTEN and NOTIFY; a SQLite file is asked again and again whether it has changed, which costs
+microseconds. Where neither works there is a nap between two looks.
+"""
+
+from __future__ import annotations
+
+import atexit
+import contextlib
+import logging
+import os
+import selectors
+import socket
+import sqlite3
+import threading
+import time
+import weakref
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import sqlalchemy as sa
+
+from ..errors import LedgerUnavailable
+from .database import Database
+
+logger = logging.getLogger(__name__)
+
+POLL_SECONDS = 0.05
+"""Between two looks for something due, where nobody tells of it."""
+FILE_POLL_SECONDS = 0.02
+"""Between two looks whether a file has changed: a hundredth of what the other look costs."""
+SPACING_SECONDS = 0.02
+"""Between two NOTIFYs of a process: each takes a lock that all of a server's databases share."""
+PROOF_SECONDS = 15.0
+"""After so long a silence a listener has itself notified: behind some poolers LISTEN succeeds and hears nothing."""
+ANSWER_SECONDS = 2.0
+"""When that has not come after so long, the log hears of it."""
+RETRY_SECONDS = (0.5, 30.0)
+"""Between two tries to connect: at first, and at most."""
+_NEVER = float("-inf")
+
+
+class Notifier:
+    """Wakes the dispatchers of other processes. :meth:`notify` never waits: a thread of its own does the telling."""
+
+    def __init__(self, database: Database, channel: Callable[[], str]) -> None:
+        self._database = database
+        self._channel = channel
+        self._tellers: dict[int, _Teller] = {}  # by process; made late, as gevent replaces threads after a fork
+
+    def notify(self) -> None:
+        """Something was committed that may be due at once. Several in a row may be told as one."""
+        if not self._database.is_sqlite:
+            teller = self._tellers.get(os.getpid()) or self._tellers.setdefault(os.getpid(), _Teller(self._tell))
+            teller.ring()
+
+    def _tell(self) -> None:
+        try:
+            notify(self._database, self._channel())
+        except LedgerUnavailable as error:
+            logger.debug("Nobody was notified, they will find out by themselves: %s", error)
+        except Exception:
+            logger.exception("Notifying other processes tripped over a bug; they will find out by themselves")
+
+    def close(self) -> None:
+        """Tell what is to be told, and end."""
+        teller = self._tellers.get(os.getpid())
+        if teller is not None:
+            teller.close()
+
+
+class _Teller:
+    """A thread that starts at the first ring."""
+
+    def __init__(self, tell: Callable[[], None]) -> None:
+        self._tell = tell
+        self._wanted = threading.Event()
+        self._over = threading.Event()
+        self._lock = threading.Lock()
+        self._thread: threading.Thread | None = None
+
+    def ring(self) -> None:
+        self._wanted.set()
+        with self._lock:
+            if self._thread is None:
+                self._thread = threading.Thread(target=self._run, name="hubspot-hitl-notify", daemon=True)
+                self._thread.start()
+                this = weakref.WeakMethod(self.close)
+                atexit.register(lambda: (method := this()) and method())
+
+    def _run(self) -> None:
+        while not self._over.is_set():
+            self._wanted.wait()
+            self._wanted.clear()
+            self._tell()
+            self._over.wait(SPACING_SECONDS)
+
+    def close(self) -> None:
+        self._over.set()
+        self._wanted.set()
+        if self._thread is not None:
+            self._thread.join(1.0)
+
+
+def notify(database: Database, channel: str) -> None:
+    """Have everybody who listens look. After the commit and by itself: in a transaction that waits for the disk it
+    would hold its lock, and with it every other commit that notifies, for so long.
+
+    :raises LedgerUnavailable: when the database can't be reached.
+    """
+    with database.read() as connection:
+        connection.execute(sa.text("SELECT pg_notify(:channel, '')"), {"channel": channel})
+
+
+class Watch:
+    """What a pool's clock waits with. This one is told nothing and naps ``poll`` seconds.
+
+    All methods but :meth:`interrupt` belong to one thread.
+    """
+
+    def __init__(self, poll: float = POLL_SECONDS) -> None:
+        self.poll = poll
+        self._interrupted = threading.Event()
+
+    def wait(self, at_most: float) -> None:
+        """Wait until it is worth looking for something due; ``at_most`` seconds."""
+        self._nap(at_most)
+
+    def _nap(self, at_most: float) -> bool:
+        """True when interrupted."""
+        interrupted = self._interrupted.wait(max(0.0, min(at_most, self.poll)))
+        self._interrupted.clear()
+        return interrupted
+
+    def interrupt(self) -> None:
+        """End the wait that is going on, or the next one."""
+        self._interrupted.set()
+
+    def close(self) -> None:
+        """Give back what it holds."""
+
+
+class FileWatch(Watch):
+    """Notices every commit to a SQLite file, whoever made it."""
+
+    def __init__(self, path: Path, poll: float = FILE_POLL_SECONDS) -> None:
+        super().__init__(poll)
+        self._path = path
+        self._connection: sqlite3.Connection | None = None
+        self._version: object = None
+
+    def wait(self, at_most: float) -> None:
+        ends = time.monotonic() + at_most
+        try:
+            while not self._has_changed() and (left := ends - time.monotonic()) > 0:
+                if self._nap(left):
+                    return
+        except sqlite3.Error as error:
+            logger.debug("The database's file can't be watched: %s", type(error).__name__)
+            self.close()
+            self._nap(at_most)
+
+    def _has_changed(self) -> bool:
+        if self._connection is None:
+            self._connection = sqlite3.connect(self._path, timeout=1.0, isolation_level=None)
+        before = self._version
+        [self._version] = self._connection.execute("PRAGMA data_version").fetchone()
+        return self._version != before
+
+    def close(self) -> None:
+        if self._connection is not None:
+            self._connection.close()
+        self._connection = self._version = None
+
+
+class Listener(Watch):
+    """Hears PostgreSQL's NOTIFY on a connection of its own, and polls while it has none or hears nothing on it."""
+
+    def __init__(
+        self,
+        database: Database,
+        channel: Callable[[], str],
+        say_once: Callable[[str, object], None],
+        poll: float = POLL_SECONDS,
+    ) -> None:
+        import psycopg  # only where there is PostgreSQL
+
+        super().__init__(poll)
+        self._troubles = (LedgerUnavailable, psycopg.Error, OSError)
+        self._database = database
+        self._channel = channel
+        self._say_once = say_once
+        self._connection: psycopg.Connection[Any] | None = None
+        self._heard_at = self._asked_at = _NEVER
+        self._retry_at, self._delay = 0.0, RETRY_SECONDS[0]
+        self._bell, self._clapper = socket.socketpair()
+        for end in (self._bell, self._clapper):
+            end.setblocking(False)
+
+    @property
+    def hears(self) -> bool:
+        """True while notifications arrive for certain."""
+        return self._connection is not None and time.monotonic() - self._heard_at < 2 * PROOF_SECONDS
+
+    def wait(self, at_most: float) -> None:
+        try:
+            if self._connection is None and time.monotonic() >= self._retry_at:
+                channel = self._channel()
+                self._connection = self._database.connect_alone()
+                self._connection.execute(f'LISTEN "{channel}"'.encode())
+            if self._connection is not None:
+                self._ask_for_proof()
+            self._listen(at_most if self.hears else min(at_most, self.poll))
+        except self._troubles as error:
+            self._say_once("Nobody wakes us (%s); the database is polled meanwhile", type(error).__name__)
+            self._hang_up()
+            self._retry_at = time.monotonic() + self._delay
+            self._delay = min(2 * self._delay, RETRY_SECONDS[1])
+            self._listen(min(at_most, self.poll))
+
+    def _ask_for_proof(self) -> None:
+        now = time.monotonic()
+        silence = now - max(self._heard_at, self._asked_at)
+        if silence >= ANSWER_SECONDS and self._asked_at > self._heard_at:
+            self._say_once("LISTEN hears nothing (%s); the database is polled instead", "a pooler in between?")
+        if silence >= PROOF_SECONDS:
+            self._asked_at = now
+            notify(self._database, self._channel())  # not by the listening connection: that one hears itself always
+
+    def _listen(self, at_most: float) -> None:
+        """Wait until the connection or somebody of ours rings, and take in what was said."""
+        with selectors.DefaultSelector() as selector:
+            selector.register(self._bell, selectors.EVENT_READ)
+            if self._connection is not None:
+                selector.register(self._connection.fileno(), selectors.EVENT_READ)
+            ready = selector.select(max(0.0, at_most))
+        with contextlib.suppress(BlockingIOError):
+            self._bell.recv(4096)
+        if self._connection is not None and any(key.fileobj is not self._bell for key, _ in ready):
+            self._connection.pgconn.consume_input()
+            while self._connection.pgconn.notifies() is not None:
+                self._heard_at = time.monotonic()
+                self._delay = RETRY_SECONDS[0]
+
+    def _hang_up(self) -> None:
+        connection, self._connection = self._connection, None
+        self._heard_at = self._asked_at = _NEVER
+        if connection is not None:
+            connection.close()
+
+    def interrupt(self) -> None:
+        with contextlib.suppress(OSError):  # closed already, or so many rings that one more is not missed
+            self._clapper.send(b".")
+
+    def close(self) -> None:
+        self._hang_up()
+        self._bell.close()
+        self._clapper.close()

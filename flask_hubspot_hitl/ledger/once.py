@@ -1,0 +1,42 @@
+"""What may be used once, and only for a while: the state of an OAuth flow, a link to install with.
+
+Runs inside the caller's transaction. Times are epoch ms.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import sqlalchemy as sa
+
+from . import codec
+from .database import Database
+from .schema import once
+
+
+class Once:
+    """Two verbs: issue, and consume in one statement, so that of two who come at once one gets it."""
+
+    def __init__(self, connection: sa.Connection, database: Database) -> None:
+        self._connection = connection
+        self._database = database
+
+    def issue(self, key: str, value: dict[str, Any], *, expires_at: int, now: int) -> None:
+        """Remember ``value`` under a key that nobody can guess; what has expired is forgotten."""
+        self._connection.execute(sa.delete(once).where(once.c.expires_at <= now))
+        self._connection.execute(sa.insert(once).values(key=key, value=codec.dumps(value), expires_at=expires_at))
+
+    def peek(self, key: str, *, now: int) -> bool:
+        """True while :meth:`consume` would find it."""
+        statement = sa.select(once.c.key).where(once.c.key == key, once.c.expires_at > now)
+        return self._connection.execute(statement).first() is not None
+
+    def consume(self, key: str, *, now: int) -> dict[str, Any] | None:
+        """The value, and it is gone; None when it was used before, has expired, or never was."""
+        row = self._connection.execute(
+            sa.delete(once).where(once.c.key == key).returning(once.c.value, once.c.expires_at)
+        ).first()
+        if row is None or row.expires_at <= now:
+            return None
+        value: dict[str, Any] = codec.loads(row.value)
+        return value

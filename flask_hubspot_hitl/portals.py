@@ -1,0 +1,151 @@
+"""The rules: what an installation is, and what follows when a portal comes, goes, or comes back.
+
+The functions run inside one transaction and call nobody. A portal is only ever named by HubSpot: by the answer to a
+token, or by a signed webhook.
+"""
+
+from __future__ import annotations
+
+import uuid
+
+from . import handoffs
+from .config import PREFIX, Settings
+from .errors import NotConfigured
+from .hubspot.oauth import CREATE_CONTACTS_SCOPE, FILES_SCOPE, SCOPES
+from .ledger import InstallationState, Ledger, NewEvent, Transaction
+from .ledger.crypto import Cipher, Undecipherable
+
+RESUME = "resume"
+RESUME_MS = 2_000
+"""So long after a portal's return everything has ended that was still trying the old token."""
+
+
+def wanted_scopes(settings: Settings) -> tuple[str, ...]:
+    """What an installation has to ask for: what is in use, and nothing more."""
+    if settings.scopes:
+        return settings.scopes
+    return (*SCOPES, FILES_SCOPE, *((CREATE_CONTACTS_SCOPE,) if settings.contact_policy == "create" else ()))
+
+
+# Coming, going, coming back ------------------------------------------------------------------------------
+
+
+def installed(tx: Transaction, portal_id: str, secret: str, *, scopes: tuple[str, ...] | None, now: int) -> None:
+    """A portal has installed the app, or has installed it again: its tokens are stored, and its queue goes on."""
+    tx.installations.install(portal_id, secret, scopes=scopes, now=now)
+    _resume(tx, portal_id, now=now)
+
+
+def renewed(tx: Transaction, portal_id: str, *, now: int) -> None:
+    """HubSpot takes a portal's token. If it did not before, the queue goes on."""
+    if tx.installations.set_state(portal_id, InstallationState.ACTIVE, now=now):
+        _resume(tx, portal_id, now=now)
+
+
+def revoked(tx: Transaction, portal_id: str, *, now: int) -> None:
+    """HubSpot refuses a portal's token for good. Its queue stays, and waits."""
+    if tx.installations.set_state(portal_id, InstallationState.REVOKED, now=now):
+        put_signal(tx, "installation_revoked", portal_id, now=now)
+
+
+def _resume(tx: Transaction, portal_id: str, *, now: int) -> None:
+    tx.installations.wake(portal_id, now=now)
+    put_signal(tx, "installation_added", portal_id, now=now)
+    resume = NewEvent(
+        dedupe_key=f"{RESUME}:{portal_id}:{uuid.uuid4().hex}",
+        lane=f"{RESUME}:{portal_id}",
+        topic=RESUME,
+        sort_at=now,
+        portal_id=portal_id,
+        due_at=now + RESUME_MS,
+    )
+    tx.queue.put([resume], now=now)
+
+
+def put_signal(tx: Transaction, signal: str, portal_id: str, *, now: int, key: str | None = None) -> None:
+    """Have a portal's signal sent; with a ``key`` once for that key."""
+    news = NewEvent(
+        dedupe_key=f"signal:{key or uuid.uuid4().hex}",
+        lane=f"portal:{portal_id}",
+        topic=handoffs.SIGNAL,
+        sort_at=now,
+        portal_id=portal_id,
+        progress={"plan": [{"signal": signal, "portal_id": portal_id}]},
+    )
+    tx.queue.put([news], now=now)
+
+
+def rekey(ledger: Ledger, cipher: Cipher) -> tuple[int, list[str]]:
+    """Encrypt every portal's tokens anew, with the cipher's first key.
+
+    Returns how many, and the portals whose tokens can't be read: they are left as they are.
+    """
+    done, failed = 0, []
+    with ledger.read() as tx:
+        portal_ids = [one.portal_id for one in tx.installations.all()]
+    for portal_id in portal_ids:
+        is_done = False
+        while not is_done:  # a refresh may come in between
+            with ledger.read() as tx:
+                found = tx.installations.get(portal_id)
+            old = None if found is None else found.secret
+            if old is None:
+                break
+            try:
+                new = cipher.encrypt(portal_id, cipher.decrypt(portal_id, old))
+            except Undecipherable:
+                failed.append(portal_id)
+                break
+            with ledger.write() as tx:
+                is_done = tx.installations.replace_secret(portal_id, old=old, new=new)
+        done += is_done
+    return done, failed
+
+
+# Which portal, which channel, which account --------------------------------------------------------------
+
+
+def default_portal(tx: Transaction, settings: Settings) -> str:
+    """The portal for ``start`` without ``portal_id``: the one configured, or the only one that is installed.
+
+    :raises NotConfigured: when there is none, or more than one.
+    """
+    if settings.portal_id is not None:
+        return settings.portal_id
+    found = tx.installations.all()
+    if len(found) == 1:
+        return found[0].portal_id
+    if found:
+        raise NotConfigured(f"{len(found)} portals are installed: say which with start(portal_id=…)")
+    raise NotConfigured(
+        f"no portal is installed, and {PREFIX}PORTAL_ID is missing: which HubSpot account should take the conversation?"
+    )
+
+
+def default_inbox(tx: Transaction, settings: Settings, portal_id: str) -> str | None:
+    """The inbox for ``start`` without ``inbox_id``: the one configured or chosen, or the only one connected."""
+    if portal_id == settings.portal_id and settings.inbox_id:
+        return settings.inbox_id[0]
+    found = tx.installations.get(portal_id)
+    if found is not None and found.inbox_id is not None:
+        return found.inbox_id
+    inboxes = {one.inbox_id for one in tx.channels.accounts(portal_id) if one.authorized}
+    return inboxes.pop() if len(inboxes) == 1 else None
+
+
+def channel_of(tx: Transaction, settings: Settings) -> str | None:
+    """The app's channel: the one configured, or the one ``setup`` has stored."""
+    if settings.channel_id is not None:
+        return settings.channel_id
+    found = tx.channels.get(settings.app_id)
+    return None if found is None else found.channel_id
+
+
+def account_of(
+    tx: Transaction, settings: Settings, portal_id: str, channel_id: str, inbox_id: str | None, *, is_default: bool
+) -> str | None:
+    """The channel account to publish through, as far as it is known here; None: HubSpot has to be asked."""
+    if is_default and portal_id == settings.portal_id and settings.channel_account_id is not None:
+        return settings.channel_account_id
+    found = None if inbox_id is None else tx.channels.account_of_inbox(portal_id, channel_id, inbox_id)
+    return None if found is None else found.account_id

@@ -1,0 +1,108 @@
+"""The product broken on purpose. Each mutant must fail the rig; none of this is in the package.
+
+They put a subclass where the package makes its own object, before the app is made.
+"""
+
+from __future__ import annotations
+
+import copy
+import queue
+import threading
+from collections.abc import Iterable, Sequence
+from types import ModuleType
+from typing import Any, ClassVar
+
+import sqlalchemy as sa
+
+from flask_hubspot_hitl import runtime
+from flask_hubspot_hitl.emission import Emitter
+from flask_hubspot_hitl.hubspot.events import Inbound, Poison
+from flask_hubspot_hitl.intake import Intake
+from flask_hubspot_hitl.ledger import Event, EventState, Lease, store
+from flask_hubspot_hitl.ledger.queue import Queue
+from flask_hubspot_hitl.ledger.schema import event, in_state
+from flask_hubspot_hitl.tasks import Outcome
+
+PREFETCH = 20
+
+
+class AckFirstIntake(Intake):
+    """Ack before commit: HubSpot has its 2xx, and the events are stored a moment later."""
+
+    def __init__(self, *given: Any) -> None:
+        super().__init__(*given)
+        self._waiting: queue.SimpleQueue[Any] = queue.SimpleQueue()
+        self._thread: threading.Thread | None = None
+
+    def accept(self, items: Sequence[Inbound | Poison], *, hint: bool = False) -> int:
+        if self._thread is None:
+            self._thread = threading.Thread(target=self._store, daemon=True)
+            self._thread.start()
+        self._waiting.put(items)
+        return len(items)
+
+    def _store(self) -> None:
+        while True:
+            super().accept(self._waiting.get())
+
+
+class DoneFirstEmitter(Emitter):
+    """Done before emit: the event is settled, then its receivers are called."""
+
+    def run(self, event: Event, lease: Lease) -> Outcome:
+        with self._ledger.write() as tx:
+            tx.queue.finish(event, EventState.DONE, now=self._ledger.now_ms())
+        return super().run(event, lease)
+
+
+class NoLeaseQueue(Queue):
+    """No lease: a lane that is being run can be claimed by anybody."""
+
+    def claim(self, *, owner: str, now: int, ttl_ms: int) -> Lease | None:
+        return super().claim(owner=owner, now=now, ttl_ms=0)
+
+    def heartbeat(self, leases: Iterable[Lease], *, now: int, ttl_ms: int) -> None:
+        """There is nothing to prolong."""
+
+
+class PrefetchingQueue(Queue):
+    """Prefetching a lane: its first events are listed at the claim, and worked through without looking again."""
+
+    _lists: ClassVar[dict[tuple[str, int], list[int]]] = {}
+
+    def head(self, lease: Lease) -> Event | None:
+        listed = self._lists.get((lease.lane, lease.fence), [])
+        return self._head_of(lease, listed) or self._head_of(lease, self._list(lease))
+
+    def _list(self, lease: Lease) -> list[int]:
+        waiting = sa.select(event.c.id).where(event.c.lane == lease.lane, in_state(EventState.PENDING))
+        listed = list(self._connection.scalars(waiting.order_by(event.c.sort_at, event.c.id).limit(PREFETCH)))
+        self._lists[lease.lane, lease.fence] = listed
+        return listed
+
+    def _head_of(self, lease: Lease, listed: list[int]) -> Event | None:
+        whole, self._say = self._say, copy.copy(self._say)
+        self._say.head = whole.head.where(event.c.id.in_(listed))
+        try:
+            return super().head(lease)
+        finally:
+            self._say = whole
+
+
+MUTANTS: dict[str, tuple[ModuleType, type[Any]]] = {
+    "ack-before-commit": (runtime, AckFirstIntake),
+    "done-before-emit": (runtime, DoneFirstEmitter),
+    "no-lease": (store, NoLeaseQueue),
+    "prefetch": (store, PrefetchingQueue),
+}
+"""Each with the module that makes objects of the class it replaces: its base class."""
+
+
+def apply(name: str | None) -> None:
+    """Break this process's copy of the product; None leaves it whole."""
+    if name:
+        module, mutant = MUTANTS[name]
+        whole = mutant.__mro__[1]
+        if vars(module).get(whole.__name__) is not whole:
+            raise RuntimeError(f"{module.__name__} no longer uses {whole}: mutant {name!r} would change nothing")
+        setattr(module, whole.__name__, mutant)
