@@ -148,9 +148,8 @@ class Servers:
 
     def stop(self) -> None:
         """End the processes, and remove their files."""
-        for child in reversed(self._children):
+        for child in reversed(self._children):  # the app first: it must not find the others gone
             child.terminate()
-        for child in reversed(self._children):
             try:
                 child.wait(STOP_SECONDS)
             except subprocess.TimeoutExpired:

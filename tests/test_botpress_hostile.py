@@ -128,7 +128,7 @@ class Attack:
 
 
 @pytest.fixture
-def attack(make_app: MakeApp, botpress: Botpress, database_url: str) -> Attack:
+def attack(make_app: MakeApp, botpress: Botpress) -> Attack:
     # What is accepted is not run here: that is HubSpot's and Botpress's part, thousands of times.
     config: dict[str, Any] = {"dispatcher": "external", **botpress.env()}
     app = make_app(**config)
@@ -140,17 +140,17 @@ def attack(make_app: MakeApp, botpress: Botpress, database_url: str) -> Attack:
 
 
 def cases() -> Iterator[tuple[str, Any]]:
-    """Every field of every route's bodies as everything it should not be."""
+    """Every field of every route's bodies as everything it should not be; of a second body as a third of that."""
     for route, bodies in BODIES.items():
-        for body in bodies:
+        for number, body in enumerate(bodies):
             for path in paths(body):
-                yield from ((route, changed(body, path, wrong)) for wrong in WRONG)
+                yield from ((route, changed(body, path, wrong)) for wrong in WRONG[:: 3 if number else 1])
 
 
 def test_two_thousand_hostile_requests_give_2xx_or_4xx_and_a_clean_log(
     attack: Attack, caplog: pytest.LogCaptureFixture
 ) -> None:
-    caplog.set_level(logging.DEBUG)
+    caplog.set_level(logging.DEBUG, "flask_hubspot_hitl")
     for route, body in cases():
         if route != "start" or body.get("conversationId") != "c9":  # those call HubSpot, one by one
             attack.post(route, attack.filled(body))
@@ -166,8 +166,9 @@ def test_two_thousand_hostile_requests_give_2xx_or_4xx_and_a_clean_log(
 
 
 def test_what_was_accepted_of_it_is_carried_out_or_given_up_without_a_bug(
-    attack: Attack, caplog: pytest.LogCaptureFixture
+    attack: Attack, database_url: str, caplog: pytest.LogCaptureFixture
 ) -> None:
+    """On both databases: what one of them can't hold must not get that far."""
     wanted = [(route, body) for route, body in cases() if "chat" in route or "botSends" in route][::12]
     for route, body in wanted:
         attack.post(route, attack.filled(body))

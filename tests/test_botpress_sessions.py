@@ -93,7 +93,9 @@ class Page:
         return [one["request_body"]["payload"] for one in self.botpress.from_host("/events")]
 
 
-def test_what_is_written_while_the_handoff_opens_reaches_the_agent_in_order(story: Story, botpress: Botpress) -> None:
+def test_what_is_written_while_the_handoff_opens_reaches_the_agent_in_order(
+    database_url: str, story: Story, botpress: Botpress
+) -> None:
     page = Page(story, botpress)
     page.calls_a_human()
     assert [page.says(f"line {number}", str(number)) for number in range(3)] == [True] * 3
