@@ -285,6 +285,7 @@ def test_the_desk_by_keyboard(site: Site, watch: Watch) -> None:
     expect(box).to_have_value("")  # each conversation has its own draft
     desk.keyboard.press("k")
     expect(box).to_have_value("jkea")
+    expect(desk.locator("#title")).to_have_text("Cem")  # a key is for the conversation that is shown
     for key, seen in (("a", f"{AGENT} took this"), ("u", f"{AGENT} unassigned this"), ("e", f"{AGENT} closed this")):
         desk.keyboard.press(key)
         expect(said(desk, seen)).to_be_visible()
