@@ -282,6 +282,21 @@ def test_shell_snippets_of_the_command_line_run(pasted: dict[str, Any], tmp_path
     assert done >= 6
 
 
+def test_the_stand_in_starts_with_the_options_shown() -> None:
+    shown = [
+        shlex.split(line) for line in shell_lines() if "simulate" in line and "8200" in line and "record" not in line
+    ]
+    for words in shown:
+        options = words[words.index("8200") + 1 :]
+        with running(*options) as (process, base):
+            assert requests.get(f"{base}/_sim/env", timeout=20).status_code == 200
+            values = requests.get(f"{base}/_sim/chaos", timeout=20).json()
+        for name in re.findall(r"(\w+)=[0-9]", " ".join(options)):
+            assert values[name]
+        assert process.returncode == 0
+    assert len(shown) == 2
+
+
 YOUR_APP = """
 from flask import Flask
 from flask_hubspot_hitl import HubSpotHITL, operator_message
