@@ -164,10 +164,12 @@ class FileWatch(Watch):
             self._nap(at_most)
 
     def _has_changed(self) -> bool:
-        if self._connection is None:
-            self._connection = sqlite3.connect(self._path, timeout=1.0, isolation_level=None)
+        connection = self._connection
+        if connection is None:  # the clock of a pool that is started again may be another thread
+            connection = sqlite3.connect(self._path, timeout=1.0, isolation_level=None, check_same_thread=False)
+            self._connection = connection
         before = self._version
-        [self._version] = self._connection.execute("PRAGMA data_version").fetchone()
+        [self._version] = connection.execute("PRAGMA data_version").fetchone()
         return self._version != before
 
     def close(self) -> None:
