@@ -79,6 +79,12 @@ class Services:
                 )
             return self._clients[portal_id]
 
+    def skew_seconds(self) -> float | None:
+        """How far our clock is ahead of HubSpot's (negative: behind), by any portal's newest answer; None without."""
+        with self._lock:
+            known = [client.skew_seconds() for client in self._clients.values()]
+        return next((one for one in known if one is not None), None)
+
     def close(self) -> None:
         """Close the connections to HubSpot; a client that is asked for later is a new one."""
         with self._lock:

@@ -186,6 +186,10 @@ class HubSpotClient(Caller):
         path = self.paths.channel_account(channel_id, account_id)
         return self.call("GET", path, doing="reading a channel account")
 
+    def account_info(self) -> dict[str, Any]:
+        """Whose the token is: ``portalId``, and ``uiDomain``, the host of its pages (``PortalInformation``)."""
+        return self.call("GET", self.paths.account_info(), doing="reading the account's details")
+
     def list_channels(self) -> list[dict[str, Any]]:
         """Every custom channel of the app. Wants the developer API key and the app id."""
         return self.read_list(self.paths.channels(), doing="listing channels", developer=True)

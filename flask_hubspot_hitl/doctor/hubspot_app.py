@@ -1,0 +1,87 @@
+"""The app at HubSpot: its channel, its webhook target and its subscriptions. All portals share them."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from .. import portals
+from ..errors import HubSpotNotFound, HubSpotRejected, HubSpotUnavailable
+from ..hubspot import wanted
+from ..hubspot.client import HubSpotClient
+from ..runtime import Runtime
+from .findings import Code, Finding
+
+HUBSPOT_SECONDS = 6.0
+"""What a check may spend on HubSpot's answers."""
+_NO_CREDENTIALS = (401, 403)
+
+
+def check(runtime: Runtime, client: HubSpotClient) -> Iterator[Finding]:
+    """By the developer key; without one HubSpot does not tell."""
+    settings = runtime.settings
+    with runtime.ledger.read() as tx:
+        channel_id = portals.channel_of(tx, settings)
+    if channel_id is None:
+        yield Code.NO_CHANNEL.found("Neither HUBSPOT_HITL_CHANNEL_ID is set nor has setup stored one.")
+    if settings.access_token is not None and settings.access_token.startswith("pat-"):
+        yield Code.PRIVATE_APP.found("HUBSPOT_HITL_ACCESS_TOKEN begins with pat-.")
+    lacking = [name for name in ("APP_ID", "DEVELOPER_API_KEY") if getattr(settings, name.lower()) is None]
+    if lacking:
+        yield Code.APP_UNSEEN.found(f"HUBSPOT_HITL_{' and HUBSPOT_HITL_'.join(lacking)} not set.")
+        return
+    try:
+        with client.deadline(HUBSPOT_SECONDS):
+            if channel_id is not None:
+                yield from _check_channel(runtime, client, channel_id)
+            yield from _check_webhooks(runtime, client)
+    except HubSpotUnavailable as error:
+        yield Code.HUBSPOT_DOWN.found(f"{error}.")
+    except HubSpotRejected as error:
+        if error.status in _NO_CREDENTIALS:
+            yield Code.DEVELOPER_KEY.found(f"{error}.")
+        else:
+            yield Code.REFUSED.found(f"{error}.")
+
+
+def _check_channel(runtime: Runtime, client: HubSpotClient, channel_id: str) -> Iterator[Finding]:
+    settings = runtime.settings
+    try:
+        channel = client.get_channel(channel_id)
+    except HubSpotNotFound:
+        yield Code.CHANNEL_GONE.found(f"The app {settings.app_id} has no channel {channel_id}.")
+        return
+    urls, there = settings.webhook_urls(), channel.get("webhookUrl")
+    if there not in urls:
+        yield Code.CHANNEL_URL.found(f"Channel {channel_id} has {there or 'none'}, and ours is {urls[0]}.")
+    connect = f"{settings.public_url[0]}{settings.url_prefix}/connect"
+    if channel.get("channelAccountConnectionRedirectUrl") != connect:
+        yield Code.CONNECT_URL.found(
+            f"Channel {channel_id} has {channel.get('channelAccountConnectionRedirectUrl') or 'none'}, "
+            f"and ours is {connect}."
+        )
+    mark = wanted.mark_of_channel(channel)
+    if mark not in (None, runtime.ledger.deployment_id):
+        yield Code.CHANNEL_MARK.found(f"Channel {channel_id} is {mark}'s; this is {runtime.ledger.deployment_id}.")
+    have: Any = channel.get("capabilities")
+    drift = wanted.capability_drift(have if isinstance(have, Mapping) else {})
+    if drift:
+        differences = "; ".join(
+            f"{key} is {json.dumps(is_now)}, wanted {json.dumps(want)}" for key, (is_now, want) in drift.items()
+        )
+        yield Code.CAPABILITIES.found(f"Channel {channel_id}: {differences}.")
+
+
+def _check_webhooks(runtime: Runtime, client: HubSpotClient) -> Iterator[Finding]:
+    urls = runtime.settings.webhook_urls()
+    try:
+        target = client.webhook_settings().get("targetUrl")
+    except HubSpotNotFound:
+        target = None
+    if target not in urls:
+        yield Code.TARGET_URL.found(f"The app has {target or 'none'}, and ours is {urls[0]}.")
+    drift = wanted.subscription_drift(client.webhook_subscriptions())
+    amiss = [f"{one} is missing" for one in drift.missing] + [f"{one} is paused" for _, one in drift.paused]
+    if amiss:
+        yield Code.SUBSCRIPTIONS.found(f"{'; '.join(amiss)}.")
