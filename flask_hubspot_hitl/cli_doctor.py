@@ -23,12 +23,10 @@ def doctor(context: click.Context, as_json: bool) -> None:
     from .doctor import explain
 
     try:
-        app = context.ensure_object(ScriptInfo).load_app()
+        with context.ensure_object(ScriptInfo).load_app().app_context():
+            report = look(as_json=as_json)
     except (ConfigError, LedgerUnavailable) as error:
         report = explain(error)
-    else:
-        with app.app_context():
-            report = look(as_json=as_json)
     show(report, as_json=as_json)
     if not report.is_well:
         context.exit(1)

@@ -13,8 +13,7 @@ from typing import Any
 from flask import Flask
 
 from ..config import Settings
-from ..errors import ConfigError, LedgerUnavailable, NotConfigured
-from ..hubspot.client import HubSpotClient
+from ..errors import ConfigError, LedgerUnavailable
 from ..runtime import Runtime, get_runtime
 from . import application, dispatching, hubspot_app, portal, public_url, store
 from .findings import Code, Finding, Level
@@ -55,11 +54,13 @@ def examine(app: Flask, progress: Progress | None = None) -> Report:
     began = time.monotonic()
     runtime = get_runtime(app)
     checks: list[Check] = [partial(application.check, app, runtime)]
-    findings = list(_safely(partial(store.check, runtime)))
-    is_usable = not any(one.code is Code.DATABASE for one in findings)
-    if is_usable:
+    findings = list(safely(partial(store.check, runtime)))
+    checks += [partial(public_url.check, runtime, url) for url in runtime.settings.public_url]
+    trouble = {one.code for one in findings}
+    if Code.DATABASE not in trouble:
         checks.append(partial(dispatching.check, app, runtime))
-        checks += _remote_checks(runtime)
+    if not trouble & {Code.DATABASE, Code.READ_ONLY}:  # every call to HubSpot is counted in it
+        checks += _hubspot_checks(runtime)
     findings += _side_by_side(checks, progress or (lambda done, total: None))
     findings += _check_clock(runtime)
     return _report(findings, len(checks) + 2, began, _secrets(runtime.settings))
@@ -74,34 +75,20 @@ def explain(error: ConfigError | LedgerUnavailable) -> Report:
     return _report(found, 1, time.monotonic(), ())
 
 
-def _remote_checks(runtime: Runtime) -> Iterator[Check]:
-    for url in runtime.settings.public_url:
-        yield partial(public_url.check, runtime, url)
+def _hubspot_checks(runtime: Runtime) -> Iterator[Check]:
     portal_ids = portal.portal_ids(runtime)
     if not portal_ids:
         yield lambda: [Code.NO_PORTAL.found("No account has installed the app, and HUBSPOT_HITL_PORTAL_ID is not set.")]
-    client = _any_client(runtime, portal_ids)
-    if client is not None:
-        yield partial(hubspot_app.check, runtime, client)
+    yield partial(hubspot_app.check, runtime)
     for portal_id in portal_ids:
         yield partial(portal.check, runtime, portal_id)
-
-
-def _any_client(runtime: Runtime, portal_ids: Iterable[str]) -> HubSpotClient | None:
-    """Whose does not matter: what belongs to the app is asked for with the developer key."""
-    for portal_id in portal_ids:
-        try:
-            return runtime.services.client(portal_id)
-        except NotConfigured:
-            continue
-    return None
 
 
 def _side_by_side(checks: list[Check], progress: Progress) -> list[Finding]:
     """Each check waits for somebody else most of the time."""
     found: list[Finding] = []
     with ThreadPoolExecutor(AT_ONCE, thread_name_prefix="doctor") as pool:
-        running = [pool.submit(_safely, one) for one in checks]
+        running = [pool.submit(safely, one) for one in checks]
         left = set(running)
         while left:
             done, left = wait(left, timeout=LOOK_SECONDS, return_when=FIRST_COMPLETED)
@@ -110,7 +97,7 @@ def _side_by_side(checks: list[Check], progress: Progress) -> list[Finding]:
     return found
 
 
-def _safely(check: Check) -> list[Finding]:
+def safely(check: Check) -> list[Finding]:
     """A check's findings; when it trips, those it had, and that it did."""
     found: list[Finding] = []
     try:

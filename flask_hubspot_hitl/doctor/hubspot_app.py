@@ -9,7 +9,7 @@ from typing import Any
 from .. import portals
 from ..errors import HubSpotNotFound, HubSpotRejected, HubSpotUnavailable
 from ..hubspot import wanted
-from ..hubspot.client import HubSpotClient
+from ..hubspot.admin import AppCalls
 from ..runtime import Runtime
 from .findings import Code, Finding
 
@@ -18,7 +18,7 @@ HUBSPOT_SECONDS = 6.0
 _NO_CREDENTIALS = (401, 403)
 
 
-def check(runtime: Runtime, client: HubSpotClient) -> Iterator[Finding]:
+def check(runtime: Runtime) -> Iterator[Finding]:
     """By the developer key; without one HubSpot does not tell."""
     settings = runtime.settings
     with runtime.ledger.read() as tx:
@@ -31,6 +31,7 @@ def check(runtime: Runtime, client: HubSpotClient) -> Iterator[Finding]:
     if lacking:
         yield Code.APP_UNSEEN.found(f"HUBSPOT_HITL_{' and HUBSPOT_HITL_'.join(lacking)} not set.")
         return
+    client = runtime.services.app_client()
     try:
         with client.deadline(HUBSPOT_SECONDS):
             if channel_id is not None:
@@ -43,9 +44,11 @@ def check(runtime: Runtime, client: HubSpotClient) -> Iterator[Finding]:
             yield Code.DEVELOPER_KEY.found(f"{error}.")
         else:
             yield Code.REFUSED.found(f"{error}.")
+    finally:
+        client.close()
 
 
-def _check_channel(runtime: Runtime, client: HubSpotClient, channel_id: str) -> Iterator[Finding]:
+def _check_channel(runtime: Runtime, client: AppCalls, channel_id: str) -> Iterator[Finding]:
     settings = runtime.settings
     try:
         channel = client.get_channel(channel_id)
@@ -73,7 +76,7 @@ def _check_channel(runtime: Runtime, client: HubSpotClient, channel_id: str) -> 
         yield Code.CAPABILITIES.found(f"Channel {channel_id}: {differences}.")
 
 
-def _check_webhooks(runtime: Runtime, client: HubSpotClient) -> Iterator[Finding]:
+def _check_webhooks(runtime: Runtime, client: AppCalls) -> Iterator[Finding]:
     urls = runtime.settings.webhook_urls()
     try:
         target = client.webhook_settings().get("targetUrl")

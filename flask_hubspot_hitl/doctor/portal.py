@@ -63,10 +63,14 @@ What = tuple[Code, str]
 
 
 def _examine(runtime: Runtime, client: HubSpotClient, portal_id: str, lacking: list[str]) -> Iterator[What]:
-    yield from _check_token(runtime, client, portal_id, lacking)
+    owner = str(client.account_info().get("portalId"))
+    if owner != portal_id:
+        yield Code.OTHER_PORTAL, f"It is account {owner}'s, and not {portal_id}'s."
+        return
+    yield from _check_token(runtime, client, lacking)
     inboxes = {str(one.get("id")): one for one in client.inboxes()}
     chosen = _chosen_inboxes(runtime, portal_id)
-    if not chosen:
+    if not chosen and not _is_configured(runtime.settings, portal_id):
         yield Code.NO_INBOX, "Neither HUBSPOT_HITL_INBOX_ID is set nor has setup connected an inbox."
     for inbox_id in chosen:
         if inbox_id not in inboxes:
@@ -80,12 +84,13 @@ def _examine(runtime: Runtime, client: HubSpotClient, portal_id: str, lacking: l
 # The token --------------------------------------------------------------------------------------------------------
 
 
-def _check_token(runtime: Runtime, client: HubSpotClient, portal_id: str, lacking: list[str]) -> Iterator[What]:
+def _check_token(runtime: Runtime, client: HubSpotClient, lacking: list[str]) -> Iterator[What]:
     settings = runtime.settings
-    owner = str(client.account_info().get("portalId"))
-    if owner != portal_id:
-        yield Code.OTHER_PORTAL, f"It is account {owner}'s, and not {portal_id}'s."
-    facts = _introspect(runtime, client)
+    try:
+        facts = _introspect(runtime, client)
+    except HubSpotRejected as error:
+        yield Code.APP_REFUSED, f"{error}."
+        return
     app_id = str(facts.get("app_id") or settings.app_id)
     if settings.app_id not in (None, app_id):
         yield Code.OTHER_APP, f"It is app {app_id}'s, and HUBSPOT_HITL_APP_ID is {settings.app_id}."
@@ -144,6 +149,9 @@ def _check_accounts(runtime: Runtime, client: HubSpotClient, portal_id: str, inb
             raise
         yield Code.TIER, f"{error}."
         return
+    if not inbox_ids and _is_configured(settings, portal_id):
+        found = there.get(settings.channel_account_id or "")
+        inbox_ids = [str((found or {}).get("inboxId"))]
     for inbox_id in inbox_ids:
         account_id = _account_used(settings, stored, portal_id, channel_id, inbox_id, inbox_ids)
         if account_id is None:
@@ -154,16 +162,21 @@ def _check_accounts(runtime: Runtime, client: HubSpotClient, portal_id: str, inb
         if account is not None:
             yield from _check_account(account, inbox_id, runtime.ledger.deployment_id)
         elif account_id is not None:
-            yield Code.ACCOUNT_GONE, f"Channel {channel_id} has no account {account_id} any more (inbox {inbox_id})."
+            yield Code.ACCOUNT_GONE, f"Channel {channel_id} has no account {account_id} any more."
         else:
             yield Code.NOT_CONNECTED, f"Channel {channel_id} has no account in inbox {inbox_id}."
+
+
+def _is_configured(settings: Settings, portal_id: str) -> bool:
+    """True when the account of the default inbox is named in the configuration."""
+    return portal_id == settings.portal_id and settings.channel_account_id is not None
 
 
 def _account_used(
     settings: Settings, stored: list[AccountRecord], portal_id: str, channel_id: str, inbox_id: str, chosen: list[str]
 ) -> str | None:
     """The account that ``start`` would use as far as it is known here; None: it asks HubSpot for the inbox's."""
-    if portal_id == settings.portal_id and settings.channel_account_id and inbox_id == chosen[0]:
+    if _is_configured(settings, portal_id) and inbox_id == chosen[0]:
         return settings.channel_account_id
     mine = (one for one in stored if (one.channel_id, one.inbox_id) == (channel_id, inbox_id))
     return next((one.account_id for one in mine), None)
