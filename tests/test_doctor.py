@@ -230,7 +230,7 @@ def another_key(clinic: Clinic) -> None:
 
 @breaks(Code.URL_PRIVATE, Code.HUBSPOT_DOWN)
 def an_address_of_this_machine(clinic: Clinic) -> None:
-    own = dict.fromkeys(("client_secret", "developer_api_key", "refresh_token"), "not the stand-in's")
+    own: Json = dict.fromkeys(("client_secret", "developer_api_key", "refresh_token"), "not the stand-in's")
     clinic.open(api_base_url="https://hubspot.invalid", **own)
 
 
@@ -265,7 +265,7 @@ def a_path_too_many(clinic: Clinic) -> None:
 def a_server_with_old_settings(clinic: Clinic) -> None:
     server = clinic.open()
     url = state_of(server).settings.public_url[0]
-    own = {"client_id": None, "refresh_token": None, "access_token": _access_token(clinic)}
+    own: Json = {"client_id": None, "refresh_token": None, "access_token": _access_token(clinic)}
     clinic.make(public_url=url, client_secret="sim-secret-of-tomorrow", **own)
 
 
@@ -401,7 +401,7 @@ def another_apps_secret(clinic: Clinic) -> None:
 
 @breaks(Code.OTHER_PORTAL)
 def a_token_of_another_portal(clinic: Clinic) -> None:
-    own = {"inbox_id": None, "channel_account_id": None}
+    own: Json = {"inbox_id": None, "channel_account_id": None}
     clinic.open(portal_id="525252", refresh_token=None, access_token=_access_token(clinic), **own)
 
 

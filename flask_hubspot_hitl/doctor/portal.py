@@ -150,15 +150,10 @@ def _check_accounts(runtime: Runtime, client: HubSpotClient, portal_id: str, inb
         yield Code.TIER, f"{error}."
         return
     if not inbox_ids and _is_configured(settings, portal_id):
-        found = there.get(settings.channel_account_id or "")
-        inbox_ids = [str((found or {}).get("inboxId"))]
+        inbox_ids = [str(there.get(settings.channel_account_id or "", {}).get("inboxId"))]
     for inbox_id in inbox_ids:
         account_id = _account_used(settings, stored, portal_id, channel_id, inbox_id, inbox_ids)
-        if account_id is None:
-            found = [one for one in there.values() if str(one.get("inboxId")) == inbox_id]
-            account = next((one for one in found if one.get("authorized") is True), found[0] if found else None)
-        else:
-            account = there.get(account_id)
+        account = _account_of(there, inbox_id) if account_id is None else there.get(account_id)
         if account is not None:
             yield from _check_account(account, inbox_id, runtime.ledger.deployment_id)
         elif account_id is not None:
@@ -180,6 +175,12 @@ def _account_used(
         return settings.channel_account_id
     mine = (one for one in stored if (one.channel_id, one.inbox_id) == (channel_id, inbox_id))
     return next((one.account_id for one in mine), None)
+
+
+def _account_of(there: Mapping[str, Mapping[str, Any]], inbox_id: str) -> Mapping[str, Any] | None:
+    """An inbox's account, if possible one that is authorised."""
+    found = [one for one in there.values() if str(one.get("inboxId")) == inbox_id]
+    return next((one for one in found if one.get("authorized") is True), found[0] if found else None)
 
 
 def _check_account(account: Mapping[str, Any], inbox_id: str, deployment_id: str) -> Iterator[What]:
