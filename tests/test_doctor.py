@@ -34,7 +34,7 @@ from flask_hubspot_hitl import (
     self_test,
 )
 from flask_hubspot_hitl.cli_doctor import doctor, show
-from flask_hubspot_hitl.clock import Clock, ManualClock
+from flask_hubspot_hitl.clock import Clock, ManualClock, to_datetime
 from flask_hubspot_hitl.doctor import Code, Finding, Level, Report, examination
 from flask_hubspot_hitl.hubspot import wanted
 from flask_hubspot_hitl.ledger.crypto import Cipher
@@ -530,7 +530,9 @@ def a_bug(clinic: Clinic) -> Result:
     def trip() -> list[Finding]:
         raise KeyError("secret")
 
-    return _invoke(click.command()(lambda: show(Report(tuple(examination.safely(trip)), 1, 0.0))))
+    report = Report(tuple(examination.safely(trip)), 1, 0.0)
+    assert not report.is_well
+    return _invoke(click.command()(lambda: show(report)))
 
 
 def _invoke(command: click.Command, *arguments: str, app: Callable[[], Flask] | None = None) -> Result:
@@ -544,7 +546,8 @@ def _access_token(clinic: Clinic, query: str = "") -> str:
 
 def _agent_writes(app: Flask) -> None:
     record = open_handoff(app, "c1")
-    event = channel_event("m1", integration_threads=[record.integration_thread_id])
+    created = to_datetime(state_of(app).ledger.now_ms()).isoformat()
+    event = channel_event("m1", integration_threads=[record.integration_thread_id], created=created)
     assert signed_post(app, event).status_code == 204
 
 
@@ -587,7 +590,8 @@ def test_each_finding(code: Code, clinic: Clinic) -> None:
     assert not isinstance(result.exception, Exception), result.exception
     told = {one for one in Code if re.search(rf"^{one.code} ", found, flags=re.MULTILINE)}
     assert told == {code, *also}, result.output
-    assert result.exit_code == int(any(one.level is Level.ERROR for one in told))
+    if code is not Code.BUG:  # which is not looked for by the command
+        assert result.exit_code == int(any(one.level is Level.ERROR for one in told))
     for name, value in clinic.env.items():
         assert not (any(word in name for word in ("SECRET", "KEY", "TOKEN")) and value in result.output), name
     assert SECRET_KEY not in result.output
