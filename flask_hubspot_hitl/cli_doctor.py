@@ -15,6 +15,9 @@ if TYPE_CHECKING:
     from .doctor import Report
 
 
+MOST_NAMES = 12
+
+
 @click.command()
 @click.option("--json", "as_json", is_flag=True, help="For machines.")
 @click.pass_context
@@ -47,7 +50,7 @@ def show(report: Report, *, as_json: bool = False) -> None:
     """Print what was found."""
     facts = {
         "ok": report.is_well,
-        "checks": report.checks,
+        "looked_at": report.looked_at,
         "seconds": round(report.seconds, 3),
         "findings": [one.facts() for one in report.findings],
     }
@@ -55,18 +58,19 @@ def show(report: Report, *, as_json: bool = False) -> None:
 
 
 def _lines(report: Report) -> Iterator[str]:
+    from .doctor import Level
+
     for one in report.findings:
-        where = f" Portal {one.portal_id}:" if one.portal_id else ""
-        yield f"{one.code.code} {one.code.level}:{where} {one.code.title}"
-        yield f"      {one.what}"
-        yield f"      Why: {one.code.why}"
-        yield f"      Fix: {one.fix}"
+        where = f"Account {one.portal_id}: " if one.portal_id else ""
+        colour = "red" if one.code.level is Level.ERROR else "yellow"
+        yield f"{click.style(f'{one.code.code} {one.code.level}', fg=colour, bold=True)}  {where}{one.code.title}"
+        yield f"    {one.what}"
+        yield f"    Why: {one.code.why}"
+        yield f"    Fix: {one.fix}"
         yield ""
-    yield _summary(report)
-
-
-def _summary(report: Report) -> str:
+    if report.looked_at:
+        names, more = report.looked_at[:MOST_NAMES], len(report.looked_at) - MOST_NAMES
+        yield f"Looked at {', '.join(names)}{f' and {more} more' if more > 0 else ''} in {report.seconds:.1f} s."
     levels = [one.code.level for one in report.findings]
-    counts = [f"{levels.count(level)} {level}(s)" for level in dict.fromkeys(levels)]
-    found = ", ".join(counts) or "all is well"
-    return f"{report.checks} checks in {report.seconds:.1f} s: {found}."
+    counts = [f"{levels.count(level)} {level}(s)" for level in Level if level in levels]
+    yield f"{' and '.join(counts)}." if counts else click.style("All is well.", fg="green")

@@ -170,7 +170,7 @@ def _verify(settings: Settings, body: bytes, now_ms: int) -> tuple[str, Verdict]
 def _reject(verdict: Verdict, now_ms: int) -> None:
     """Tell the log, at most once a minute and reason, and the signal; no receiver can change the answer."""
     reason = verdict.value
-    detail = ""
+    detail = "; 'flask hubspot-hitl doctor' looks for the cause" if verdict is Verdict.BAD_SIGNATURE else ""
     if verdict is Verdict.STALE:
         skew = skew_seconds(request.headers.get("X-HubSpot-Request-Timestamp"), now_ms) or 0.0
         detail = f": its time is {skew:+.0f} s from ours; check this machine's clock"

@@ -10,7 +10,7 @@ from ..config import unknown_settings
 from ..errors import NotConfigured
 from ..runtime import Runtime
 from ..signals import conversation_completed, operator_assigned, operator_message
-from .findings import Code, Finding
+from .findings import Code, Finding, sentence
 
 CORE = {
     "operator_assigned": operator_assigned,
@@ -22,7 +22,7 @@ CORE = {
 def check(app: Flask, runtime: Runtime) -> Iterator[Finding]:
     """The app that this command has loaded."""
     for unknown in unknown_settings(app.config):
-        yield Code.UNKNOWN_SETTING.found(f"{unknown}.")
+        yield Code.UNKNOWN_SETTING.found(sentence(unknown))
     for name, signal in CORE.items():
         if not any(signal.receivers_for(app)):
             yield Code.NO_HANDLER.found(f"Nothing is connected to {name}.")
@@ -35,6 +35,6 @@ def _check_key(runtime: Runtime) -> Iterator[Finding]:
         if runtime.services.cipher() is not None or (settings.portal_id and settings.access_token):
             return
     except NotConfigured as error:
-        yield Code.NO_KEY.found(f"{error}.")
+        yield Code.NO_KEY.found(sentence(error))
     else:
         yield Code.NO_KEY.found("Neither the app's SECRET_KEY nor HUBSPOT_HITL_ENCRYPTION_KEY is set.")

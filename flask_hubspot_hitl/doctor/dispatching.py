@@ -31,7 +31,7 @@ def check(app: Flask, runtime: Runtime) -> Iterator[Finding]:
         yield Code.NOBODY_DISPATCHES.found(_last_seen(mode, signs, now), fix=_START[mode])
     if status["hung_lanes"]:
         lanes = ", ".join(status["hung_lanes"][:5])
-        yield Code.HUNG.found(f"Handlers run for more than {runtime.settings.handler_timeout:.0f} s in: {lanes}.")
+        yield Code.HUNG.found(f"Handlers run for more than {runtime.settings.handler_timeout:g} s in: {lanes}.")
     oldest = status["oldest_pending_seconds"] or 0
     if oldest > LATE_SECONDS:
         yield Code.LATE.found(f"{status['pending']} event(s) are waiting, the oldest for {_span(oldest)}.")

@@ -8,7 +8,6 @@ from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import FIRST_COMPLETED, ThreadPoolExecutor, wait
 from dataclasses import dataclass, fields, replace
 from functools import partial
-from typing import Any
 
 from flask import Flask
 
@@ -16,7 +15,7 @@ from ..config import Settings
 from ..errors import ConfigError, LedgerUnavailable
 from ..runtime import Runtime, get_runtime
 from . import application, dispatching, hubspot_app, portal, public_url, store
-from .findings import Code, Finding, Level
+from .findings import Code, Finding, Level, sentence
 
 logger = logging.getLogger(__name__)
 
@@ -28,16 +27,17 @@ SECRET_LENGTH = 6
 SKEW_SECONDS = 60.0
 """HubSpot's times are in whole seconds, and its answers take a while."""
 
-Check = Callable[[], Iterable[Finding]]
+Check = tuple[str, Callable[[], Iterable[Finding]]]
+"""What it looks at, and how."""
 Progress = Callable[[int, int], None]
 
 
 @dataclass(frozen=True, slots=True)
 class Report:
-    """What was found, by code; ``checks`` is how much was looked at, ``seconds`` how long it took."""
+    """What was found, by code; what was ``looked_at``, and in how many ``seconds``."""
 
     findings: tuple[Finding, ...]
-    checks: int
+    looked_at: tuple[str, ...]
     seconds: float
 
     @property
@@ -51,19 +51,19 @@ def examine(app: Flask, progress: Progress | None = None) -> Report:
 
     ``progress`` is told, now and then, how many checks are done and how many there are.
     """
-    began = time.monotonic()
-    runtime = get_runtime(app)
-    checks: list[Check] = [partial(application.check, app, runtime)]
-    findings = list(safely(partial(store.check, runtime)))
-    checks += [partial(public_url.check, runtime, url) for url in runtime.settings.public_url]
+    began, runtime = time.monotonic(), get_runtime(app)
+    database: Check = ("the database", partial(store.check, runtime))
+    findings = safely(database)
     trouble = {one.code for one in findings}
+    checks: list[Check] = [("the app", partial(application.check, app, runtime))]
+    checks += [(url, partial(public_url.check, runtime, url)) for url in runtime.settings.public_url]
     if Code.DATABASE not in trouble:
-        checks.append(partial(dispatching.check, app, runtime))
+        checks.append(("the dispatcher", partial(dispatching.check, app, runtime)))
     if not trouble & {Code.DATABASE, Code.READ_ONLY}:  # every call to HubSpot is counted in it
         checks += _hubspot_checks(runtime)
     findings += _side_by_side(checks, progress or (lambda done, total: None))
     findings += _check_clock(runtime)
-    return _report(findings, len(checks) + 2, began, _secrets(runtime.settings))
+    return _report(findings, [database, *checks], began, _secrets(runtime.settings))
 
 
 def explain(error: ConfigError | LedgerUnavailable) -> Report:
@@ -71,17 +71,17 @@ def explain(error: ConfigError | LedgerUnavailable) -> Report:
     if isinstance(error, ConfigError):
         found = [Code.SETTING.found(f"{problem.rstrip('.')}.") for problem in error.problems]
     else:
-        found = [Code.DATABASE.found(store.sentence(error))]
-    return _report(found, 1, time.monotonic(), ())
+        found = [Code.DATABASE.found(sentence(error))]
+    return Report(tuple(found), (), 0.0)
 
 
 def _hubspot_checks(runtime: Runtime) -> Iterator[Check]:
+    yield "the app at HubSpot", partial(hubspot_app.check, runtime)
     portal_ids = portal.portal_ids(runtime)
     if not portal_ids:
-        yield lambda: [Code.NO_PORTAL.found("No account has installed the app, and HUBSPOT_HITL_PORTAL_ID is not set.")]
-    yield partial(hubspot_app.check, runtime)
+        yield "HubSpot accounts", portal.none
     for portal_id in portal_ids:
-        yield partial(portal.check, runtime, portal_id)
+        yield f"account {portal_id}", partial(portal.check, runtime, portal_id)
 
 
 def _side_by_side(checks: list[Check], progress: Progress) -> list[Finding]:
@@ -99,20 +99,16 @@ def _side_by_side(checks: list[Check], progress: Progress) -> list[Finding]:
 
 def safely(check: Check) -> list[Finding]:
     """A check's findings; when it trips, those it had, and that it did."""
+    name, look = check
     found: list[Finding] = []
     try:
-        found.extend(check())
+        found.extend(look())
     except LedgerUnavailable as error:
-        found.append(Code.DATABASE.found(store.sentence(error)))
+        found.append(Code.DATABASE.found(sentence(error)))
     except Exception as error:
         logger.debug("A check of doctor's failed", exc_info=True)
-        found.append(Code.BUG.found(f"{type(error).__name__} in {_name(check)}."))
+        found.append(Code.BUG.found(f"{type(error).__name__}, when {name} was looked at."))
     return found
-
-
-def _name(check: Any) -> str:
-    function = getattr(check, "func", check)
-    return f"{function.__module__.rpartition('.')[2]}.{function.__name__}"
 
 
 def _check_clock(runtime: Runtime) -> Iterator[Finding]:
@@ -136,10 +132,10 @@ def _secrets(settings: Settings) -> tuple[str, ...]:
     return tuple(sorted((one for one in hidden if len(one) >= SECRET_LENGTH), key=len, reverse=True))
 
 
-def _report(findings: Iterable[Finding], checks: int, began: float, hidden: tuple[str, ...]) -> Report:
+def _report(findings: Iterable[Finding], checks: list[Check], began: float, hidden: tuple[str, ...]) -> Report:
     clean = dict.fromkeys(replace(one, what=_without(one.what, hidden)) for one in findings)
     found = sorted(clean, key=lambda one: (one.code.code, one.portal_id or "", one.what))
-    return Report(tuple(found), checks, time.monotonic() - began)
+    return Report(tuple(found), tuple(name for name, _ in checks), time.monotonic() - began)
 
 
 def _without(text: str, hidden: tuple[str, ...]) -> str:

@@ -438,6 +438,12 @@ class Code(Enum):
         return Finding(self, what, portal_id, fix or self.fix)
 
 
+def sentence(text: object) -> str:
+    """An error's text as a sentence."""
+    words = str(text).rstrip(".")
+    return f"{words[:1].upper()}{words[1:]}" + ("" if words.endswith("?") else ".")
+
+
 @dataclass(frozen=True, slots=True)
 class Finding:
     """Something that is wrong."""

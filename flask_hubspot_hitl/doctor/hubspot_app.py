@@ -11,10 +11,14 @@ from ..errors import HubSpotNotFound, HubSpotRejected, HubSpotUnavailable
 from ..hubspot import wanted
 from ..hubspot.admin import AppCalls
 from ..runtime import Runtime
-from .findings import Code, Finding
+from .findings import Code, Finding, sentence
 
 HUBSPOT_SECONDS = 6.0
 """What a check may spend on HubSpot's answers."""
+PROJECT_APP = (
+    f"An app of HubSpot's project platform has its webhooks in the file {wanted.PROJECT_FILE}: compare it with "
+    "'flask hubspot-hitl setup --plan'."
+)
 _NO_CREDENTIALS = (401, 403)
 
 
@@ -29,21 +33,24 @@ def check(runtime: Runtime) -> Iterator[Finding]:
         yield Code.PRIVATE_APP.found("HUBSPOT_HITL_ACCESS_TOKEN begins with pat-.")
     lacking = [name for name in ("APP_ID", "DEVELOPER_API_KEY") if getattr(settings, name.lower()) is None]
     if lacking:
-        yield Code.APP_UNSEEN.found(f"HUBSPOT_HITL_{' and HUBSPOT_HITL_'.join(lacking)} not set.")
+        names = " and ".join(f"HUBSPOT_HITL_{name}" for name in lacking)
+        yield Code.APP_UNSEEN.found(f"Not set: {names}.")
         return
     client = runtime.services.app_client()
     try:
         with client.deadline(HUBSPOT_SECONDS):
-            if channel_id is not None:
+            if channel_id is None:
+                client.list_channels()
+            else:
                 yield from _check_channel(runtime, client, channel_id)
             yield from _check_webhooks(runtime, client)
     except HubSpotUnavailable as error:
-        yield Code.HUBSPOT_DOWN.found(f"{error}.")
+        yield Code.HUBSPOT_DOWN.found(sentence(error))
     except HubSpotRejected as error:
         if error.status in _NO_CREDENTIALS:
-            yield Code.DEVELOPER_KEY.found(f"{error}.")
+            yield Code.DEVELOPER_KEY.found(sentence(error))
         else:
-            yield Code.REFUSED.found(f"{error}.")
+            yield Code.REFUSED.found(sentence(error))
     finally:
         client.close()
 
@@ -77,6 +84,13 @@ def _check_channel(runtime: Runtime, client: AppCalls, channel_id: str) -> Itera
 
 
 def _check_webhooks(runtime: Runtime, client: AppCalls) -> Iterator[Finding]:
+    try:
+        yield from _compare_webhooks(runtime, client)
+    except HubSpotRejected as error:  # the key is right: HubSpot has shown the channel
+        yield Code.APP_UNSEEN.found(sentence(error), fix=PROJECT_APP)
+
+
+def _compare_webhooks(runtime: Runtime, client: AppCalls) -> Iterator[Finding]:
     urls = runtime.settings.webhook_urls()
     try:
         target = client.webhook_settings().get("targetUrl")

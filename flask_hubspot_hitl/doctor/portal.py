@@ -19,7 +19,7 @@ from ..hubspot.client import HubSpotClient
 from ..hubspot.oauth import FILES_SCOPE
 from ..ledger import AccountRecord
 from ..runtime import Runtime
-from .findings import Code, Finding
+from .findings import Code, Finding, sentence
 from .hubspot_app import HUBSPOT_SECONDS
 
 KINDS = ("INBOX", "HELP_DESK")
@@ -36,6 +36,11 @@ def portal_ids(runtime: Runtime) -> list[str]:
         return [one.portal_id for one in tx.installations.all()]
 
 
+def none() -> Iterator[Finding]:
+    """There is no account to look at."""
+    yield Code.NO_PORTAL.found("None has installed the app, and HUBSPOT_HITL_PORTAL_ID is not set.")
+
+
 def check(runtime: Runtime, portal_id: str) -> Iterator[Finding]:
     """Everything about one account; its troubles are its own."""
     lacking: list[str] = []
@@ -45,18 +50,18 @@ def check(runtime: Runtime, portal_id: str) -> Iterator[Finding]:
             for code, what in _examine(runtime, client, portal_id, lacking):
                 yield code.found(what, portal_id=portal_id)
     except NotConfigured as error:
-        yield Code.NO_TOKEN.found(f"{_first_up(error)}.", portal_id=portal_id)
+        yield Code.NO_TOKEN.found(sentence(error), portal_id=portal_id)
     except TokenRevoked as error:
-        yield Code.REVOKED.found(f"{error}.", portal_id=portal_id)
+        yield Code.REVOKED.found(sentence(error), portal_id=portal_id)
     except HubSpotUnavailable as error:
         is_no = error.status is not None and 400 <= error.status < 408
-        yield (Code.APP_REFUSED if is_no else Code.HUBSPOT_DOWN).found(f"{error}.", portal_id=portal_id)
+        yield (Code.APP_REFUSED if is_no else Code.HUBSPOT_DOWN).found(sentence(error), portal_id=portal_id)
     except HubSpotRejected as error:
         if error.category == MISSING_SCOPES:
             if not lacking:
-                yield Code.SCOPES.found(f"{error}.", portal_id=portal_id)
+                yield Code.SCOPES.found(sentence(error), portal_id=portal_id)
         else:
-            yield Code.REFUSED.found(f"{error}.", portal_id=portal_id)
+            yield Code.REFUSED.found(sentence(error), portal_id=portal_id)
 
 
 What = tuple[Code, str]
@@ -89,7 +94,7 @@ def _check_token(runtime: Runtime, client: HubSpotClient, lacking: list[str]) ->
     try:
         facts = _introspect(runtime, client)
     except HubSpotRejected as error:
-        yield Code.APP_REFUSED, f"{error}."
+        yield Code.APP_REFUSED, sentence(error)
         return
     app_id = str(facts.get("app_id") or settings.app_id)
     if settings.app_id not in (None, app_id):
@@ -147,7 +152,7 @@ def _check_accounts(runtime: Runtime, client: HubSpotClient, portal_id: str, inb
     except HubSpotRejected as error:
         if error.status != 403 or error.category == MISSING_SCOPES:
             raise
-        yield Code.TIER, f"{error}."
+        yield Code.TIER, sentence(error)
         return
     if not inbox_ids and _is_configured(settings, portal_id):
         inbox_ids = [str(there.get(settings.channel_account_id or "", {}).get("inboxId"))]
@@ -197,8 +202,3 @@ def _check_account(account: Mapping[str, Any], inbox_id: str, deployment_id: str
     mark = wanted.mark_of_account(account)
     if mark not in (None, deployment_id):
         yield Code.ACCOUNT_MARK, f"{name} is {mark}'s; this is {deployment_id}."
-
-
-def _first_up(error: object) -> str:
-    text = str(error)
-    return text[:1].upper() + text[1:]

@@ -8,7 +8,7 @@ from ..errors import LedgerUnavailable, NotConfigured
 from ..ledger import patience
 from ..ledger.crypto import Undecipherable
 from ..runtime import Runtime, not_adopted
-from .findings import Code, Finding
+from .findings import Code, Finding, sentence
 
 PATIENCE_SECONDS = 1.0
 
@@ -46,10 +46,4 @@ def _check_secrets(runtime: Runtime) -> Iterator[Finding]:
                 raise Undecipherable("there is no key")
             cipher.decrypt(one.portal_id, one.secret or "")
         except Undecipherable as error:
-            yield Code.UNREADABLE_TOKEN.found(f"Portal {one.portal_id}: {error}.", portal_id=one.portal_id)
-
-
-def sentence(error: object) -> str:
-    """An error's text as a sentence."""
-    text = str(error)
-    return f"{text[:1].upper()}{text[1:]}."
+            yield Code.UNREADABLE_TOKEN.found(sentence(error), portal_id=one.portal_id)
