@@ -187,6 +187,10 @@ class HubSpotClient(AppCalls):
         path = self.paths.channel_account(channel_id, account_id)
         return self.call("GET", path, doing="reading a channel account")
 
+    def account_info(self) -> dict[str, Any]:
+        """Whose the token is, ``PortalInformation``: ``portalId``; ``uiDomain``, the host of the portal's pages; …"""
+        return self.call("GET", self.paths.account_info(), doing="reading the account's details")
+
     def create_channel_account(self, channel_id: str, body: Mapping[str, Any]) -> dict[str, Any]:
         """Connect the channel to an inbox, ``PublicChannelAccountEgg``; a 409 when its identifier is in use."""
         path = self.paths.channel_accounts(channel_id)
