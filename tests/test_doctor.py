@@ -33,6 +33,7 @@ from flask_hubspot_hitl import (
     conversation_completed,
     operator_assigned,
     operator_message,
+    portals,
     self_test,
 )
 from flask_hubspot_hitl.cli_doctor import doctor, show
@@ -104,11 +105,7 @@ class Clinic:
         """What ``setup`` does at HubSpot."""
         runtime = state_of(app)
         url = runtime.settings.webhook_urls()[0]
-        connect = f"{runtime.settings.public_url[0]}/hubspot/connect"
-        channel = wanted.Channel(
-            deployment_id=runtime.ledger.deployment_id, webhook_urls=[url], redirect_url=connect, name="Assistant"
-        )
-        self.change_channel(**channel.body())
+        self.change_channel(**portals.wanted_channel(runtime.settings, runtime.ledger.deployment_id).body())
         self.developer("PUT", f"{WEBHOOKS}/settings", wanted.webhook_settings(url))
 
     def change_channel(self, **fields: Any) -> None:

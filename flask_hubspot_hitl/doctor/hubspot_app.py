@@ -62,15 +62,13 @@ def _check_channel(runtime: Runtime, client: AppCalls, channel_id: str) -> Itera
     except HubSpotNotFound:
         yield Code.CHANNEL_GONE.found(f"The app {settings.app_id} has no channel {channel_id}.")
         return
-    urls, there = settings.webhook_urls(), channel.get("webhookUrl")
-    if there not in urls:
-        yield Code.CHANNEL_URL.found(f"Channel {channel_id} has {there or 'none'}, and ours is {urls[0]}.")
-    connect = f"{settings.public_url[0]}{settings.url_prefix}/connect"
-    if channel.get("channelAccountConnectionRedirectUrl") != connect:
-        yield Code.CONNECT_URL.found(
-            f"Channel {channel_id} has {channel.get('channelAccountConnectionRedirectUrl') or 'none'}, "
-            f"and ours is {connect}."
-        )
+    want = portals.wanted_channel(settings, runtime.ledger.deployment_id)
+    there = channel.get("webhookUrl")
+    if there not in want.webhook_urls:
+        yield Code.CHANNEL_URL.found(f"Channel {channel_id} has {there or 'none'}, and ours is {want.webhook_urls[0]}.")
+    connect = channel.get("channelAccountConnectionRedirectUrl")
+    if connect != want.redirect_url:
+        yield Code.CONNECT_URL.found(f"Channel {channel_id} has {connect or 'none'}, and ours is {want.redirect_url}.")
     mark = wanted.mark_of_channel(channel)
     if mark not in (None, runtime.ledger.deployment_id):
         yield Code.CHANNEL_MARK.found(f"Channel {channel_id} is {mark}'s; this is {runtime.ledger.deployment_id}.")

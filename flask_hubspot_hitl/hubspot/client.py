@@ -188,7 +188,7 @@ class HubSpotClient(AppCalls):
         return self.call("GET", path, doing="reading a channel account")
 
     def account_info(self) -> dict[str, Any]:
-        """Whose the token is: ``portalId``, and ``uiDomain``, the host of its pages (``PortalInformation``)."""
+        """Whose the token is, ``PortalInformation``: ``portalId``; ``uiDomain``, the host of the portal's pages; …"""
         return self.call("GET", self.paths.account_info(), doing="reading the account's details")
 
     def create_channel_account(self, channel_id: str, body: Mapping[str, Any]) -> dict[str, Any]:
