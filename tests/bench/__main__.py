@@ -11,7 +11,7 @@ import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
-from . import dispatch, imports, intake, latency, machine, profiles
+from . import dispatch, flat, imports, intake, latency, machine, memory, outbound, profiles
 from .figures import Figure, table
 from .stage import DATABASES, Stage
 
@@ -20,6 +20,9 @@ SUBJECTS: dict[str, Callable[[Stage], Iterator[Figure]]] = {
     "intake": intake.run,
     "dispatch": dispatch.run,
     "latency": latency.run,
+    "outbound": outbound.run,
+    "flat": flat.run,
+    "memory": memory.run,
 }
 
 

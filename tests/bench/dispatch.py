@@ -33,8 +33,7 @@ CLAIMERS = {"sqlite": 1, "postgresql": 4}
 def run(stage: Stage) -> Iterator[Figure]:
     """Events a second; with receivers that do nothing, and with some that take 100 ms."""
     quick, slow = (LANES * 5, 1500) if stage.quick else (LANES * PER_LANE, 3000)
-    with contextlib.ExitStack() as stack:
-        hosts = {kind: stack.enter_context(stage.host(kind, threads=LANES)) for kind in stage.databases}
+    with stage.hosts(threads=LANES) as hosts:
         cases: dict[str, Case] = {}
         for kind, host in hosts.items():
             cases[f"disk, {kind}"] = partial(disk, host, stage.folder)

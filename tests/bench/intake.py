@@ -19,6 +19,7 @@ from .stage import Host, Stage, some_request
 CONNECTIONS = 10
 MANY = 500
 BATCH = 100
+THREADS = 500
 BARE = "bare view"
 FASTEST = 2_500
 """Requests per second that are made ready for one event, and for a batch."""
@@ -28,8 +29,7 @@ FASTEST_BATCHES = 250
 def run(stage: Stage) -> Iterator[Figure]:
     """Requests of one event, of a hundred, and from many connections."""
     seconds = 2.0 if stage.quick else 4.0
-    with contextlib.ExitStack() as stack:
-        hosts = {kind: stack.enter_context(stage.host(kind, threads=500)) for kind in stage.databases}
+    with stage.hosts(threads=THREADS) as hosts, contextlib.ExitStack() as stack:
         ports = {kind: stack.enter_context(host.serve()) for kind, host in hosts.items()}
         ports[BARE] = stack.enter_context(stage.serve("create_bare", {}))
 

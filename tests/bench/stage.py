@@ -92,6 +92,12 @@ class Stage:
                 host.close()
 
     @contextlib.contextmanager
+    def hosts(self, *, threads: int) -> Iterator[dict[str, Host]]:
+        """One on each of the databases."""
+        with contextlib.ExitStack() as stack:
+            yield {kind: stack.enter_context(self.host(kind, threads=threads)) for kind in self.databases}
+
+    @contextlib.contextmanager
     def serve(self, factory: str, settings: dict[str, str]) -> Iterator[int]:
         """gunicorn with gthread workers; its port. ``factory`` is a function of ``host.py``."""
         with socket.socket() as probe:
