@@ -133,6 +133,27 @@ def test_b4_parked_noise_is_gone_after_two_minutes(story: Story) -> None:
         assert tx.parked("424242") == []
 
 
+def test_b4_what_is_parked_while_the_last_ones_go_is_looked_after_as_well(
+    make_app: MakeApp, hubspot: HubSpot, clock: ManualClock, database_url: str
+) -> None:
+    app = make_app(clock=clock, dispatcher="external", start_timeout=0.1)
+    story = Story(app, hubspot, clock, Recorder(Flask("nobody")))
+    hubspot.chaos(faults=[{"match": ".", "times": None, "mode": "status", "status": 503}])
+    story.start()
+    runner = story.state.dispatcher.runner
+    story.status("1", "CLOSED", at=story.now)
+    story.clock.advance(121)
+    while (lease := runner.claim()) is not None and not lease.lane.startswith("park:"):
+        runner.settle(lease, runner.perform(lease), go_on=False)
+    assert lease is not None, "it has looked, and seen that all may go"
+    story.status("2", "CLOSED", at=story.now)
+    runner.settle(lease, runner.perform(lease), go_on=False)
+    story.run(121)
+    story.run(121)
+    with story.state.ledger.read() as tx:
+        assert tx.parked("424242") == []
+
+
 def test_b2_another_deployments_message_is_noise_also_when_it_was_parked(story: Story) -> None:
     thread = story.start("known").thread_id
     event = story.write(thread)
