@@ -14,6 +14,7 @@ import sys
 import tempfile
 import time
 from pathlib import Path
+from typing import Any
 
 from .. import databases
 from .campaign import Plan, run
@@ -22,6 +23,7 @@ from .oracle import Verdict, line, table, total
 
 BAR = 30
 KILLS, STORM_KILLS = 100, 4
+IN_A_STORM: dict[str, Any] = {"storm": True, "chats": 6, "threads": 12}
 
 
 def show(what: str, done: int, of: int) -> None:
@@ -87,7 +89,7 @@ def campaign(options: argparse.Namespace, seed: int, server: str | None) -> Verd
             seed=seed,
             workers=options.workers,
             mutant=options.mutant,
-            storm=options.seeds is not None,
+            **(IN_A_STORM if options.seeds else {}),
         )
         verdict = run(plan, show)
     if verdict.passed:

@@ -42,7 +42,7 @@ STORM: Json = {
     "old_timestamp": 0.05,
     "batch_seconds": 0.05,
     "mixed_batches": True,
-    "api_429": 0.03,
+    "api_429": 0.02,
     "retry_after": "either",
     "retry_after_seconds": 0.2,
     "api_423": 0.01,
