@@ -46,9 +46,10 @@ class InboundTask:
 
     def prepare(self, tx: Transaction, event: Event, now: int) -> None:
         """Decide at once when everything is known; then the first receiver's start is committed as well."""
-        if "plan" not in event.progress and not self._missing(event):
-            self._decide(tx, event, now)
-            tx.queue.save(event)
+        if "plan" not in event.progress:
+            self._recall(event)
+            if not self._missing(event):
+                self._decide(tx, event, now)
         if "plan" in event.progress:
             self._emitter.begin(tx, event)
 
@@ -99,6 +100,13 @@ class InboundTask:
         """The live agent assigned, if any; bots and the like are nobody."""
         value = self._value(event)
         return value if value and value.startswith("A-") else None
+
+    def _recall(self, event: Event) -> None:
+        """Put in what need not be fetched because it was fetched lately."""
+        if self._missing(event) == "operator":
+            known = self._services.known_operator(str(event.portal_id), self._assignee(event) or "")
+            if known is not None:
+                event.progress["operator"] = operator_to_json(known)
 
     def _fetch(self, event: Event) -> Outcome:
         missing = self._missing(event)

@@ -7,10 +7,12 @@ from typing import Any
 
 from ..domain import Attachment, Contact, Operator
 
+_encode = json.JSONEncoder(ensure_ascii=True, separators=(",", ":")).encode
+
 
 def dumps(value: Any) -> str:
     """JSON as ASCII: PostgreSQL and SQLite store any text of it alike."""
-    return json.dumps(value, ensure_ascii=True, separators=(",", ":"))
+    return _encode(value)
 
 
 def loads(text: str | None) -> Any:

@@ -22,6 +22,7 @@ from sqlalchemy.engine import make_url
 from ..clock import Clock, SystemClock, uptime_ms
 from ..errors import LedgerUnavailable
 from . import migrations
+from .connection import Connection, Prepared, Statement
 from .patience import LONGEST, patience, remaining
 
 try:
@@ -32,12 +33,13 @@ except ImportError:  # pragma: no cover - Windows: the busy timeout alone keeps 
 logger = logging.getLogger(__name__)
 
 _SCHEMA_LOCK = 0x48544954  # any number that is ours; PostgreSQL advisory lock
-_TRANSIENT = (sa.exc.OperationalError, sa.exc.InterfaceError, sa.exc.InternalError, sa.exc.TimeoutError)
 _MIGRATION_PATIENCE = 20.0
 """Seconds that a starting process waits for another one that migrates a large database."""
 _SYNC_MS = 10_000
 _SLOW_MS = 1_000
 """An answer about the time that took longer is not used."""
+_FRESH_SECONDS = 1.0
+"""A connection that was used so short a time ago is taken to work still; others are asked first."""
 
 
 class Database:
@@ -67,7 +69,6 @@ class Database:
                 connect_args={"check_same_thread": False, "timeout": LONGEST, "isolation_level": None},
             )
             sa.event.listen(self.engine, "connect", _on_sqlite_connect)
-            sa.event.listen(self.engine, "begin", _on_sqlite_begin)
             from sqlalchemy.dialects import sqlite  # one of the two is never needed
 
             self.insert: Any = sqlite.insert
@@ -79,14 +80,16 @@ class Database:
                 hide_parameters=True,
                 pool_size=pool_size,
                 max_overflow=pool_size,
-                pool_pre_ping=True,
                 pool_timeout=3,
                 connect_args=driver.options_of(parsed),
             )
             sa.event.listen(self.engine, "do_connect", driver.on_do_connect)
+            sa.event.listen(self.engine, "checkin", _on_checkin)
+            sa.event.listen(self.engine, "checkout", self._on_checkout)
             from sqlalchemy.dialects import postgresql
 
             self.insert = postgresql.insert
+        self._prepared: dict[Statement, Prepared] = {}
         self._sync_at = 0
         self._closed = False
         if hasattr(os, "register_at_fork"):
@@ -109,41 +112,93 @@ class Database:
         self._sync_at = sent + _SYNC_MS
 
     @contextlib.contextmanager
-    def read(self) -> Iterator[sa.Connection]:
+    def read(self) -> Iterator[Connection]:
         """A connection in a transaction that only reads.
 
         :raises LedgerUnavailable: when the database can't be reached.
         """
-        with _translated(), patience(LONGEST), self._transaction() as connection:
+        with self._translated(), patience(LONGEST), self._transaction("BEGIN") as connection:
             yield connection
 
     @contextlib.contextmanager
-    def write(self, *, seconds: float = LONGEST) -> Iterator[sa.Connection]:
+    def write(self, *, seconds: float = LONGEST) -> Iterator[Connection]:
         """A connection in a transaction that is committed at the end of the block, or rolled back.
 
         ``seconds`` is how long it waits for others at the most, in all.
 
         :raises LedgerUnavailable: when the database can't be reached or written; nothing was changed.
         """
-        with _translated(), patience(seconds), self._writer(), self._transaction(hitl_writes=True) as connection:
+        # A deferred transaction of SQLite's that turns into a write fails at once when another one writes.
+        begin = self._transaction("BEGIN IMMEDIATE")
+        with self._translated(), patience(seconds), self._writer(), begin as connection:
             yield connection
 
     @contextlib.contextmanager
-    def _transaction(self, **options: Any) -> Iterator[sa.Connection]:
+    def _transaction(self, begin: str) -> Iterator[Connection]:
+        """Begun and ended with the driver: what SQLAlchemy does around it would cost more than most transactions."""
         try:
-            with self.engine.connect().execution_options(**options) as connection, connection.begin():
-                self._keep_time(connection)
-                yield connection
+            with self.engine.connect() as core:
+                driver: Any = core.connection.driver_connection
+                try:
+                    if self.is_sqlite:  # psycopg begins by itself
+                        driver.execute(f"PRAGMA busy_timeout={int(remaining() * 1000)}")
+                        driver.execute(begin)
+                    self._keep_time(core)
+                    yield Connection(core, self._prepared)
+                    if core.in_transaction():
+                        core.commit()
+                    else:
+                        driver.commit()
+                except BaseException as error:
+                    with contextlib.suppress(Exception):  # the connection may be gone, and the transaction with it
+                        driver.rollback()
+                    # Who is torn out of a conversation with the server leaves it in the middle of it.
+                    if not self.is_sqlite and (driver.closed or not isinstance(error, Exception)):
+                        core.invalidate()
+                    raise
         finally:
             if self._closed:  # meanwhile: nobody else would end the connection that was just given back
                 self.engine.pool.dispose()
+
+    def _on_checkout(self, connection: Any, record: Any, _proxy: object) -> None:
+        """Ask a connection that lay idle whether it still works; when not, SQLAlchemy takes new ones."""
+        used_at = record.info.get(_USED_AT)
+        if used_at is None or time.monotonic() - used_at < _FRESH_SECONDS:
+            return
+        try:
+            works = self.engine.dialect.do_ping(connection)
+        except self._driver.Error:
+            works = False
+        if not works:
+            raise sa.exc.InvalidatePoolError
+
+    @property
+    def _driver(self) -> Any:
+        """The driver's module."""
+        return self.engine.dialect.loaded_dbapi
+
+    @contextlib.contextmanager
+    def _translated(self) -> Iterator[None]:
+        """What the driver or SQLAlchemy raise when the database can't be used, as LedgerUnavailable."""
+        driver = self._driver
+        try:
+            yield
+        except sa.exc.TimeoutError as error:
+            raise _unavailable(error) from error
+        except (sa.exc.DBAPIError, driver.Error) as error:
+            cause = getattr(error, "orig", error)
+            # A plain DatabaseError is SQLite's word for a damaged file; the others are our faults, or the data's.
+            transient = (driver.OperationalError, driver.InterfaceError, driver.InternalError)
+            if isinstance(cause, transient) or type(cause) is driver.DatabaseError:
+                raise _unavailable(cause) from error
+            raise
 
     def connect_alone(self) -> Any:
         """A psycopg connection of its own, in autocommit mode; whoever asked closes it.
 
         :raises LedgerUnavailable: when the database can't be reached.
         """
-        with _translated(), patience(LONGEST):
+        with self._translated(), patience(LONGEST):
             pooled = self.engine.raw_connection()
         connection: Any = pooled.driver_connection
         pooled.detach()
@@ -206,22 +261,8 @@ class Database:
                 self._lock.release()
 
 
-@contextlib.contextmanager
-def _translated() -> Iterator[None]:
-    try:
-        yield
-    except sa.exc.DatabaseError as error:
-        # A plain DatabaseError is SQLite's word for a damaged file; its other children are faults of ours or of data.
-        if isinstance(error, _TRANSIENT) or type(error) is sa.exc.DatabaseError:
-            raise _unavailable(error) from error
-        raise
-    except _TRANSIENT as error:
-        raise _unavailable(error) from error
-
-
 def _unavailable(error: Exception) -> LedgerUnavailable:
-    cause = getattr(error, "orig", None)
-    return LedgerUnavailable(f"the database can't be used just now ({type(cause or error).__name__})")
+    return LedgerUnavailable(f"the database can't be used just now ({type(error).__name__})")
 
 
 @contextlib.contextmanager
@@ -271,8 +312,8 @@ def _on_sqlite_connect(connection: sqlite3.Connection, _record: Any) -> None:
     cursor.close()
 
 
-def _on_sqlite_begin(connection: sa.Connection) -> None:
-    # The driver's own BEGIN is off (isolation_level=None). A deferred transaction that turns into a write fails
-    # at once when another one writes; an immediate one waits.
-    connection.exec_driver_sql(f"PRAGMA busy_timeout={int(remaining() * 1000)}")
-    connection.exec_driver_sql("BEGIN IMMEDIATE" if connection.get_execution_options().get("hitl_writes") else "BEGIN")
+_USED_AT = "hitl_used_at"
+
+
+def _on_checkin(_connection: Any, record: Any) -> None:
+    record.info[_USED_AT] = time.monotonic()
