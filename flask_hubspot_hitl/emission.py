@@ -130,7 +130,9 @@ class Emitter:
         step = event.progress["plan"][event.progress.get("step", 0)]
         kwargs: dict[str, Any] = {}
         if "handoff" in step:
-            record = tx.records.get(step["handoff"])
+            record = event.scratch.get("record")  # when it was decided just now
+            if record is None or record.handoff.id != step["handoff"]:
+                record = tx.records.get(step["handoff"])
             kwargs["handoff"] = None if record is None else _as_it_was(record.handoff, step["snapshot"])
         if "message_row" in step:
             kwargs["message"] = tx.records.get_message(step["message_row"])

@@ -258,6 +258,7 @@ class InboundTask:
         if record is None:
             return
         event.progress["plan"] = self._plan(tx, record, event, now)
+        event.scratch["record"] = record
 
     def _plan(self, tx: Transaction, record: HandoffRecord, event: Event, now: int) -> handoffs.Plan:
         at_ms = event.sort_at

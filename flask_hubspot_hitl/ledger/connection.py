@@ -13,6 +13,8 @@ from typing import Any, cast
 import sqlalchemy as sa
 from sqlalchemy.sql.dml import UpdateBase
 
+USED_AT = "hitl_used_at"
+"""In a pooled connection's ``info``: :attr:`Connection.used_at`."""
 Row = Any
 """A named tuple, its fields called as the columns are."""
 Statement = sa.Select[Any] | UpdateBase
@@ -51,32 +53,72 @@ class Connection:
     :meth:`execute` and its kin are SQLAlchemy's.
     """
 
-    def __init__(self, connection: sa.Connection, prepared: dict[Statement, Prepared]) -> None:
-        self.core = connection
-        """SQLAlchemy's, in the same transaction."""
-        self._driver: Any = connection.connection.driver_connection
+    def __init__(
+        self, engine: sa.Engine, pooled: sa.PoolProxiedConnection, prepared: dict[Statement, Prepared]
+    ) -> None:
+        self._engine = engine
+        self._pooled = pooled
         self._prepared = prepared
-        self.execute = connection.execute
-        self.scalar = connection.scalar
-        self.scalars = connection.scalars
+        self._core: sa.Connection | None = None
+        self.driver: Any = pooled.driver_connection
+        """The driver's."""
+        self.used_at = 0.0
+        """When its last transaction ended, in monotonic seconds."""
+
+    @property
+    def core(self) -> sa.Connection:
+        """SQLAlchemy's, in the same transaction; made when it is asked for."""
+        if self._core is None:
+            self._core = sa.Connection(self._engine, self._pooled)
+        return self._core
+
+    def execute(self, statement: sa.Executable, values: Any = None) -> Any:
+        """See SQLAlchemy."""
+        return self.core.execute(statement, values)
+
+    def scalar(self, statement: sa.Executable, values: Any = None) -> Any:
+        """See SQLAlchemy."""
+        return self.core.scalar(statement, values)
+
+    def scalars(self, statement: sa.Executable, values: Any = None) -> Any:
+        """See SQLAlchemy."""
+        return self.core.scalars(statement, values)
+
+    def commit(self) -> None:
+        """End the transaction."""
+        if self._core is not None and self._core.in_transaction():
+            self._core.commit()
+        else:
+            self.driver.commit()
+
+    def close(self) -> None:
+        """Give it back to the pool; the transaction has ended."""
+        if self.used_at:
+            self._pooled.info[USED_AT] = self.used_at
+        (self._core or self._pooled).close()
+
+    def invalidate(self) -> None:
+        """The connection is of no use any more."""
+        if self._core is None or not self._core.invalidated:
+            self._pooled.invalidate()
 
     def rows(self, statement: Statement, values: Mapping[str, Any]) -> list[Row]:
         """All rows of a prepared statement."""
         prepared = self._prepare(statement)
-        cursor = self._driver.execute(prepared.text, prepared.bind(values))
+        cursor = self.driver.execute(prepared.text, prepared.bind(values))
         return [prepared.row(cursor, one) for one in cursor.fetchall()]
 
     def row(self, statement: Statement, values: Mapping[str, Any]) -> Row | None:
         """The first row of a prepared statement, or None."""
         prepared = self._prepare(statement)
-        cursor = self._driver.execute(prepared.text, prepared.bind(values))
+        cursor = self.driver.execute(prepared.text, prepared.bind(values))
         found = cursor.fetchone()
         return None if found is None else prepared.row(cursor, found)
 
     def change(self, statement: Statement, values: Mapping[str, Any]) -> int:
         """Run a prepared statement that answers no rows; returns how many it changed."""
         prepared = self._prepare(statement)
-        changed: int = self._driver.execute(prepared.text, prepared.bind(values)).rowcount
+        changed: int = self.driver.execute(prepared.text, prepared.bind(values)).rowcount
         return changed
 
     def change_many(self, statement: Statement, values: Sequence[Mapping[str, Any]]) -> int:
@@ -84,7 +126,7 @@ class Connection:
         if len(values) == 1:
             return self.change(statement, values[0])
         prepared = self._prepare(statement)
-        cursor = self._driver.cursor()
+        cursor = self.driver.cursor()
         try:
             cursor.executemany(prepared.text, [prepared.bind(one) for one in values])
             changed: int = cursor.rowcount
@@ -95,5 +137,5 @@ class Connection:
     def _prepare(self, statement: Statement) -> Prepared:
         prepared = self._prepared.get(statement)
         if prepared is None:
-            prepared = self._prepared[statement] = Prepared(statement, self.core.dialect)
+            prepared = self._prepared[statement] = Prepared(statement, self._engine.dialect)
         return prepared

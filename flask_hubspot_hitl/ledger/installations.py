@@ -144,7 +144,7 @@ class Installations:
             .with_for_update(skip_locked=True)
         )
         result = self._connection.execute(sa.update(lane).where(lane.c.key.in_(chosen)).values(due_at=now, failures=0))
-        return result.rowcount
+        return int(result.rowcount)
 
 
 def _installation(row: sa.Row[Any]) -> Installation:

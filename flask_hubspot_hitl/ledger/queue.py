@@ -301,8 +301,14 @@ class Queue:
         self._connection.change(self._say.failed, {**_run(taken), "why": error})
 
     def finish(self, taken: Event, state: EventState, *, now: int, error: str | None = None) -> None:
-        """Mark an event done or dead. After a dead one the lane's next event carries ``after_gap``."""
-        self._connection.change(self._say.finish, {**_run(taken), "now_is": int(state), "now": now, "why": error})
+        """Mark an event done or dead. After a dead one the lane's next event carries ``after_gap``.
+
+        Of a dead one it is kept how far it came: somebody may try it again.
+        """
+        run = (
+            _run(taken) if state == EventState.DEAD else {"event_id": taken.id, "done": None, "failed": taken.attempts}
+        )
+        self._connection.change(self._say.finish, {**run, "now_is": int(state), "now": now, "why": error})
         gap = int(state == EventState.DEAD)
         if gap != int(taken.after_gap):
             self._connection.change(self._say.gap, {"lane_key": taken.lane, "is_gap": gap})
@@ -319,7 +325,7 @@ class Queue:
             .where(lane.c.owner == owner)
             .values(owner=None, due_at=now, fence=lane.c.fence + 1, hung_since=None)
         )
-        return result.rowcount
+        return int(result.rowcount)
 
     def owners(self) -> list[str]:
         """Who holds leases now."""

@@ -6,7 +6,7 @@ Stores and finds; what may happen to a handoff is decided in ``handoffs``.
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import sqlalchemy as sa
@@ -31,11 +31,7 @@ class Statements:
         self.open_of = of_conversation.where(is_open)
         self.open_of_locked = self.open_of.with_for_update()
         self.newest_of = of_conversation.order_by(handoff.c.seq.desc()).limit(1)
-        self.update = (
-            sa.update(handoff)
-            .where(handoff.c.id == _given("handoff_id"))
-            .values({column.name: _given(column.name) for column in handoff.c if column.name not in ("seq", "id")})
-        )
+        self._updates: dict[tuple[str, ...], sa.Update] = {}
         self.starting = sa.select(handoff.c.portal_id).where(is_starting, handoff.c.portal_id == _given("portal_id"))
         self.starting = self.starting.limit(1)
         self.of_thread = sa.select(thread.c.handoff_id).where(
@@ -44,6 +40,14 @@ class Statements:
         new = insert(message).values({name: _given(name) for name in _MESSAGE}).on_conflict_do_nothing()
         self.insert_message = new.returning(message.c.id)
         self.get_message = sa.select(message).where(message.c.id == _given("row_id"))
+
+    def update(self, names: tuple[str, ...]) -> sa.Update:
+        """Change these columns of a handoff."""
+        made = self._updates.get(names)
+        if made is None:
+            made = sa.update(handoff).where(handoff.c.id == _given("handoff_id"))
+            self._updates[names] = made = made.values({name: _given(name) for name in names})
+        return made
 
 
 _ACCOUNTS = (
@@ -85,6 +89,8 @@ class HandoffRecord:
     """HubSpot's time of the newest open/close applied."""
     assigned_mark: int | None = None
     """HubSpot's time of the newest assignment applied."""
+    stored: dict[str, Any] | None = field(default=None, repr=False, compare=False)
+    """The row as it was read or written last; None when it was not."""
 
     @property
     def closed_ms(self) -> int:
@@ -162,6 +168,7 @@ def _record(row: Row) -> HandoffRecord:
         opening_id=row.opening_id,
         status_mark=row.status_mark,
         assigned_mark=row.assigned_mark,
+        stored=row._asdict(),
     )
 
 
@@ -193,9 +200,12 @@ class Records:
         return self._connection.execute(statement.returning(handoff.c.seq)).first() is not None
 
     def update(self, record: HandoffRecord) -> None:
-        """Store a changed handoff."""
-        values = _values(record)
-        self._connection.change(self._say.update, {**values, "handoff_id": values["id"]})
+        """Store what has been changed of a handoff."""
+        values, stored = _values(record), record.stored
+        changed = {name: value for name, value in values.items() if stored is None or stored[name] != value}
+        if changed:
+            self._connection.change(self._say.update(tuple(changed)), {**changed, "handoff_id": values["id"]})
+            record.stored = values
 
     def delete(self, handoff_id: str) -> None:
         """Remove a handoff that never was."""

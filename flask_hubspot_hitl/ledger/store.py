@@ -254,7 +254,7 @@ class Transaction:
         result = self._connection.execute(
             sa.update(event).where(event.c.id.in_(chosen.scalar_subquery())).values(payload=None, progress=None)
         )
-        return result.rowcount
+        return int(result.rowcount)
 
     def prune(self, *, before: int, limit: int) -> int:
         """Delete events that were done before ``before`` (ms), oldest first, and what belongs to them."""
