@@ -226,12 +226,14 @@ class InboundTask:
         )
 
     def _fetch_history(self, event: Event) -> Outcome:
-        """Before the end is signalled, agents' messages that no webhook brought are put in front of it."""
+        """Before the end is signalled, what no webhook told of the time before it is put in front of it."""
         now = self._ledger.now_ms()
         since = event.progress.setdefault("waiting_since", now)
         missed: list[NewEvent] = []
         try:
-            missed = self.history.missed(str(event.handoff_id), str(event.thread_id), messages_only=True)
+            missed = self.history.missed(str(event.handoff_id), str(event.thread_id), before_end=True)
+            if event.topic == Kind.DELETED:
+                event.progress["erased"] = self._is_gone(event)
         except HubSpotUnavailable as error:
             if now - since < CLOSE_READ_MS:
                 return Retry(str(error), at_ms=min(now + 5_000, since + CLOSE_READ_MS))
@@ -240,6 +242,12 @@ class InboundTask:
             logger.info("The thread of a handoff that ends can't be read (event %d)", event.id)
         event.progress["history"] = True
         return Again(putting(missed, now))
+
+    def _is_gone(self, event: Event) -> bool:
+        """A thread that was deleted for good is told as a deletion first: what tells the two apart may get lost."""
+        with self._ledger.read() as tx:
+            record = tx.records.get(str(event.handoff_id))
+        return record is not None and self.history.thread(record, str(event.thread_id)) is None
 
     # Deciding --------------------------------------------------------------------------------------------
 
@@ -272,9 +280,9 @@ class InboundTask:
             return []
         if event.topic == Kind.RESTORED:
             return transitions.went_open(tx, record, occurred_ms=at_ms, window_ms=self._window_ms)
-        if event.topic == Kind.DELETED:
+        if event.topic == Kind.DELETED and not event.progress.get("erased"):
             return transitions.ended(tx, record, reason=CloseReason.ARCHIVED, occurred_ms=at_ms, now=now)
-        if event.topic == Kind.PRIVACY_DELETED:
+        if event.topic in (Kind.DELETED, Kind.PRIVACY_DELETED):
             plan = transitions.ended(tx, record, reason=CloseReason.DELETED, occurred_ms=at_ms, now=now)
             tx.records.erase(record.handoff.id)
             tx.erase_payloads(record.handoff.id)

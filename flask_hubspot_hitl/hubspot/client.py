@@ -66,9 +66,10 @@ class HubSpotClient(Caller):
 
     # Threads (HubSpot OpenAPI, conversations)
 
-    def get_thread(self, thread_id: str) -> dict[str, Any]:
-        """``PublicThread``: ``status``, ``assignedTo``, ``inboxId``, ``archived``…"""
-        return self.call("GET", self.paths.thread(thread_id), doing="reading a thread")
+    def get_thread(self, thread_id: str, *, archived: bool = False) -> dict[str, Any]:
+        """``PublicThread``: ``status``, ``assignedTo``, ``inboxId``, ``archived``… Archived ones are found apart."""
+        params = {"archived": "true"} if archived else None
+        return self.call("GET", self.paths.thread(thread_id), doing="reading a thread", params=params)
 
     def set_thread_status(self, thread_id: str, status: str) -> None:
         """``CLOSED`` or ``OPEN``. HubSpot sends the change back as an event."""
