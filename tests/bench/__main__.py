@@ -34,16 +34,21 @@ def say(text: str) -> None:
         print(text, file=sys.stderr, flush=True)
 
 
+def parser() -> argparse.ArgumentParser:
+    """The command line."""
+    made = argparse.ArgumentParser(prog="python -m tests.bench", description=__doc__)
+    made.add_argument("--only", action="append", choices=SUBJECTS, help="only this subject; may be given again")
+    made.add_argument("--database", action="append", choices=DATABASES, help="only on this one")
+    made.add_argument("--rounds", type=int, help="how often each is measured (default: 5, with --quick 3)")
+    made.add_argument("--quick", action="store_true", help="less of everything: all of it in a few minutes")
+    made.add_argument("--json", metavar="FILE", help="write the figures to a file as well, or to '-' instead")
+    made.add_argument("--profile", choices=profiles.SUBJECTS, help="show where the time goes instead of measuring")
+    return made
+
+
 def main() -> int:
     """Measure and print. It judges nothing: the exit status is 0."""
-    parser = argparse.ArgumentParser(prog="python -m tests.bench", description=__doc__)
-    parser.add_argument("--only", action="append", choices=SUBJECTS, help="only this subject; may be given again")
-    parser.add_argument("--database", action="append", choices=DATABASES, help="only on this one")
-    parser.add_argument("--rounds", type=int, help="how often each is measured (default: 5, with --quick 3)")
-    parser.add_argument("--quick", action="store_true", help="less of everything: all of it in a few minutes")
-    parser.add_argument("--json", metavar="FILE", help="write the figures to a file as well, or to '-' instead")
-    parser.add_argument("--profile", choices=profiles.SUBJECTS, help="show where the time goes instead of measuring")
-    options = parser.parse_args()
+    options = parser().parse_args()
     chosen = tuple(options.database or DATABASES)
     rounds = options.rounds or (3 if options.quick else 5)
     figures: list[Figure] = []

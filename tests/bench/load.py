@@ -112,10 +112,11 @@ def _send(port: int, requests: Sequence[bytes], count: int, seconds: float, cycl
                     answer = connection.socket.recv(65536)
                 except OSError:
                     answer = b""
-                if answer.startswith(b"HTTP/1.1 204"):
+                is_right = answer[9:12] == b"204"
+                if is_right:
                     took.append(time.perf_counter() - connection.sent_at)
-                else:
-                    errors += 1
+                errors += not is_right
+                if not (is_right and answer.startswith(b"HTTP/1.1") and b"\r\nConnection: close" not in answer):
                     connection.close()
                     connection.open()
                 connection.send(requests[sent % len(requests)])

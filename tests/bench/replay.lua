@@ -1,5 +1,6 @@
 -- For wrk: sends the requests of a file one after the other, and tells what came of it as one line of JSON.
 -- Each is preceded by a line with its length. When all are sent it stops, or begins anew with REPLAY_CYCLE=1.
+-- What other connections send while it stops is sent twice, and not counted.
 
 local cycle = os.getenv("REPLAY_CYCLE") == "1"
 local requests, sent = {}, 0

@@ -143,6 +143,17 @@ class Stage:
                 raise TimeoutError(f"nothing happened for {PATIENCE:.0f} s; the processes' last words:\n{log[-2000:]}")
             time.sleep(0.02)
 
+    def settled(self, look: Callable[[], int]) -> int:
+        """What ``look`` finds when it finds the same for a while."""
+        found: list[int] = []
+
+        def is_settled() -> bool:
+            found.append(look())
+            return len(found) > 10 and len(set(found[-10:])) == 1
+
+        self.wait_until(is_settled)
+        return found[-1]
+
 
 def _answers(port: int) -> bool:
     with contextlib.suppress(requests.RequestException):
