@@ -61,7 +61,7 @@ def _lines(report: Report) -> Iterator[str]:
     from .doctor import Level
 
     for one in report.findings:
-        where = f"Account {one.portal_id}: " if one.portal_id else ""
+        where = f"Portal {one.portal_id}: " if one.portal_id else ""
         colour = "red" if one.code.level is Level.ERROR else "yellow"
         yield f"{click.style(f'{one.code.code} {one.code.level}', fg=colour, bold=True)}  {where}{one.code.title}"
         yield f"    {one.what}"

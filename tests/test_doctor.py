@@ -629,7 +629,7 @@ def test_a_healthy_one(clinic: Clinic, database_url: str) -> None:
     result = clinic.look()
     assert result.exit_code == 0, result.output
     assert plain(result.stdout).splitlines() == [
-        "Looked at the database, the app, http://127.0.0.1:PORT, the dispatcher, the app at HubSpot, account 424242 "
+        "Looked at the database, the app, http://127.0.0.1:PORT, the dispatcher, the app at HubSpot, portal 424242 "
         "in N s.",
         "All is well.",
     ]

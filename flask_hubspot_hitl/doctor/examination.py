@@ -79,9 +79,9 @@ def _hubspot_checks(runtime: Runtime) -> Iterator[Check]:
     yield "the app at HubSpot", partial(hubspot_app.check, runtime)
     portal_ids = portal.portal_ids(runtime)
     if not portal_ids:
-        yield "HubSpot accounts", portal.none
+        yield "portals", portal.none
     for portal_id in portal_ids:
-        yield f"account {portal_id}", partial(portal.check, runtime, portal_id)
+        yield f"portal {portal_id}", partial(portal.check, runtime, portal_id)
 
 
 def _side_by_side(checks: list[Check], progress: Progress) -> list[Finding]:

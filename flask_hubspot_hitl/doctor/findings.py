@@ -1,7 +1,7 @@
 """Everything that doctor can find, with its words. The README's table is held to this one.
 
 A code never changes its meaning; a new finding gets a new number. HH1xx: the app. HH2xx: its database. HH3xx: its
-public URL. HH4xx: the app at HubSpot. HH5xx: a HubSpot account. HH6xx: the dispatcher.
+public URL. HH4xx: the app at HubSpot. HH5xx: a portal (a HubSpot account). HH6xx: the dispatcher.
 """
 
 from __future__ import annotations
@@ -261,27 +261,27 @@ class Code(Enum):
         "Run: flask hubspot-hitl setup",
     )
 
-    # A HubSpot account --------------------------------------------------------------------------------------------
+    # A portal -----------------------------------------------------------------------------------------------------
 
     NO_PORTAL = (
         "HH501",
         Level.ERROR,
-        "No HubSpot account is connected.",
+        "No portal is connected.",
         "There is nobody to hand a conversation to: 'start' raises NotConfigured.",
         "Open the link that this makes: flask hubspot-hitl install-url",
     )
     NO_TOKEN = (
         "HH502",
         Level.ERROR,
-        "There is no token for the account.",
+        "There is no token for the portal.",
         "HubSpot can't be asked anything in its name.",
         "Open the link that this makes: flask hubspot-hitl install-url",
     )
     REVOKED = (
         "HH503",
         Level.ERROR,
-        "HubSpot refuses the account's token.",
-        "The app was removed there, or the token was replaced. What waits for the account is kept.",
+        "HubSpot refuses the portal's token.",
+        "The app was removed there, or the token was replaced. What waits for the portal is kept.",
         "Connect it again with the link that this makes: flask hubspot-hitl install-url",
     )
     APP_REFUSED = (
@@ -294,21 +294,21 @@ class Code(Enum):
     OTHER_PORTAL = (
         "HH505",
         Level.ERROR,
-        "The token is another account's.",
-        "Conversations would go to that account, and its webhooks would be ignored here.",
-        "Set HUBSPOT_HITL_PORTAL_ID to the token's account, or the token to this account's.",
+        "The token is another portal's.",
+        "Conversations would go to that portal, and its webhooks would be ignored here.",
+        "Set HUBSPOT_HITL_PORTAL_ID to the token's portal, or the token to this portal's.",
     )
     OTHER_APP = (
         "HH506",
         Level.ERROR,
         "The token is another app's.",
         "Webhooks name the app they are for, and those of other apps are ignored.",
-        "Set HUBSPOT_HITL_APP_ID to the app that the account has installed, or install this one.",
+        "Set HUBSPOT_HITL_APP_ID to the app that the portal has installed, or install this one.",
     )
     SCOPES = (
         "HH507",
         Level.ERROR,
-        "The account has not granted every scope.",
+        "The portal has not granted every scope.",
         "The calls that need them are refused.",
         "Add the scopes to the app (or set HUBSPOT_HITL_SCOPES to those it has), and install it again: "
         "flask hubspot-hitl install-url",
@@ -316,9 +316,9 @@ class Code(Enum):
     TIER = (
         "HH508",
         Level.ERROR,
-        "The account may not use custom channels.",
+        "The portal may not use custom channels.",
         "They need Sales Hub or Service Hub Professional, or Enterprise.",
-        "Upgrade the account, or connect another one.",
+        "Upgrade the portal, or connect another one.",
     )
     NO_INBOX = (
         "HH509",

@@ -76,7 +76,7 @@ def _check_channel(runtime: Runtime, client: AppCalls, channel_id: str) -> Itera
     drift = wanted.capability_drift(have if isinstance(have, Mapping) else {})
     if drift:
         differences = "; ".join(
-            f"{key} is {json.dumps(is_now)}, wanted {json.dumps(want)}" for key, (is_now, want) in drift.items()
+            f"{key} is {json.dumps(is_now)}, wanted {json.dumps(need)}" for key, (is_now, need) in drift.items()
         )
         yield Code.CAPABILITIES.found(f"Channel {channel_id}: {differences}.")
 

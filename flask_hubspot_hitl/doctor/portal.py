@@ -1,4 +1,4 @@
-"""One HubSpot account: its token, what it may do, its inboxes, and our channel in them."""
+"""One portal, a HubSpot account: its token, what it may do, its inboxes, and our channel in them."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ _NEW_FILES_SCOPES = {"files.read", "files.write"}
 
 
 def portal_ids(runtime: Runtime) -> list[str]:
-    """The accounts to look at: the one configured, or all that have installed the app."""
+    """The portals to look at: the one configured, or all that have installed the app."""
     if runtime.settings.portal_id is not None:
         return [runtime.settings.portal_id]
     with runtime.ledger.read() as tx:
@@ -37,12 +37,12 @@ def portal_ids(runtime: Runtime) -> list[str]:
 
 
 def none() -> Iterator[Finding]:
-    """There is no account to look at."""
+    """There is no portal to look at."""
     yield Code.NO_PORTAL.found("None has installed the app, and HUBSPOT_HITL_PORTAL_ID is not set.")
 
 
 def check(runtime: Runtime, portal_id: str) -> Iterator[Finding]:
-    """Everything about one account; its troubles are its own."""
+    """Everything about one portal; its troubles are its own."""
     lacking: list[str] = []
     try:
         client = runtime.services.client(portal_id)
@@ -70,7 +70,7 @@ What = tuple[Code, str]
 def _examine(runtime: Runtime, client: HubSpotClient, portal_id: str, lacking: list[str]) -> Iterator[What]:
     owner = str(client.account_info().get("portalId"))
     if owner != portal_id:
-        yield Code.OTHER_PORTAL, f"It is account {owner}'s, and not {portal_id}'s."
+        yield Code.OTHER_PORTAL, f"It is portal {owner}'s, and not {portal_id}'s."
         return
     yield from _check_token(runtime, client, lacking)
     inboxes = {str(one.get("id")): one for one in client.inboxes()}
@@ -80,7 +80,7 @@ def _examine(runtime: Runtime, client: HubSpotClient, portal_id: str, lacking: l
     for inbox_id in chosen:
         if inbox_id not in inboxes:
             there = ", ".join(sorted(inboxes)) or "none"
-            yield Code.INBOX_GONE, f"The account has no inbox or help desk {inbox_id}; it has {there}."
+            yield Code.INBOX_GONE, f"The portal has no inbox or help desk {inbox_id}; it has {there}."
         elif inboxes[inbox_id].get("type") not in KINDS:
             yield Code.INBOX_KIND, f"Inbox {inbox_id} is a {str(inboxes[inbox_id].get('type'))[:40]}."
     yield from _check_accounts(runtime, client, portal_id, [one for one in chosen if one in inboxes])
@@ -127,7 +127,7 @@ def _introspect(runtime: Runtime, client: HubSpotClient) -> dict[str, Any]:
 
 
 def _chosen_inboxes(runtime: Runtime, portal_id: str) -> list[str]:
-    """Where conversations of this account may go, the default first."""
+    """Where conversations of this portal may go, the default first."""
     settings = runtime.settings
     with runtime.ledger.read() as tx:
         default = portals.default_inbox(tx, settings, portal_id)
@@ -147,7 +147,7 @@ def _check_accounts(runtime: Runtime, client: HubSpotClient, portal_id: str, inb
     try:
         there = {str(one.get("id")): one for one in client.channel_accounts(channel_id)}
     except HubSpotNotFound:
-        yield Code.CHANNEL_GONE, f"The account does not see channel {channel_id}."
+        yield Code.CHANNEL_GONE, f"The portal does not see channel {channel_id}."
         return
     except HubSpotRejected as error:
         if error.status != 403 or error.category == MISSING_SCOPES:
@@ -189,7 +189,7 @@ def _account_of(there: Mapping[str, Mapping[str, Any]], inbox_id: str) -> Mappin
 
 
 def _check_account(account: Mapping[str, Any], inbox_id: str, deployment_id: str) -> Iterator[What]:
-    name = f"Account {account.get('id')} (inbox {inbox_id})"
+    name = f"Channel account {account.get('id')} (inbox {inbox_id})"
     if str(account.get("inboxId")) != inbox_id:
         yield Code.ACCOUNT_INBOX, f"{name} is one of inbox {account.get('inboxId')}."
     if account.get("archived") is True:

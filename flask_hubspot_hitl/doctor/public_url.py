@@ -6,7 +6,6 @@ somebody else answers.
 
 from __future__ import annotations
 
-import contextlib
 import ipaddress
 import re
 import secrets
@@ -105,11 +104,13 @@ def _refusal(runtime: Runtime, url: str, hook: str, told: str, answer: _Answer) 
         return f"{told}: the clock there is {skew:+.0f} s from ours, so a signature is never fresh."
     for base, secret in _other_settings(runtime.settings, url):
         nonce = secrets.token_hex(16)
-        with contextlib.suppress(_NoAnswer):
+        try:
             again = _ask(runtime, hook, nonce, signed=f"{base}{runtime.settings.url_prefix}/webhook", secret=secret)
-            if self_test.read(runtime.settings, nonce, again.value) is not None:
-                known = "" if secret == runtime.settings.client_secret[0] else ", and knows an older client secret only"
-                return f"{told}: the app there verifies {base}{known}; here HUBSPOT_HITL_PUBLIC_URL is {url}."
+        except _NoAnswer:
+            break
+        if self_test.read(runtime.settings, nonce, again.value) is not None:
+            known = "" if secret == runtime.settings.client_secret[0] else ", and knows an older client secret only"
+            return f"{told}: the app there verifies {base}{known}; here HUBSPOT_HITL_PUBLIC_URL is {url}."
     return f"{told} by an app like this one: it verifies another URL than this, or with another client secret."
 
 
