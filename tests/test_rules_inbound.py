@@ -56,6 +56,18 @@ def test_b2_without_integration_threads_the_message_is_read_from_hubspot(story: 
     assert [one["message"].text for one in story.recorder.of("operator_message")] == ["the truth"]
 
 
+def test_b2_a_message_that_does_not_name_its_account_is_read_from_hubspot(story: Story) -> None:
+    thread = story.start().thread_id
+    event = story.write(thread, "Hi")
+    del event["message"]["channelAccountId"]
+    story.post(event)
+    assert [one["message"].text for one in story.recorder.of("operator_message")] == ["Hi"]
+    asked = [one["path"] for one in story.hubspot.requests()]
+    assert any(path.endswith(f"/messages/{event['message']['id']}") for path in asked)
+    story.post({**event, "message": {**event["message"], "id": "nobodys"}})
+    assert len(story.recorder.of("operator_message")) == 1
+
+
 def test_b1_v1_events_are_hints_only(make_app: MakeApp, hubspot: HubSpot, clock: ManualClock, record: Record) -> None:
     app = make_app(clock=clock, dispatcher="inline", signature_versions="v3,v1")
     story = Story(app, hubspot, clock, record(app))
