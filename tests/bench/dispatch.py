@@ -117,7 +117,6 @@ def bare_ledger(host: Host, events: int) -> dict[str, float]:
                         raise RuntimeError("a lease was lost")
                     tx.queue.finish(event, EventState.DONE, now=now)
                     done += 1
-                    tx.queue.refresh_wake(lease)
                     event = tx.queue.head(lease)
                     if event is None:
                         tx.queue.release(lease, now=now, due_at=None)
