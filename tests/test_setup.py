@@ -108,7 +108,7 @@ class Desk:
             for one in self.hubspot.requests()
             if one["request_headers"].get("User-Agent") == "Flask-HubSpot-HITL"
             and one["method"] != "GET"
-            and not one["path"].endswith(("/token", "/search"))
+            and not one["path"].endswith(("/token", "/introspect", "/search"))
         ]
 
 
@@ -212,6 +212,21 @@ def test_json_tells_a_machine_everything(make_app: MakeApp, bare: Desk) -> None:
     assert facts["channel_id"] == bare.channel()["id"]
     assert list(facts["accounts"]) == [INBOX]
     assert json.loads(setup(app, "--json").stdout)["changes"] == []
+
+
+def test_doctors_findings_follow_and_count_with_check_only(make_app: MakeApp, bare: Desk) -> None:
+    app = make_app(**bare.config)  # which nobody serves
+    facts = json.loads(setup(app, "--json").stdout)
+    assert facts["done"] is True
+    assert facts["doctor"]["ok"] is False
+    codes = {one["code"] for one in facts["doctor"]["findings"]}
+    assert codes
+    told = setup(app).stdout
+    assert all(code in told for code in codes)
+    result = run(app, "setup", "--check")
+    assert result.exit_code == 1
+    assert "HubSpot is set up, but see what doctor found." in result.output
+    assert json.loads(setup(app, "--plan", "--json").stdout)["doctor"] is None
 
 
 @pytest.mark.parametrize("version", ["v3", "2026-03", "2026-09"])
