@@ -9,7 +9,7 @@ import difflib
 import json
 import logging
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import MISSING, dataclass, field, fields
 from pathlib import Path
 from typing import Any
@@ -201,6 +201,9 @@ class Settings:
     portal_id: str | None = _setting(_id, None, example="424242")
     channel_id: str | None = _setting(_id, None, example="100458")
     channel_account_id: str | None = _setting(_id, None, example="880011")
+    channel_name: str | None = _setting(_text, None, example="Acme Assistant")
+    """What ``setup`` names the channel, and its accounts in the inboxes."""
+    channel_logo_url: str | None = _setting(_url, None, example="https://bot.example.com/static/logo.png")
     inbox_id: tuple[str, ...] = _setting(_list_of(_id), (), example="700200300")
     """Inboxes or help desks; the first is the default."""
     refresh_token: str | None = _setting(_secret, None, example="the portal's refresh token", secret=True)
@@ -264,7 +267,8 @@ class Settings:
             except _Problem as problem:
                 problems.append(_line(spec.name, str(problem), spec.metadata["example"]))
         problems += _across(values)
-        _warn_unknown(config, {PREFIX + spec.name.upper() for spec in fields(cls)})
+        for unknown in unknown_settings(config):
+            logger.warning("%s", unknown)
         if problems:
             raise ConfigError(problems)
         return cls(**values)
@@ -280,6 +284,10 @@ class Settings:
     def oauth_url(self, page: str) -> str:
         """The public address of an OAuth page: ``install``, or ``callback``, HubSpot's redirect URL."""
         return f"{self.public_url[0]}{self.url_prefix}/oauth/{page}"
+
+    def connect_url(self) -> str:
+        """The public address of the page that HubSpot opens when an admin connects the channel to an inbox."""
+        return f"{self.public_url[0]}{self.url_prefix}/connect"
 
     def database(self, instance_path: str, app_name: str) -> str:
         """The SQLAlchemy URL; without one configured, a SQLite file in ``instance_path`` named for the app."""
@@ -312,9 +320,11 @@ def _across(values: Mapping[str, Any]) -> list[str]:
     return problems
 
 
-def _warn_unknown(config: Mapping[str, Any], known: set[str]) -> None:
+def unknown_settings(config: Mapping[str, Any]) -> Iterator[str]:
+    """A sentence for each key of ours that is no setting."""
+    known = {PREFIX + spec.name.upper() for spec in fields(Settings)}
     for key in config:
         if key.startswith(PREFIX) and key not in known and not key.startswith(PREFIX + "BOTPRESS_"):
             close = difflib.get_close_matches(key, known, n=1)
             hint = f"; did you mean {close[0]}?" if close else ""
-            logger.warning("Unknown setting %s is ignored%s", key, hint)
+            yield f"Unknown setting {key} is ignored{hint}"

@@ -12,8 +12,9 @@ from .clock import Clock
 from .config import Settings, is_loopback
 from .domain import Operator
 from .errors import LedgerUnavailable, NotConfigured
+from .hubspot.admin import AppCalls
 from .hubspot.client import HubSpotClient
-from .hubspot.oauth import RefreshingToken, StaticToken, TokenEndpoint, TokenProvider
+from .hubspot.oauth import NoToken, RefreshingToken, StaticToken, TokenEndpoint, TokenProvider
 from .ledger import Ledger
 from .remote_files import Fetcher
 from .throttle import Throttle
@@ -79,6 +80,25 @@ class Services:
                     gate=gate,
                 )
             return self._clients[portal_id]
+
+    def skew_seconds(self) -> float | None:
+        """How far our clock is ahead of HubSpot's (negative: behind), by any portal's newest answer; None without."""
+        with self._lock:
+            known = [client.skew_seconds() for client in self._clients.values()]
+        return next((one for one in known if one is not None), None)
+
+    def app_client(self) -> AppCalls:
+        """The client for calls about the app, with the developer API key alone: no portal speaks. Close it."""
+        settings = self.settings
+        return AppCalls(
+            base_url=settings.api_base_url,
+            api_version=settings.api_version,
+            tokens=NoToken(),
+            clock=self.clock,
+            developer_api_key=settings.developer_api_key,
+            app_id=settings.app_id,
+            proxy=settings.proxy,
+        )
 
     def known_operator(self, portal_id: str, actor_id: str) -> Operator | None:
         """An operator as this process learned of them lately; nobody is called."""
