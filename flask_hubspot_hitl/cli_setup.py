@@ -42,7 +42,7 @@ _portal = click.option("--portal", "portal_id", callback=_number, help="The HubS
     help="Fail when doctor finds an error; with --plan: when there is work.",
 )
 @click.option("--take-over", is_flag=True, help="Repoint what serves another installation; its address is printed.")
-@click.option("--new-channel", is_flag=True, help="Make a channel although an earlier one is only missing at HubSpot.")
+@click.option("--new-channel", is_flag=True, help="Make another channel: the one made before was deleted in HubSpot.")
 @click.option("--inbox", "inbox_ids", multiple=True, callback=_number, help="Instead of HUBSPOT_HITL_INBOX_ID.")
 @click.option("--wait", default=PATIENCE, type=click.FloatRange(0, 3600), show_default=True, help="For a new channel.")
 @_portal

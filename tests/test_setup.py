@@ -150,10 +150,10 @@ ALL = {(one.event_type, one.property_name, True) for one in wanted.SUBSCRIPTIONS
 def test_from_nothing_to_a_working_handoff(
     make_app: MakeApp, serve: Serve, bare: Desk, record: Callable[[Flask], Recorder]
 ) -> None:
-    app = make_app(**{**bare.config, "dispatcher": "thread", "channel_name": "Acme Assistant"})
+    app = make_app(**{**bare.config, "dispatcher": "thread"}, SECRET_KEY="the app's own secret key, which is long")
     serve(app, target=False)
-    setup(app)
     recorder = record(app)
+    assert "All is well." in setup(app, "--check").output
     with app.app_context():
         handoff = HubSpotHITL().start("c1", contact=PHONE, name="Rosa", title="Refund")
     assert (handoff.state, handoff.inbox_id) == ("waiting", INBOX)
@@ -718,6 +718,13 @@ def test_a_wrong_developer_key_is_told(make_app: MakeApp, bare: Desk) -> None:
     assert result.exit_code == 1
     assert "Check HUBSPOT_HITL_DEVELOPER_API_KEY and HUBSPOT_HITL_APP_ID" in result.output
     assert "sim-wrong" not in result.output
+
+
+def test_a_token_that_may_not_say_whose_it_is_will_do(make_app: MakeApp, bare: Desk) -> None:
+    bare.hubspot.chaos(faults=[{"match": "GET /account-info/.*", "mode": "status", "status": 403}])
+    app = make_app(**bare.config)
+    setup(app)
+    assert len(stored(app)[1]) == 1
 
 
 # Many portals, or none yet -------------------------------------------------------------------------------
