@@ -336,6 +336,11 @@ class Queue:
         statement = sa.select(event.c.id).where(event.c.lane == key, in_state(EventState.PENDING))
         return self._connection.execute(statement.limit(1)).first() is not None
 
+    def has_unbegun(self, key: str) -> bool:
+        """True when a lane has something to do that will only be read from now on."""
+        statement = sa.select(event.c.id).where(event.c.lane == key, in_state(EventState.PENDING), event.c.starts == 0)
+        return self._connection.execute(statement.limit(1)).first() is not None
+
 
 def _run(taken: Event) -> dict[str, Any]:
     return {"event_id": taken.id, "done": codec.dumps(taken.progress), "failed": taken.attempts}
