@@ -201,6 +201,9 @@ class Settings:
     portal_id: str | None = _setting(_id, None, example="424242")
     channel_id: str | None = _setting(_id, None, example="100458")
     channel_account_id: str | None = _setting(_id, None, example="880011")
+    channel_name: str | None = _setting(_text, None, example="Acme Assistant")
+    """What ``setup`` names the channel, and its accounts in the inboxes."""
+    channel_logo_url: str | None = _setting(_url, None, example="https://bot.example.com/static/logo.png")
     inbox_id: tuple[str, ...] = _setting(_list_of(_id), (), example="700200300")
     """Inboxes or help desks; the first is the default."""
     refresh_token: str | None = _setting(_secret, None, example="the portal's refresh token", secret=True)
@@ -280,6 +283,10 @@ class Settings:
     def oauth_url(self, page: str) -> str:
         """The public address of an OAuth page: ``install``, or ``callback``, HubSpot's redirect URL."""
         return f"{self.public_url[0]}{self.url_prefix}/oauth/{page}"
+
+    def connect_url(self) -> str:
+        """The public address of the page that HubSpot opens when an admin connects the channel to an inbox."""
+        return f"{self.public_url[0]}{self.url_prefix}/connect"
 
     def database(self, instance_path: str, app_name: str) -> str:
         """The SQLAlchemy URL; without one configured, a SQLite file in ``instance_path`` named for the app."""

@@ -11,6 +11,7 @@ import uuid
 from . import handoffs
 from .config import PREFIX, Settings
 from .errors import NotConfigured
+from .hubspot import wanted
 from .hubspot.oauth import CREATE_CONTACTS_SCOPE, FILES_SCOPE, SCOPES
 from .ledger import InstallationState, Ledger, NewEvent, Transaction
 from .ledger.crypto import Cipher, Undecipherable
@@ -25,6 +26,17 @@ def wanted_scopes(settings: Settings) -> tuple[str, ...]:
     if settings.scopes:
         return settings.scopes
     return (*SCOPES, FILES_SCOPE, *((CREATE_CONTACTS_SCOPE,) if settings.contact_policy == "create" else ()))
+
+
+def wanted_channel(settings: Settings, deployment_id: str) -> wanted.Channel:
+    """The app's channel as this deployment wants it."""
+    return wanted.Channel(
+        deployment_id=deployment_id,
+        webhook_urls=settings.webhook_urls(),
+        redirect_url=settings.connect_url(),
+        name=settings.channel_name,
+        logo_url=settings.channel_logo_url,
+    )
 
 
 # Coming, going, coming back ------------------------------------------------------------------------------

@@ -82,6 +82,8 @@ STRINGS: dict[str, tuple[Any, Any]] = {
     "portal_id": ("424242", "424242"),
     "channel_id": (100458, "100458"),
     "channel_account_id": ("880011", "880011"),
+    "channel_name": (" Acme Assistant ", "Acme Assistant"),
+    "channel_logo_url": ("https://bot.example.com/logo.png", "https://bot.example.com/logo.png"),
     "inbox_id": ("700200300,700200999", ("700200300", "700200999")),
     "refresh_token": ("refresh", "refresh"),
     "access_token": ("pat-na1", "pat-na1"),
