@@ -62,16 +62,15 @@ def _look_at(tx: Transaction, portal_id: str, after: int, *, now: int) -> int:
 
 def record_of(portal_id: str, account: Mapping[str, Any]) -> AccountRecord:
     """HubSpot's ``PublicChannelAccount`` as it is stored. Only an account that is switched on can be used."""
-    identifier, name = account.get("deliveryIdentifier"), account.get("name")
-    if not isinstance(identifier, Mapping):
-        identifier = None
+    name, found = account.get("name"), account.get("deliveryIdentifier")
+    identifier = {key: scrub(str(found.get(key))) for key in ("type", "value")} if isinstance(found, Mapping) else None
     return AccountRecord(
         portal_id=portal_id,
         account_id=str(account.get("id")),
         channel_id=str(account.get("channelId")),
         inbox_id=str(account.get("inboxId")),
         name=scrub(name) if isinstance(name, str) else None,
-        identifier=identifier and {key: scrub(str(identifier.get(key))) for key in ("type", "value")},
+        identifier=identifier,
         authorized=account.get("authorized") is True and account.get("active") is not False,
     )
 

@@ -257,7 +257,6 @@ class Consent:
         granted = set(tokens.scopes or portals.wanted_scopes(self._settings))
         return Connected(portal_id, tuple(one for one in portals.wanted_scopes(self._settings) if one not in granted))
 
-
     def has_installed(self, browser: str | None, portal_id: str) -> bool:
         """True for a browser in which somebody has installed the app in this portal within the last hour."""
         if browser is None:

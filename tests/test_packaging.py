@@ -22,7 +22,18 @@ LADDER = {
     0: {"_version", "errors", "domain", "signals", "clock"},
     1: {"config", "hubspot", "ledger"},
     2: set[str](),  # the rules and what carries them out: everything that is not named here
-    3: {"views", "oauth_views", "pages", "cli", "cli_common", "cli_portals", "cli_tools", "verbs"},
+    3: {
+        "views",
+        "oauth_views",
+        "connect_views",
+        "visitors",
+        "pages",
+        "cli",
+        "cli_common",
+        "cli_portals",
+        "cli_tools",
+        "verbs",
+    },
     4: {"install", "extension"},
     5: {"botpress", "simulator", "testing"},
 }

@@ -198,7 +198,7 @@ class HubSpotClient(Caller):
         return self.call("PATCH", path, doing="connecting an inbox", body=body)
 
     def account_info(self) -> dict[str, Any]:
-        """Whose the token is (``PortalInformation``): ``portalId``, and ``uiDomain``, the host of the portal's pages."""
+        """Whose the token is, ``PortalInformation``: ``portalId``; ``uiDomain``, the host of the portal's pages; …"""
         return self.call("GET", self.paths.account_info(), doing="reading the account's details")
 
     def list_channels(self) -> list[dict[str, Any]]:
