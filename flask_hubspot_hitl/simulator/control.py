@@ -91,7 +91,7 @@ def target() -> Any:
 def make_app() -> Any:
     """A further app and portal; everything left out is generated. Answers what ``/_sim/env`` answers."""
     sim = current()
-    names = ("clientId", "clientSecret", "appId", "developerApiKey", "portalId", "targetUrl")
+    names = ("clientId", "clientSecret", "appId", "developerApiKey", "portalId", "targetUrl", "uiDomain")
     body = control_body(dict.fromkeys(names, str) | {"redirectUris": [str], "requiredScopes": [str]})
     for name in ("appId", "portalId"):
         if body.get(name) and not NUMBER.fullmatch(body[name]):
@@ -107,7 +107,8 @@ def make_app() -> Any:
         developer_key=body.get("developerApiKey"),
         target_url=body.get("targetUrl"),
     )
-    app = sim.world.apps[made.app_id]
+    app, portal = sim.world.apps[made.app_id], sim.world.portals[made.portal_id]
+    portal.ui_domain = body.get("uiDomain") or portal.ui_domain
     app.redirect_uris = tuple(body.get("redirectUris") or app.redirect_uris)
     app.required_scopes = tuple(body.get("requiredScopes") or app.required_scopes)
     return preset.env(sim.world, made, request.host_url.rstrip("/"))
