@@ -193,8 +193,9 @@ def test_a_removed_account_leaves_no_conversation_in_silence(
     seen = record(app)
     hubspot.act(handoff.thread_id, "reply", text="One moment please")
     with app.app_context():
-        hubspot.chaos(faults=[{"match": "POST .*/messages", "status": 429}])
+        hubspot.chaos(faults=[{"match": "POST .*/messages", "status": 503}])
         assert HubSpotHITL().send("c1", "Are you there?", message_id="m1")
+        assert HubSpotHITL().send("c1", "Hello?", message_id="m2")
         state_of(app).dispatcher.run_due()
     hubspot.post(f"channel-accounts/{account}/purge")
     hint(app, "PURGED", account)
@@ -207,17 +208,18 @@ def test_a_removed_account_leaves_no_conversation_in_silence(
     [ended] = seen.of("conversation_completed")
     assert (ended["handoff"].id, ended["reason"]) == (handoff.id, "archived")
     assert ended["detail"] == "the channel was removed from the inbox in HubSpot"
-    assert [one.text for one in ended["transcript"]] == ["One moment please", "Are you there?"]
-    assert [one["message"].message_id for one in seen.of("message_failed")] == ["m1"]
+    assert [one.text for one in ended["transcript"]] == ["One moment please", "Are you there?", "Hello?"]
+    assert [one["message"].message_id for one in seen.of("message_failed")] == ["m2"]
     assert is_active(app, "c2"), "a handoff through another account goes on"
     with app.app_context():
         assert not HubSpotHITL().send("c1", "Hello bot"), "the bot has the conversation"
+    hubspot.chaos(faults=[])
     for _ in range(3):
         hint(app, "PURGED", account)
         settle(app, clock, LATE)
     assert changes(seen) == [("removed", account)]
     assert len(seen.of("conversation_completed")) == 1
-    hubspot.chaos(faults=[])
+    assert [one["message"].message_id for one in seen.of("message_failed")] == ["m2", "m1"], "HubSpot may have had it"
     assert hubspot.thread(beside.thread_id)["status"] == "OPEN"
 
 
