@@ -153,7 +153,7 @@ class AccountsTask:
         for record in seen.there:
             known = before.get(record.account_id)
             is_ours = mark_of_account({"deliveryIdentifier": record.identifier}) == self._ledger.deployment_id
-            if known != record and (known is not None or is_ours):
+            if known != record and (known is not None or (is_ours and record.authorized)):
                 tx.channels.save_account(record, now=now)
                 _tell(tx, record, "created" if known is None else "updated", now=now)
         for account_id in seen.gone:

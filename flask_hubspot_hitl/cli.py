@@ -20,6 +20,7 @@ from .cli_common import app_runtime as _runtime
 from .cli_common import say as _say
 from .cli_common import when as _when
 from .cli_portals import install_url, installations, migrate, rekey
+from .cli_setup import inboxes, setup, teardown
 from .cli_tools import replay, sign, simulate
 from .errors import HubSpotError, NotConfigured
 from .reconcile import History
@@ -251,5 +252,5 @@ def dead_retry(event_ids: tuple[int, ...], everything: bool) -> None:
         raise click.ClickException(f"Not dead: {', '.join(map(str, failed))}.")
 
 
-for _tool in (install_url, installations, rekey, migrate, sign, simulate, replay):
+for _tool in (setup, teardown, inboxes, install_url, installations, rekey, migrate, sign, simulate, replay):
     group.add_command(_tool)

@@ -15,6 +15,10 @@ class Clock(Protocol):
         """The time now, in epoch milliseconds."""
         ...
 
+    def sleep(self, seconds: float) -> None:
+        """Let so much time go by. For commands; nothing that serves waits like this."""
+        ...
+
 
 class SystemClock:
     """The machine's clock, until it is set by a better one: a database server's, which all hosts share.
@@ -30,6 +34,9 @@ class SystemClock:
     def now_ms(self) -> int:
         return self._machine() if self._ahead is None else uptime_ms() + self._ahead
 
+    def sleep(self, seconds: float) -> None:
+        time.sleep(seconds)
+
     def set(self, now_ms: int, *, at: int) -> None:
         """It was ``now_ms`` (epoch ms) at the moment ``at`` (:func:`uptime_ms`)."""
         self._ahead = now_ms - at
@@ -43,6 +50,9 @@ class ManualClock:
 
     def now_ms(self) -> int:
         return self._now_ms
+
+    def sleep(self, seconds: float) -> None:
+        self.advance(seconds)
 
     def advance(self, seconds: float) -> None:
         """Move forward by ``seconds``."""

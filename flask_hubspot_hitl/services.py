@@ -11,8 +11,9 @@ from typing import TYPE_CHECKING
 from .clock import Clock
 from .config import Settings, is_loopback
 from .errors import LedgerUnavailable, NotConfigured
+from .hubspot.admin import AppCalls
 from .hubspot.client import HubSpotClient
-from .hubspot.oauth import RefreshingToken, StaticToken, TokenEndpoint, TokenProvider
+from .hubspot.oauth import NoToken, RefreshingToken, StaticToken, TokenEndpoint, TokenProvider
 from .ledger import Ledger
 from .remote_files import Fetcher
 from .throttle import Throttle
@@ -78,6 +79,19 @@ class Services:
                     gate=gate,
                 )
             return self._clients[portal_id]
+
+    def app_client(self) -> AppCalls:
+        """The client for calls about the app, with the developer API key alone: no portal speaks. Close it."""
+        settings = self.settings
+        return AppCalls(
+            base_url=settings.api_base_url,
+            api_version=settings.api_version,
+            tokens=NoToken(),
+            clock=self.clock,
+            developer_api_key=settings.developer_api_key,
+            app_id=settings.app_id,
+            proxy=settings.proxy,
+        )
 
     def close(self) -> None:
         """Close the connections to HubSpot; a client that is asked for later is a new one."""

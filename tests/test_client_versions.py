@@ -16,6 +16,7 @@ import requests
 from flask_hubspot_hitl import errors
 from flask_hubspot_hitl.clock import SystemClock
 from flask_hubspot_hitl.domain import Contact
+from flask_hubspot_hitl.hubspot import wanted
 from flask_hubspot_hitl.hubspot.client import HubSpotClient, build_incoming, file_attachment
 from flask_hubspot_hitl.hubspot.contacts import identifier_of
 from flask_hubspot_hitl.hubspot.content import parse_message
@@ -158,8 +159,8 @@ def test_people(client: HubSpotClient, stand_in: StandIn) -> None:
     assert made["properties"]["firstname"] == "Ada King"
     assert made["properties"]["lastname"] == "Lovelace"
     assert client.create_contact(contact, "Ada")["id"] == made["id"]
-    for wanted in (contact, Contact(phone=contact.phone), Contact(email=contact.email)):
-        found = client.find_contact(wanted)
+    for person_asked in (contact, Contact(phone=contact.phone), Contact(email=contact.email)):
+        found = client.find_contact(person_asked)
         assert found is not None
         assert found["id"] == made["id"]
     other_country = Contact(phone=f"+49415555{number}")
@@ -186,3 +187,40 @@ def test_setup_is_read(client: HubSpotClient, stand_in: StandIn, channel_id: str
     assert raised.value.correlation_id
     with pytest.raises(errors.HubSpotRejected):
         client.publish(channel_id, {"text": "nobody's"})
+
+
+def test_setup_is_written(client: HubSpotClient, stand_in: StandIn) -> None:
+    """Every call about the app's channels, their accounts and its webhooks, read back."""
+    made = client.create_channel({"name": "Another", "capabilities": wanted.CAPABILITIES})
+    client.update_channel(made["id"], {"webhookUrl": "https://bot.example.test/hook"})
+    channel = client.get_channel(made["id"])
+    assert (channel["name"], channel["webhookUrl"]) == ("Another", "https://bot.example.test/hook")
+    inbox_id = stand_in.settings["INBOX_ID"]
+    body = {"inboxId": inbox_id, "name": "Another", "authorized": True}
+    body["deliveryIdentifier"] = wanted.account_identifier("0f1e", "424242", inbox_id)
+    account = client.create_channel_account(made["id"], body)
+    with pytest.raises(errors.HubSpotConflict):
+        client.create_channel_account(made["id"], body)
+    client.authorize_channel_account(made["id"], account["id"], False)
+    assert client.channel_account(made["id"], account["id"])["authorized"] is False
+    client.archive_channel(made["id"])
+    assert made["id"] not in {one["id"] for one in client.list_channels()}
+
+    client.put_webhook_settings(wanted.webhook_settings("https://bot.example.test/hook"))
+    assert client.webhook_settings()["targetUrl"] == "https://bot.example.test/hook"
+    first = client.webhook_subscriptions()[0]
+    path = client.paths.webhook_subscription(stand_in.settings["APP_ID"], first["id"])
+    client.call("PATCH", path, doing="pausing", body={"active": False}, developer=True)
+    client.activate_subscription(first["id"])
+    client.call("DELETE", path, doing="deleting", developer=True, answer=False)
+    lost = wanted.Subscription(first["eventType"], first.get("propertyName"))
+    assert lost not in {
+        wanted.Subscription(s["eventType"], s.get("propertyName")) for s in client.webhook_subscriptions()
+    }
+    client.subscribe(lost)
+    [again] = [
+        s
+        for s in client.webhook_subscriptions()
+        if s["eventType"] == lost.event_type and s.get("propertyName") == lost.property_name
+    ]
+    assert again["active"] is True

@@ -31,6 +31,7 @@ LADDER = {
         "cli",
         "cli_common",
         "cli_portals",
+        "cli_setup",
         "cli_tools",
         "verbs",
     },

@@ -17,7 +17,8 @@ from typing import Any
 
 from ..domain import Contact, Operator
 from ..errors import HubSpotConflict, HubSpotError, HubSpotUnavailable
-from .calls import Caller, read_pages
+from .admin import AppCalls
+from .calls import read_pages
 from .contacts import SEARCH_PROPERTIES, pick, search_filters
 from .outgoing import build_incoming, file_attachment, iso_time, opaque
 from .text import escape_text, scrub
@@ -31,7 +32,7 @@ OPERATOR_RETRY_MS = 300_000
 OPERATORS = 1_000
 
 
-class HubSpotClient(Caller):
+class HubSpotClient(AppCalls):
     """HubSpot's API for one portal; see :class:`.calls.Caller` for the settings."""
 
     def __post_init__(self) -> None:
@@ -171,7 +172,7 @@ class HubSpotClient(Caller):
             raise conflict
         return found
 
-    # Inboxes, channels, channel accounts
+    # Inboxes, and our channel's accounts in them
 
     def inboxes(self) -> list[dict[str, Any]]:
         """Every inbox and help desk: ``id``, ``name``, ``type`` (``INBOX`` or ``HELP_DESK``)."""
@@ -201,13 +202,15 @@ class HubSpotClient(Caller):
         """Whose the token is, ``PortalInformation``: ``portalId``; ``uiDomain``, the host of the portal's pages; …"""
         return self.call("GET", self.paths.account_info(), doing="reading the account's details")
 
-    def list_channels(self) -> list[dict[str, Any]]:
-        """Every custom channel of the app. Wants the developer API key and the app id."""
-        return self.read_list(self.paths.channels(), doing="listing channels", developer=True)
+    def create_channel_account(self, channel_id: str, body: Mapping[str, Any]) -> dict[str, Any]:
+        """Connect the channel to an inbox, ``PublicChannelAccountEgg``; a 409 when its identifier is in use."""
+        path = self.paths.channel_accounts(channel_id)
+        return self.call("POST", path, doing="connecting the inbox", body=body)
 
-    def get_channel(self, channel_id: str) -> dict[str, Any]:
-        """One custom channel of the app. Wants the developer API key and the app id."""
-        return self.call("GET", self.paths.channel(channel_id), doing="reading a channel", developer=True)
+    def authorize_channel_account(self, channel_id: str, account_id: str, authorized: bool) -> None:
+        """Say that our side of an account works, or that it does not any more: HubSpot then switches it off."""
+        path, body = self.paths.channel_account(channel_id, account_id), {"authorized": authorized}
+        self.call("PATCH", path, doing="authorising a channel account", body=body, answer=False)
 
     # Files (HubSpot OpenAPI, files)
 

@@ -82,6 +82,16 @@ class StaticToken:
         raise TokenRevoked("HubSpot refuses the access token; check it and put in a new one", status=401)
 
 
+class NoToken:
+    """For calls that no portal makes."""
+
+    def token(self) -> str:
+        raise TokenRevoked("this call needs a portal's access token, or the developer API key")
+
+    def refresh(self, rejected: str) -> str:
+        return self.token()
+
+
 @dataclass(frozen=True, slots=True)
 class Tokens:
     """What the token endpoint gave. ``refresh_token`` is the one to keep, new or not."""

@@ -101,9 +101,11 @@ def channel_drift(have: Json, want: Channel) -> dict[str, Any]:
         "channelDescription": description if mine else marked(description or DESCRIPTION, want.deployment_id),
         "channelLogoUrl": want.logo_url,
     }
-    changed = {key: value for key, value in wanted.items() if value is not None and have.get(key) != value}
+    changed: dict[str, Any] = {
+        key: value for key, value in wanted.items() if value is not None and have.get(key) != value
+    }
     capabilities = have.get("capabilities")
-    known = dict(capabilities) if isinstance(capabilities, Mapping) else {}
+    known: dict[str, Any] = dict(capabilities) if isinstance(capabilities, Mapping) else {}
     if capability_drift(known):
         changed["capabilities"] = {**known, **CAPABILITIES}
     return changed

@@ -1,4 +1,4 @@
-"""What may be used once, and only for a while: the state of an OAuth flow, a link to install with.
+"""What may be used once, and only for a while: the state of an OAuth flow, a link to install with, a turn to begin.
 
 Runs inside the caller's transaction. Times are epoch ms.
 """
@@ -15,7 +15,7 @@ from .schema import once
 
 
 class Once:
-    """Two verbs: issue, and consume in one statement, so that of two who come at once one gets it."""
+    """Issue or claim, and consume: each one statement, so that of two who come at once one gets it."""
 
     def __init__(self, connection: sa.Connection, database: Database) -> None:
         self._connection = connection
@@ -25,6 +25,12 @@ class Once:
         """Remember ``value`` under a key that nobody can guess; what has expired is forgotten."""
         self._connection.execute(sa.delete(once).where(once.c.expires_at <= now))
         self._connection.execute(sa.insert(once).values(key=key, value=codec.dumps(value), expires_at=expires_at))
+
+    def claim(self, key: str, *, expires_at: int, now: int) -> bool:
+        """Take a key that everybody knows; False when somebody has it, until it expires or is consumed."""
+        self._connection.execute(sa.delete(once).where(once.c.key == key, once.c.expires_at <= now))
+        new = self._database.insert(once).values(key=key, value=codec.dumps({}), expires_at=expires_at)
+        return self._connection.execute(new.on_conflict_do_nothing().returning(once.c.key)).first() is not None
 
     def peek(self, key: str, *, now: int) -> bool:
         """True while :meth:`consume` would find it."""
