@@ -134,7 +134,6 @@ def connect_page() -> AnyResponse:
         ),
         facts=(("Account", wish.portal_id), ("Inbox", wish.inbox_id)),
         form=Form(action="connect", button="Connect", fields={"form": allowed.form_token(browser)} | wish.query()),
-        depth=0,
     )
     return with_cookie(answer, runtime, browser)
 
@@ -154,10 +153,10 @@ def connect() -> AnyResponse:
     facts = (("Account", wish.portal_id), ("Inbox", wish.inbox_id))
     if connected.was_there:
         text = "There is nothing to do. You can close this window."
-        return page("This inbox is connected already", (text,), tone="good", facts=facts, depth=0)
+        return page("This inbox is connected already", (text,), tone="good", facts=facts)
     if connected.back_to is None:
         text = "HubSpot knows what it needs. Close this window, and go back to the inbox's settings in HubSpot."
-        return page("The inbox is being connected", (text,), tone="good", facts=facts, depth=0)
+        return page("The inbox is being connected", (text,), tone="good", facts=facts)
     answer = redirect(connected.back_to, 303)
     answer.headers.update(HEADERS)
     return answer

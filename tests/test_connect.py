@@ -161,7 +161,7 @@ def test_from_hubspots_popup_to_an_account_that_handoffs_use(
 ) -> None:
     """§14.12 both ways: HubSpot makes the account at once, or when the browser is back."""
     hubspot.chaos(staging_completes=completes)
-    config = {"channel_name": "Acme chat", "channel_account_id": None, "inbox_id": None}
+    config: dict[str, Any] = {"channel_name": "Acme chat", "channel_account_id": None, "inbox_id": None}
     app = make_app(may_install=lambda portal_id: True, SECRET_KEY="s", **config)
     url = f"{serve(app)}/hubspot/connect"
     seen = record(app)
@@ -249,7 +249,7 @@ def test_two_inboxes_of_two_portals_have_identifiers_of_their_own(
     make_app: MakeApp, serve: Serve, hubspot: HubSpot, browser: Browser
 ) -> None:
     env = hubspot.control("POST", "apps", {"appId": APP, "portalId": OTHER})
-    tokens = dict.fromkeys(("refresh_token", "portal_id", "channel_account_id", "inbox_id"))
+    tokens: dict[str, Any] = dict.fromkeys(("refresh_token", "portal_id", "channel_account_id", "inbox_id"))
     app = make_app(may_install=lambda portal_id: True, SECRET_KEY="s", **tokens)
     base = serve(app)
     for portal, inboxes in ((PORTAL, ["700200300", HELP_DESK]), (OTHER, [env["HUBSPOT_HITL_INBOX_ID"]])):
@@ -301,7 +301,7 @@ def test_who_has_just_installed_may_connect_for_an_hour(
     make_app: MakeApp, serve: Serve, hubspot: HubSpot, browser: Browser, clock: ManualClock
 ) -> None:
     hubspot.control("POST", "apps", {"appId": APP, "portalId": OTHER})
-    tokens = dict.fromkeys(("refresh_token", "portal_id"))
+    tokens: dict[str, Any] = dict.fromkeys(("refresh_token", "portal_id"))
     app = make_app(clock=clock, dispatcher="inline", SECRET_KEY="s", **tokens)
     url = f"{serve(app)}/hubspot/connect"
     for _ in range(2):  # installing again begins a new hour
