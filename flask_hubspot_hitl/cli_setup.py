@@ -83,11 +83,12 @@ def setup(
 
 @click.command(cls=Command)
 @click.option("--yes", is_flag=True, help="Do it; without this, what would be done is only told.")
+@click.option("--channel", "archive", is_flag=True, help="The channel as well, unless another portal may use it.")
 @_portal
 @_json
 @with_appcontext
-def teardown(yes: bool, portal_id: str | None, as_json: bool) -> None:
-    """Switch off what bears this installation's mark: its accounts, and its channel when nobody else uses it."""
+def teardown(yes: bool, archive: bool, portal_id: str | None, as_json: bool) -> None:
+    """Switch off what bears this installation's mark: the portal's accounts, and if asked the app's channel."""
     runtime = app_runtime()
     portal_id, _ = _portal_with_token(runtime, portal_id)
     work = SetUp(
@@ -96,7 +97,7 @@ def teardown(yes: bool, portal_id: str | None, as_json: bool) -> None:
         on_done=lambda change: None if as_json else click.echo(f"Done: {change}."),
     )
     with _plain_errors():
-        plan = work.tear_down() if yes else work.teardown_plan()
+        plan = (work.tear_down if yes else work.teardown_plan)(archive=archive)
     lines = [] if yes else [f"Would {change}." for change in plan.changes]
     if not plan.refusals and not plan.changes:
         lines.append("Nothing to take back.")

@@ -44,7 +44,8 @@ class SetUp:
     patience: float = PATIENCE
     on_wait: Callable[[float], None] = lambda seconds: None
     on_done: Callable[[changes.Change], None] = lambda change: None
-    _found: Found | None = field(default=None, init=False)
+    _looked: tuple[Want, Found] = field(init=False, repr=False)
+    """What the newest plan is made from."""
 
     def plan(self) -> Plan:
         """What setup would do. Reads only.
@@ -76,15 +77,15 @@ class SetUp:
             plan.changes[:0] = done
             return plan
 
-    def teardown_plan(self) -> Plan:
-        """What teardown would do. Reads only; raises like :meth:`plan`."""
+    def teardown_plan(self, *, archive: bool) -> Plan:
+        """What teardown would do; with ``archive`` to the channel as well. Reads only; raises like :meth:`plan`."""
         with self._calls() as (app, portal):
-            return self._teardown_plan(app, portal)
+            return self._teardown_plan(app, portal, archive)
 
-    def tear_down(self) -> Plan:
+    def tear_down(self, *, archive: bool) -> Plan:
         """Take back what bears our mark; the plan returned is what was done, or why nothing was."""
         with self._calls() as (app, portal):
-            plan = self._teardown_plan(app, portal)
+            plan = self._teardown_plan(app, portal, archive)
             if not plan.refusals:
                 self._worker(app, portal).carry_out(plan.changes)
             return plan
@@ -107,16 +108,19 @@ class SetUp:
         finally:
             app.close()
 
-    def _plan(self, app: AppCalls, portal: HubSpotClient | None) -> Plan:
+    def _look(self, app: AppCalls, portal: HubSpotClient | None) -> tuple[Want, Found]:
         want = self._want()
-        self._found = provision.look(app, portal, want)
-        return provision.make_plan(self._found, want)
+        self._looked = want, provision.look(app, portal, want)
+        return self._looked
 
-    def _teardown_plan(self, app: AppCalls, portal: HubSpotClient | None) -> Plan:
-        want = self._want()
-        found = provision.look(app, portal, want)
+    def _plan(self, app: AppCalls, portal: HubSpotClient | None) -> Plan:
+        want, found = self._look(app, portal)
+        return provision.make_plan(found, want)
+
+    def _teardown_plan(self, app: AppCalls, portal: HubSpotClient | None, archive: bool) -> Plan:
+        want, found = self._look(app, portal)
         users = [] if found.channel is None else list(self._users(str(found.channel["id"])))
-        return teardown.make_plan(found, want, users)
+        return teardown.make_plan(found, want, archive=archive, users=users)
 
     def _users(self, channel_id: str) -> Iterator[str]:
         """The other portals that have the channel, or of which it can't be known."""
@@ -157,8 +161,8 @@ class SetUp:
 
     def _remember(self) -> None:
         """Store what was found to be ours, and the portal's default inbox; forget the accounts that are gone."""
-        found, want = self._found, self._want()
-        if found is None or found.channel is None:
+        want, found = self._looked
+        if found.channel is None:
             return
         notebook, channel_id = self._notebook(), str(found.channel["id"])
         notebook.save_channel(channel_id, str(found.channel.get("webhookUrl") or ""))
@@ -181,7 +185,7 @@ class SetUp:
         return Worker(
             app=app,
             portal=portal,
-            want=self._want(),
+            want=self._looked[0],
             notebook=self._notebook(),
             clock=self.services.clock,
             patience=self.patience,
@@ -202,11 +206,16 @@ class LedgerNotebook:
         self._portal_id = portal_id
         self._key = f"channel:{app_id}"
 
-    def begin_channel(self) -> bool:
-        """Two runs at once, or a run after one that got no answer, must not make two channels."""
+    def begin_channel(self, instead_of: str | None) -> bool:
         now = self._ledger.now_ms()
         with self._ledger.write() as tx:
-            return tx.once.claim(self._key, expires_at=now + SETTLED_MS, now=now)
+            if not tx.once.claim(self._key, expires_at=now + SETTLED_MS, now=now):
+                return False
+            found = tx.channels.get(self._app_id)
+            if found is None or found.channel_id == instead_of:
+                return True
+            tx.once.consume(self._key, now=now)
+            return False
 
     def no_channel(self) -> None:
         with self._ledger.write() as tx:

@@ -6,6 +6,7 @@ is told to a :class:`Notebook`.
 
 from __future__ import annotations
 
+import contextlib
 import secrets
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -30,8 +31,11 @@ class NotShown(HubSpotError):
 class Notebook(Protocol):
     """Remembers what was made, at once."""
 
-    def begin_channel(self) -> bool:
-        """A channel is going to be made. False: another run has begun one of which it is not known what became."""
+    def begin_channel(self, instead_of: str | None) -> bool:
+        """A channel is going to be made, by a plan that knew of channel ``instead_of`` only.
+
+        False: another run has made one since, or has begun one of which it is not known what became.
+        """
         ...
 
     def no_channel(self) -> None:
@@ -94,7 +98,8 @@ class Worker:
             case changes.SetTarget(_, body):
                 self.app.put_webhook_settings(body)
             case changes.Subscribe(subscription):
-                self.app.subscribe(subscription)
+                with contextlib.suppress(HubSpotConflict):  # another run was quicker
+                    self.app.subscribe(subscription)
             case changes.ActivateSubscription(subscription_id):
                 self.app.activate_subscription(subscription_id)
             case changes.DisableAccount(channel_id, account_id):
@@ -116,7 +121,7 @@ class Worker:
     def _make_channel(self, body: Mapping[str, Any]) -> None:
         """Make it once: an answer that was lost, or another run, may have made it; then it is looked for."""
         channel_id = None
-        if self.notebook.begin_channel():
+        if self.notebook.begin_channel(self.want.stored_channel):
             try:
                 channel_id = str(self.app.create_channel(body).get("id") or "") or None
             except HubSpotError as error:

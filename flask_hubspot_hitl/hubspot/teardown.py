@@ -12,8 +12,10 @@ from .provision import Found, Plan, Want, inbox_of, refuse_other_portal
 from .wanted import Json
 
 
-def make_plan(found: Found, want: Want, users: Sequence[str]) -> Plan:
-    """Hold what HubSpot has against our mark. ``users`` says, one each, why other portals may need the channel."""
+def make_plan(found: Found, want: Want, *, archive: bool, users: Sequence[str]) -> Plan:
+    """Hold what HubSpot has against our mark. The channel goes only with ``archive``: it serves every portal of the
+    app, also those that only another database knows. ``users`` says, one each, why other portals may need it.
+    """
     plan = Plan()
     refuse_other_portal(plan, found, want)
     channel = found.channel
@@ -29,7 +31,11 @@ def make_plan(found: Found, want: Want, users: Sequence[str]) -> Plan:
         return plan
     for account in found.accounts:
         _plan_account(plan, found, want, account)
-    reasons = [*_reasons_to_keep(channel, want), *users]
+    reasons = list(users)
+    if wanted.mark_of_channel(channel) != want.channel.deployment_id:
+        reasons.append("it does not bear the mark of this database")
+    if not archive and not reasons:
+        reasons.append("add --channel to archive it, when no other portal uses it")
     if reasons:
         plan.notes.append(f"The channel {channel_id} stays: {'; '.join(reasons)}.")
     else:
@@ -47,9 +53,3 @@ def _plan_account(plan: Plan, found: Found, want: Want, account: Json) -> None:
         plan.notes.append(f"The account {account_id} in {inbox} stays: it does not bear the mark of this database.")
     elif account.get("authorized"):
         plan.changes.append(changes.DisableAccount(str(account["channelId"]), account_id, inbox))
-
-
-def _reasons_to_keep(channel: Json, want: Want) -> list[str]:
-    if wanted.mark_of_channel(channel) != want.channel.deployment_id:
-        return ["it does not bear the mark of this database"]
-    return []

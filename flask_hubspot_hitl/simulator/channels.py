@@ -225,7 +225,8 @@ def check_connection(
     inbox = sim.world.inboxes.get(inbox_id)
     if inbox is None or inbox.portal_id != portal_id:
         raise ApiError.invalid("inboxId", "no such inbox")
-    there = [a for a in sim.world.accounts.values() if a.channel_id == channel.id and not a.archived]
+    made = [a for a in sim.world.accounts.values() if a.channel_id == channel.id]
+    there = [a for a in made if not a.archived]
     most = sim.chaos.max_accounts
     if most is not None and sum(a.portal_id == portal_id for a in there) >= most:
         raise ApiError(400, "VALIDATION_ERROR", f"A channel may have {most} accounts")
@@ -233,7 +234,7 @@ def check_connection(
         return None
     identifier = {key: identifier[key] for key in ("type", "value")}
     people.check_identifier(identifier, "deliveryIdentifier")
-    if any(other.identifier == identifier for other in there):
+    if any(other.identifier == identifier for other in (made if sim.chaos.removed_accounts == "hold" else there)):
         raise ApiError(409, "CONFLICT", "A channel account with this delivery identifier exists already")
     return identifier
 

@@ -142,6 +142,9 @@ class Chaos:
     )
     max_channels: int | None = switch(None, optional(integer()), "how many channels an app may have (§14.1)")
     max_accounts: int | None = switch(None, optional(integer()), "how many accounts a channel may have in a portal")
+    removed_accounts: str = switch(
+        "free", one_of("free", "hold"), "whether an account that was removed still holds its delivery identifier"
+    )
     own_publish_events: bool = switch(True, boolean, "conversation.newMessage tells of the app's own publishes")
     notes: str = switch("ok", one_of("ok", "refused"), "whether a thread takes comments")
     unassign_value: str = switch("empty", one_of("empty", "null", "missing"), "assignedTo when nobody is assigned")

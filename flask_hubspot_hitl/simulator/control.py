@@ -89,10 +89,15 @@ def target() -> Any:
 
 @bp.post("/apps")
 def make_app() -> Any:
-    """A further app and portal; everything left out is generated. Answers what ``/_sim/env`` answers."""
+    """A further app and portal; everything left out is generated. Answers what ``/_sim/env`` answers.
+
+    With ``subscribed`` false a new app has no subscriptions yet.
+    """
     sim = current()
     names = ("clientId", "clientSecret", "appId", "developerApiKey", "portalId", "targetUrl", "uiDomain")
-    body = control_body(dict.fromkeys(names, str) | {"redirectUris": [str], "requiredScopes": [str]})
+    body = control_body(
+        dict.fromkeys(names, str) | {"redirectUris": [str], "requiredScopes": [str], "subscribed": bool}
+    )
     for name in ("appId", "portalId"):
         if body.get(name) and not NUMBER.fullmatch(body[name]):
             raise ApiError.invalid(name, "must be a number that fits int32, as text")
@@ -106,6 +111,7 @@ def make_app() -> Any:
         client_secret=body.get("clientSecret"),
         developer_key=body.get("developerApiKey"),
         target_url=body.get("targetUrl"),
+        subscribed=body.get("subscribed") is not False,
     )
     app, portal = sim.world.apps[made.app_id], sim.world.portals[made.portal_id]
     portal.ui_domain = body.get("uiDomain") or portal.ui_domain

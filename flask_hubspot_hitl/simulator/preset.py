@@ -58,11 +58,11 @@ CONTACTS = (
 )
 
 
-def add_app(world: World, app: App) -> App:
+def add_app(world: World, app: App, *, subscribed: bool = True) -> App:
     """Put an app into the world, subscribed to all five conversation event types."""
     now = now_ms()
     app.settings_ms = now
-    for event_type, property_name in SUBSCRIPTIONS:
+    for event_type, property_name in SUBSCRIPTIONS if subscribed else ():
         number = world.ids.small()
         app.subscriptions[number] = Subscription(number, event_type, property_name, True, now)
     world.apps[app.id] = app
@@ -121,6 +121,7 @@ def make_installation(
     client_secret: str | None = None,
     developer_key: str | None = None,
     target_url: str | None = None,
+    subscribed: bool = True,
 ) -> Install:
     """Make an app and a portal with one inbox and two agents, and install the one in the other.
 
@@ -138,6 +139,7 @@ def make_installation(
                 client_secret or ids.secret("client-secret"),
                 developer_key or ids.secret("developer-key"),
             ),
+            subscribed=subscribed,
         )
     else:
         app.client_id = client_id or app.client_id
