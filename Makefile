@@ -1,9 +1,11 @@
 # make demo    the example app beside a stand-in for HubSpot; Ctrl-C stops both
 # make test    the tests          make lint    ruff and mypy          make check    both
 # make bench   how fast it is       make slow     the crash rig in a bounded form
+#              make bench BENCH="--only intake --database sqlite"; on the build machine it is short
 # The first of them makes .venv and installs what is needed.
 
 PYTHON ?= python3
+BENCH ?= $(if $(CI),--quick)
 BIN := .venv/bin
 STAMP := .venv/.installed
 
@@ -26,7 +28,7 @@ lint: $(STAMP)
 check: lint test
 
 bench: $(STAMP)
-	$(BIN)/python -m tests.bench
+	$(BIN)/python -m tests.bench $(BENCH)
 
 $(STAMP): setup.cfg pyproject.toml
 	test -x $(BIN)/python || $(PYTHON) -m venv .venv

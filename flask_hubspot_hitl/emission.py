@@ -27,7 +27,7 @@ from .errors import DeliveryDelayed, DeliveryFailed, LedgerUnavailable
 from .hubspot.text import scrub
 from .ledger import Event, Lease, Ledger, Receipt, Transaction
 from .ledger.codec import operator_from_json
-from .tasks import Dead, Done, Effect, Outcome, Retry, backoff_ms
+from .tasks import Dead, Done, Outcome, Retry, backoff_ms
 
 logger = logging.getLogger(__name__)
 
@@ -108,7 +108,7 @@ class Emitter:
         return self._ledger.now_ms() - self._started_ms < START_GRACE_MS
 
     def begin(self, tx: Transaction, event: Event) -> None:
-        """Commit, with the transaction at hand, that the next receiver is about to run."""
+        """Save, with the transaction at hand, that the next receiver is about to run."""
         event.scratch.pop("begun", None)
         tried: set[str] = event.scratch.setdefault("tried", set())
         for key, receiver in self._open_receivers(event):
@@ -117,21 +117,22 @@ class Emitter:
             receipt = event.receipts.setdefault(key, Receipt())
             if receipt.starts >= MAX_UNFINISHED_STARTS:
                 receipt.verdict, receipt.error = "dead", f"it ended the process {receipt.starts} times"
-                tx.queue.save_receipt(event.id, key, receipt)
                 continue
             receipt.starts += 1
-            tx.queue.save_receipt(event.id, key, receipt)
             event.scratch["begun"] = (key, receiver)
             if "kwargs" not in event.scratch:
                 event.scratch["kwargs"] = self._kwargs(tx, event)
-            return
+            break
+        tx.queue.save(event)
 
     def _kwargs(self, tx: Transaction, event: Event) -> dict[str, Any]:
         """What the current step's receivers are told."""
         step = event.progress["plan"][event.progress.get("step", 0)]
         kwargs: dict[str, Any] = {}
         if "handoff" in step:
-            record = tx.records.get(step["handoff"])
+            record = event.scratch.get("record")  # when it was decided just now
+            if record is None or record.handoff.id != step["handoff"]:
+                record = tx.records.get(step["handoff"])
             kwargs["handoff"] = None if record is None else _as_it_was(record.handoff, step["snapshot"])
         if "message_row" in step:
             kwargs["message"] = tx.records.get_message(step["message_row"])
@@ -158,26 +159,15 @@ class Emitter:
             event.scratch["tried"].add(key)
             remaining = [one for one, _ in self._open_receivers(event) if one not in event.scratch["tried"]]
             if not remaining:
-                return self._verdict(event, last=key)
+                break
             try:
                 with self._ledger.write() as tx:
                     if not tx.queue.holds(lease):
                         return Retry("the lease was lost")
-                    tx.queue.save_receipt(event.id, key, event.receipts[key])
-                    tx.queue.save(event)
                     self.begin(tx, event)
             except LedgerUnavailable as error:
-                return Retry(str(error), effect=self._keep(event, key))  # it is not asked again
-        return self._verdict(event, last=None)
-
-    def _keep(self, event: Event, key: str | None) -> Effect:
-        """The effect of writing down what the receiver that was asked last said."""
-
-        def keep(tx: Transaction) -> None:
-            if key is not None:
-                tx.queue.save_receipt(event.id, key, event.receipts[key])
-
-        return keep
+                return Retry(str(error))
+        return self._verdict(event)
 
     def _call(self, key: str, receiver: Receiver, event: Event) -> None:
         receipt = event.receipts[key]
@@ -221,8 +211,7 @@ class Emitter:
             wait = max(wait, int(error.retry_after * 1000))
         event.scratch["not_before"] = max(event.scratch.get("not_before", 0), now + wait)
 
-    def _verdict(self, event: Event, *, last: str | None) -> Outcome:
-        keep = self._keep(event, last)
+    def _verdict(self, event: Event) -> Outcome:
         now = self._ledger.now_ms()
         waiting = self._open_receivers(event)
         if waiting:
@@ -230,12 +219,12 @@ class Emitter:
             at_ms: int | None = event.scratch.pop("not_before", None)
             if at_ms is None:
                 at_ms = now + backoff_ms(max(0, attempts - 1), counts=True, jitter=random.random())  # noqa: S311 - spreads retries, guards nothing
-            return Retry("a receiver failed", at_ms=at_ms, effect=keep)
+            return Retry("a receiver failed", at_ms=at_ms)
         if event.progress.get("step", 0) < len(event.progress["plan"]):
             return self._unheard(event, now)
         dead = [one for one in event.receipts.values() if one.verdict == "dead"]
         error = f"given up by {len(dead)} receiver(s): {dead[0].error}" if dead else None
-        return self._settled(event, error, keep)
+        return self._settled(event, error)
 
     def _unheard(self, event: Event, now: int) -> Outcome:
         """Nobody is connected to a signal that must not get lost."""
@@ -245,13 +234,12 @@ class Emitter:
         if now - since < UNHEARD_MS:
             return Retry("no receiver is connected to operator_message", at_ms=now + UNHEARD_RETRY_MS)
         event.progress["unheard"] = True
-        return self._settled(event, "no receiver is connected to operator_message", lambda tx: None)
+        return self._settled(event, "no receiver is connected to operator_message")
 
-    def _settled(self, event: Event, error: str | None, keep: Effect) -> Outcome:
+    def _settled(self, event: Event, error: str | None) -> Outcome:
         """All receivers are through: the agent gets a receipt for each message."""
 
         def effect(tx: Transaction) -> None:
-            keep(tx)
             for index, step in enumerate(event.progress["plan"]):
                 if step["signal"] == "operator_message":
                     self._receipt(tx, event, index, step, error)

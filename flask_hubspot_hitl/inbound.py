@@ -46,9 +46,10 @@ class InboundTask:
 
     def prepare(self, tx: Transaction, event: Event, now: int) -> None:
         """Decide at once when everything is known; then the first receiver's start is committed as well."""
-        if "plan" not in event.progress and not self._missing(event):
-            self._decide(tx, event, now)
-            tx.queue.save(event)
+        if "plan" not in event.progress:
+            self._recall(event)
+            if not self._missing(event):
+                self._decide(tx, event, now)
         if "plan" in event.progress:
             self._emitter.begin(tx, event)
 
@@ -99,6 +100,13 @@ class InboundTask:
         """The live agent assigned, if any; bots and the like are nobody."""
         value = self._value(event)
         return value if value and value.startswith("A-") else None
+
+    def _recall(self, event: Event) -> None:
+        """Put in what need not be fetched because it was fetched lately."""
+        if self._missing(event) == "operator":
+            known = self._services.known_operator(str(event.portal_id), self._assignee(event) or "")
+            if known is not None:
+                event.progress["operator"] = operator_to_json(known)
 
     def _fetch(self, event: Event) -> Outcome:
         missing = self._missing(event)
@@ -218,12 +226,14 @@ class InboundTask:
         )
 
     def _fetch_history(self, event: Event) -> Outcome:
-        """Before the end is signalled, agents' messages that no webhook brought are put in front of it."""
+        """Before the end is signalled, what no webhook told of the time before it is put in front of it."""
         now = self._ledger.now_ms()
         since = event.progress.setdefault("waiting_since", now)
         missed: list[NewEvent] = []
         try:
-            missed = self.history.missed(str(event.handoff_id), str(event.thread_id), messages_only=True)
+            missed = self.history.missed(str(event.handoff_id), str(event.thread_id), before_end=True)
+            if event.topic == Kind.DELETED:
+                event.progress["erased"] = self._is_gone(event)
         except HubSpotUnavailable as error:
             if now - since < CLOSE_READ_MS:
                 return Retry(str(error), at_ms=min(now + 5_000, since + CLOSE_READ_MS))
@@ -232,6 +242,12 @@ class InboundTask:
             logger.info("The thread of a handoff that ends can't be read (event %d)", event.id)
         event.progress["history"] = True
         return Again(putting(missed, now))
+
+    def _is_gone(self, event: Event) -> bool:
+        """A thread that was deleted for good is told as a deletion first: what tells the two apart may get lost."""
+        with self._ledger.read() as tx:
+            record = tx.records.get(str(event.handoff_id))
+        return record is not None and self.history.thread(record, str(event.thread_id)) is None
 
     # Deciding --------------------------------------------------------------------------------------------
 
@@ -242,6 +258,7 @@ class InboundTask:
         if record is None:
             return
         event.progress["plan"] = self._plan(tx, record, event, now)
+        event.scratch["record"] = record
 
     def _plan(self, tx: Transaction, record: HandoffRecord, event: Event, now: int) -> handoffs.Plan:
         at_ms = event.sort_at
@@ -263,11 +280,11 @@ class InboundTask:
             return []
         if event.topic == Kind.RESTORED:
             return transitions.went_open(tx, record, occurred_ms=at_ms, window_ms=self._window_ms)
-        if event.topic == Kind.DELETED:
+        if event.topic == Kind.DELETED and not event.progress.get("erased"):
             return transitions.ended(tx, record, reason=CloseReason.ARCHIVED, occurred_ms=at_ms, now=now)
         if event.topic == handoffs.ACCOUNT_REMOVED:
             return transitions.account_removed(tx, record, now=now)
-        if event.topic == Kind.PRIVACY_DELETED:
+        if event.topic in (Kind.DELETED, Kind.PRIVACY_DELETED):
             plan = transitions.ended(tx, record, reason=CloseReason.DELETED, occurred_ms=at_ms, now=now)
             tx.records.erase(record.handoff.id)
             tx.erase_payloads(record.handoff.id)

@@ -14,7 +14,7 @@ from . import accounts, handoffs
 from .config import Settings
 from .hubspot.events import Inbound, Kind, Poison
 from .ledger import EventState, Ledger, NewEvent, Transaction
-from .watches import GAP_MS, SWEEP_MS
+from .watches import GAP_MS, SWEEP_MS, park_lane, watch_parked
 
 logger = logging.getLogger(__name__)
 
@@ -73,11 +73,12 @@ class Intake:
             # Parked events have no lane whose row would keep two deliveries of one batch from waiting for each other.
             portals = sorted({str(new.portal_id) for new in wanted if new.state == EventState.PARKED})
             for portal in portals:
-                tx.queue.touch(_park_lane(portal), due_at=now + SWEEP_MS)
+                tx.queue.touch(park_lane(portal), due_at=now + SWEEP_MS)
             wanted = self._within_bounds(tx, wanted) + self._quarantined(tx, poison, now)
             stored = tx.queue.put(wanted, now=now)
             for portal in portals:
-                _watch_parked(tx, portal, now=now)
+                if not tx.queue.has_pending(park_lane(portal)):
+                    watch_parked(tx, portal, now=now)
         self.counts["stored"] += stored
         self.counts["repeated"] += len(wanted) - stored
         return stored + hinted
@@ -186,22 +187,3 @@ class Intake:
                 :room
             ]  # in one order: no two wait for each other
         ]
-
-
-def _park_lane(portal_id: str) -> str:
-    return f"park:{portal_id}"
-
-
-def _watch_parked(tx: Transaction, portal_id: str, *, now: int) -> None:
-    """Have the portal's parked events looked after until none is left."""
-    lane = _park_lane(portal_id)
-    if not tx.queue.has_pending(lane):
-        watch = NewEvent(
-            dedupe_key=f"{lane}:{now}",
-            lane=lane,
-            topic=handoffs.UNPARK,
-            sort_at=now,
-            portal_id=portal_id,
-            due_at=now + SWEEP_MS,
-        )
-        tx.queue.put([watch], now=now)

@@ -7,6 +7,7 @@ the time between two changes. Comments are never passed on.
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -55,16 +56,34 @@ class History:
             return []
         if not handoff.is_open:
             try:
-                thread = self._services.client(handoff.portal_id).get_thread(handoff.thread_id)
+                thread = self.thread(record, handoff.thread_id)
             except HubSpotNotFound:
                 return []
-            written = _moment(thread, "latestMessageSentTimestamp") or 0
-            if thread.get("status") != "OPEN" and written <= record.closed_ms:
-                return []
+            if thread is not None:
+                written = _moment(thread, "latestMessageSentTimestamp") or 0
+                if thread.get("archived") or (thread.get("status") != "OPEN" and written <= record.closed_ms):
+                    return []
         return self.missed(handoff.id, handoff.thread_id)
 
-    def missed(self, handoff_id: str, thread_id: str, *, messages_only: bool = False) -> list[NewEvent]:
+    def thread(self, record: HandoffRecord, thread_id: str) -> Json | None:
+        """A handoff's thread, also when it is archived; None when it was deleted for good.
+
+        :raises HubSpotError: when it can't be read; also when our account can't be found.
+        :raises NotConfigured: when we have no token for its portal.
+        """
+        client = self._services.client(record.handoff.portal_id)
+        with contextlib.suppress(HubSpotNotFound):
+            return client.get_thread(thread_id)
+        with contextlib.suppress(HubSpotNotFound):
+            return {**client.get_thread(thread_id, archived=True), "archived": True}
+        # With another portal's token every thread is "not found": only who finds our account is believed.
+        client.channel_account(record.channel_id, str(record.account_id))
+        return None
+
+    def missed(self, handoff_id: str, thread_id: str, *, before_end: bool = False) -> list[NewEvent]:
         """Everything in a handoff's thread that we have not seen, in HubSpot's order.
+
+        ``before_end``: how the thread ended is known; only what comes before that is wanted.
 
         :raises HubSpotError: when the thread can't be read.
         :raises NotConfigured: when we have no token for its portal.
@@ -91,16 +110,12 @@ class History:
                     tx.records.set_message(row, hubspot_id=message_id)
             known |= set(twins.values())
         found = [reading.message(one) for one in messages if one.message_id not in known]
-        if not messages_only:
-            found += reading.changes()
+        found += reading.assignments()
+        if not before_end:
+            found += reading.status_changes()
             if thread_id == record.handoff.thread_id:
-                try:
-                    thread = client.get_thread(thread_id)  # after its history, never older than it
-                except HubSpotNotFound:
-                    # With another portal's token every thread is "not found": only who finds our account is believed.
-                    client.channel_account(record.channel_id, str(record.account_id))
-                    thread = {"archived": True}
-                found += reading.differences(thread, now=self._ledger.now_ms())
+                # After its history, so it is never older than that.
+                found += reading.differences(self.thread(record, thread_id), now=self._ledger.now_ms())
         places = {str(raw.get("id")): place for place, raw in enumerate(history)}
         return sorted(found, key=lambda one: (one.sort_at, places.get(str(one.payload.get("entry")), len(places))))
 
@@ -144,27 +159,30 @@ class _Reading:
         raw = next(raw for raw in self._history if str(raw["id"]) == parsed.message_id)
         return self._event(Kind.MESSAGE, parsed.message_id, parsed.created_at_ms, {"message": raw})
 
-    def changes(self) -> list[NewEvent]:
-        """Assignments and openings and closings that are newer than the handoff's watermarks."""
-        record = self._record
-        operator, mark = record.handoff.operator, record.status_mark
+    def assignments(self) -> list[NewEvent]:
+        """Assignments that are newer than the handoff's watermark."""
+        operator, mark = self._record.handoff.operator, self._record.assigned_mark
         current = operator and operator.actor_id
-        twins = [one for one in _near(self._assigned, record.assigned_mark) if one.value == current]
-        assigned = _news(self._assigned, record.assigned_mark, twins[-1:])
+        twins = [one for one in _near(self._assigned, mark) if one.value == current]
+        return self._changes(Kind.ASSIGNED, _news(self._assigned, mark, twins[-1:]))
+
+    def status_changes(self) -> list[NewEvent]:
+        """Openings and closings that are newer than the handoff's watermark."""
+        mark = self._record.status_mark
         # An agent's message may have reopened the handoff since: its state does not tell what was applied last.
         nearest = sorted(_near(self._status, mark), key=lambda one: abs(one.at_ms - (mark or 0)))
-        status = _news(self._status, mark, nearest[:1])
-        return [
-            self._event(kind, one.id, one.at_ms, {"value": one.value})
-            for kind, entries in ((Kind.ASSIGNED, assigned), (Kind.STATUS, status))
-            for one in entries
-        ]
+        return self._changes(Kind.STATUS, _news(self._status, mark, nearest[:1]))
+
+    def _changes(self, kind: Kind, entries: list[_Entry]) -> list[NewEvent]:
+        return [self._event(kind, one.id, one.at_ms, {"value": one.value}) for one in entries]
 
     # What only the thread's own fields tell --------------------------------------------------------------
 
-    def differences(self, thread: Mapping[str, Any], *, now: int) -> list[NewEvent]:
-        """What the thread says of itself and its history does not explain."""
+    def differences(self, thread: Mapping[str, Any] | None, *, now: int) -> list[NewEvent]:
+        """What the thread says of itself and its history does not explain. None: it was deleted for good."""
         record = self._record
+        if thread is None:
+            return [self._event(Kind.PRIVACY_DELETED, Kind.PRIVACY_DELETED, now, {})]  # once, however often it is seen
         is_open = record.handoff.is_open
         if thread.get("archived") is True:
             return [self._state(Kind.DELETED, None, now)] if is_open else []

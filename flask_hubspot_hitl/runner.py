@@ -67,7 +67,6 @@ class Runner:
 
     def _take_head(self, tx: Transaction, lease: Lease, now: int) -> None:
         """Read the lane's head anew and prepare it; with none left, give the lane back."""
-        tx.queue.refresh_wake(lease)
         lease.head = tx.queue.head(lease)
         if lease.head is None:
             tx.queue.release(lease, now=now, due_at=None)

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 from .clock import Clock
 from .config import Settings, is_loopback
+from .domain import Operator
 from .errors import LedgerUnavailable, NotConfigured
 from .hubspot.admin import AppCalls
 from .hubspot.client import HubSpotClient
@@ -92,6 +93,11 @@ class Services:
             app_id=settings.app_id,
             proxy=settings.proxy,
         )
+
+    def known_operator(self, portal_id: str, actor_id: str) -> Operator | None:
+        """An operator as this process learned of them lately; nobody is called."""
+        client = self._clients.get(portal_id)
+        return None if client is None else client.known_operator(actor_id)
 
     def close(self) -> None:
         """Close the connections to HubSpot; a client that is asked for later is a new one."""

@@ -5,6 +5,7 @@ and what HubSpot has and we may have missed.
 from __future__ import annotations
 
 import logging
+import secrets
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -105,12 +106,39 @@ class UnparkTask:
         event.scratch["left"] = left
 
     def run(self, event: Event, lease: Lease) -> Outcome:
-        if not event.scratch.get("left"):
-            return Done()
-        return Retry("events are parked", at_ms=self._ledger.now_ms() + SWEEP_MS)
+        now = self._ledger.now_ms()
+        if event.scratch.get("left"):
+            return Retry("events are parked", at_ms=now + SWEEP_MS)
+        portal_id = str(event.portal_id)
+
+        def effect(tx: Transaction) -> None:
+            # Who has parked something since we looked saw this event still pending, and left it to us.
+            if tx.parked(portal_id):
+                watch_parked(tx, portal_id, now=now)
+
+        return Done(effect)
 
     def buried(self, tx: Transaction, event: Event, error: str, now: int) -> None:
         """Nobody waits for it."""
+
+
+def park_lane(portal_id: str) -> str:
+    """Who looks after a portal's parked events works here."""
+    return f"park:{portal_id}"
+
+
+def watch_parked(tx: Transaction, portal_id: str, *, now: int) -> None:
+    """Have a portal's parked events looked after until none is left; the caller holds the row of their lane."""
+    lane = park_lane(portal_id)
+    watch = NewEvent(
+        dedupe_key=f"{lane}:{secrets.token_hex(8)}",
+        lane=lane,
+        topic=handoffs.UNPARK,
+        sort_at=now,
+        portal_id=portal_id,
+        due_at=now + SWEEP_MS,
+    )
+    tx.queue.put([watch], now=now)
 
 
 class AssignmentTimeoutTask:

@@ -506,7 +506,8 @@ class PostgreSQL:
         postmaster = int((self._folder / "postmaster.pid").read_text().split()[0])
         os.kill(postmaster, number)
         for child in Path(f"/proc/{postmaster}/task/{postmaster}/children").read_text().split():
-            os.kill(int(child), number)
+            with contextlib.suppress(ProcessLookupError):  # a connection's process may have ended just now
+                os.kill(int(child), number)
 
     def new_database(self, folder: Path) -> str:
         """A database whose tables are kept in an empty folder; its URL."""

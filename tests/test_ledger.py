@@ -77,7 +77,6 @@ def finish(ledger: Ledger, lease: Lease, *, now: int = NOW) -> bool:
             return False
         assert lease.head is not None
         tx.queue.finish(lease.head, EventState.DONE, now=now)
-        tx.queue.refresh_wake(lease)
         lease.head = tx.queue.head(lease)
         if lease.head is None:
             tx.queue.release(lease, now=now, due_at=None)
@@ -226,8 +225,8 @@ class TestContract:
         lease = claimed(ledger)
         with ledger.write() as tx:  # the lane is empty after this …
             assert lease.head is not None
+            assert tx.queue.holds(lease)
             tx.queue.finish(lease.head, EventState.DONE, now=NOW)
-            tx.queue.refresh_wake(lease)
             assert tx.queue.head(lease) is None
         put(ledger, new("b"))  # … something comes in …
         with ledger.write() as tx:  # … and only then is it given back

@@ -14,14 +14,14 @@ from sqlalchemy.engine import make_url
 
 from flask_hubspot_hitl import HubSpotHITL, LedgerUnavailable
 from flask_hubspot_hitl.clock import ManualClock, SystemClock
-from flask_hubspot_hitl.ledger import Ledger, schema
+from flask_hubspot_hitl.ledger import Ledger, Receipt, schema
 from flask_hubspot_hitl.ledger.migrations import STEPS
 
 from .conftest import MakeApp
 from .helpers import HubSpot, Json, Recorder, state_of
 
 STORES = Path(__file__).parent / "stores"
-OLD = [1]
+OLD = [1, 2]
 SECRET_KEY = "a secret of the app's"
 NOW = 1_789_900_100_000
 
@@ -40,12 +40,21 @@ def statements(name: str) -> list[str]:
 
 
 def make_store(url: str, version: int) -> None:
-    """A store as that version left it, with a handoff, its queue and a portal's tokens in it."""
+    """A store as that version left it, with a handoff, its queue and a portal's tokens in it.
+
+    Later ones than the first are the first, brought forward by the steps, which are never changed.
+    """
     engine = engine_of(url)
     kind = engine.dialect.name
     with engine.begin() as connection:
-        for one in [*statements(f"v{version}.{kind}.sql"), *statements(f"v{version}.data.sql")]:
+        for one in [*statements(f"v1.{kind}.sql"), *statements("v1.data.sql")]:
             connection.exec_driver_sql(one)
+        for later in range(2, version + 1):
+            for step in STEPS[later]:
+                assert isinstance(step, str)
+                connection.exec_driver_sql(step)
+            for one in statements(f"v{later}.data.sql"):
+                connection.exec_driver_sql(one)
         if kind == "postgresql":
             for table, column in (("hitl_event", "id"), ("hitl_handoff", "seq"), ("hitl_message", "id")):
                 connection.exec_driver_sql(
@@ -156,6 +165,10 @@ def test_two_processes_at_once_migrate_once_and_keep_everything(database_url: st
             assert set(was) - {("schema_version", str(version))} <= set(after[table])
         elif table == "hitl_token":
             assert [row[:4] for row in after["hitl_installation"]] == was
+        elif table == "hitl_receipt":
+            assert table not in after, "they are in the events' progress"
+        elif table == "hitl_event":
+            assert [(row[:9], row[10:]) for row in after[table]] == [(row[:9], row[10:]) for row in was]
         else:
             assert [row[: len(was[0])] for row in after[table]] == was if was else after[table] == []
 
@@ -195,6 +208,28 @@ def test_what_was_going_on_goes_on(
     assert any(path.endswith("/token") for path in asked), "and renewed when HubSpot refused it"
     with state_of(app).ledger.read() as tx:
         assert [one["error"] for one in tx.dead_events()] == ["given up"]
+
+
+def test_how_far_receivers_are_is_kept_with_the_event(database_url: str) -> None:
+    make_store(database_url, 2)
+    ledger = Ledger(database_url, ManualClock(NOW))
+    ledger.create()
+    with ledger.write() as tx:
+        dead = tx.dead_event(2)
+        assert dead is not None
+        assert dead["receivers"] == [
+            {"receiver": "0:operator_message:bot:handler", "verdict": "dead", "attempts": 12, "error": "RuntimeError"}
+        ]
+        lease = tx.queue.claim_lane("in:424242:6300112299", owner="me", now=NOW, ttl_ms=1000)
+        assert lease is not None
+        head = tx.queue.head(lease)
+        assert head is not None
+        assert head.receipts == {
+            "0:installation_added:bot:first": Receipt(verdict="accepted", attempts=1),
+            "0:installation_added:bot:second": Receipt(starts=1, attempts=2, error="OSError"),
+        }
+        assert head.progress == {"plan": [{"signal": "installation_added", "portal_id": "424242"}]}
+    ledger.close()
 
 
 def test_a_newer_store_is_refused_and_left_as_it_is(database_url: str) -> None:

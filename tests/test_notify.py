@@ -333,10 +333,10 @@ def test_what_the_url_says_of_the_connection_holds(postgresql_url: str) -> None:
     url = make_url(postgresql_url).update_query_dict(more)
     with opened(url.render_as_string(hide_password=False)) as ledger, ledger.read() as tx:
         found = [
-            tx._connection.exec_driver_sql(f"SHOW {name}").scalar()
+            tx._connection.core.exec_driver_sql(f"SHOW {name}").scalar()
             for name in ("lock_timeout", "idle_in_transaction_session_timeout")
         ]
-        connection = tx._connection.connection.driver_connection
+        connection = tx._connection.core.connection.driver_connection
         assert isinstance(connection, psycopg.Connection)
         assert connection.prepare_threshold is None
         assert connection.info.get_parameters()["keepalives_idle"] == "77"

@@ -130,6 +130,21 @@ def test_the_handlers_of_the_example_fit_on_a_page() -> None:
     assert len((ROOT / "example_app" / "handlers.py").read_text(encoding="utf-8").splitlines()) < 60
 
 
+def test_the_examples_own_tests_use_the_kit_and_nothing_else() -> None:
+    """No helper and no fixture of this project's tests: a host could have written them."""
+    tests = ast.parse((ROOT / "tests" / "test_example_app.py").read_text(encoding="utf-8"))
+    nodes = list(ast.walk(tests))
+    asked = {argument.arg for node in nodes if isinstance(node, ast.FunctionDef) for argument in node.args.args}
+    froms = [node for node in nodes if isinstance(node, ast.ImportFrom)]
+    assert not [node for node in froms if node.level or str(node.module).startswith("tests")]
+    kit = {str(node.module) for node in froms if str(node.module).startswith("flask_hubspot_hitl")}
+    assert kit == {"flask_hubspot_hitl", "flask_hubspot_hitl.testing", "flask_hubspot_hitl.testing.fixtures"}
+    ours = ast.parse((ROOT / "tests" / "conftest.py").read_text(encoding="utf-8"))
+    fixtures = {node.name for node in ours.body if isinstance(node, ast.FunctionDef) and node.decorator_list}
+    assert {"make_app", "serve", "stand"} <= fixtures
+    assert not asked & fixtures
+
+
 def test_versions_and_python_agree() -> None:
     setup = ConfigParser(interpolation=None)
     setup.read(ROOT / "setup.cfg", encoding="utf-8")

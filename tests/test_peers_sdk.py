@@ -208,6 +208,17 @@ def test_oauth(stand: Stand) -> None:
         oauth.revoke_token(token=refresh, **app)
         with pytest.raises(hubspot_sdk.BadRequestError):
             oauth.create_token(grant_type="refresh_token", refresh_token=refresh, **app)
+        back = "http://localhost:5/back"
+        allowed = stand.http.post(
+            f"{stand.base}/oauth/authorize",
+            params={"client_id": app["client_id"], "redirect_uri": back, "scope": "oauth conversations.read"},
+            data={"answer": "allow", "portal": "424242"},
+            allow_redirects=False,
+            timeout=5,
+        )
+        code = allowed.headers["Location"].partition("code=")[2]
+        exchanged: Any = oauth.create_token(grant_type="authorization_code", code=code, redirect_uri=back, **app)
+        assert (exchanged.hub_id, exchanged.scopes) == (424242, ["oauth", "conversations.read"])
     with client_of(stand, access_token=tokens.access_token) as client:
         details = client.account.get()
     assert (details.portal_id, details.account_type) == (424242, "STANDARD")

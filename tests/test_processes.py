@@ -110,6 +110,11 @@ class Host:
         with state_of(self.app).ledger.read() as tx:
             return tx.count(EventState.DEAD)
 
+    def leased(self) -> int:
+        with state_of(self.app).ledger.read() as tx:
+            leased: int = tx.status(now=state_of(self.app).ledger.now_ms())["leased"]
+            return leased
+
     def go(self) -> None:
         """Let the waiting receiver go on."""
         Path(f"{self.journal}.go").touch()
@@ -188,6 +193,40 @@ def test_two_web_processes_take_webhooks_and_one_worker_dispatches(host: Host) -
     assert [one["text"] for one in host.heard(signal="message")] == [f"m{number}" for number in range(6)]
     worker.terminate()
     assert worker.wait(10) == 0
+
+
+def test_a_run_whose_web_process_and_worker_were_killed_equals_one_that_was_never_down(host: Host) -> None:
+    need("gunicorn")
+    with host.app.app_context():
+        threads = {name: str(HubSpotHITL().start(name, contact=PHONE).thread_id) for name in ("up", "down")}
+
+    def happen(name: str) -> None:
+        host.hubspot.act(threads[name], "assign", actorId="A-988")
+        for number in range(5):
+            host.hubspot.act(threads[name], "reply", actorId="A-988", text=f"m{number}")
+        host.hubspot.act(threads[name], "close")
+
+    def told(name: str) -> list[tuple[str, str | None]]:
+        return [(one["signal"], one.get("operator") or one.get("text")) for one in host.heard(conversation=name)]
+
+    web = host.run(*GUNICORN, mode="external")
+    worker = host.run(*WORKER, mode="external")
+    happen("up")
+    host.wait_for(conversation="up", signal="completed")
+    wait_until(lambda: host.leased() == 0, what="that all is settled: who is killed before that may repeat a signal")
+    for process in (web, worker):
+        os.killpg(process.pid, signal.SIGKILL)
+        process.wait(5)
+    host.hubspot.chaos(retry_delays=[0, 0])
+    happen("down")
+    wait_until(lambda: host.hubspot.pending() == 0, what="that HubSpot gives up")
+    host.run(*GUNICORN, mode="external")
+    host.run(*WORKER, mode="external")
+    assert host.run(*FLASK, "hubspot-hitl", "reconcile", mode="external").wait(30) == 0
+    host.wait_for(conversation="down", signal="completed")
+    assert told("down") == told("up")
+    messages = [("message", f"m{number}") for number in range(5)]
+    assert told("up") == [("assigned", "A-988"), *messages, ("completed", None)]
 
 
 def test_the_first_sigterm_lets_the_worker_finish(host: Host) -> None:

@@ -29,6 +29,7 @@ from werkzeug.serving import WSGIRequestHandler, make_server
 import flask_hubspot_hitl
 from flask_hubspot_hitl import cli, signals
 from flask_hubspot_hitl.config import Settings
+from tests.bench import __main__ as bench
 from tests.rig import __main__ as rig
 from tests.simulator_helpers import Stand, running, until
 
@@ -172,6 +173,8 @@ def test_shell_lines_name_what_exists(line: str) -> None:
             pass
         case ["python", "-m", "tests.rig", *options]:
             rig.parser().parse_args(options)  # an unknown one would exit
+        case ["python", "-m", "tests.bench", *options]:
+            bench.parser().parse_args(options)
         case _:
             pytest.fail(f"the test does not know how to check: {line}")
 

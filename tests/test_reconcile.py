@@ -190,21 +190,43 @@ def test_without_a_history_the_threads_own_fields_are_believed(story: Story) -> 
     assert story.recorder.of("conversation_completed")[0]["reason"] is CloseReason.AGENT
 
 
-@pytest.mark.parametrize("verb", ["archive", "purge"])
-def test_a_thread_that_is_gone_completes_and_a_restored_one_comes_back(story: Story, verb: str) -> None:
+def test_an_archived_thread_completes_and_a_restored_one_comes_back(story: Story) -> None:
     thread = story.start().thread_id
-    story.hubspot.act(thread, verb)
+    story.hubspot.act(thread, "archive")
     reconcile(story.app)
     reconcile(story.app)
     story.event("deletion", thread, at=story.now)
     assert story.names() == ["handoff_started", "conversation_completed"]
     assert story.recorder.of("conversation_completed")[0]["reason"] is CloseReason.ARCHIVED
-    if verb == "archive":
-        story.clock.advance(60)
-        story.hubspot.act(thread, "restore")
+    story.clock.advance(60)
+    story.hubspot.act(thread, "restore")
+    reconcile(story.app)
+    reconcile(story.app)
+    assert story.names()[2:] == ["conversation_reopened"]
+
+
+@pytest.mark.parametrize("before", ["open", "closed", "archived"])
+def test_a_privacy_deletion_that_was_missed_erases_the_text(story: Story, before: str) -> None:
+    thread = story.start().thread_id
+    story.send("my secret")
+    if before != "open":
+        story.hubspot.act(thread, "close" if before == "closed" else "archive")
         reconcile(story.app)
-        reconcile(story.app)
-        assert story.names()[2:] == ["conversation_reopened"]
+        assert story.transcript()[0][1] == "my secret"
+    heard = len(story.names())
+    story.hubspot.act(thread, "purge")
+    assert reconcile(story.app)["events"] == 1
+    assert reconcile(story.app)["events"] == 0
+    assert [text for _, text, _ in story.transcript()] == [""]
+    if before == "open":
+        ended = story.recorder.of("conversation_completed")[0]
+        assert ended["reason"] is CloseReason.DELETED
+        assert not any(one.text for one in ended["transcript"])
+    else:
+        assert len(story.names()) == heard, "it had ended already"
+    story.event("deletion", thread, at=story.now)
+    story.event("privacyDeletion", thread, at=story.now)
+    assert story.names().count("conversation_completed") == 1
 
 
 # After the end

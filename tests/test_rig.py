@@ -3,14 +3,19 @@
 from __future__ import annotations
 
 import dataclasses
+from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from flask_hubspot_hitl.simulator.chaos import MEANINGS, Chaos
+from flask_hubspot_hitl.simulator.switches import chance
+
 from .rig.campaign import Plan, run
 from .rig.mutants import MUTANTS
-from .rig.oracle import Chat, Emission, Evidence, Told, Verdict, judge, table
+from .rig.oracle import Chat, Emission, Evidence, Told, Verdict, judge, line, table, total
+from .rig.weather import ANSWERS, STORM
 
 KILL = (10.0, 10.1)
 
@@ -153,6 +158,16 @@ def test_the_oracle_is_content_only_when_all_is_done() -> None:
     assert not judged(broken=["no server"]).passed
 
 
+def test_many_verdicts_are_told_one_a_line_and_in_all() -> None:
+    good = judged(told=[told(1, 1.0)], emissions=[heard(1, 3.0)])
+    bad = judged(told=[told(1, 1.0), told(2, 2.0)], emissions=[heard(2, 4.0)])
+    assert line(good, 3).startswith("seed  3: 1 kills,     1 from and    0 to HubSpot, lost 0/0")
+    assert line(good, 3).endswith("passed")
+    assert line(bad, 4).endswith(f"FAILED: {bad.faults[0]}")
+    both = total([good, bad])
+    assert (both.kills, both.acknowledged, both.delivered, both.lost, both.passed) == (2, 3, 2, 1, False)
+
+
 # --- the rig ---------------------------------------------------------------------------------------------
 
 
@@ -169,6 +184,22 @@ def test_e_killed_ten_times_under_load_nothing_is_lost_doubled_or_out_of_order(
     assert verdict.passed, table(verdict, {})
     assert verdict.acknowledged > 100
     assert verdict.published > 20
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(600)
+def test_e_holds_under_all_of_hubspots_troubles_at_once(database_url: str, tmp_path: Path) -> None:
+    verdict = run(plan(database_url, tmp_path, kills=2, storm=True, chats=3, threads=8))
+    assert verdict.passed, table(verdict, {})
+    assert verdict.acknowledged > 50
+    assert verdict.published > 5
+
+
+def test_a_storm_has_every_trouble_that_the_stand_in_can_make() -> None:
+    weather = {*STORM, *ANSWERS, "revoked"}
+    assert not weather - set(MEANINGS)
+    with_a_chance = {one.name for one in fields(Chaos) if one.metadata["check"] is chance}
+    assert with_a_chance <= weather
 
 
 BITES: dict[str, tuple[str, dict[str, Any]]] = {

@@ -133,6 +133,27 @@ def test_b4_parked_noise_is_gone_after_two_minutes(story: Story) -> None:
         assert tx.parked("424242") == []
 
 
+def test_b4_what_is_parked_while_the_last_ones_go_is_looked_after_as_well(
+    make_app: MakeApp, hubspot: HubSpot, clock: ManualClock, database_url: str
+) -> None:
+    app = make_app(clock=clock, dispatcher="external", start_timeout=0.1)
+    story = Story(app, hubspot, clock, Recorder(Flask("nobody")))
+    hubspot.chaos(faults=[{"match": ".", "times": None, "mode": "status", "status": 503}])
+    story.start()
+    runner = story.state.dispatcher.runner
+    story.status("1", "CLOSED", at=story.now)
+    story.clock.advance(121)
+    while (lease := runner.claim()) is not None and not lease.lane.startswith("park:"):
+        runner.settle(lease, runner.perform(lease), go_on=False)
+    assert lease is not None, "it has looked, and seen that all may go"
+    story.status("2", "CLOSED", at=story.now)
+    runner.settle(lease, runner.perform(lease), go_on=False)
+    story.run(121)
+    story.run(121)
+    with story.state.ledger.read() as tx:
+        assert tx.parked("424242") == []
+
+
 def test_b2_another_deployments_message_is_noise_also_when_it_was_parked(story: Story) -> None:
     thread = story.start("known").thread_id
     event = story.write(thread)
@@ -311,10 +332,29 @@ def test_b9_what_was_missed_is_emitted_before_the_end(story: Story) -> None:
     story.write(thread, "never delivered 2")
     story.hubspot.act(thread, "comment", text="secret")
     story.status(thread, "CLOSED", at=story.now + 5_000)
-    assert story.names() == ["handoff_started", "operator_message", "operator_message", "conversation_completed"]
+    assert story.names() == [
+        "handoff_started", "operator_assigned", "operator_message", "operator_message", "conversation_completed",
+    ]  # fmt: skip
     ended = story.recorder.of("conversation_completed")[0]
     assert ended["reason"] is CloseReason.AGENT
     assert [one.text for one in ended["transcript"]] == ["never delivered 1", "never delivered 2"]
+
+
+def test_b9_a_missed_assignment_is_told_before_the_end(story: Story) -> None:
+    thread = story.start().thread_id
+    at = story.now
+    story.hubspot.act(thread, "assign", actorId="A-988", occurredAt=at + 1_000)
+    story.write(thread, "bye", at=at + 2_000, actorId="A-988")
+    story.hubspot.act(thread, "unassign", occurredAt=at + 4_000)
+    story.hubspot.act(thread, "close", occurredAt=at + 5_000)
+    story.hubspot.act(thread, "assign", actorId="A-987", occurredAt=at + 6_000)
+    story.status(thread, "CLOSED", at=at + 5_000)
+    assert story.names() == [
+        "handoff_started", "operator_assigned", "operator_message", "operator_unassigned", "conversation_completed",
+    ]  # fmt: skip
+    assert story.recorder.of("operator_assigned")[0]["operator"].actor_id == "A-988"
+    story.run()
+    assert len(story.names()) == 5, "who came after the end is nobody's to signal"
 
 
 def test_b9_a_close_waits_thirty_seconds_for_hubspot_to_be_readable(story: Story) -> None:
@@ -394,6 +434,19 @@ def test_b9_archived_deleted_and_privacy_deleted_threads_complete(story: Story) 
     assert all(not one.text for one in ended["transcript"])
     assert ended["handoff"].contact is None
     assert [text for _, text, _ in story.transcript()] == [""]
+
+
+def test_b9_a_deletion_whose_privacy_deletion_is_lost_erases_the_text(story: Story) -> None:
+    thread = story.start().thread_id
+    story.send("my secret")
+    story.hubspot.act(thread, "purge")
+    story.event("deletion", thread, at=story.now)
+    ended = story.recorder.of("conversation_completed")[0]
+    assert ended["reason"] is CloseReason.DELETED
+    assert not any(one.text for one in ended["transcript"])
+    assert [text for _, text, _ in story.transcript()] == [""]
+    story.event("privacyDeletion", thread, at=story.now)
+    assert story.names() == ["handoff_started", "conversation_completed"]
 
 
 def test_d08_the_assignment_timer_fires_once_in_both_sessions(story: Story) -> None:

@@ -67,9 +67,10 @@ class HubSpotClient(AppCalls):
 
     # Threads (HubSpot OpenAPI, conversations)
 
-    def get_thread(self, thread_id: str) -> dict[str, Any]:
-        """``PublicThread``: ``status``, ``assignedTo``, ``inboxId``, ``archived``…"""
-        return self.call("GET", self.paths.thread(thread_id), doing="reading a thread")
+    def get_thread(self, thread_id: str, *, archived: bool = False) -> dict[str, Any]:
+        """``PublicThread``: ``status``, ``assignedTo``, ``inboxId``, ``archived``… Archived ones are found apart."""
+        params = {"archived": "true"} if archived else None
+        return self.call("GET", self.paths.thread(thread_id), doing="reading a thread", params=params)
 
     def set_thread_status(self, thread_id: str, status: str) -> None:
         """``CLOSED`` or ``OPEN``. HubSpot sends the change back as an event."""
@@ -109,16 +110,21 @@ class HubSpotClient(AppCalls):
 
     def actor(self, actor_id: str) -> Operator:
         """Who an actor is (``PublicActor``); believed for an hour."""
-        with self._lock:
-            known = self._operators.get(actor_id)
-        if known and self.clock.now_ms() < known[1]:
-            return known[0]
+        known = self.known_operator(actor_id)
+        if known is not None:
+            return known
         found = self.call("GET", self.paths.actor(actor_id), doing="reading an actor")
         operator = Operator(actor_id, *(_text(found.get(key)) for key in ("name", "email", "avatar")))
         with self._lock:
             _remember(self._operators, actor_id, (operator, self.clock.now_ms() + OPERATOR_FOR_MS))
             self._failed.pop(actor_id, None)
         return operator
+
+    def known_operator(self, actor_id: str) -> Operator | None:
+        """An actor that need not be asked for just now; nobody is called."""
+        with self._lock:
+            known = self._operators.get(actor_id)
+        return known[0] if known and self.clock.now_ms() < known[1] else None
 
     def operator(self, actor_id: str) -> Operator:
         """:meth:`actor`, but never raises: without an answer the name is None, for the next five minutes."""

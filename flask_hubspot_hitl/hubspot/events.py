@@ -149,20 +149,24 @@ def scrub(value: Any, depth: int = 0) -> Any:
         raise ValueError("nested too deeply")
     if isinstance(value, str):
         return scrub_text(value)
+    if isinstance(value, int):
+        if abs(value) > _INT_MAX:
+            raise ValueError("a number out of range")
+        return value
     if isinstance(value, dict):
         return {scrub_text(key): scrub(item, depth + 1) for key, item in value.items()}
     if isinstance(value, list):
         return [scrub(item, depth + 1) for item in value]
     if isinstance(value, _NotANumber) or (isinstance(value, float) and not math.isfinite(value)):
         raise ValueError("a number that is none")
-    if isinstance(value, int) and abs(value) > _INT_MAX:
-        raise ValueError("a number out of range")
     return value
 
 
+_encode = json.JSONEncoder(ensure_ascii=True, default=str).encode
+
+
 def _digest(*parts: Any) -> str:
-    text = json.dumps(parts, ensure_ascii=True, default=str)
-    return f"in:{hashlib.sha256(text.encode()).hexdigest()[:40]}"
+    return f"in:{hashlib.sha256(_encode(parts).encode()).hexdigest()[:40]}"
 
 
 def _id(payload: Mapping[str, Any], name: str) -> str:

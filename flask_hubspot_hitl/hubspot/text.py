@@ -46,6 +46,8 @@ _MIME = mimetypes.MimeTypes()  # its own table: the machine's /etc/mime.types ha
 
 def scrub(text: str) -> str:
     """``text`` with NUL and lone surrogates, which no database and no UTF-8 can hold, replaced by U+FFFD."""
+    if text.isascii() and "\x00" not in text:
+        return text
     return _UNUSABLE.sub("\ufffd", text)
 
 

@@ -7,6 +7,7 @@ from typing import Any
 import sqlalchemy as sa
 
 from . import codec
+from .connection import Connection
 from .database import Database
 from .schema import bridge
 
@@ -14,7 +15,7 @@ from .schema import bridge
 class Bridges:
     """Every bridge's memory, within one transaction."""
 
-    def __init__(self, connection: sa.Connection, database: Database) -> None:
+    def __init__(self, connection: Connection, database: Database) -> None:
         self._connection = connection
         self._database = database
 

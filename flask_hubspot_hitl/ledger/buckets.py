@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 import sqlalchemy as sa
 
 from . import codec
+from .connection import Connection
 from .database import Database
 from .schema import bucket
 
@@ -30,7 +31,7 @@ class Bucket:
 class Buckets:
     """Budgets, within one transaction."""
 
-    def __init__(self, connection: sa.Connection, database: Database) -> None:
+    def __init__(self, connection: Connection, database: Database) -> None:
         self._connection = connection
         self._database = database
 

@@ -12,6 +12,7 @@ from typing import Any
 import sqlalchemy as sa
 
 from . import codec
+from .connection import Connection
 from .database import Database
 from .schema import channel, channel_account
 
@@ -43,7 +44,7 @@ class AccountRecord:
 class Channels:
     """The channel of an app, and the channel's accounts."""
 
-    def __init__(self, connection: sa.Connection, database: Database) -> None:
+    def __init__(self, connection: Connection, database: Database) -> None:
         self._connection = connection
         self._database = database
 

@@ -7,15 +7,17 @@ from typing import Any
 
 from ..domain import Attachment, Contact, Operator
 
+_encode = json.JSONEncoder(ensure_ascii=True, separators=(",", ":")).encode
+
 
 def dumps(value: Any) -> str:
     """JSON as ASCII: PostgreSQL and SQLite store any text of it alike."""
-    return json.dumps(value, ensure_ascii=True, separators=(",", ":"))
+    return "null" if value is None else _encode(value)
 
 
 def loads(text: str | None) -> Any:
     """The value of :func:`dumps`; None for None."""
-    return None if text is None else json.loads(text)
+    return None if text is None or text == "null" else json.loads(text)
 
 
 def operator_to_json(operator: Operator | None) -> dict[str, Any] | None:

@@ -9,10 +9,8 @@ import contextlib
 import logging
 import os
 import sqlite3
-import threading
 import time
 import weakref
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -22,52 +20,48 @@ from sqlalchemy.engine import make_url
 from ..clock import Clock, SystemClock, uptime_ms
 from ..errors import LedgerUnavailable
 from . import migrations
+from .connection import USED_AT, Connection, Prepared, Statement
 from .patience import LONGEST, patience, remaining
-
-try:
-    import fcntl
-except ImportError:  # pragma: no cover - Windows: the busy timeout alone keeps writers apart
-    fcntl = None  # type: ignore[assignment]
+from .writer_lock import WriterLock
 
 logger = logging.getLogger(__name__)
 
 _SCHEMA_LOCK = 0x48544954  # any number that is ours; PostgreSQL advisory lock
-_TRANSIENT = (sa.exc.OperationalError, sa.exc.InterfaceError, sa.exc.InternalError, sa.exc.TimeoutError)
 _MIGRATION_PATIENCE = 20.0
 """Seconds that a starting process waits for another one that migrates a large database."""
 _SYNC_MS = 10_000
 _SLOW_MS = 1_000
 """An answer about the time that took longer is not used."""
+_FRESH_SECONDS = 1.0
+"""A connection that was used so short a time ago is taken to work still; others are asked first."""
+_WARM = 8
+"""So many connections wait for the next transaction outside of the pool."""
 
 
 class Database:
-    """An engine, its schema, and ``read()``/``write()`` connections.
+    """An engine, its schema, and ``read()``/``write()`` transactions.
 
-    SQLite runs with WAL and ``synchronous=FULL``. Its own busy handler naps and is unfair, so writers of this
-    process queue on a lock, and writers of all processes on ``flock(<file>.lock)``; the kernel frees the latter
-    when a process is killed.
+    SQLite runs with WAL and ``synchronous=FULL``; its writers queue on a :class:`.writer_lock.WriterLock`.
     """
 
     def __init__(self, url: str, clock: Clock, *, pool_size: int = 20) -> None:
         parsed = make_url(url)
         self.is_sqlite = parsed.get_backend_name() == "sqlite"
         self.clock = clock
-        self._lock = threading.Lock()
-        self._flock: int | None = None
-        self._lock_path: Path | None = None
+        self.writers: WriterLock | None = None
         if self.is_sqlite:
             self.path = Path(parsed.database or "")
-            self._lock_path = _make_private_files(self.path)
+            self.writers = WriterLock(_make_private_files(self.path))
             self.engine = sa.create_engine(
                 parsed,
                 hide_parameters=True,
                 pool_size=pool_size,
                 max_overflow=pool_size,
                 pool_timeout=3,
+                pool_reset_on_return=None,
                 connect_args={"check_same_thread": False, "timeout": LONGEST, "isolation_level": None},
             )
             sa.event.listen(self.engine, "connect", _on_sqlite_connect)
-            sa.event.listen(self.engine, "begin", _on_sqlite_begin)
             from sqlalchemy.dialects import sqlite  # one of the two is never needed
 
             self.insert: Any = sqlite.insert
@@ -79,14 +73,18 @@ class Database:
                 hide_parameters=True,
                 pool_size=pool_size,
                 max_overflow=pool_size,
-                pool_pre_ping=True,
                 pool_timeout=3,
+                pool_reset_on_return=None,
                 connect_args=driver.options_of(parsed),
             )
             sa.event.listen(self.engine, "do_connect", driver.on_do_connect)
+            sa.event.listen(self.engine, "checkout", self._on_checkout)
             from sqlalchemy.dialects import postgresql
 
             self.insert = postgresql.insert
+        self._prepared: dict[Statement, Prepared] = {}
+        self._warm: list[Connection] = []
+        self._doubted_at = 0.0
         self._sync_at = 0
         self._closed = False
         if hasattr(os, "register_at_fork"):
@@ -94,10 +92,10 @@ class Database:
             os.register_at_fork(after_in_child=lambda: (method := this()) and method())
 
     def now_ms(self) -> int:
-        """The time, in epoch ms: one clock for all hosts of a PostgreSQL database, see :meth:`_keep_time`."""
+        """The time, in epoch ms: one clock for all hosts of a PostgreSQL database, see :meth:`keep_time`."""
         return self.clock.now_ms()
 
-    def _keep_time(self, connection: sa.Connection) -> None:
+    def keep_time(self, connection: Connection) -> None:
         """Take PostgreSQL's clock for ours now and then, so that leases mean the same on every host."""
         if self.is_sqlite or uptime_ms() < self._sync_at or not isinstance(self.clock, SystemClock):
             return
@@ -108,77 +106,107 @@ class Database:
             self.clock.set(int(theirs), at=sent + took // 2)
         self._sync_at = sent + _SYNC_MS
 
-    @contextlib.contextmanager
-    def read(self) -> Iterator[sa.Connection]:
-        """A connection in a transaction that only reads.
+    def read(self) -> Scope:
+        """A transaction that only reads: ``with database.read() as connection``.
 
-        :raises LedgerUnavailable: when the database can't be reached.
+        :raises LedgerUnavailable: when the database can't be reached; also at the end of the block.
         """
-        with _translated(), patience(LONGEST), self._transaction() as connection:
-            yield connection
+        return Scope(self, LONGEST, writes=False)
 
-    @contextlib.contextmanager
-    def write(self, *, seconds: float = LONGEST) -> Iterator[sa.Connection]:
-        """A connection in a transaction that is committed at the end of the block, or rolled back.
+    def write(self, *, seconds: float = LONGEST) -> Scope:
+        """A transaction that is committed at the end of the block, or rolled back.
 
         ``seconds`` is how long it waits for others at the most, in all.
 
         :raises LedgerUnavailable: when the database can't be reached or written; nothing was changed.
         """
-        with _translated(), patience(seconds), self._writer(), self._transaction(hitl_writes=True) as connection:
-            yield connection
+        return Scope(self, seconds, writes=True)
 
-    @contextlib.contextmanager
-    def _transaction(self, **options: Any) -> Iterator[sa.Connection]:
+    def take(self) -> Connection:
+        """A connection: one that was used just now, or SQLAlchemy's pool's, whose bookkeeping costs more than most
+        transactions."""
+        while self._warm:
+            try:
+                connection = self._warm.pop()
+            except IndexError:
+                break
+            if self._is_fresh(connection.used_at):
+                return connection
+            connection.close()
+        return Connection(self.engine, self.engine.raw_connection(), self._prepared)
+
+    def give_back(self, connection: Connection) -> None:
+        """Its transaction has ended well."""
+        connection.used_at = time.monotonic()
+        if len(self._warm) < _WARM and not self._closed:
+            self._warm.append(connection)
+        else:
+            self.end(connection)
+
+    def end(self, connection: Connection) -> None:
+        """Give it back to the pool. When that was closed meanwhile, nobody else would end it."""
+        connection.close()
+        if self._closed:
+            self.engine.pool.dispose()
+
+    def doubt(self) -> None:
+        """A connection broke: the others may have broken too."""
+        self._doubted_at = time.monotonic()
+
+    def _is_fresh(self, used_at: float) -> bool:
+        return used_at > self._doubted_at and time.monotonic() - used_at < _FRESH_SECONDS
+
+    def _on_checkout(self, driver_connection: Any, record: Any, _pooled: object) -> None:
+        """Ask a connection that lay idle whether it still works; when not, SQLAlchemy takes new ones."""
+        used_at = record.info.get(USED_AT)
+        if used_at is None or self._is_fresh(used_at):
+            return
         try:
-            with self.engine.connect().execution_options(**options) as connection, connection.begin():
-                self._keep_time(connection)
-                yield connection
-        finally:
-            if self._closed:  # meanwhile: nobody else would end the connection that was just given back
-                self.engine.pool.dispose()
+            works = self.engine.dialect.do_ping(driver_connection)
+        except self.driver.Error:
+            works = False
+        if not works:
+            raise sa.exc.InvalidatePoolError
+
+    @property
+    def driver(self) -> Any:
+        """The driver's module."""
+        return self.engine.dialect.loaded_dbapi
+
+    def unavailable(self, error: BaseException) -> LedgerUnavailable | None:
+        """What the driver or SQLAlchemy raise when the database can't be used, translated; None for other errors."""
+        driver = self.driver
+        cause = error.orig if isinstance(error, sa.exc.DBAPIError) else error
+        # A plain DatabaseError is SQLite's word for a damaged file; the others are our faults, or the data's.
+        transient = (driver.OperationalError, driver.InterfaceError, driver.InternalError, sa.exc.TimeoutError)
+        if isinstance(cause, transient) or type(cause) is driver.DatabaseError:
+            return LedgerUnavailable(f"the database can't be used just now ({type(cause).__name__})")
+        return None
 
     def connect_alone(self) -> Any:
         """A psycopg connection of its own, in autocommit mode; whoever asked closes it.
 
         :raises LedgerUnavailable: when the database can't be reached.
         """
-        with _translated(), patience(LONGEST):
-            pooled = self.engine.raw_connection()
+        with patience(LONGEST):
+            try:
+                pooled = self.engine.raw_connection()
+            except Exception as error:
+                translated = self.unavailable(error)
+                if translated is not None:
+                    raise translated from error
+                raise
         connection: Any = pooled.driver_connection
         pooled.detach()
         connection.autocommit = True
         return connection
 
-    @contextlib.contextmanager
-    def _writer(self) -> Iterator[None]:
-        """Hold what keeps SQLite's writers apart."""
-        if not self.is_sqlite:
-            yield
-            return
-        if not self._lock.acquire(timeout=remaining()):
-            raise LedgerUnavailable("the database is busy: another thread has been writing all the time")
-        try:
-            with _flock(self._lock_file()):
-                yield
-        finally:
-            self._lock.release()
-
-    def _lock_file(self) -> int:
-        if self._flock is None:
-            try:
-                self._flock = os.open(str(self._lock_path), os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
-            except OSError as error:
-                raise LedgerUnavailable(f"the database's lock file can't be opened: {error.strerror}") from error
-        return self._flock
-
     def _after_fork(self) -> None:
-        # A child must neither use the parent's connections nor close them, nor share its lock's file handle.
+        # A child must neither use the parent's connections nor close them.
+        self._inherited, self._warm = self._warm, []
         self.engine.dispose(close=False)
-        self._lock = threading.Lock()
-        if self._flock is not None:
-            os.close(self._flock)  # a lock lives as long as any copy of its handle, also when the parent is killed
-            self._flock = None
+        if self.writers is not None:
+            self.writers.after_fork()
 
     def create_schema(self) -> int | None:
         """Make the tables, or bring them up to this version; two processes may do so at once.
@@ -196,54 +224,88 @@ class Database:
     def close(self) -> None:
         """End all connections; one that is still in use ends with its transaction."""
         self._closed = True
+        while self._warm:
+            self._warm.pop().close()
         self.engine.pool.dispose()
-        if self._lock.acquire(timeout=LONGEST):  # who is writing needs the lock file's handle to the end
-            try:
-                if self._flock is not None:
-                    os.close(self._flock)
-                    self._flock = None
-            finally:
-                self._lock.release()
+        if self.writers is not None:
+            self.writers.close(timeout=LONGEST)
 
 
-@contextlib.contextmanager
-def _translated() -> Iterator[None]:
-    try:
-        yield
-    except sa.exc.DatabaseError as error:
-        # A plain DatabaseError is SQLite's word for a damaged file; its other children are faults of ours or of data.
-        if isinstance(error, _TRANSIENT) or type(error) is sa.exc.DatabaseError:
-            raise _unavailable(error) from error
-        raise
-    except _TRANSIENT as error:
-        raise _unavailable(error) from error
+class Scope:
+    """One transaction, begun and ended with the driver. It waits for others for ``seconds`` in all."""
 
+    __slots__ = ("_connection", "_database", "_patience", "_seconds", "_writes")
 
-def _unavailable(error: Exception) -> LedgerUnavailable:
-    cause = getattr(error, "orig", None)
-    return LedgerUnavailable(f"the database can't be used just now ({type(cause or error).__name__})")
+    def __init__(self, database: Database, seconds: float, *, writes: bool) -> None:
+        self._database = database
+        self._seconds = seconds
+        self._writes = writes
 
-
-@contextlib.contextmanager
-def _flock(descriptor: int) -> Iterator[None]:
-    """Hold the lock of all processes. One that is stopped while it holds it must not hang us: hence the naps."""
-    if fcntl is None:  # pragma: no cover - Windows
-        yield
-        return
-    nap = 0.0005
-    while True:
+    def __enter__(self) -> Connection:
+        database = self._database
+        self._patience = patience(self._seconds)
+        self._patience.__enter__()
+        writers = database.writers if self._writes else None
         try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            break
-        except BlockingIOError:
-            if not remaining():
-                raise LedgerUnavailable("the database is busy: another process has been writing all the time") from None
-            time.sleep(nap)
-            nap = min(nap * 2, 0.005)
-    try:
-        yield
-    finally:
-        fcntl.flock(descriptor, fcntl.LOCK_UN)
+            if writers is not None:
+                writers.acquire()
+            try:
+                self._connection = database.take()
+                try:
+                    self._begin(self._connection)
+                except BaseException as error:
+                    self._give_up(error)
+                    raise
+            except BaseException:
+                if writers is not None:
+                    writers.release()
+                raise
+        except BaseException as error:
+            self._patience.__exit__(None, None, None)
+            translated = database.unavailable(error)
+            if translated is not None:
+                raise translated from error
+            raise
+        return self._connection
+
+    def _begin(self, connection: Connection) -> None:
+        if self._database.is_sqlite:  # psycopg begins by itself
+            connection.driver.execute(f"PRAGMA busy_timeout={int(remaining() * 1000)}")
+            # A deferred transaction of SQLite's that turns into a write fails at once when another one writes.
+            connection.driver.execute("BEGIN IMMEDIATE" if self._writes else "BEGIN")
+        self._database.keep_time(connection)
+
+    def __exit__(self, _kind: object, error: BaseException | None, _traceback: object) -> None:
+        database, failure = self._database, error
+        try:
+            if failure is None:
+                try:
+                    self._connection.commit()
+                except BaseException as problem:
+                    failure = problem
+            if failure is None:
+                database.give_back(self._connection)
+                return
+            self._give_up(failure)
+        finally:
+            if self._writes and database.writers is not None:
+                database.writers.release()
+            self._patience.__exit__(None, None, None)
+        translated = database.unavailable(failure)
+        if translated is not None:
+            raise translated from failure
+        if failure is not error:
+            raise failure
+
+    def _give_up(self, error: BaseException) -> None:
+        connection, database = self._connection, self._database
+        with contextlib.suppress(Exception):  # the connection may be gone, and the transaction with it
+            connection.driver.rollback()
+        # Who is torn out of a conversation with the server leaves it in the middle of it.
+        if not database.is_sqlite and (connection.driver.closed or not isinstance(error, Exception)):
+            connection.invalidate()
+            database.doubt()
+        database.end(connection)
 
 
 def _make_private_files(path: Path) -> Path:
@@ -269,10 +331,3 @@ def _on_sqlite_connect(connection: sqlite3.Connection, _record: Any) -> None:
     cursor.execute("PRAGMA journal_mode=WAL")
     cursor.execute("PRAGMA synchronous=FULL")
     cursor.close()
-
-
-def _on_sqlite_begin(connection: sa.Connection) -> None:
-    # The driver's own BEGIN is off (isolation_level=None). A deferred transaction that turns into a write fails
-    # at once when another one writes; an immediate one waits.
-    connection.exec_driver_sql(f"PRAGMA busy_timeout={int(remaining() * 1000)}")
-    connection.exec_driver_sql("BEGIN IMMEDIATE" if connection.get_execution_options().get("hitl_writes") else "BEGIN")

@@ -13,6 +13,7 @@ from typing import Any
 import sqlalchemy as sa
 
 from . import codec
+from .connection import Connection
 from .database import Database
 from .schema import EventState, event, in_state, installation, lane
 
@@ -46,7 +47,7 @@ _COLUMNS = [installation.c[name] for name in Installation.__dataclass_fields__]
 class Installations:
     """Installations, within one transaction."""
 
-    def __init__(self, connection: sa.Connection, database: Database) -> None:
+    def __init__(self, connection: Connection, database: Database) -> None:
         self._connection = connection
         self._database = database
 
@@ -143,7 +144,7 @@ class Installations:
             .with_for_update(skip_locked=True)
         )
         result = self._connection.execute(sa.update(lane).where(lane.c.key.in_(chosen)).values(due_at=now, failures=0))
-        return result.rowcount
+        return int(result.rowcount)
 
 
 def _installation(row: sa.Row[Any]) -> Installation:

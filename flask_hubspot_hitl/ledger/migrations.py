@@ -7,6 +7,8 @@ that process will miss until it is restarted.
 
 from __future__ import annotations
 
+import itertools
+import json
 import logging
 import secrets
 from collections.abc import Callable
@@ -16,8 +18,29 @@ import sqlalchemy as sa
 
 from ..errors import LedgerUnavailable
 from . import schema
+from .connection import Connection
 
 logger = logging.getLogger(__name__)
+
+
+def _receipts_into_progress(connection: sa.Connection) -> None:
+    """How far an event's receivers are is kept with the event."""
+    rows = connection.exec_driver_sql(
+        "SELECT e.id, e.progress, r.receiver, r.verdict, r.starts, r.attempts, r.error"
+        " FROM hitl_receipt r JOIN hitl_event e ON e.id = r.event_id WHERE e.state IN (0, 3) ORDER BY e.id"
+    )
+    for event_id, found in itertools.groupby(rows, key=lambda row: row[0]):
+        mine = list(found)
+        progress = json.loads(mine[0][1] or "{}")
+        progress["receipts"] = {
+            row[2]: {"verdict": row[3], "starts": row[4], "attempts": row[5], "error": row[6]} for row in mine
+        }
+        connection.execute(
+            sa.text("UPDATE hitl_event SET progress = :progress WHERE id = :id"),
+            {"progress": json.dumps(progress, separators=(",", ":")), "id": event_id},
+        )
+    connection.exec_driver_sql("DROP TABLE hitl_receipt")
+
 
 STEPS: dict[int, tuple[str | Callable[[sa.Connection], None], ...]] = {
     # Installations of several portals; what setup finds out about channel and accounts; what bridges remember.
@@ -37,6 +60,7 @@ STEPS: dict[int, tuple[str | Callable[[sa.Connection], None], ...]] = {
         "CREATE TABLE IF NOT EXISTS hitl_bridge (bridge TEXT NOT NULL, key TEXT NOT NULL, value TEXT NOT NULL,"
         " updated_at BIGINT NOT NULL, PRIMARY KEY (bridge, key))",
     ),
+    3: (_receipts_into_progress,),
 }
 """The step to each version, the same on both engines: SQL as text, and functions where rows have to be rewritten.
 
@@ -44,7 +68,7 @@ Neither may use ``schema``, which tells of today's tables only.
 """
 
 
-def bring_up(connection: sa.Connection, insert: Any) -> int | None:
+def bring_up(connection: Connection, insert: Any) -> int | None:
     """Make the schema, or bring it up to ``schema.VERSION``, in the transaction at hand, which holds the lock.
 
     Returns the version found when it was an older one.
@@ -53,7 +77,7 @@ def bring_up(connection: sa.Connection, insert: Any) -> int | None:
     """
     found = version_of(connection)
     if found is None:
-        schema.metadata.create_all(connection)
+        schema.metadata.create_all(connection.core)
         for name, value in (("schema_version", str(schema.VERSION)), ("deployment_id", secrets.token_hex(8))):
             connection.execute(insert(schema.meta).values(name=name, value=value))
     elif found > schema.VERSION:
@@ -65,25 +89,25 @@ def bring_up(connection: sa.Connection, insert: Any) -> int | None:
         for version in range(found + 1, schema.VERSION + 1):
             for step in STEPS[version]:
                 if callable(step):
-                    step(connection)
+                    step(connection.core)
                 else:
-                    connection.exec_driver_sql(step)
+                    connection.core.exec_driver_sql(step)
             _set_version(connection, version)
     for statement in schema.PARTIAL_INDEXES:
-        connection.exec_driver_sql(statement)
+        connection.core.exec_driver_sql(statement)
     if found is None or found == schema.VERSION:
         return None
     logger.warning("The database was brought from schema %d to %d", found, schema.VERSION)
     return found
 
 
-def version_of(connection: sa.Connection) -> int | None:
+def version_of(connection: Connection) -> int | None:
     """The schema's version; None when there is no schema yet."""
-    if not sa.inspect(connection).has_table(schema.meta.name):
+    if not sa.inspect(connection.core).has_table(schema.meta.name):
         return None
     value = connection.scalar(sa.select(schema.meta.c.value).where(schema.meta.c.name == "schema_version"))
     return None if value is None else int(value)
 
 
-def _set_version(connection: sa.Connection, version: int) -> None:
+def _set_version(connection: Connection, version: int) -> None:
     connection.execute(sa.update(schema.meta).where(schema.meta.c.name == "schema_version").values(value=str(version)))

@@ -10,6 +10,7 @@ from typing import Any
 import sqlalchemy as sa
 
 from . import codec
+from .connection import Connection
 from .database import Database
 from .schema import once
 
@@ -17,7 +18,7 @@ from .schema import once
 class Once:
     """Issue or claim, and consume: each one statement, so that of two who come at once one gets it."""
 
-    def __init__(self, connection: sa.Connection, database: Database) -> None:
+    def __init__(self, connection: Connection, database: Database) -> None:
         self._connection = connection
         self._database = database
 

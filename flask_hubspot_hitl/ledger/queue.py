@@ -14,9 +14,26 @@ from typing import Any
 import sqlalchemy as sa
 
 from . import codec
-from .schema import EventState, event, in_state, lane, receipt
+from .connection import Connection, Row
+from .schema import EventState, event, in_state, lane
 
 _LOCKED = {"park": -1, "in": 1, "receipt": 2, "dead": 2}
+
+
+_PUT = (
+    "dedupe_key",
+    "lane",
+    "sort_at",
+    "topic",
+    "portal_id",
+    "thread_id",
+    "handoff_id",
+    "payload",
+    "progress",
+    "state",
+    "error",
+    "received_at",
+)
 
 
 def _lock_order(key: str) -> tuple[int, str]:
@@ -61,6 +78,7 @@ class Event:
     received_at: int
     after_gap: bool = False
     receipts: dict[str, Receipt] = field(default_factory=dict)
+    """How far each receiver is, by signal, module:qualname and ordinal; saved as part of the progress."""
     scratch: dict[str, Any] = field(default_factory=dict)
     """Of this run only; not stored."""
 
@@ -92,8 +110,8 @@ class Statements:
 
     def __init__(self, insert: Any) -> None:
         given = sa.bindparam
-        new = insert(event).on_conflict_do_nothing(index_elements=["dedupe_key"])
-        self.put = new.execution_options(preserve_rowcount=True)
+        new = insert(event).values({name: given(name) for name in _PUT}).inline()
+        self.put = new.on_conflict_do_nothing(index_elements=["dedupe_key"])
         touch = insert(lane).values(key=given("key"), due_at=given("due_at"), wake=1)
         self.touch = touch.on_conflict_do_update(
             index_elements=["key"],
@@ -117,22 +135,30 @@ class Statements:
             lane.c.key == given("lane_key"),
             sa.or_(lane.c.owner.is_(None), lane.c.due_at.is_(None), lane.c.due_at <= given("now")),
         )
-        self.head = (
-            sa.select(event, lane.c.gap)
-            .join(lane, lane.c.key == event.c.lane)
+        first = (
+            sa.select(event.c.id)
             .where(event.c.lane == given("lane_key"), in_state(EventState.PENDING))
             .order_by(event.c.sort_at, event.c.id)
             .limit(1)
+            .scalar_subquery()
+        )
+        self.head = (
+            sa.update(event)
+            .where(event.c.id == first, in_state(EventState.PENDING))
+            .values(starts=event.c.starts + 1)
+            .returning(*event.c, sa.select(lane.c.gap).where(lane.c.key == event.c.lane).scalar_subquery())
         )
         this_event = event.c.id == given("event_id")
-        self.begin = sa.update(event).where(this_event, in_state(EventState.PENDING)).values(starts=event.c.starts + 1)
-        self.receipts = sa.select(receipt).where(receipt.c.event_id == given("event_id"))
-        self.fence = sa.select(lane.c.fence).where(lane.c.key == given("lane_key")).with_for_update()
-        self.wake = sa.select(lane.c.wake).where(lane.c.key == given("lane_key"))
+        self.holds = sa.select(lane.c.fence, lane.c.wake).where(lane.c.key == given("lane_key"))
+        self.holds = self.holds.with_for_update()
+        self.pending = sa.select(event.c.id).where(event.c.lane == given("lane_key"), in_state(EventState.PENDING))
+        self.pending = self.pending.limit(1)
         ours = sa.and_(lane.c.key == given("lane_key"), lane.c.fence == given("mine"))
         freed: dict[str, Any] = {"owner": None, "failures": given("failed"), "hung_since": None}
         self.release = sa.update(lane).where(ours).values(due_at=given("until"), **freed)
-        idle = sa.case((lane.c.wake == given("woken"), None), else_=given("now", type_=sa.BigInteger))
+        # An event that was to be run may have been taken back just now: then there may be others behind it.
+        has_none = sa.and_(lane.c.wake == given("woken"), ~sa.exists(self.pending))
+        idle = sa.case((has_none, None), else_=given("now", type_=sa.BigInteger))
         self.rest = sa.update(lane).where(ours).values(due_at=idle, **freed)
         self.heartbeat = sa.update(lane).where(ours, lane.c.owner == given("by")).values(due_at=given("until"))
         self.hung = sa.update(lane).where(ours, lane.c.owner == given("by")).values(hung_since=given("since"))
@@ -145,18 +171,13 @@ class Statements:
             .where(this_event)
             .values(state=given("now_is"), done_at=given("now"), error=given("why"), **run)
         )
-        kept = insert(receipt)
-        names = ("verdict", "starts", "attempts", "error")
-        self.save_receipt = kept.on_conflict_do_update(
-            index_elements=["event_id", "receiver"], set_={name: kept.excluded[name] for name in names}
-        )
         self.next_due = sa.select(sa.func.min(lane.c.due_at)).where(lane.c.due_at.is_not(None))
 
 
 class Queue:
     """Events and lanes, within one transaction."""
 
-    def __init__(self, connection: sa.Connection, statements: Statements) -> None:
+    def __init__(self, connection: Connection, statements: Statements) -> None:
         self._connection = connection
         self._say = statements
 
@@ -191,7 +212,7 @@ class Queue:
             }
             for new in events
         ]
-        return self._connection.execute(self._say.put, rows).rowcount
+        return self._connection.change_many(self._say.put, rows)
 
     def reserve(self, *keys: str, now: int) -> None:
         """Lock lanes that will be put into, before a handoff's row is locked.
@@ -209,7 +230,7 @@ class Queue:
     def _touch(self, due: Mapping[str, int]) -> None:
         if due:
             rows = [{"key": key, "due_at": due[key]} for key in sorted(due, key=_lock_order)]
-            self._connection.execute(self._say.touch, rows)
+            self._connection.change_many(self._say.touch, rows)
 
     def claim(self, *, owner: str, now: int, ttl_ms: int) -> Lease | None:
         """Lease the lane that has been due the longest, or None when nothing is due."""
@@ -221,44 +242,26 @@ class Queue:
         return self._lease(self._say.claim_lane, owner, given)
 
     def _lease(self, statement: Any, owner: str, given: dict[str, Any]) -> Lease | None:
-        row = self._connection.execute(statement, given).first()
+        row = self._connection.row(statement, given)
         if row is None:
             return None
         return Lease(lane=row.key, owner=owner, fence=row.fence, wake=row.wake, failures=row.failures)
 
     def head(self, lease: Lease) -> Event | None:
-        """The next event of a leased lane, marked as begun. It is read anew before every run, never ahead."""
-        while True:
-            row = self._connection.execute(self._say.head, {"lane_key": lease.lane}).first()
-            if row is None:
-                return None
-            if self._connection.execute(self._say.begin, {"event_id": row.id}).rowcount:
-                break  # else it has just been taken back
-        receipts = self._connection.execute(self._say.receipts, {"event_id": row.id})
-        return Event(
-            id=row.id,
-            dedupe_key=row.dedupe_key,
-            lane=row.lane,
-            topic=row.topic,
-            sort_at=row.sort_at,
-            portal_id=row.portal_id,
-            thread_id=row.thread_id,
-            handoff_id=row.handoff_id,
-            payload=codec.loads(row.payload),
-            progress=codec.loads(row.progress) or {},
-            starts=row.starts + 1,
-            attempts=row.attempts,
-            received_at=row.received_at,
-            after_gap=bool(row.gap),
-            receipts={
-                r.receiver: Receipt(verdict=r.verdict, starts=r.starts, attempts=r.attempts, error=r.error)
-                for r in receipts
-            },
-        )
+        """The next event of a leased lane, marked as begun. It is read anew before every run, never ahead.
+
+        In a transaction that holds the lane's row: by :meth:`claim` or :meth:`holds`.
+        """
+        row = self._connection.row(self._say.head, {"lane_key": lease.lane})
+        return None if row is None else _event(row)
 
     def holds(self, lease: Lease) -> bool:
         """True while the lease is ours; takes the lane's row lock until the transaction ends."""
-        return bool(self._connection.scalar(self._say.fence, {"lane_key": lease.lane}) == lease.fence)
+        row = self._connection.row(self._say.holds, {"lane_key": lease.lane})
+        if row is None or row.fence != lease.fence:
+            return False
+        lease.wake = row.wake
+        return True
 
     def is_kept(self, lease: Lease) -> bool:
         """False once the lane has been given back, even if nobody else has claimed it since."""
@@ -274,49 +277,46 @@ class Queue:
         """Give a lane back: due at ``due_at``; with None idle, unless something came in since the claim."""
         given = {"lane_key": lease.lane, "mine": lease.fence, "failed": failures}
         if due_at is None:
-            self._connection.execute(self._say.rest, {**given, "woken": lease.wake, "now": now})
+            self._connection.change(self._say.rest, {**given, "woken": lease.wake, "now": now})
         else:
-            self._connection.execute(self._say.release, {**given, "until": due_at})
-
-    def refresh_wake(self, lease: Lease) -> None:
-        """Remember how often the lane has been touched, as of this transaction's reading of its head."""
-        lease.wake = self._connection.scalar(self._say.wake, {"lane_key": lease.lane}) or 0
+            self._connection.change(self._say.release, {**given, "until": due_at})
 
     def heartbeat(self, leases: Iterable[Lease], *, now: int, ttl_ms: int) -> None:
         """Prolong leases that are still ours."""
         for lease in sorted(leases, key=lambda one: _lock_order(one.lane)):
             given = {"lane_key": lease.lane, "mine": lease.fence, "by": lease.owner, "until": now + ttl_ms}
-            self._connection.execute(self._say.heartbeat, given)
+            self._connection.change(self._say.heartbeat, given)
 
     def mark_hung(self, lease: Lease, *, now: int) -> None:
         """Show in ``status`` that a receiver of this lane runs too long; nothing once the lane was given back."""
         given = {"lane_key": lease.lane, "mine": lease.fence, "by": lease.owner, "since": now}
-        self._connection.execute(self._say.hung, given)
+        self._connection.change(self._say.hung, given)
 
     def save(self, taken: Event) -> None:
         """Store an event's progress; it stays pending, and this run of it is finished."""
-        self._connection.execute(self._say.save, _run(taken))
+        self._connection.change(self._say.save, _run(taken))
 
     def note_failure(self, taken: Event, *, error: str) -> None:
         """Remember why the last run failed; the event stays pending."""
-        self._connection.execute(self._say.failed, {**_run(taken), "why": error})
+        self._connection.change(self._say.failed, {**_run(taken), "why": error})
 
     def finish(self, taken: Event, state: EventState, *, now: int, error: str | None = None) -> None:
-        """Mark an event done or dead. After a dead one the lane's next event carries ``after_gap``."""
-        self._connection.execute(self._say.finish, {**_run(taken), "now_is": int(state), "now": now, "why": error})
+        """Mark an event done or dead. After a dead one the lane's next event carries ``after_gap``.
+
+        Of a dead one it is kept how far it came: somebody may try it again.
+        """
+        run = (
+            _run(taken) if state == EventState.DEAD else {"event_id": taken.id, "done": None, "failed": taken.attempts}
+        )
+        self._connection.change(self._say.finish, {**run, "now_is": int(state), "now": now, "why": error})
         gap = int(state == EventState.DEAD)
         if gap != int(taken.after_gap):
-            self._connection.execute(self._say.gap, {"lane_key": taken.lane, "is_gap": gap})
-
-    def save_receipt(self, event_id: int, receiver: str, kept: Receipt) -> None:
-        """Store how far a receiver is."""
-        row = {"verdict": kept.verdict, "starts": kept.starts, "attempts": kept.attempts, "error": kept.error}
-        self._connection.execute(self._say.save_receipt, {"event_id": event_id, "receiver": receiver, **row})
+            self._connection.change(self._say.gap, {"lane_key": taken.lane, "is_gap": gap})
 
     def next_due(self) -> int | None:
         """When the next lane becomes due, in epoch ms; None when all are idle."""
-        due: int | None = self._connection.scalar(self._say.next_due)
-        return due
+        row = self._connection.row(self._say.next_due, {})
+        return None if row is None else row[0]
 
     def release_owner(self, owner: str, *, now: int) -> int:
         """Free every lane of an owner that is gone; returns how many."""
@@ -325,7 +325,7 @@ class Queue:
             .where(lane.c.owner == owner)
             .values(owner=None, due_at=now, fence=lane.c.fence + 1, hung_since=None)
         )
-        return result.rowcount
+        return int(result.rowcount)
 
     def owners(self) -> list[str]:
         """Who holds leases now."""
@@ -333,8 +333,32 @@ class Queue:
 
     def has_pending(self, key: str) -> bool:
         """True when a lane has something to do."""
-        statement = sa.select(event.c.id).where(event.c.lane == key, in_state(EventState.PENDING))
-        return self._connection.execute(statement.limit(1)).first() is not None
+        return self._connection.row(self._say.pending, {"lane_key": key}) is not None
+
+
+_RECEIPTS = "receipts"
+
+
+def _event(row: Row) -> Event:
+    progress = codec.loads(row.progress) or {}
+    receipts = progress.pop(_RECEIPTS, {})
+    return Event(
+        id=row.id,
+        dedupe_key=row.dedupe_key,
+        lane=row.lane,
+        topic=row.topic,
+        sort_at=row.sort_at,
+        portal_id=row.portal_id,
+        thread_id=row.thread_id,
+        handoff_id=row.handoff_id,
+        payload=codec.loads(row.payload),
+        progress=progress,
+        starts=row.starts,
+        attempts=row.attempts,
+        received_at=row.received_at,
+        after_gap=bool(row[-1]),
+        receipts={receiver: Receipt(**kept) for receiver, kept in receipts.items()},
+    )
 
     def has_unbegun(self, key: str) -> bool:
         """True when a lane has something to do that will only be read from now on."""
@@ -343,4 +367,11 @@ class Queue:
 
 
 def _run(taken: Event) -> dict[str, Any]:
-    return {"event_id": taken.id, "done": codec.dumps(taken.progress), "failed": taken.attempts}
+    progress = taken.progress
+    if taken.receipts:
+        progress = {**progress, _RECEIPTS: {receiver: _receipt(kept) for receiver, kept in taken.receipts.items()}}
+    return {"event_id": taken.id, "done": codec.dumps(progress), "failed": taken.attempts}
+
+
+def _receipt(kept: Receipt) -> dict[str, Any]:
+    return {"verdict": kept.verdict, "starts": kept.starts, "attempts": kept.attempts, "error": kept.error}

@@ -6,7 +6,7 @@ Stores and finds; what may happen to a handoff is decided in ``handoffs``.
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import sqlalchemy as sa
@@ -14,21 +14,62 @@ import sqlalchemy as sa
 from ..clock import to_datetime, to_ms
 from ..domain import Attachment, Author, CloseReason, Handoff, HandoffState, Message, MessageStatus
 from . import codec
+from .connection import Connection, Row
 from .database import Database
 from .schema import blob, handoff, is_open, is_starting, message, thread
 
-# What every webhook asks, put together once.
-_STARTING = sa.select(handoff.c.portal_id).where(
-    is_starting, handoff.c.portal_id.in_(sa.bindparam("portals", expanding=True))
-)
+_given = sa.bindparam
+
+
+class Statements:
+    """What is asked with every webhook, message and signal, made once."""
+
+    def __init__(self, insert: Any) -> None:
+        of_conversation = sa.select(handoff).where(handoff.c.conversation_id == _given("conversation_id"))
+        self.get = sa.select(handoff).where(handoff.c.id == _given("handoff_id"))
+        self.get_locked = self.get.with_for_update()
+        self.open_of = of_conversation.where(is_open)
+        self.open_of_locked = self.open_of.with_for_update()
+        self.newest_of = of_conversation.order_by(handoff.c.seq.desc()).limit(1)
+        self._updates: dict[tuple[str, ...], sa.Update] = {}
+        self.starting = sa.select(handoff.c.portal_id).where(is_starting, handoff.c.portal_id == _given("portal_id"))
+        self.starting = self.starting.limit(1)
+        self.of_thread = sa.select(thread.c.handoff_id).where(
+            thread.c.portal_id == _given("portal_id"), thread.c.thread_id == _given("thread_id")
+        )
+        new = insert(message).values({name: _given(name) for name in _MESSAGE}).on_conflict_do_nothing()
+        self.insert_message = new.returning(message.c.id)
+        self.get_message = sa.select(message).where(message.c.id == _given("row_id"))
+
+    def update(self, names: tuple[str, ...]) -> sa.Update:
+        """Change these columns of a handoff."""
+        made = self._updates.get(names)
+        if made is None:
+            made = sa.update(handoff).where(handoff.c.id == _given("handoff_id"))
+            self._updates[names] = made = made.values({name: _given(name) for name in names})
+        return made
+
+
 _ACCOUNTS = (
     sa.select(handoff.c.portal_id, handoff.c.channel_id, handoff.c.account_id)
-    .where(handoff.c.account_id.in_(sa.bindparam("accounts", expanding=True)))
+    .where(handoff.c.account_id.in_(_given("accounts", expanding=True)))
     .distinct()
 )
 _THREADS = sa.select(thread).where(
-    thread.c.portal_id.in_(sa.bindparam("portals", expanding=True)),
-    thread.c.thread_id.in_(sa.bindparam("threads", expanding=True)),
+    thread.c.portal_id.in_(_given("portals", expanding=True)),
+    thread.c.thread_id.in_(_given("threads", expanding=True)),
+)
+_MESSAGE = (
+    "handoff_id",
+    "author",
+    "message_id",
+    "text",
+    "html",
+    "attachments",
+    "operator",
+    "created_at",
+    "status",
+    "error",
 )
 
 
@@ -48,6 +89,8 @@ class HandoffRecord:
     """HubSpot's time of the newest open/close applied."""
     assigned_mark: int | None = None
     """HubSpot's time of the newest assignment applied."""
+    stored: dict[str, Any] | None = field(default=None, repr=False, compare=False)
+    """The row as it was read or written last; None when it was not."""
 
     @property
     def closed_ms(self) -> int:
@@ -96,7 +139,7 @@ def _values(record: HandoffRecord) -> dict[str, Any]:
     }
 
 
-def _record(row: sa.Row[Any]) -> HandoffRecord:
+def _record(row: Row) -> HandoffRecord:
     return HandoffRecord(
         handoff=Handoff(
             id=row.id,
@@ -125,10 +168,11 @@ def _record(row: sa.Row[Any]) -> HandoffRecord:
         opening_id=row.opening_id,
         status_mark=row.status_mark,
         assigned_mark=row.assigned_mark,
+        stored=row._asdict(),
     )
 
 
-def _message(row: sa.Row[Any]) -> Message:
+def _message(row: Row) -> Message:
     return Message(
         message_id=row.message_id,
         author=Author(row.author),
@@ -145,9 +189,10 @@ def _message(row: sa.Row[Any]) -> Message:
 class Records:
     """Handoffs, threads and messages, within one transaction."""
 
-    def __init__(self, connection: sa.Connection, database: Database) -> None:
+    def __init__(self, connection: Connection, database: Database, statements: Statements) -> None:
         self._connection = connection
         self._database = database
+        self._say = statements
 
     def insert(self, record: HandoffRecord) -> bool:
         """Store a new handoff; False when its conversation already has an open one."""
@@ -155,9 +200,12 @@ class Records:
         return self._connection.execute(statement.returning(handoff.c.seq)).first() is not None
 
     def update(self, record: HandoffRecord) -> None:
-        """Store a changed handoff."""
-        values = _values(record)
-        self._connection.execute(sa.update(handoff).where(handoff.c.id == values.pop("id")).values(**values))
+        """Store what has been changed of a handoff."""
+        values, stored = _values(record), record.stored
+        changed = {name: value for name, value in values.items() if stored is None or stored[name] != value}
+        if changed:
+            self._connection.change(self._say.update(tuple(changed)), {**changed, "handoff_id": values["id"]})
+            record.stored = values
 
     def delete(self, handoff_id: str) -> None:
         """Remove a handoff that never was."""
@@ -165,25 +213,15 @@ class Records:
 
     def get(self, handoff_id: str, *, lock: bool = False) -> HandoffRecord | None:
         """A handoff by its id; ``lock`` holds it until the transaction ends."""
-        return self._one(sa.select(handoff).where(handoff.c.id == handoff_id), lock=lock)
+        return self._one(self._say.get_locked if lock else self._say.get, handoff_id=handoff_id)
 
     def open_of(self, conversation_id: str, *, lock: bool = False) -> HandoffRecord | None:
         """The conversation's open handoff."""
-        statement = sa.select(handoff).where(
-            handoff.c.conversation_id == conversation_id,
-            is_open,
-        )
-        return self._one(statement, lock=lock)
+        return self._one(self._say.open_of_locked if lock else self._say.open_of, conversation_id=conversation_id)
 
     def newest_of(self, conversation_id: str) -> HandoffRecord | None:
         """The conversation's newest handoff, open or not."""
-        statement = (
-            sa.select(handoff)
-            .where(handoff.c.conversation_id == conversation_id)
-            .order_by(handoff.c.seq.desc())
-            .limit(1)
-        )
-        return self._one(statement)
+        return self._one(self._say.newest_of, conversation_id=conversation_id)
 
     def recent(self, limit: int) -> list[Handoff]:
         """The newest handoffs, newest first."""
@@ -224,13 +262,13 @@ class Records:
         rows = self._connection.execute(sa.select(handoff.c.state, sa.func.count()).group_by(handoff.c.state))
         return {state: int(count) for state, count in rows}
 
-    def _one(self, statement: sa.Select[Any], *, lock: bool = False) -> HandoffRecord | None:
-        row = self._connection.execute(statement.with_for_update() if lock else statement).first()
+    def _one(self, statement: sa.Select[Any], **values: str) -> HandoffRecord | None:
+        row = self._connection.row(statement, values)
         return None if row is None else _record(row)
 
     def starting_portals(self, portal_ids: Collection[str]) -> set[str]:
         """Those of the portals that have a handoff whose thread is not known yet."""
-        return set(self._connection.scalars(_STARTING, {"portals": list(portal_ids)}))
+        return {one for one in portal_ids if self._connection.row(self._say.starting, {"portal_id": one})}
 
     def own_accounts(self, account_ids: Collection[str]) -> set[tuple[str, str, str]]:
         """Those of the channel accounts that a handoff of ours has used: (portal, channel, account)."""
@@ -243,6 +281,10 @@ class Records:
         """(portal id, thread id) → handoff id, for those of the threads that are ours."""
         if not threads:
             return {}
+        if len(threads) == 1:
+            [(portal_id, thread_id)] = threads
+            row = self._connection.row(self._say.of_thread, {"portal_id": portal_id, "thread_id": thread_id})
+            return {} if row is None else {(portal_id, thread_id): row.handoff_id}
         portals, ids = {portal for portal, _ in threads}, {one for _, one in threads}
         rows = self._connection.execute(_THREADS, {"portals": list(portals), "threads": list(ids)})
         return {(row.portal_id, row.thread_id): row.handoff_id for row in rows}
@@ -263,24 +305,20 @@ class Records:
         contents: Sequence[bytes | None] = (),
     ) -> int | None:
         """Store a message and its files' bytes. Returns its row id, None when its id is already there."""
-        statement = (
-            self._database.insert(message)
-            .values(
-                handoff_id=handoff_id,
-                author=value.author.value,
-                message_id=value.message_id,
-                text=value.text,
-                html=value.html,
-                attachments=codec.dumps([codec.attachment_to_json(one) for one in value.attachments]),
-                operator=codec.dumps(codec.operator_to_json(value.operator)),
-                created_at=to_ms(value.created_at) if value.created_at else 0,
-                status=value.status.value,
-                error=value.error,
-            )
-            .on_conflict_do_nothing()
-            .returning(message.c.id)
-        )
-        row_id: int | None = self._connection.scalar(statement)
+        values = {
+            "handoff_id": handoff_id,
+            "author": value.author.value,
+            "message_id": value.message_id,
+            "text": value.text,
+            "html": value.html,
+            "attachments": codec.dumps([codec.attachment_to_json(one) for one in value.attachments]),
+            "operator": codec.dumps(codec.operator_to_json(value.operator)),
+            "created_at": to_ms(value.created_at) if value.created_at else 0,
+            "status": value.status.value,
+            "error": value.error,
+        }
+        row = self._connection.row(self._say.insert_message, values)
+        row_id: int | None = None if row is None else row.id
         if row_id is not None:
             for position, content in enumerate(contents):
                 if content is not None:
@@ -293,7 +331,7 @@ class Records:
 
     def get_message(self, row_id: int) -> Message | None:
         """A message by its row."""
-        row = self._connection.execute(sa.select(message).where(message.c.id == row_id)).first()
+        row = self._connection.row(self._say.get_message, {"row_id": row_id})
         return None if row is None else _message(row)
 
     def find_message(self, handoff_id: str, author: Author, message_id: str) -> tuple[int, Message] | None:

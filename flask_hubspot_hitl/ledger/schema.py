@@ -11,7 +11,7 @@ from enum import IntEnum
 
 import sqlalchemy as sa
 
-VERSION = 2
+VERSION = 3
 metadata = sa.MetaData()
 
 # SQLite only numbers rows by itself for INTEGER PRIMARY KEY; AUTOINCREMENT keeps deleted ids from coming back.
@@ -60,7 +60,7 @@ event = sa.Table(
     sa.Column("thread_id", sa.Text),
     sa.Column("handoff_id", sa.Text),
     sa.Column("payload", sa.Text, comment="JSON, ASCII"),
-    sa.Column("progress", sa.Text, comment="JSON: what has been done of it, and the signals it decided"),
+    sa.Column("progress", sa.Text, comment="JSON: what has been done of it, its signals, how far receivers are"),
     sa.Column("state", sa.Integer, nullable=False, server_default="0"),
     sa.Column("starts", sa.Integer, nullable=False, server_default="0", comment="begun and not finished"),
     sa.Column("attempts", sa.Integer, nullable=False, server_default="0", comment="finished and failed"),
@@ -68,17 +68,6 @@ event = sa.Table(
     sa.Column("done_at", sa.BigInteger),
     sa.Column("error", sa.Text),
     sqlite_autoincrement=True,
-)
-
-receipt = sa.Table(
-    "hitl_receipt",
-    metadata,
-    sa.Column("event_id", _Id, primary_key=True, autoincrement=False),
-    sa.Column("receiver", sa.Text, primary_key=True, comment="signal, then module:qualname#ordinal"),
-    sa.Column("verdict", sa.Text, comment="accepted, refused or dead; NULL while open"),
-    sa.Column("starts", sa.Integer, nullable=False, server_default="0", comment="begun and not finished"),
-    sa.Column("attempts", sa.Integer, nullable=False, server_default="0", comment="finished and failed"),
-    sa.Column("error", sa.Text),
 )
 
 handoff = sa.Table(

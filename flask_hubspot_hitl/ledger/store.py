@@ -12,33 +12,40 @@ from typing import Any
 import sqlalchemy as sa
 
 from ..clock import Clock
-from . import codec
+from . import codec, queue, records
 from .bridges import Bridges
 from .buckets import Buckets
 from .channels import Channels
+from .connection import Connection
 from .database import Database
 from .installations import Installations
 from .notify import FileWatch, Listener, Notifier, Watch
 from .once import Once
-from .queue import Queue, Statements
-from .records import Records
-from .schema import EventState, event, in_state, is_given_up, lane, message, meta, receipt
+from .schema import EventState, event, in_state, is_given_up, lane, message, meta
 
 TIMER_LANES = ("timer", "gap", "park", "reconcile", "prune", "resume", "accounts")
 """What waits in these lanes waits for its time, not for us."""
 _waiting = sa.and_(in_state(EventState.PENDING), *(event.c.lane.not_like(f"{prefix}:%") for prefix in TIMER_LANES))
 
-_AGAIN = ("step", "unheard", "unheard_since", "delays", "delayed_since")
+_AGAIN = ("step", "unheard", "unheard_since", "delays", "delayed_since", "receipts")
 """What a dead event forgets of its progress when it is tried again."""
+
+
+class _Statements:
+    """Made once a database; see :class:`.connection.Connection`."""
+
+    def __init__(self, insert: Any) -> None:
+        self.queue = queue.Statements(insert)
+        self.records = records.Statements(insert)
 
 
 class Transaction:
     """One transaction: ``queue`` for events and lanes, ``records`` for handoffs and messages."""
 
-    def __init__(self, connection: sa.Connection, database: Database, statements: Statements) -> None:
+    def __init__(self, connection: Connection, database: Database, statements: _Statements) -> None:
         self._connection = connection
-        self.queue = Queue(connection, statements)
-        self.records = Records(connection, database)
+        self.queue = queue.Queue(connection, statements.queue)
+        self.records = records.Records(connection, database, statements.records)
         self._database = database
 
     @property
@@ -96,13 +103,13 @@ class Transaction:
         row = self._connection.execute(sa.select(event).where(event.c.id == event_id, is_given_up)).first()
         if row is None:
             return None
-        receipts = self._connection.execute(sa.select(receipt).where(receipt.c.event_id == event_id))
+        receipts = (codec.loads(row.progress) or {}).get("receipts", {})
         return {
             **_event_facts(row),
             "payload": codec.loads(row.payload),
             "receivers": [
-                {"receiver": r.receiver, "verdict": r.verdict, "attempts": r.attempts, "error": r.error}
-                for r in receipts
+                {"receiver": receiver, **{name: kept[name] for name in ("verdict", "attempts", "error")}}
+                for receiver, kept in sorted(receipts.items())
             ],
         }
 
@@ -115,9 +122,11 @@ class Transaction:
         ).first()
         if row is None:
             return False
-        self._connection.execute(sa.delete(receipt).where(receipt.c.event_id == event_id, receipt.c.verdict == "dead"))
         progress = codec.loads(row.progress) or {}
         kept = {name: value for name, value in progress.items() if name not in _AGAIN}
+        receipts = {name: one for name, one in progress.get("receipts", {}).items() if one["verdict"] != "dead"}
+        if receipts:
+            kept["receipts"] = receipts
         self._connection.execute(
             sa.update(event)
             .where(event.c.id == event_id)
@@ -245,7 +254,7 @@ class Transaction:
         result = self._connection.execute(
             sa.update(event).where(event.c.id.in_(chosen.scalar_subquery())).values(payload=None, progress=None)
         )
-        return result.rowcount
+        return int(result.rowcount)
 
     def prune(self, *, before: int, limit: int) -> int:
         """Delete events that were done before ``before`` (ms), oldest first, and what belongs to them."""
@@ -258,7 +267,6 @@ class Transaction:
             )
         )
         if chosen:
-            self._connection.execute(sa.delete(receipt).where(receipt.c.event_id.in_(chosen)))
             self._connection.execute(sa.delete(event).where(event.c.id.in_(chosen)))
         return len(chosen)
 
@@ -304,7 +312,7 @@ class Ledger:
 
     def __init__(self, url: str, clock: Clock, *, pool_size: int = 20) -> None:
         self._database = Database(url, clock, pool_size=pool_size)
-        self._statements = Statements(self._database.insert)
+        self._statements = _Statements(self._database.insert)
         self._notifier = Notifier(self._database, self._channel)
         self.is_sqlite = self._database.is_sqlite
         self._deployment_id: str | None = None

@@ -1,80 +1,77 @@
-"""``python -m tests.bench [--json] [--runs N]``: what importing the package costs on top of what a host has anyway."""
+"""``python -m tests.bench``: how fast it is, each figure beside a yardstick of the same run."""
 
 from __future__ import annotations
 
 import argparse
+import contextlib
 import json
-import statistics
-import subprocess
 import sys
-from typing import Any
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
 
-TARGET = 1.2
-BASE = "flask + requests + sqlalchemy"
-CASES = {
-    "(nothing)": "pass",
-    "flask": "import flask",
-    BASE: "import flask, requests, sqlalchemy",
-    "flask_hubspot_hitl": "import flask_hubspot_hitl",
-    "… and all that init_app loads": "import flask_hubspot_hitl.install, sqlalchemy.dialects.sqlite",
+from . import dispatch, flat, imports, intake, latency, machine, memory, outbound, profiles
+from .figures import Figure, table
+from .stage import DATABASES, Stage
+
+SUBJECTS: dict[str, Callable[[Stage], Iterator[Figure]]] = {
+    "imports": imports.run,
+    "intake": intake.run,
+    "dispatch": dispatch.run,
+    "latency": latency.run,
+    "outbound": outbound.run,
+    "flat": flat.run,
+    "memory": memory.run,
 }
-_PROBE = """
-import resource, sys, time
-began = time.perf_counter()
-{code}
-took = time.perf_counter() - began
-print(took * 1000, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024, len(sys.modules))
-"""
 
 
-def measure(code: str) -> tuple[float, float, int]:
-    """One fresh interpreter: milliseconds, MB of memory at its largest, modules."""
-    command = [sys.executable, "-c", _PROBE.format(code=code)]
-    out = subprocess.run(command, check=True, capture_output=True, text=True).stdout.split()
-    return float(out[0]), float(out[1]), int(out[2])
+def say(text: str) -> None:
+    """What is going on, over the last such line when somebody looks, else below it."""
+    if sys.stderr.isatty():
+        print(f"\r\x1b[K{text}", end="", file=sys.stderr, flush=True)
+    else:
+        print(text, file=sys.stderr, flush=True)
 
 
-def import_cost(runs: int) -> dict[str, Any]:
-    """Medians of ``runs`` fresh interpreters for each case, interleaved so that a busy machine hurts all alike."""
-    found: dict[str, list[tuple[float, float, int]]] = {name: [] for name in CASES}
-    for code in CASES.values():
-        measure(code)  # once for the page cache and the .pyc files
-    for _ in range(runs):
-        for name, code in CASES.items():
-            found[name].append(measure(code))
-    table = {
-        name: {
-            "ms": round(statistics.median(one[0] for one in rows), 1),
-            "rss_mb": round(statistics.median(one[1] for one in rows), 1),
-            "modules": rows[0][2],
-        }
-        for name, rows in found.items()
-    }
-    ratios = [ours[0] / base[0] for ours, base in zip(found["flask_hubspot_hitl"], found[BASE], strict=True)]
-    return {
-        "runs": runs,
-        "imports": table,
-        "ratio": round(statistics.median(ratios), 3),
-        "rss_ratio": round(table["flask_hubspot_hitl"]["rss_mb"] / table[BASE]["rss_mb"], 3),
-        "target": TARGET,
-    }
+def parser() -> argparse.ArgumentParser:
+    """The command line."""
+    made = argparse.ArgumentParser(prog="python -m tests.bench", description=__doc__)
+    made.add_argument("--only", action="append", choices=SUBJECTS, help="only this subject; may be given again")
+    made.add_argument("--database", action="append", choices=DATABASES, help="only on this one")
+    made.add_argument("--rounds", type=int, help="how often each is measured (default: 5, with --quick 3)")
+    made.add_argument("--quick", action="store_true", help="less of everything: all of it in a few minutes")
+    made.add_argument("--json", metavar="FILE", help="write the figures to a file as well, or to '-' instead")
+    made.add_argument("--profile", choices=profiles.SUBJECTS, help="show where the time goes instead of measuring")
+    return made
 
 
 def main() -> int:
-    """Print the table. It measures; it judges nothing."""
-    parser = argparse.ArgumentParser(prog="python -m tests.bench", description=__doc__)
-    parser.add_argument("--json", action="store_true", help="for a machine to read")
-    parser.add_argument("--runs", type=int, default=9, help="fresh interpreters for each case (default: %(default)s)")
-    options = parser.parse_args()
-    result = import_cost(max(7, options.runs))
+    """Measure and print. It judges nothing: the exit status is 0."""
+    options = parser().parse_args()
+    chosen = tuple(options.database or DATABASES)
+    rounds = options.rounds or (3 if options.quick else 5)
+    figures: list[Figure] = []
+    began = time.monotonic()
+    with contextlib.ExitStack() as stack:
+        folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="hitl-bench-")))
+        stage = Stage(stack, folder, say=say, chosen=chosen, rounds=rounds, quick=options.quick)
+        if options.profile:
+            profiles.run(stage, options.profile)
+            return 0
+        facts = machine.facts(folder)
+        for name in options.only or SUBJECTS:
+            stage.say(name)
+            figures += SUBJECTS[name](stage)
+    say(f"{time.monotonic() - began:.0f} s\n")
+    told = {"machine": facts, "rounds": rounds, "figures": [one.to_json() for one in figures]}
+    if options.json == "-":
+        print(json.dumps(told, indent=2))
+        return 0
     if options.json:
-        print(json.dumps(result, indent=2))
-    else:
-        print(f"{'import':32} {'ms':>8} {'RSS MB':>8} {'modules':>8}   (median of {result['runs']})")
-        for name, row in result["imports"].items():
-            print(f"{name:32} {row['ms']:8.1f} {row['rss_mb']:8.1f} {row['modules']:8d}")
-        print(f"flask_hubspot_hitl against {BASE}: time × {result['ratio']}, memory × {result['rss_ratio']}")
-        print(f"wanted: time and memory × {TARGET} at most")
+        Path(options.json).write_text(json.dumps(told, indent=2) + "\n", encoding="utf-8")
+    print(", ".join(f"{name} {value}" for name, value in facts.items()))
+    print(table(figures))
     return 0
 
 

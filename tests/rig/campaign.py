@@ -15,9 +15,10 @@ from flask_hubspot_hitl.ledger import Ledger
 from flask_hubspot_hitl.testing import running_hubspot
 
 from ..helpers import HubSpot, Json
-from .load import Actors, Chats, Feed, Thread, Weather, published
+from .load import Actors, Chats, Feed, Thread, published
 from .oracle import Chat, Emission, Evidence, Told, Verdict, event_key, judge
 from .processes import Processes
+from .weather import Weather
 
 DRAIN_SECONDS = 180.0
 QUIET_SECONDS = 1.0
@@ -44,6 +45,8 @@ class Plan:
     """Seconds from the first line of a life's witness to its death; some lives end while they begin."""
     work_seconds: float = 0.004
     """What a receiver has to do at most before it has its effect, and again afterwards."""
+    storm: bool = False
+    """HubSpot has all its troubles at once, all the time, instead of one after the other."""
 
 
 def run(plan: Plan, progress: Progress = lambda what, done, of: None) -> Verdict:
@@ -92,7 +95,7 @@ class _Campaign:
             batches_per_second=plan.batches_per_second,
             held_back=plan.held_back,
         )
-        self._weather = Weather(self._actors, hubspot, seed=plan.seed)
+        self._weather = Weather(self._actors, hubspot, processes.url, seed=plan.seed, storm=plan.storm)
 
     def run(self) -> Evidence:
         """Load and kill, then quiet down; what is left."""

@@ -1,4 +1,4 @@
-"""Load in both directions: users and agents who chat, a second feed of signed batches, and HubSpot's moods.
+"""Load in both directions: users and agents who chat, and a second feed of signed batches.
 
 Every actor draws from a random generator of its own, seeded with the run's seed and the actor's name.
 """
@@ -32,27 +32,6 @@ PATIENCE = 120.0
 """Seconds after which a user who gets no answer breaks the run."""
 LAST_WORDS_SECONDS = 60.0
 """Most agents wait so long at most for what the user has said to arrive, before they close."""
-CALM: Json = {"faults": [], "latency": 0, "duplicates": 0, "drop_deliveries": False, "channel_thread_ids": "given"}
-MESSAGES = "POST .*/messages$"
-MOODS: list[Json] = [
-    {},
-    {"duplicates": 2},
-    {"drop_deliveries": True},
-    {"latency": 0.05},
-    {"channel_thread_ids": "empty"},
-    {"faults": [{"match": ".", "times": 4, "status": 429, "retry_after": 0.3}]},
-    {"faults": [{"match": MESSAGES, "times": 2, "status": 429}]},
-    {"faults": [{"match": ".", "times": 4, "status": 503}]},
-    {"faults": [{"match": MESSAGES, "times": 4, "status": 502, "mode": "status_after"}]},
-    {"faults": [{"match": MESSAGES, "times": 4, "mode": "drop_after"}]},
-    {"faults": [{"match": ".", "times": 4, "mode": "drop"}]},
-    {"faults": [{"match": ".", "times": 8, "mode": "delay", "seconds": 0.4}]},
-    {"reorder": 0.3},
-    {"stale": 0.2},
-    {"lost_answers": 0.2},
-    {"batch_seconds": 0.1, "mixed_batches": True},
-]
-"""Each is added to :data:`CALM`. Those with a switch that the stand-in does not have are left out."""
 
 
 class Actors:
@@ -323,29 +302,3 @@ class Feed:
     def _tick(thread: Thread) -> int:
         thread.time = max(thread.time + 1, int(time.time() * 1000))
         return thread.time
-
-
-class Weather:
-    """HubSpot's moods: another one every second or so."""
-
-    def __init__(self, actors: Actors, hubspot: HubSpot, *, seed: int) -> None:
-        self._actors = actors
-        self._hubspot = hubspot
-        self._rng = random.Random(f"{seed}:weather")
-        known = hubspot.control("GET", "chaos")
-        self._moods = [mood for mood in MOODS if set(mood) <= set(known)]
-        used = {name for mood in self._moods for name in mood}
-        self._calm = {name: known[name] for name in used} | CALM
-        hubspot.chaos(retry_delays=[0.1, 0.2] + [0.4] * 1000)
-
-    def begin(self) -> None:
-        self._actors.play(self._change)
-
-    def _change(self) -> None:
-        while not self._actors.stopping.wait(self._rng.uniform(0.4, 1.5)):
-            self._hubspot.chaos(**{**self._calm, **self._rng.choice(self._moods)})
-        self.calm()
-
-    def calm(self) -> None:
-        """A good day."""
-        self._hubspot.chaos(**self._calm)

@@ -5,7 +5,6 @@ They put a subclass where the package makes its own object, before the app is ma
 
 from __future__ import annotations
 
-import copy
 import queue
 import threading
 from collections.abc import Iterable, Sequence
@@ -18,7 +17,8 @@ from flask_hubspot_hitl import runtime
 from flask_hubspot_hitl.emission import Emitter
 from flask_hubspot_hitl.hubspot.events import Inbound, Poison
 from flask_hubspot_hitl.intake import Intake
-from flask_hubspot_hitl.ledger import Event, EventState, Lease, store
+from flask_hubspot_hitl.ledger import Event, EventState, Lease
+from flask_hubspot_hitl.ledger import queue as lanes
 from flask_hubspot_hitl.ledger.queue import Queue
 from flask_hubspot_hitl.ledger.schema import event, in_state
 from flask_hubspot_hitl.tasks import Outcome
@@ -81,19 +81,20 @@ class PrefetchingQueue(Queue):
         return listed
 
     def _head_of(self, lease: Lease, listed: list[int]) -> Event | None:
-        whole, self._say = self._say, copy.copy(self._say)
-        self._say.head = whole.head.where(event.c.id.in_(listed))
-        try:
-            return super().head(lease)
-        finally:
-            self._say = whole
+        for event_id in listed:
+            pending = sa.update(event).where(event.c.id == event_id, in_state(EventState.PENDING))
+            begun = pending.values(starts=event.c.starts + 1).returning(*event.c, sa.literal(0))
+            row = self._connection.execute(begun).first()
+            if row is not None:
+                return lanes._event(row)
+        return None
 
 
 MUTANTS: dict[str, tuple[ModuleType, type[Any]]] = {
     "ack-before-commit": (runtime, AckFirstIntake),
     "done-before-emit": (runtime, DoneFirstEmitter),
-    "no-lease": (store, NoLeaseQueue),
-    "prefetch": (store, PrefetchingQueue),
+    "no-lease": (lanes, NoLeaseQueue),
+    "prefetch": (lanes, PrefetchingQueue),
 }
 """Each with the module that makes objects of the class it replaces: its base class."""
 

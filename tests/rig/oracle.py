@@ -347,3 +347,33 @@ def table(verdict: Verdict, facts: Mapping[str, Any]) -> str:
     lines += [f"FAULT {text}" for text in verdict.faults]
     lines.append("passed" if verdict.passed else "FAILED")
     return "\n".join(lines)
+
+
+def line(verdict: Verdict, seed: int) -> str:
+    """The verdict of one run among many."""
+    both = [
+        f"{name} {one}/{other}"
+        for name, one, other in (
+            ("lost", verdict.lost, verdict.user_lost),
+            ("doubled", verdict.doubled, verdict.user_doubled),
+            ("out of order", verdict.out_of_order, verdict.user_out_of_order),
+        )
+    ]
+    facts = [
+        f"seed {seed:2}: {verdict.kills} kills",
+        f"{verdict.acknowledged:5} from and {verdict.sent:4} to HubSpot",
+        *both,
+        f"repeated {verdict.repeated}",
+        f"found by reading {verdict.found}",
+        "passed" if verdict.passed else f"FAILED: {verdict.faults[0]}",
+    ]
+    return ", ".join(facts)
+
+
+def total(verdicts: Sequence[Verdict]) -> Verdict:
+    """The counts of several runs together."""
+    found = Verdict(kills=0)
+    for verdict in verdicts:
+        for name, value in asdict(verdict).items():
+            setattr(found, name, getattr(found, name) + value)
+    return found

@@ -1,0 +1,60 @@
+"""The apps that are measured, for servers and commands that take a factory; settings come from the environment."""
+
+from __future__ import annotations
+
+import os
+import time
+from typing import Any
+
+from flask import Flask, request
+from flask.typing import ResponseReturnValue
+
+from flask_hubspot_hitl import Handoff, HubSpotHITL, message_delivered, operator_assigned, operator_message
+
+
+def create_bare() -> Flask:
+    """The yardstick: a view that reads the body and answers 204."""
+    app = Flask("bare")
+
+    @app.post("/hubspot/webhook")
+    def webhook() -> ResponseReturnValue:
+        request.get_data()
+        return "", 204
+
+    @app.get("/hubspot/healthz")
+    def healthz() -> dict[str, str]:
+        return {"status": "ok"}
+
+    return app
+
+
+def create_app() -> Flask:
+    """The extension, and receivers that do next to nothing.
+
+    Each signal is one line of ``BENCH_JOURNAL``: when (``time.monotonic``, which all processes share) and of which
+    thread. ``BENCH_WORK_SECONDS`` is what a receiver has to do beside that.
+    """
+    app = Flask("bench")
+    app.config.update({key: value for key, value in os.environ.items() if key.startswith("HUBSPOT_HITL_")})
+    HubSpotHITL(app)
+    work = float(os.environ.get("BENCH_WORK_SECONDS", "0"))
+    journal = os.open(os.environ.get("BENCH_JOURNAL", os.devnull), os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o600)
+
+    def note(handoff: Handoff) -> None:
+        os.write(journal, b"%.6f %s\n" % (time.monotonic(), str(handoff.thread_id).encode()))
+        if work:
+            time.sleep(work)
+
+    @operator_assigned.connect_via(app, weak=False)
+    def on_assigned(sender: Flask, handoff: Handoff, **extra: Any) -> None:
+        note(handoff)
+
+    @operator_message.connect_via(app, weak=False)
+    def on_message(sender: Flask, handoff: Handoff, **extra: Any) -> None:
+        note(handoff)
+
+    @message_delivered.connect_via(app, weak=False)
+    def on_delivered(sender: Flask, handoff: Handoff, **extra: Any) -> None:
+        note(handoff)
+
+    return app

@@ -1,0 +1,133 @@
+"""How fast webhooks are verified, parsed and put on disk: real HTTP, against a bare Flask view on the same server.
+
+gunicorn with two gthread workers of four threads, ten connections (as many as HubSpot opens) kept alive; the
+dispatcher is elsewhere, and off. Events are of known threads, and none comes twice.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Callable, Iterator
+from functools import partial
+
+from werkzeug.test import EnvironBuilder, run_wsgi_app
+
+from .figures import Case, Figure, Target, interleave
+from .load import Load, send
+from .stage import Host, Stage, some_request
+
+CONNECTIONS = 10
+MANY = 500
+BATCH = 100
+THREADS = 500
+BARE = "bare view"
+FASTEST = 2_500
+"""Requests per second that are made ready for one event, and for a batch."""
+FASTEST_BATCHES = 250
+
+
+def run(stage: Stage) -> Iterator[Figure]:
+    """Requests of one event, of a hundred, and from many connections."""
+    seconds = 2.0 if stage.quick else 4.0
+    with stage.hosts(threads=THREADS) as hosts, contextlib.ExitStack() as stack:
+        ports = {kind: stack.enter_context(host.serve()) for kind, host in hosts.items()}
+        ports[BARE] = stack.enter_context(stage.serve("create_bare", {}))
+
+        def cases(size: int, connections: int, seconds: float = seconds) -> dict[str, Case]:
+            """The bare view, and each database."""
+            fastest = FASTEST if size == 1 else FASTEST_BATCHES
+            made: dict[str, Case] = {
+                f"{BARE}, {size} × {connections}": partial(
+                    _bare, stage, ports[BARE], size=size, connections=connections, seconds=seconds
+                )
+            }
+            for kind, host in hosts.items():
+                made[f"{kind}, {size} × {connections}"] = partial(
+                    _measure, stage, ports[kind], host, int(fastest * seconds),
+                    size=size, connections=connections, seconds=seconds,
+                )  # fmt: skip
+            return made
+
+        for each in cases(1, CONNECTIONS).values():
+            each()  # warm up: every process has its connections and its statements
+        found = interleave({**cases(1, CONNECTIONS), **cases(BATCH, CONNECTIONS)}, stage.rounds, stage.say)
+        many = interleave(cases(1, MANY, 3 * seconds), 1 if stage.quick else 2, stage.say)
+    line = partial(Figure, subject="intake")
+    one, batch, crowd = f"1 × {CONNECTIONS}", f"{BATCH} × {CONNECTIONS}", f"1 × {MANY}"
+    for kind in stage.databases:
+        single, hundred, crowded = found[f"{kind}, {one}"], found[f"{kind}, {batch}"], many[f"{kind}, {crowd}"]
+        bare, bare_hundred = found[f"{BARE}, {one}"], found[f"{BARE}, {batch}"]
+        yield line(
+            what="one event a request", database=kind, unit="requests/s", values=single["rate"],
+            against=BARE, yardstick=bare["rate"], target=Target(0.30, of_ratio=True),
+        )  # fmt: skip
+        yield line(
+            what="one event a request, p99", database=kind, unit="ms", values=single["p99"],
+            against=BARE, yardstick=bare["p99"], target=Target(100, at_most=True),
+        )  # fmt: skip
+        yield line(
+            what=f"{BATCH} events a request", database=kind, unit="events/s",
+            values=tuple(rate * BATCH for rate in hundred["rate"]), against=BARE,
+            yardstick=tuple(rate * BATCH for rate in bare_hundred["rate"]), target=Target(10_000),
+        )  # fmt: skip
+        yield line(
+            what=f"{BATCH} events a request, p99", database=kind, unit="ms", values=hundred["p99"],
+            against=BARE, yardstick=bare_hundred["p99"], target=Target(300, at_most=True),
+        )  # fmt: skip
+        yield line(
+            what=f"{MANY} connections", database=kind, unit="requests/s", values=crowded["rate"],
+            against=BARE, yardstick=many[f"{BARE}, {crowd}"]["rate"],
+        )  # fmt: skip
+        yield line(
+            what=f"{MANY} connections, errors", database=kind, unit="", values=crowded["errors"],
+            target=Target(0, at_most=True),
+        )  # fmt: skip
+        errors = tuple(a + b for a, b in zip(single["errors"], hundred["errors"], strict=True))
+        yield line(
+            what=f"{CONNECTIONS} connections, errors", database=kind, unit="", values=errors,
+            target=Target(0, at_most=True),
+        )  # fmt: skip
+    yield line(
+        what="the load generator's own share of a core", unit="%",
+        values=tuple(cpu * 100 for cpu in found[f"{BARE}, {one}"]["cpu"]),
+    )  # fmt: skip
+
+
+def _facts(load: Load) -> dict[str, float]:
+    return {"rate": load.rate, "p99": load.p99, "errors": load.errors, "cpu": load.cpu}
+
+
+def _bare(stage: Stage, port: int, *, size: int, connections: int, seconds: float) -> dict[str, float]:
+    return _facts(
+        send(port, [some_request(size)], connections=connections, seconds=seconds, folder=stage.folder, cycle=True)
+    )
+
+
+def _measure(
+    stage: Stage, port: int, host: Host, count: int, *, size: int, connections: int, seconds: float
+) -> dict[str, float]:
+    before = host.stored()
+    fresh = host.requests(count, size)
+    load = send(port, fresh, connections=connections, seconds=seconds, folder=stage.folder)
+    stored = stage.settled(host.stored) - before  # wrk leaves when its time is over, the server goes on
+    if stored < (load.requests - load.errors) * size:
+        raise RuntimeError(f"{load.requests} webhooks of {size} were acknowledged, and only {stored} events stored")
+    host.drop_pending()
+    return _facts(load)
+
+
+def profiled(host: Host, count: int) -> Callable[[], None]:
+    """What ``--profile intake`` looks at: so many webhooks of one event, through the app but without a server."""
+    made = []
+    for one in host.requests(count):
+        head, _, body = one.partition(b"\r\n\r\n")
+        headers = [
+            (name, value) for name, _, value in (line.partition(": ") for line in head.decode().split("\r\n")[1:])
+        ]
+        made.append(EnvironBuilder(path="/hubspot/webhook", method="POST", headers=headers, data=body).get_environ())
+
+    def go() -> None:
+        for environ in made:
+            run_wsgi_app(host.app, environ)
+
+    return go

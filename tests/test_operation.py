@@ -1,0 +1,202 @@
+"""What an operator does and sees: ``status``, ``handoffs``, ``dead``, ``adopt``, and how long things are kept."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+import sqlalchemy as sa
+from click.testing import Result
+from flask import Flask
+
+from flask_hubspot_hitl import operator_message
+from flask_hubspot_hitl.clock import ManualClock
+from flask_hubspot_hitl.housekeeping import EVERY_MS
+
+from .conftest import MakeApp
+from .helpers import HubSpot, Recorder, state_of, wait_until
+from .story import Story
+
+Record = Callable[[Flask], Recorder]
+DAY = 86_400
+OLD, NEW = "http://127.0.0.1:5000", "http://127.0.0.1:5001"
+
+
+@pytest.fixture
+def story(make_app: MakeApp, hubspot: HubSpot, clock: ManualClock, record: Record) -> Story:
+    app = make_app(clock=clock, dispatcher="inline")
+    return Story(app, hubspot, clock, record(app))
+
+
+def command(app: Flask, *arguments: str) -> Result:
+    return app.test_cli_runner().invoke(args=["hubspot-hitl", *arguments])
+
+
+def told(app: Flask, *arguments: str) -> Any:
+    """What a command says to machines."""
+    answer = command(app, *arguments, "--json")
+    assert answer.exit_code == 0, answer.output
+    return json.loads(answer.stdout)
+
+
+# --- status ----------------------------------------------------------------------------------------------
+
+
+def test_status_of_a_quiet_app(story: Story) -> None:
+    assert told(story.app, "status") == {
+        "pending": 0,
+        "oldest_pending_seconds": None,
+        "leased": 0,
+        "parked": 0,
+        "done": 0,
+        "dead": 0,
+        "quarantined": 0,
+        "hung_lanes": [],
+        "handoffs": {},
+    }
+    assert "handoffs     none" in command(story.app, "status").stdout
+
+
+def test_status_tells_what_waits_what_is_stuck_and_what_was_given_up(story: Story, database_url: str) -> None:
+    def fail(sender: Flask, **extra: Any) -> None:
+        raise RuntimeError
+
+    thread = story.start("c1").thread_id
+    event = story.write(thread)
+    story.post({**event, "message": {**event["message"], "conversationsThreadId": "999"}})
+    with operator_message.connected_to(fail, story.app):
+        story.says(thread)
+        story.clock.advance(7)
+        story.hubspot.chaos(faults=[{"match": ".", "times": None, "status": 503}])
+        story.start("c2")
+        story.status("888", "CLOSED", at=story.now)
+        with story.state.ledger.write() as tx:
+            lease = tx.queue.claim_lane(f"in:424242:{thread}", owner="me", now=story.now, ttl_ms=15_000)
+            assert lease is not None
+            tx.queue.mark_hung(lease, now=story.now)
+        facts = told(story.app, "status")
+        said = command(story.app, "status").stdout
+    assert facts["oldest_pending_seconds"] == 7
+    expected = {"leased": 1, "parked": 1, "dead": 1, "quarantined": 0, "hung_lanes": [f"in:424242:{thread}"]}
+    assert {name: facts[name] for name in expected} == expected
+    assert facts["handoffs"] == {"starting": 1, "waiting": 1}
+    assert f"pending      {facts['pending']} (oldest 7 s)" in said
+    assert f"hung         in:424242:{thread}" in said
+
+
+def test_handoffs_lists_the_newest_first(story: Story) -> None:
+    assert command(story.app, "handoffs").stdout == "No handoffs yet.\n"
+    thread = story.start("c1").thread_id
+    story.assigned(thread, "A-988", at=story.now)
+    story.clock.advance(60)
+    story.start("c2")
+    story.stop("c2")
+    second, first = told(story.app, "handoffs")
+    assert (second["conversation_id"], second["state"], second["reason"]) == ("c2", "closed", "user")
+    assert (first["thread_id"], first["state"], first["operator"]) == (thread, "assigned", "A-988")
+    line = command(story.app, "handoffs", "--limit", "1").stdout
+    assert line.count("\n") == 1
+    assert line.endswith("c2\n")
+
+
+# --- a copied database -----------------------------------------------------------------------------------
+
+
+def test_a_copied_database_is_dispatched_only_when_it_is_adopted(
+    make_app: MakeApp,
+    hubspot: HubSpot,
+    clock: ManualClock,
+    record: Record,
+    caplog: pytest.LogCaptureFixture,
+    database_url: str,
+) -> None:
+    def app_at(url: str, mode: str = "external") -> Flask:
+        return make_app(clock=clock, dispatcher=mode, public_url=url)
+
+    production = app_at(OLD)
+    assert command(production, "tick").exit_code == 0
+    story = Story(production, hubspot, clock, Recorder(Flask("nobody")))
+    thread = story.start().thread_id
+    assert story.send("not yet published")
+    story.says(thread, "not yet told")
+
+    copy = app_at(NEW)
+    refused = command(copy, "tick")
+    assert refused.exit_code == 1
+    assert OLD in refused.output
+    assert "flask hubspot-hitl adopt" in refused.output
+    running = app_at(NEW, "thread")
+    recorder = record(running)
+    state_of(running).dispatcher.ensure_started()
+    wait_until(lambda: "Nothing is dispatched" in caplog.text)
+    assert recorder.names() == []
+    assert "not yet published" not in str(hubspot.thread(thread))
+
+    adopted = command(copy, "adopt")
+    assert adopted.exit_code == 0
+    assert f"Adopted for {NEW} (before: {OLD})." in adopted.output
+    wait_until(lambda: {"operator_message", "message_delivered"} <= set(recorder.names()))
+    assert command(app_at(OLD), "tick").exit_code == 1, "now the other one is the copy"
+
+
+def test_a_domain_that_moves_need_not_be_adopted(make_app: MakeApp, clock: ManualClock, sqlite_url: str) -> None:
+    for urls in (OLD, f"{NEW},{OLD}", NEW):
+        assert command(make_app(clock=clock, dispatcher="external", public_url=urls), "tick").exit_code == 0, urls
+
+
+# --- how long things are kept ----------------------------------------------------------------------------
+
+
+def kept(database_url: str, condition: str) -> int:
+    """How many events are stored."""
+    engine = sa.create_engine(database_url, poolclass=sa.NullPool)
+    with engine.connect() as connection:
+        return int(connection.scalar(sa.text(f"SELECT count(*) FROM hitl_event WHERE {condition}")) or 0)
+
+
+def busy(app: Flask) -> bool:
+    facts = told(app, "status")
+    return bool(facts["pending"] or facts["leased"])
+
+
+def test_payloads_go_after_their_time_and_keys_stay(
+    make_app: MakeApp, hubspot: HubSpot, clock: ManualClock, record: Record, database_url: str
+) -> None:
+    app = make_app(clock=clock, dispatcher="thread", payload_ttl=3600, retention=7 * DAY, public_url=OLD)
+    recorder = record(app)
+    story = Story(app, hubspot, clock, recorder)
+    thread = story.start().thread_id
+    event = story.says(thread, "my secret")
+    recorder.wait_for("operator_message")
+
+    def pass_time(seconds: float) -> None:
+        """Once nothing is under way: what is begun before and ended afterwards counts from then."""
+        wait_until(lambda: kept(database_url, "topic = 'prune'") == 1 and not busy(app))
+        clock.advance(seconds + EVERY_MS / 1000)
+
+    def heard(count: int) -> None:
+        """Time goes on meanwhile: what is asked again later is not waited for in vain."""
+
+        def so_many() -> bool:
+            clock.advance(1)
+            return len(recorder.of("operator_message")) >= count
+
+        wait_until(so_many)
+
+    assert kept(database_url, "payload LIKE '%my secret%'") >= 1
+
+    pass_time(3_601)
+    wait_until(lambda: kept(database_url, "payload LIKE '%my secret%'") == 0, what="the payload to go")
+    story.post(event)
+    story.says(thread, "another")
+    heard(2)
+
+    pass_time(7 * DAY)
+    wait_until(lambda: kept(database_url, "lane LIKE 'in:%'") == 0, what="the keys to go")
+    story.post(event)
+    story.says(thread, "and another")
+    heard(3)
+    texts = [one["message"].text for one in recorder.of("operator_message")]
+    assert texts == ["my secret", "another", "and another"], "a known one, and one older than the keys, are ignored"
