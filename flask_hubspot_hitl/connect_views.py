@@ -152,7 +152,7 @@ def connect() -> AnyResponse:
     runtime.dispatcher.wake()
     facts = (("Account", wish.portal_id), ("Inbox", wish.inbox_id))
     if connected.was_there:
-        text = "There is nothing to do. You can close this window."
+        text = "You can close this window. If the channel is switched off in the inbox's settings, switch it on there."
         return page("This inbox is connected already", (text,), tone="good", facts=facts)
     if connected.back_to is None:
         text = "HubSpot knows what it needs. Close this window, and go back to the inbox's settings in HubSpot."

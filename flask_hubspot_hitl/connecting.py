@@ -82,7 +82,7 @@ class Connected:
     """Our channel is, or soon will be, in the inbox."""
 
     was_there: bool
-    """It had been connected before; HubSpot was told nothing."""
+    """It had been connected before; no other account is made."""
     back_to: str | None
     """Where HubSpot waits for the browser; None when the address given is not one of HubSpot's."""
 
@@ -148,7 +148,10 @@ class Connecting:
         return connected
 
     def _finish(self, client: HubSpotClient, wish: Wish) -> Connected:
-        if any(self._is_it(one, wish) for one in client.channel_accounts(wish.channel_id)):
+        there = [one for one in client.channel_accounts(wish.channel_id) if self._is_it(one, wish)]
+        if there:
+            if not any(one.get("authorized") is True for one in there):
+                client.authorize_channel_account(wish.channel_id, str(there[0].get("id")), True)
             return Connected(was_there=True, back_to=None)
         try:
             answer = self._stage(client, wish)

@@ -222,6 +222,17 @@ def test_twice_is_once(app: Flask, url: str, hubspot: HubSpot, browser: Browser,
     assert len(asked(hubspot)) == 1
 
 
+def test_what_was_taken_out_of_use_is_put_into_use_again(
+    app: Flask, url: str, hubspot: HubSpot, browser: Browser
+) -> None:
+    """As after ``teardown``, which can't remove an account."""
+    connect(browser, url, popup(hubspot))
+    [account] = accounts_at(hubspot)
+    hubspot.post(f"channel-accounts/{account['id']}/disable")
+    assert said(connect(browser, url, popup(hubspot))) == "This inbox is connected already"
+    assert accounts_at(hubspot) == [account]
+
+
 def test_an_answer_that_was_lost_is_no_second_account(app: Flask, url: str, hubspot: HubSpot, browser: Browser) -> None:
     hubspot.chaos(faults=[{"match": f"PATCH .*{STAGED}.*", "times": 1, "mode": "drop_after"}])
     query = popup(hubspot)
