@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import contextlib
 import json
 import os
 import signal
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator
 
 import click
 from flask import current_app
@@ -17,8 +15,10 @@ from flask.cli import AppGroup
 
 from .cli_common import Command as _Command
 from .cli_common import app_runtime as _runtime
+from .cli_common import progress as _progress
 from .cli_common import say as _say
 from .cli_common import when as _when
+from .cli_doctor import doctor
 from .cli_portals import install_url, installations, migrate, rekey
 from .cli_setup import inboxes, setup, teardown
 from .cli_tools import replay, sign, simulate
@@ -152,8 +152,8 @@ def reconcile(thread_id: str | None, as_json: bool) -> None:
         raise click.ClickException(f"No handoff of ours has the thread {thread_id}.")
     fed = 0
     failed = []
-    with _progress(len(found), "Reading threads", hidden=as_json) as advance:
-        for record in found:
+    with _progress("Reading threads", hidden=as_json) as at:
+        for done, record in enumerate(found, start=1):
             try:
                 missed = history.of_handoff(record)
             except (HubSpotError, NotConfigured) as error:
@@ -161,7 +161,7 @@ def reconcile(thread_id: str | None, as_json: bool) -> None:
             else:
                 with ledger.write() as tx:
                     fed += tx.queue.put(missed, now=ledger.now_ms())
-            advance()
+            at(done, len(found))
     if fed:
         runtime.dispatcher.wake()
     lines = [f"{len(found) - len(failed)} thread(s) read, {fed} event(s) fed."]
@@ -171,24 +171,6 @@ def reconcile(thread_id: str | None, as_json: bool) -> None:
         raise click.ClickException(
             f"{len(failed)} thread(s) could not be read; the first, {first['thread_id']}: {first['error']}"
         )
-
-
-@contextlib.contextmanager
-def _progress(length: int, label: str, *, hidden: bool) -> Iterator[Callable[[], None]]:
-    """A progress bar on stderr, shown once it has taken more than a second. Yields what moves it on."""
-    began, done, bar = time.monotonic(), 0, None
-    with contextlib.ExitStack() as stack:
-
-        def advance() -> None:
-            nonlocal done, bar
-            done += 1
-            if bar is not None:
-                bar.update(1)
-            elif not hidden and time.monotonic() - began > 1.0:
-                bar = stack.enter_context(click.progressbar(length=length, label=label, file=sys.stderr))
-                bar.update(done)
-
-        yield advance
 
 
 @group.command(cls=_Command)
@@ -252,5 +234,5 @@ def dead_retry(event_ids: tuple[int, ...], everything: bool) -> None:
         raise click.ClickException(f"Not dead: {', '.join(map(str, failed))}.")
 
 
-for _tool in (setup, teardown, inboxes, install_url, installations, rekey, migrate, sign, simulate, replay):
+for _tool in (setup, teardown, doctor, inboxes, install_url, installations, rekey, migrate, sign, simulate, replay):
     group.add_command(_tool)

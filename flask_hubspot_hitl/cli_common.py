@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
+import sys
+import time
+from collections.abc import Callable, Iterator
 from datetime import UTC, datetime
 from typing import Any
 
@@ -38,3 +42,23 @@ class Command(click.Command):
             return super().invoke(ctx)
         except LedgerUnavailable as error:
             raise click.ClickException(str(error)) from None
+
+
+@contextlib.contextmanager
+def progress(label: str, *, hidden: bool) -> Iterator[Callable[[int, int], None]]:
+    """A progress bar on stderr, shown once it has taken more than a second.
+
+    Yields what is to be told, now and then, how much is done and how much there is.
+    """
+    began = time.monotonic()
+    bar: Any = None
+    with contextlib.ExitStack() as stack:
+
+        def at(done: int, total: int) -> None:
+            nonlocal bar
+            if bar is None and not hidden and time.monotonic() - began > 1.0:
+                bar = stack.enter_context(click.progressbar(length=total, label=label, file=sys.stderr))
+            if bar is not None:
+                bar.update(done - bar.pos)
+
+        yield at

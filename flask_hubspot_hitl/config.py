@@ -9,7 +9,7 @@ import difflib
 import json
 import logging
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import MISSING, dataclass, field, fields
 from pathlib import Path
 from typing import Any
@@ -267,7 +267,8 @@ class Settings:
             except _Problem as problem:
                 problems.append(_line(spec.name, str(problem), spec.metadata["example"]))
         problems += _across(values)
-        _warn_unknown(config, {PREFIX + spec.name.upper() for spec in fields(cls)})
+        for unknown in unknown_settings(config):
+            logger.warning("%s", unknown)
         if problems:
             raise ConfigError(problems)
         return cls(**values)
@@ -319,9 +320,11 @@ def _across(values: Mapping[str, Any]) -> list[str]:
     return problems
 
 
-def _warn_unknown(config: Mapping[str, Any], known: set[str]) -> None:
+def unknown_settings(config: Mapping[str, Any]) -> Iterator[str]:
+    """A sentence for each key of ours that is no setting."""
+    known = {PREFIX + spec.name.upper() for spec in fields(Settings)}
     for key in config:
         if key.startswith(PREFIX) and key not in known and not key.startswith(PREFIX + "BOTPRESS_"):
             close = difflib.get_close_matches(key, known, n=1)
             hint = f"; did you mean {close[0]}?" if close else ""
-            logger.warning("Unknown setting %s is ignored%s", key, hint)
+            yield f"Unknown setting {key} is ignored{hint}"

@@ -21,6 +21,8 @@ from .runner import Runner
 from .tasks import Task
 
 START_SECONDS = 1.0
+TICK = "tick"
+"""Whose sign of life a :meth:`Dispatcher.tick` leaves."""
 GRACE_SECONDS = 25.0
 """Below the 30 s after which gunicorn kills its workers."""
 
@@ -181,7 +183,10 @@ class Dispatcher:
         self.pool.free_the_dead()
         self.pool.start(0)
         try:
-            return self.run_due()
+            count = self.run_due()
+            with self._ledger.write() as tx:
+                tx.signs.show(TICK, now=self._ledger.now_ms())
+            return count
         finally:
             self.stop()
 

@@ -174,7 +174,7 @@ class OpenTask(OutboundTask):
             if not usable:
                 raise InboxNotConnected(
                     f"our channel is not connected to inbox {wanted} (or not authorised there); "
-                    "connect it in HubSpot, or leave inbox_id out to use the default inbox"
+                    "run 'flask hubspot-hitl setup', or leave inbox_id out to use the default inbox"
                 )
             found = min(usable, key=lambda one: str(one.get("createdAt")))
         identifier = found.get("deliveryIdentifier")

@@ -18,7 +18,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 from .errors import LedgerUnavailable
-from .ledger import Lease, Ledger, Watch
+from .ledger import Lease, Ledger, Watch, patience
 from .runner import Runner
 from .tasks import Task
 
@@ -28,6 +28,10 @@ LOOK_SECONDS = 1.0
 """Between two looks for something due, when nothing was told of and nothing is known to become due."""
 LANE_EVENTS = 20
 LANE_SECONDS = 5.0
+SIGN_SECONDS = 20.0
+"""Between two signs of life; ``doctor`` and other hosts see by them that somebody dispatches."""
+WITHDRAW_SECONDS = 0.5
+"""A process that ends waits no longer than this for the database to take its sign of life back."""
 RECOVERY_SECONDS = 1.0
 """After the database was away nothing is claimed for so long: first everybody prolongs the leases he has."""
 
@@ -143,6 +147,9 @@ class Pool:
                         tx.queue.release(lease, now=now, due_at=now, failures=lease.failures)
         except LedgerUnavailable as error:
             logger.warning("Leases could not be given back and will run out: %s", error)
+        if self._clock is not None:
+            with contextlib.suppress(LedgerUnavailable), patience(WITHDRAW_SECONDS), self._ledger.write() as tx:
+                tx.signs.withdraw(self.runner.owner)
         return not unfinished
 
     # Running what is due ---------------------------------------------------------------------------------
@@ -212,7 +219,7 @@ class Pool:
 
     def _keep_time(self) -> None:
         """Notice what becomes due, keep our leases alive, and find receivers that hang; until all threads ended."""
-        next_beat = 0.0
+        next_beat = next_sign = 0.0
         calm_at: float | None = None
         first = True
         with contextlib.closing(self._watch):
@@ -236,6 +243,10 @@ class Pool:
                         if time.monotonic() >= calm_at:
                             self._trouble.clear()
                             calm_at = None
+                    elif time.monotonic() >= next_sign and not stopping:
+                        with self._ledger.write() as tx:
+                            tx.signs.show(self.runner.owner, now=self._ledger.now_ms())
+                        next_sign = time.monotonic() + SIGN_SECONDS
                     self._look_for_hung()
                     nap = self._watch.poll if stopping or self._trouble.is_set() else self._look_for_due()
                     self._watch.wait(min(nap, next_beat - time.monotonic()))
@@ -295,7 +306,7 @@ class Pool:
         if not self._ledger.is_sqlite:
             return
         with self._ledger.read() as tx:
-            dead = [owner for owner in tx.queue.owners() if _is_dead(owner)]
+            dead = [owner for owner in tx.queue.owners() if is_dead(owner)]
         if dead:
             with self._ledger.write() as tx:
                 for owner in dead:
@@ -324,7 +335,7 @@ def _facts(pid: int) -> list[str]:
         return []
 
 
-def _is_dead(owner: str) -> bool:
+def is_dead(owner: str) -> bool:
     """True when an owner is a process of this machine that is gone."""
     host, _, rest = owner.partition(":")
     pid, started = [*rest.split(":"), "", ""][:2]

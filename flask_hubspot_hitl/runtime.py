@@ -139,6 +139,16 @@ def build_dispatcher(app: Flask, services: Services, *, threads: int) -> Dispatc
     )
 
 
+def not_adopted(served: str | None, urls: tuple[str, ...]) -> str | None:
+    """Why a database is not ours to dispatch: it ``served`` (one URL a line) none of our public URLs. None if it is."""
+    if served is None or set(served.split("\n")) & set(urls):
+        return None
+    return (
+        f"this database served {served.split()[0]} before, and {PREFIX}PUBLIC_URL is {urls[0]}; if it is "
+        "not a copy of another installation's, run 'flask hubspot-hitl adopt'"
+    )
+
+
 class _Adoption:
     """A copied database must not replay its queue: it is dispatched only where its public URL is served."""
 
@@ -153,13 +163,11 @@ class _Adoption:
         urls = self._settings.public_url
         with self._ledger.read() as tx:
             served = tx.get_meta("public_url")
-        if served is None or (served != "\n".join(urls) and set(served.split("\n")) & set(urls)):
+        reason = not_adopted(served, urls)
+        if reason is not None:
+            return reason
+        if served != "\n".join(urls):
             with self._ledger.write() as tx:
                 tx.set_meta("public_url", "\n".join(urls))
-        elif served != "\n".join(urls):
-            return (
-                f"this database served {served.split()[0]} before, and {PREFIX}PUBLIC_URL is {urls[0]}; if it is "
-                "not a copy of another installation's, run 'flask hubspot-hitl adopt'"
-            )
         self._passed = True
         return None

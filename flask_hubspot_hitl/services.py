@@ -81,6 +81,12 @@ class Services:
                 )
             return self._clients[portal_id]
 
+    def skew_seconds(self) -> float | None:
+        """How far our clock is ahead of HubSpot's (negative: behind), by any portal's newest answer; None without."""
+        with self._lock:
+            known = [client.skew_seconds() for client in self._clients.values()]
+        return next((one for one in known if one is not None), None)
+
     def app_client(self) -> AppCalls:
         """The client for calls about the app, with the developer API key alone: no portal speaks. Close it."""
         settings = self.settings

@@ -12,14 +12,14 @@ from flask import Blueprint, Flask, current_app, request
 from flask.typing import ResponseReturnValue
 from werkzeug.exceptions import RequestEntityTooLarge
 
-from . import connect_views, oauth_views, signals
+from . import connect_views, oauth_views, self_test, signals
 from .config import Settings
 from .errors import LedgerUnavailable
 from .hubspot.events import TooManyItems, Unreadable, parse_body
 from .hubspot.signature import Verdict, check, skew_seconds
 from .intake import Intake
 from .ledger import patience
-from .runtime import get_runtime
+from .runtime import Runtime, get_runtime
 
 logger = logging.getLogger(__name__)
 
@@ -58,7 +58,7 @@ def webhook() -> ResponseReturnValue:
     """Cap → raw bytes → verify → parse → one transaction → wake the dispatcher → 204.
 
     A 2xx is a promise that the events are on disk. 413 too large, 401 not HubSpot's, 400 unreadable, 503 can't be
-    stored now: HubSpot sends it again.
+    stored now: HubSpot sends it again. Doctor's self-test is answered, and nothing else is done with it.
     """
     runtime = get_runtime()
     settings = runtime.settings
@@ -76,6 +76,9 @@ def webhook() -> ResponseReturnValue:
     if version == "v1" and not body.lstrip().startswith(b"["):
         _reject(Verdict.BAD_SIGNATURE, now_ms)
         return _answer("the signature is missing or wrong", 401)
+    nonce = self_test.nonce_of(body)
+    if nonce is not None:
+        return _answer_self_test(runtime, nonce)
     try:
         items = parse_body(body, now_ms=now_ms)
     except TooManyItems:
@@ -103,6 +106,14 @@ def _in_time(intake: Intake) -> Iterator[None]:
         if time.monotonic() - began > PATIENCE_SECONDS / 2:
             intake.short_until = time.monotonic() + SHORT_SECONDS
         raise
+
+
+def _answer_self_test(runtime: Runtime, nonce: str) -> ResponseReturnValue:
+    try:
+        deployment_id = runtime.ledger.deployment_id
+    except LedgerUnavailable:
+        return _answer("try again later", 503)
+    return self_test.answer(runtime.settings, nonce, deployment_id), {"Cache-Control": "no-store"}
 
 
 def healthz() -> ResponseReturnValue:
@@ -160,7 +171,7 @@ def _verify(settings: Settings, body: bytes, now_ms: int) -> tuple[str, Verdict]
 def _reject(verdict: Verdict, now_ms: int) -> None:
     """Tell the log, at most once a minute and reason, and the signal; no receiver can change the answer."""
     reason = verdict.value
-    detail = ""
+    detail = "; 'flask hubspot-hitl doctor' looks for the cause" if verdict is Verdict.BAD_SIGNATURE else ""
     if verdict is Verdict.STALE:
         skew = skew_seconds(request.headers.get("X-HubSpot-Request-Timestamp"), now_ms) or 0.0
         detail = f": its time is {skew:+.0f} s from ours; check this machine's clock"

@@ -30,6 +30,7 @@ LADDER = {
         "pages",
         "cli",
         "cli_common",
+        "cli_doctor",
         "cli_portals",
         "cli_setup",
         "cli_tools",
@@ -104,7 +105,7 @@ def test_views_do_not_know_the_extension() -> None:
     [
         ("sqlalchemy", {"ledger"}),
         ("flask", {part for part, _ in parts() if LEVEL.get(part, 2) >= 2}),
-        ("requests", {"hubspot", "remote_files", "simulator", "testing", "botpress"}),
+        ("requests", {"hubspot", "doctor", "remote_files", "simulator", "testing", "botpress"}),
     ],
 )
 def test_each_part_knows_one_thing(library: str, allowed: set[str]) -> None:

@@ -65,6 +65,10 @@ class Caller:
         """``with client.deadline(5): …``: the calls of this thread in the block end within five seconds in all."""
         return deadline(seconds)
 
+    def skew_seconds(self) -> float | None:
+        """How far our clock is ahead of HubSpot's (negative: behind), by its newest answer; None without one."""
+        return self._transport.skew_seconds()
+
     def read_list(
         self, path: str, *, doing: str, params: Mapping[str, Any] | None = None, developer: bool = False
     ) -> list[dict[str, Any]]:

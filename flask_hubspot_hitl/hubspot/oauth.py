@@ -19,7 +19,7 @@ from typing import Any, Protocol
 from urllib.parse import quote, urlencode
 
 from ..clock import Clock
-from ..errors import HubSpotError, HubSpotRejected, HubSpotUnavailable, TokenRevoked
+from ..errors import HubSpotError, HubSpotNotFound, HubSpotRejected, HubSpotUnavailable, TokenRevoked
 from .paths import OAUTH_VERSIONS, Paths, segment
 from .transport import Gate, Transport, bounded, deadline
 
@@ -170,7 +170,8 @@ class TokenEndpoint:
             raise ValueError(f"the OAuth version must be one of {', '.join(OAUTH_VERSIONS)}")
         is_v1 = oauth_version == "v1"
         self._path = "/oauth/v1/token" if is_v1 else Paths(oauth_version).oauth_token()
-        self._whoami = Paths("v3" if is_v1 else oauth_version).account_info()
+        paths = Paths("v3" if is_v1 else oauth_version)  # v1 has the token in the path: it would be in logs
+        self._whoami, self._introspect = paths.account_info(), paths.oauth_introspect()
         self._client_id = client_id
         self._client_secret = client_secret
         self._clock = clock
@@ -216,6 +217,23 @@ class TokenEndpoint:
             raise TokenRevoked(f"{tokens}; the portal must be connected again", **facts)
         retry_after = tokens.retry_after if isinstance(tokens, HubSpotUnavailable) else None
         raise HubSpotUnavailable(str(tokens), retry_after=retry_after, **facts)
+
+    def introspect(self, access_token: str) -> dict[str, Any]:
+        """What HubSpot tells of an access token of this app: ``hub_id``, ``app_id``, ``scopes``, …
+
+        Raises ``HubSpotNotFound`` for a token that is not the app's, or not good any more; ``HubSpotRejected`` when
+        HubSpot refuses the app itself; ``HubSpotUnavailable``. Source: HubSpot OpenAPI, OAuth, ``…/token/introspect``.
+        """
+        doing = "asking what a token may do"
+        form = {"token": access_token, "token_type_hint": "access_token"}
+        form |= {"client_id": self._client_id, "client_secret": self._client_secret}
+        answer = self._transport.send("POST", self._introspect, doing=doing, form=form)
+        if not 200 <= answer.status < 300:
+            raise self._transport.error(answer, "GET", doing=doing, secrets=(access_token, self._client_secret))
+        found = answer.json() or {}
+        if found.get("active") is False:
+            raise HubSpotNotFound(f"{doing}: HubSpot says that it is not active", status=answer.status)
+        return found
 
     def _ask(self, doing: str, form: dict[str, str], *, secrets: tuple[str, ...]) -> Tokens | HubSpotError:
         """The tokens, or why there are none; what was sent is blotted out of HubSpot's words."""

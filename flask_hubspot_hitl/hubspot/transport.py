@@ -160,6 +160,7 @@ class Transport:
         self._service = service
         self._gate = gate
         self._clock = clock
+        self._heard: tuple[str, int] | None = None
         self._connect_timeout, self._read_timeout = timeout
         self._max_bytes = max_response_bytes
         self._session = requests.Session()
@@ -215,6 +216,7 @@ class Transport:
         try:
             answer = self._send(method, path, doing, headers, params, json_body, form, files)
             verdict = _verdict(answer.status)
+            self._heard = (answer.headers.get("Date", ""), self._clock.now_ms())
             retry_after = self._retry_after(answer.headers.get("Retry-After"))
             return answer
         except HubSpotUnavailable:
@@ -282,6 +284,16 @@ class Transport:
         if problem and 200 <= status < 300:
             raise HubSpotUnavailable(f"{doing}: {problem}", status=status, ambiguous=not safe)
         return Answer(status, response.headers, b"" if problem else b"".join(chunks))
+
+    def skew_seconds(self) -> float | None:
+        """How far our clock is ahead of the service's (negative: behind), by its newest answer, to about a second."""
+        if self._heard is None:
+            return None
+        date, now_ms = self._heard
+        try:
+            return now_ms / 1000 - parsedate_to_datetime(date).timestamp()
+        except (ValueError, TypeError, OverflowError):
+            return None
 
     def error(self, answer: Answer, method: str, *, doing: str, secrets: tuple[str, ...] = ()) -> HubSpotError:
         """The error that a status other than 2xx stands for. ``secrets`` are blotted out of HubSpot's text."""

@@ -1,7 +1,7 @@
 """All that is durable. The only part that imports SQLAlchemy; :class:`Ledger` is its one door.
 
-``store`` says what can be asked of it; ``queue``, ``records``, ``installations``, ``channels`` and ``once`` hold the
-statements, ``schema`` the tables, ``migrations`` the way from older ones.
+``store`` says what can be asked of it; ``queue``, ``records``, ``installations``, ``channels``, ``once`` and ``signs``
+hold the statements, ``schema`` the tables, ``migrations`` the way from older ones.
 """
 
 from .channels import AccountRecord, ChannelRecord

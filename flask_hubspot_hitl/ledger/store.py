@@ -22,6 +22,7 @@ from .installations import Installations
 from .notify import FileWatch, Listener, Notifier, Watch
 from .once import Once
 from .schema import EventState, event, in_state, is_given_up, lane, message, meta
+from .signs import Signs
 
 TIMER_LANES = ("timer", "gap", "park", "reconcile", "prune", "resume", "accounts")
 """What waits in these lanes waits for its time, not for us."""
@@ -67,6 +68,11 @@ class Transaction:
     def once(self) -> Once:
         """What may be used once."""
         return Once(self._connection, self._database)
+
+    @property
+    def signs(self) -> Signs:
+        """Which processes dispatch."""
+        return Signs(self._connection, self._database)
 
     @property
     def bridges(self) -> Bridges:

@@ -101,9 +101,16 @@ def developer(sim: Simulation) -> App:
     return developer_app(sim, bearer_too="2026-09" not in request.path)
 
 
+def check_tier(sim: Simulation) -> None:
+    """The documents want Sales or Service Hub Professional for the whole family (facts §1.2). Raises ApiError (403)."""
+    if sim.chaos.tier != "professional":
+        raise ApiError(403, "FORBIDDEN", "Custom channels need Sales Hub or Service Hub Professional")
+
+
 def caller(sim: Simulation, *scopes: str) -> Install:
     """The installation that calls about its accounts and messages; private apps may be refused (facts §14.11)."""
     made = bearer(sim, *scopes)
+    check_tier(sim)
     if sim.chaos.private_apps == "refused" and sim.world.tokens[bearer_value()].expires_ms is None:
         raise ApiError(403, "FORBIDDEN", "Custom channels are for public apps: this token is a private app's")
     return made
@@ -219,9 +226,7 @@ def check_connection(
     sim: Simulation, channel: Channel, portal_id: str, inbox_id: str, identifier: JSON | None
 ) -> JSON | None:
     """The delivery identifier, if an account may be made with it; used twice in a channel is a 409 (facts §2.2)."""
-    if sim.chaos.tier != "professional":
-        why = "Custom channels need Sales Hub or Service Hub Professional"
-        raise ApiError(403, "FORBIDDEN", why)
+    check_tier(sim)
     inbox = sim.world.inboxes.get(inbox_id)
     if inbox is None or inbox.portal_id != portal_id:
         raise ApiError.invalid("inboxId", "no such inbox")

@@ -130,7 +130,7 @@ class Chaos:
     channel_hidden_polls: int = switch(0, integer(), "how many list calls a new channel stays hidden for")
     channel_hidden_seconds: float = switch(0, seconds, "how long a new channel stays hidden")
     search_lag: float = switch(0, seconds, "how long a contact is there before search finds it")
-    tier: str = switch("professional", one_of("professional", "starter"), "starter portals may not connect channels")
+    tier: str = switch("professional", one_of("professional", "starter"), "starter portals may not use custom channels")
     auto_assign: str | None = switch(None, optional(actor), "who gets new threads at once, by a rule of the inbox")
     truncate_at: int | None = switch(None, optional(integer(1)), "texts longer than this are cut and marked TRUNCATED")
 

@@ -1,0 +1,467 @@
+"""Everything that doctor can find, with its words. The README's table is held to this one.
+
+A code never changes its meaning; a new finding gets a new number. HH1xx: the app. HH2xx: its database. HH3xx: its
+public URL. HH4xx: the app at HubSpot. HH5xx: a HubSpot account. HH6xx: the dispatcher.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import Enum, StrEnum
+from typing import Any
+
+
+class Level(StrEnum):
+    """An error keeps handoffs from working, and makes the command fail; a warning is worth a look."""
+
+    ERROR = "error"
+    WARNING = "warning"
+
+
+class Code(Enum):
+    """``HH…``: its level, what is wrong in general, why it matters, and what puts it right."""
+
+    BUG = (
+        "HH001",
+        Level.ERROR,
+        "A check failed by itself.",
+        "What it looks at is not known to be right or wrong.",
+        "Please report it, with the version of Flask-HubSpot-HITL.",
+    )
+
+    # The app ------------------------------------------------------------------------------------------------------
+    SETTING = (
+        "HH101",
+        Level.ERROR,
+        "A setting is wrong or missing.",
+        "The app does not start like this.",
+        "Set it in the environment or in app.config as shown.",
+    )
+    UNKNOWN_SETTING = (
+        "HH102",
+        Level.WARNING,
+        "A setting is not known.",
+        "It has no effect; often it is a typing error.",
+        "Write it as in the README's table of settings, or take it out.",
+    )
+    NO_HANDLER = (
+        "HH103",
+        Level.ERROR,
+        "A core signal has no handler.",
+        "What it tells would never reach the user: after five minutes it is given up, and the agent sees FAILED.",
+        "Connect a function to it where the app is made, such as 'operator_message.connect(show, app)'; keep a "
+        "reference to the function, signals hold it weakly.",
+    )
+    NO_KEY = (
+        "HH104",
+        Level.ERROR,
+        "There is no key to encrypt HubSpot's tokens with.",
+        "Without one no token can be stored, so nobody can install the app by OAuth.",
+        "Set the app's SECRET_KEY, or HUBSPOT_HITL_ENCRYPTION_KEY.",
+    )
+
+    # The database -------------------------------------------------------------------------------------------------
+    DATABASE = (
+        "HH201",
+        Level.ERROR,
+        "The database can't be used.",
+        "Nothing can be accepted: webhooks are answered with 503, 'start' and 'send' raise LedgerUnavailable.",
+        "Check HUBSPOT_HITL_DATABASE_URL, and that the server runs. A newer schema needs the newer package.",
+    )
+    READ_ONLY = (
+        "HH202",
+        Level.ERROR,
+        "The database can be read but not written.",
+        "Nothing can be accepted: webhooks are answered with 503, 'start' and 'send' raise LedgerUnavailable.",
+        "Check the free space, the rights of the file and its folder, and whether another program holds a lock.",
+    )
+    NOT_ADOPTED = (
+        "HH203",
+        Level.ERROR,
+        "The database served another public URL before.",
+        "It may be a copy of another installation's. Nothing is dispatched, so that its queue is not sent twice.",
+        "If it is not a copy, run: flask hubspot-hitl adopt",
+    )
+    UNREADABLE_TOKEN = (
+        "HH204",
+        Level.ERROR,
+        "A stored token can't be decrypted.",
+        "SECRET_KEY or HUBSPOT_HITL_ENCRYPTION_KEY was changed. The token is left as it is.",
+        "Put the old key into SECRET_KEY_FALLBACKS or at the end of HUBSPOT_HITL_ENCRYPTION_KEY and run "
+        "'flask hubspot-hitl rekey', or connect the portal again: flask hubspot-hitl install-url",
+    )
+
+    # The public URL -----------------------------------------------------------------------------------------------
+    URL_PRIVATE = (
+        "HH301",
+        Level.ERROR,
+        "HubSpot can't call the public URL.",
+        "It names an address that only this machine or network knows, so no reply of an agent would arrive.",
+        "Set HUBSPOT_HITL_PUBLIC_URL to an https address of the open internet; a tunnel will do for a trial.",
+    )
+    URL_UNREACHABLE = (
+        "HH302",
+        Level.ERROR,
+        "The public URL can't be reached.",
+        "HubSpot would get no answer either, so no reply of an agent would arrive.",
+        "Start the app and what is in front of it (proxy, tunnel), and check the name in HUBSPOT_HITL_PUBLIC_URL.",
+    )
+    URL_CERTIFICATE = (
+        "HH303",
+        Level.ERROR,
+        "The public URL's certificate is not trusted.",
+        "HubSpot refuses it as well, so no reply of an agent would arrive.",
+        "Renew the certificate, and have the server send the whole chain for this name.",
+    )
+    URL_REDIRECTS = (
+        "HH304",
+        Level.ERROR,
+        "The public URL redirects.",
+        "HubSpot does not follow redirects, so no reply of an agent would arrive.",
+        "Set HUBSPOT_HITL_PUBLIC_URL to the address it redirects to, or take the redirect out.",
+    )
+    URL_NOT_FOUND = (
+        "HH305",
+        Level.ERROR,
+        "There is no webhook at the public URL.",
+        "The path is another one, or another app answers, so no reply of an agent would arrive.",
+        "HUBSPOT_HITL_PUBLIC_URL must have the path that the app is mounted at, without HUBSPOT_HITL_URL_PREFIX.",
+    )
+    URL_REFUSES = (
+        "HH306",
+        Level.ERROR,
+        "The public URL refuses our signature.",
+        "HubSpot's would be refused as well, so no reply of an agent would arrive.",
+        "Restart the app, so that it runs with the settings of this command. The proxy must hand on the body and "
+        "the headers X-HubSpot-* as they are.",
+    )
+    URL_TROUBLE = (
+        "HH307",
+        Level.ERROR,
+        "The public URL answers with an error.",
+        "HubSpot would get the same answer, and would try again for a day at the most.",
+        "Look into the logs of the app and of what is in front of it (proxy, firewall).",
+    )
+    URL_OTHER_APP = (
+        "HH308",
+        Level.ERROR,
+        "Something else answers at the public URL.",
+        "It accepts HubSpot's webhooks and the app never hears of them, so no reply of an agent would arrive.",
+        "Have the address lead to this app. If the app was upgraded just now, restart it.",
+    )
+    URL_OTHER_STORE = (
+        "HH309",
+        Level.ERROR,
+        "The public URL leads to another installation.",
+        "It has the same client secret and another database: what agents write would go there.",
+        "Give each installation a PUBLIC_URL and an app of its own at HubSpot, or one DATABASE_URL to all processes.",
+    )
+
+    URL_OTHER_VERSION = (
+        "HH310",
+        Level.WARNING,
+        "The public URL is answered by another version.",
+        "What this command looks at may not be what the servers do.",
+        "Restart the servers and workers after an upgrade.",
+    )
+
+    # The app at HubSpot -------------------------------------------------------------------------------------------
+    HUBSPOT_DOWN = (
+        "HH401",
+        Level.ERROR,
+        "HubSpot can't be asked.",
+        "As long as that lasts, messages wait in the database.",
+        "Check the way out of this network (firewall, HUBSPOT_HITL_PROXY), and https://status.hubspot.com.",
+    )
+    CLOCK = (
+        "HH402",
+        Level.ERROR,
+        "The clock is wrong.",
+        "From five minutes on, HubSpot's webhooks are refused as too old, or as from the future.",
+        "Have the machine (with PostgreSQL: the database's) set its clock by NTP.",
+    )
+
+    APP_UNSEEN = (
+        "HH403",
+        Level.WARNING,
+        "The app's channel and webhooks can't be looked at.",
+        "Whether HubSpot sends what agents write, to whom and of which kinds, is not known.",
+        "For a public app set HUBSPOT_HITL_APP_ID and HUBSPOT_HITL_DEVELOPER_API_KEY; for others compare by hand with: "
+        "flask hubspot-hitl setup --plan",
+    )
+    DEVELOPER_KEY = (
+        "HH404",
+        Level.ERROR,
+        "HubSpot refuses the developer API key.",
+        "Without it neither the channel nor the subscriptions can be made or mended.",
+        "Copy it from the developer account that owns the app (Development, Keys) into HUBSPOT_HITL_DEVELOPER_API_KEY, "
+        "and check HUBSPOT_HITL_APP_ID.",
+    )
+    NO_CHANNEL = (
+        "HH405",
+        Level.ERROR,
+        "There is no channel.",
+        "Conversations have no way into HubSpot: 'start' raises NotConfigured.",
+        "Run: flask hubspot-hitl setup",
+    )
+    CHANNEL_GONE = (
+        "HH406",
+        Level.ERROR,
+        "HubSpot does not have the channel.",
+        "Conversations have no way into HubSpot. A new channel takes some minutes to appear.",
+        "Take HUBSPOT_HITL_CHANNEL_ID out if it is wrong, and run: flask hubspot-hitl setup",
+    )
+    CHANNEL_URL = (
+        "HH407",
+        Level.ERROR,
+        "The channel's webhook URL is another one.",
+        "What agents write is sent there, and not here.",
+        "Run 'flask hubspot-hitl setup'; if another installation uses the channel, give this one an app of its own.",
+    )
+    CAPABILITIES = (
+        "HH408",
+        Level.ERROR,
+        "The channel's capabilities differ from what we need.",
+        "Replies, files or formatting may be missing in the agents' editor.",
+        "Run: flask hubspot-hitl setup",
+    )
+    TARGET_URL = (
+        "HH409",
+        Level.ERROR,
+        "The app's webhook target URL is another one.",
+        "Assignments and ends of conversations are sent there, and not here.",
+        "Run 'flask hubspot-hitl setup', or set the target URL under Webhooks in the app's settings.",
+    )
+    SUBSCRIPTIONS = (
+        "HH410",
+        Level.ERROR,
+        "A subscription is missing or paused.",
+        "HubSpot does not tell of these changes.",
+        "Run 'flask hubspot-hitl setup', or subscribe under Webhooks in the app's settings, and activate it.",
+    )
+    PRIVATE_APP = (
+        "HH411",
+        Level.WARNING,
+        "The token is a private app's.",
+        "HubSpot documents custom channels for public apps only; calls may be refused, now or later.",
+        "Make a public app and install it: flask hubspot-hitl install-url",
+    )
+    CHANNEL_MARK = (
+        "HH412",
+        Level.WARNING,
+        "The channel bears the mark of another installation.",
+        "Two installations that use one channel take each other's webhooks.",
+        "Give this one an app of its own, or take the channel over: flask hubspot-hitl setup --take-over",
+    )
+    CONNECT_URL = (
+        "HH413",
+        Level.WARNING,
+        "HubSpot's own way to connect the channel leads elsewhere.",
+        "Admins who pick the channel in an inbox's settings come to a page that is not ours.",
+        "Run: flask hubspot-hitl setup",
+    )
+
+    # A HubSpot account --------------------------------------------------------------------------------------------
+
+    NO_PORTAL = (
+        "HH501",
+        Level.ERROR,
+        "No HubSpot account is connected.",
+        "There is nobody to hand a conversation to: 'start' raises NotConfigured.",
+        "Open the link that this makes: flask hubspot-hitl install-url",
+    )
+    NO_TOKEN = (
+        "HH502",
+        Level.ERROR,
+        "There is no token for the account.",
+        "HubSpot can't be asked anything in its name.",
+        "Open the link that this makes: flask hubspot-hitl install-url",
+    )
+    REVOKED = (
+        "HH503",
+        Level.ERROR,
+        "HubSpot refuses the account's token.",
+        "The app was removed there, or the token was replaced. What waits for the account is kept.",
+        "Connect it again with the link that this makes: flask hubspot-hitl install-url",
+    )
+    APP_REFUSED = (
+        "HH504",
+        Level.ERROR,
+        "HubSpot refuses the client id or the client secret.",
+        "No token is renewed, and with another secret every webhook is refused.",
+        "Copy both from Auth in the app's settings into HUBSPOT_HITL_CLIENT_ID and HUBSPOT_HITL_CLIENT_SECRET.",
+    )
+    OTHER_PORTAL = (
+        "HH505",
+        Level.ERROR,
+        "The token is another account's.",
+        "Conversations would go to that account, and its webhooks would be ignored here.",
+        "Set HUBSPOT_HITL_PORTAL_ID to the token's account, or the token to this account's.",
+    )
+    OTHER_APP = (
+        "HH506",
+        Level.ERROR,
+        "The token is another app's.",
+        "Webhooks name the app they are for, and those of other apps are ignored.",
+        "Set HUBSPOT_HITL_APP_ID to the app that the account has installed, or install this one.",
+    )
+    SCOPES = (
+        "HH507",
+        Level.ERROR,
+        "The account has not granted every scope.",
+        "The calls that need them are refused.",
+        "Add the scopes to the app (or set HUBSPOT_HITL_SCOPES to those it has), and install it again: "
+        "flask hubspot-hitl install-url",
+    )
+    TIER = (
+        "HH508",
+        Level.ERROR,
+        "The account may not use custom channels.",
+        "They need Sales Hub or Service Hub Professional, or Enterprise.",
+        "Upgrade the account, or connect another one.",
+    )
+    NO_INBOX = (
+        "HH509",
+        Level.ERROR,
+        "No inbox is chosen.",
+        "'start' needs to be told one every time, with inbox_id.",
+        "Set HUBSPOT_HITL_INBOX_ID, or run: flask hubspot-hitl setup",
+    )
+    INBOX_GONE = (
+        "HH510",
+        Level.ERROR,
+        "There is no such inbox.",
+        "'start' raises InboxNotConnected.",
+        "List what there is with 'flask hubspot-hitl inboxes', and set HUBSPOT_HITL_INBOX_ID.",
+    )
+    INBOX_KIND = (
+        "HH511",
+        Level.WARNING,
+        "The inbox is of a kind that we don't know.",
+        "Channels are known to work in inboxes and help desks.",
+        "Try a handoff, or choose another inbox: flask hubspot-hitl inboxes",
+    )
+    NOT_CONNECTED = (
+        "HH512",
+        Level.ERROR,
+        "The channel is not connected to the inbox.",
+        "'start' raises InboxNotConnected.",
+        "Run: flask hubspot-hitl setup",
+    )
+    ACCOUNT_GONE = (
+        "HH513",
+        Level.ERROR,
+        "The channel account is gone.",
+        "It was archived or removed in HubSpot, so messages to it are refused.",
+        "Take HUBSPOT_HITL_CHANNEL_ACCOUNT_ID out, and run: flask hubspot-hitl setup",
+    )
+    UNAUTHORIZED = (
+        "HH514",
+        Level.ERROR,
+        "The channel account is not authorised.",
+        "HubSpot takes no messages for it and sends none.",
+        "Run: flask hubspot-hitl setup",
+    )
+    INACTIVE = (
+        "HH515",
+        Level.ERROR,
+        "The channel account is switched off.",
+        "Somebody switched it off in the inbox's settings; messages to it are refused.",
+        "Switch it on in HubSpot: Settings, Inbox & Help Desk, the inbox, Channels.",
+    )
+    ACCOUNT_INBOX = (
+        "HH516",
+        Level.ERROR,
+        "The channel account belongs to another inbox.",
+        "Conversations would come up where nobody looks for them.",
+        "Make HUBSPOT_HITL_CHANNEL_ACCOUNT_ID and HUBSPOT_HITL_INBOX_ID fit, or take the first out.",
+    )
+    ACCOUNT_MARK = (
+        "HH517",
+        Level.WARNING,
+        "The channel account bears the mark of another installation.",
+        "Two installations that use one account take each other's conversations.",
+        "Run 'flask hubspot-hitl setup', or take the account over with --take-over.",
+    )
+    REFUSED = (
+        "HH518",
+        Level.ERROR,
+        "HubSpot refuses a call.",
+        "What it would have told is not known to be right or wrong.",
+        "HubSpot's own words are above; its support can look up the correlation id.",
+    )
+
+    # The dispatcher -----------------------------------------------------------------------------------------------
+    NOBODY_DISPATCHES = (
+        "HH601",
+        Level.ERROR,
+        "Nobody dispatches.",
+        "What comes in and what is sent stays in the database until somebody does.",
+        "Start the app's server; with DISPATCHER = external run: flask hubspot-hitl worker",
+    )
+    INLINE = (
+        "HH602",
+        Level.WARNING,
+        "The dispatcher is the one for tests.",
+        "With 'inline' retries and timers run only when something else happens, and webhooks wait for handlers.",
+        "Set HUBSPOT_HITL_DISPATCHER to thread, or to external with: flask hubspot-hitl worker",
+    )
+    HUNG = (
+        "HH603",
+        Level.WARNING,
+        "A handler does not return.",
+        "Its conversation waits; the others go on.",
+        "Its stack is in the log. Give the calls in your handlers a time-out.",
+    )
+    LATE = (
+        "HH604",
+        Level.WARNING,
+        "Events have been waiting for long.",
+        "HubSpot is down, a handler keeps failing, or there are too few threads.",
+        "Look at: flask hubspot-hitl status, and at the app's log.",
+    )
+    GIVEN_UP = (
+        "HH605", Level.WARNING, "Events were given up.",
+        "A message did not reach the user or the agent; the agent saw FAILED.",
+        "Look at: flask hubspot-hitl dead list, and when the cause is gone run: flask hubspot-hitl dead retry --all",
+    )  # fmt: skip
+
+    def __init__(self, code: str, level: Level, title: str, why: str, fix: str) -> None:
+        self.code = code
+        self.level = level
+        self.title = title
+        self.why = why
+        self.fix = fix
+
+    def found(self, what: str, *, portal_id: str | None = None, fix: str | None = None) -> Finding:
+        """It is so here: ``what`` exactly, in which portal, and how it is put right if not in the usual way."""
+        return Finding(self, what, portal_id, fix or self.fix)
+
+
+def sentence(text: object) -> str:
+    """An error's text as a sentence."""
+    words = str(text).rstrip(".")
+    return f"{words[:1].upper()}{words[1:]}" + ("" if words.endswith("?") else ".")
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """Something that is wrong."""
+
+    code: Code
+    what: str
+    portal_id: str | None
+    fix: str
+
+    def facts(self) -> dict[str, Any]:
+        """For machines."""
+        code = self.code
+        return {
+            "code": code.code,
+            "level": code.level.value,
+            "title": code.title,
+            "what": self.what,
+            "why": code.why,
+            "fix": self.fix,
+            "portal_id": self.portal_id,
+        }

@@ -1,0 +1,47 @@
+"""Signs of life: when each process that dispatches was last seen. A row a process in ``hitl_meta``.
+
+Runs inside the caller's transaction. Times are epoch ms.
+"""
+
+from __future__ import annotations
+
+import sqlalchemy as sa
+
+from .database import Database
+from .schema import meta
+
+_PREFIX = "alive:"
+_FORGET_MS = 3_600_000
+"""So long after its last sign a killed process's row is deleted by the next sign of any other."""
+_is_sign = meta.c.name.like(f"{_PREFIX}%")
+
+
+class Signs:
+    """Signs of life, within one transaction."""
+
+    def __init__(self, connection: sa.Connection, database: Database) -> None:
+        self._connection = connection
+        self._database = database
+
+    def show(self, owner: str, *, now: int) -> None:
+        """A dispatcher is alive. ``owner`` is the name with which it holds leases."""
+        self._connection.execute(
+            self._database.insert(meta)
+            .values(name=_PREFIX + owner, value=_text(now))
+            .on_conflict_do_update(index_elements=["name"], set_={"value": _text(now)})
+        )
+        self._connection.execute(sa.delete(meta).where(_is_sign, meta.c.value < _text(now - _FORGET_MS)))
+
+    def withdraw(self, owner: str) -> None:
+        """It has ended in good order."""
+        self._connection.execute(sa.delete(meta).where(meta.c.name == _PREFIX + owner))
+
+    def all(self) -> dict[str, int]:
+        """Every owner that has not withdrawn, and its last sign."""
+        rows = self._connection.execute(sa.select(meta.c.name, meta.c.value).where(_is_sign))
+        return {row.name.removeprefix(_PREFIX): int(row.value) for row in rows}
+
+
+def _text(ms: int) -> str:
+    """Times as texts that compare as the times do."""
+    return f"{ms:015d}"
