@@ -28,15 +28,15 @@ logger = logging.getLogger(__name__)
 LOOK = "accounts"
 LOOK_AFTER_MS = (1_000, 60_000)
 """A hint is followed by two looks: what HubSpot has written is not everywhere at once, and it does not say how long."""
+LAST_MS = 86_400_000
+"""The end of a handoff is put so far ahead in its lane: behind all that is there, whatever HubSpot's clock says."""
 
 
 def is_ours(tx: Transaction, settings: Settings, portal_id: str, channel_id: str | None) -> bool:
     """True for our channel in a portal that we have a token for."""
-    return (
-        channel_id is not None
-        and channel_id == portals.channel_of(tx, settings)
-        and (portals.has_token(tx, settings, portal_id))
-    )
+    if channel_id is None or channel_id != portals.channel_of(tx, settings):
+        return False
+    return portals.has_token(tx, settings, portal_id)
 
 
 def look_at(tx: Transaction, portal_id: str, *, now: int) -> int:
@@ -181,7 +181,7 @@ def _removed(record: HandoffRecord, *, now: int) -> NewEvent:
         dedupe_key=f"{handoffs.ACCOUNT_REMOVED}:{handoff.id}",
         lane=handoffs.in_lane(handoff),
         topic=handoffs.ACCOUNT_REMOVED,
-        sort_at=now,
+        sort_at=now + LAST_MS,
         portal_id=handoff.portal_id,
         thread_id=handoff.thread_id,
         handoff_id=handoff.id,
