@@ -151,7 +151,8 @@ class InboundTask:
         raw = payload["message"]
         client = self._services.client(str(event.portal_id))
         integration_threads = payload.get("channelIntegrationThreadIds")
-        if payload.get("source") != SOURCE and not integration_threads:
+        says_enough = integration_threads and raw.get("channelAccountId") is not None
+        if payload.get("source") != SOURCE and not says_enough:
             try:
                 raw = client.thread_message(str(event.thread_id), str(raw["id"]))
             except HubSpotNotFound:

@@ -623,7 +623,7 @@ def test_everything_that_can_be_found_is_broken_here() -> None:
 # --- a healthy one ---------------------------------------------------------------------------------------
 
 
-def test_a_healthy_one(clinic: Clinic) -> None:
+def test_a_healthy_one(clinic: Clinic, database_url: str) -> None:
     clinic.open()
     result = clinic.look()
     assert result.exit_code == 0, result.output
@@ -735,6 +735,36 @@ def test_a_name_that_is_not_known_and_a_proxy_that_asks_for_a_password(clinic: C
     clinic.hubspot.reset()
     clinic.behind(lambda request: Response(status=401, headers={"WWW-Authenticate": "Basic"}))
     assert "not by the app but by something before it" in clinic.look().stdout
+
+
+@pytest.mark.parametrize(
+    ("there", "told"),
+    [
+        ({"public_url": "https://{host}"}, "verifies https://{host}; here HUBSPOT_HITL_PUBLIC_URL is http://{host}."),
+        (
+            {"public_url": "http://{host}", "client_secret": "sim-old"},
+            "verifies http://{host}, and knows an older client secret only;",
+        ),
+    ],
+)
+def test_what_the_app_behind_the_url_verifies_instead(clinic: Clinic, there: dict[str, str], told: str) -> None:
+    probe = clinic.make(name="probe")
+    host = f"127.0.0.1:{probe.config['TEST_PORT']}"
+    settings: Json = {name: value.format(host=host) for name, value in there.items()}
+    server = clinic.make(**settings)
+    server.config["TEST_PORT"] = probe.config["TEST_PORT"]
+    clinic.open(server)
+    both = [clinic.env["HUBSPOT_HITL_CLIENT_SECRET"], "sim-old"]
+    clinic.make(public_url=f"http://{host}", client_secret=both)
+    assert told.format(host=host) in clinic.look().stdout
+
+
+def test_a_secret_that_somebody_sends_back_is_not_told(clinic: Clinic) -> None:
+    secret = clinic.env["HUBSPOT_HITL_CLIENT_SECRET"]
+    clinic.behind(lambda request: Response(status=302, headers={"Location": f"/{secret}"}))
+    output = clinic.look().output
+    assert "HH304" in output
+    assert secret not in output
 
 
 def test_an_app_of_the_project_platform(clinic: Clinic) -> None:

@@ -6,6 +6,7 @@ somebody else answers.
 
 from __future__ import annotations
 
+import contextlib
 import ipaddress
 import re
 import secrets
@@ -41,18 +42,29 @@ def check(runtime: Runtime, url: str) -> Iterator[Finding]:
         yield Code.URL_PRIVATE.found(f"{url} {why}.")
         return
     nonce = secrets.token_hex(16)
-    body = self_test.body(nonce)
     try:
-        now = runtime.ledger.now_ms()
-        headers = signature.headers("v3", secret=settings.client_secret[0], uri=hook, body=body, timestamp=now)
-        answer = _send("POST", hook, settings, body, headers)
+        answer = _ask(runtime, hook, nonce)
     except _NoAnswer as failure:
         yield failure.code.found(f"POST {hook}: {failure}.")
         return
-    yield from _judge(runtime, url, hook, nonce, now, answer)
+    yield from _judge(runtime, url, hook, nonce, answer)
 
 
-def _judge(runtime: Runtime, url: str, hook: str, nonce: str, now: int, answer: _Answer) -> Iterator[Finding]:
+def _ask(runtime: Runtime, hook: str, nonce: str, *, signed: str | None = None, secret: str | None = None) -> _Answer:
+    """The self-test, signed as HubSpot signs: for the URL called, unless another one is ``signed``."""
+    settings = runtime.settings
+    body = self_test.body(nonce)
+    headers = signature.headers(
+        "v3",
+        secret=secret or settings.client_secret[0],
+        uri=signed or hook,
+        body=body,
+        timestamp=runtime.ledger.now_ms(),
+    )
+    return _send("POST", hook, settings, body, headers)
+
+
+def _judge(runtime: Runtime, url: str, hook: str, nonce: str, answer: _Answer) -> Iterator[Finding]:
     settings, status = runtime.settings, answer.status
     told = f"POST {hook} was answered with {status}"
     if 300 <= status < 400:
@@ -62,7 +74,7 @@ def _judge(runtime: Runtime, url: str, hook: str, nonce: str, now: int, answer: 
         fix = None if better is None else f"Set HUBSPOT_HITL_PUBLIC_URL to {better}, where the app's routes are."
         yield Code.URL_NOT_FOUND.found(f"{told}.", fix=fix)
     elif status in _REFUSED:
-        yield Code.URL_REFUSES.found(_refusal(told, answer, now))
+        yield Code.URL_REFUSES.found(_refusal(runtime, url, hook, told, answer))
     elif not 200 <= status < 300:
         words = " (its database can't be used)" if status == 503 and answer.is_ours else ""
         yield Code.URL_TROUBLE.found(f"{told}{words}.")
@@ -84,14 +96,31 @@ def _identify(runtime: Runtime, hook: str, told: str, facts: dict[str, str] | No
         )
 
 
-def _refusal(told: str, answer: _Answer, now: int) -> str:
-    """Who refuses, as far as it can be told from outside: our webhook says little to strangers."""
+def _refusal(runtime: Runtime, url: str, hook: str, told: str, answer: _Answer) -> str:
+    """Who refuses, and why, as far as it can be told from outside: our webhook says little to strangers."""
     if not answer.is_ours:
         return f"{told}, not by the app but by something before it, such as a proxy that wants a password."
-    skew = answer.ahead_of(now)
+    skew = answer.ahead_of(runtime.ledger.now_ms())
     if skew is not None and abs(skew) * 1000 > signature.MAX_SKEW_MS:
         return f"{told}: the clock there is {skew:+.0f} s from ours, so a signature is never fresh."
+    for base, secret in _other_settings(runtime.settings, url):
+        nonce = secrets.token_hex(16)
+        with contextlib.suppress(_NoAnswer):
+            again = _ask(runtime, hook, nonce, signed=f"{base}{runtime.settings.url_prefix}/webhook", secret=secret)
+            if self_test.read(runtime.settings, nonce, again.value) is not None:
+                known = "" if secret == runtime.settings.client_secret[0] else ", and knows an older client secret only"
+                return f"{told}: the app there verifies {base}{known}; here HUBSPOT_HITL_PUBLIC_URL is {url}."
     return f"{told} by an app like this one: it verifies another URL than this, or with another client secret."
+
+
+def _other_settings(settings: Settings, url: str) -> Iterator[tuple[str, str]]:
+    """Public URLs and secrets that an app may easily have instead of ours."""
+    parts = urlsplit(url)
+    hosts = [f"https://{parts.netloc}", f"http://{parts.netloc}", "http://localhost:5000", "http://127.0.0.1:5000"]
+    for secret in settings.client_secret:
+        for base in dict.fromkeys([url, *(f"{host}{path}" for host in hosts for path in (parts.path, ""))]):
+            if (base, secret) != (url, settings.client_secret[0]):
+                yield base, secret
 
 
 def _find_routes(url: str, settings: Settings) -> str | None:

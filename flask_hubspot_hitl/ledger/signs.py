@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import sqlalchemy as sa
 
+from .connection import Connection
 from .database import Database
 from .schema import meta
 
@@ -19,7 +20,7 @@ _is_sign = meta.c.name.like(f"{_PREFIX}%")
 class Signs:
     """Signs of life, within one transaction."""
 
-    def __init__(self, connection: sa.Connection, database: Database) -> None:
+    def __init__(self, connection: Connection, database: Database) -> None:
         self._connection = connection
         self._database = database
 
