@@ -287,7 +287,7 @@ class InboundTask:
             return transitions.account_removed(tx, record, now=now)
         if event.topic in (Kind.DELETED, Kind.PRIVACY_DELETED):
             plan = transitions.ended(tx, record, reason=CloseReason.DELETED, occurred_ms=at_ms, now=now)
-            tx.records.erase(record.handoff.id)
+            tx.records.erase(record)
             tx.erase_payloads(record.handoff.id)
             return plan
         return []
