@@ -247,6 +247,11 @@ class Records:
             statement = statement.where(handoff.c.portal_id == portal_id)
         return [_record(row) for row in self._connection.execute(statement)]
 
+    def open_with(self, portal_id: str, channel_id: str) -> list[HandoffRecord]:
+        """A portal's open handoffs through a channel, the oldest first."""
+        mine = sa.select(handoff).where(handoff.c.portal_id == portal_id, handoff.c.channel_id == channel_id, is_open)
+        return [_record(row) for row in self._connection.execute(mine.order_by(handoff.c.seq))]
+
     def of_thread(self, thread_id: str) -> list[HandoffRecord]:
         """The handoffs, one a portal, that HubSpot keeps in a thread."""
         kept = sa.select(thread.c.handoff_id).where(thread.c.thread_id == thread_id)

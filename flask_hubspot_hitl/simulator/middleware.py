@@ -33,7 +33,7 @@ if TYPE_CHECKING:
 logger = logging.getLogger(__name__)
 
 MAX_BODY = 50 * 1024 * 1024
-NOT_API = ("/_sim", "/static", "/hubfs", "/favicon.ico", "/connect")
+NOT_API = ("/_sim", "/static", "/hubfs", "/favicon.ico", "/connect", "/settings")
 STREAM = "/_sim/desk/live"  # never ends, so it is neither held back nor served under the lock
 PAGES = re.compile(r"/oauth/([^/]+/)?authorize")  # a person's browser: no fault happens by chance
 # these deliver while they run: the host must be able to call back meanwhile
