@@ -41,6 +41,7 @@ TRAFFIC_SAID: pytest.StashKey[list[str]] = pytest.StashKey()
 
 def pytest_configure(config: pytest.Config) -> None:
     """Every stand-in that a test starts, in whatever process, keeps its calls in one folder."""
+    databases.use_memory()
     if not hasattr(config, "workerinput") and FOLDER not in os.environ:
         os.environ[FOLDER] = tempfile.mkdtemp(prefix="hitl-traffic-")
         config.stash[TRAFFIC] = Path(os.environ[FOLDER])
@@ -335,8 +336,11 @@ def serve(_ports: _Ports, hubspot: HubSpot) -> Iterator[Serve]:
         thread.join(timeout=5)
 
 
+Record = Callable[[Flask], Recorder]
+
+
 @pytest.fixture
-def record() -> Iterator[Callable[[Flask], Recorder]]:
+def record() -> Iterator[Record]:
     """``record(app)`` keeps every signal of an app from now on."""
     recorders: list[Recorder] = []
 
