@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import click
 from flask.cli import ScriptInfo
@@ -48,16 +48,21 @@ def look(*, as_json: bool = False) -> Report:
 
 def show(report: Report, *, as_json: bool = False) -> None:
     """Print what was found."""
-    facts = {
+    say(facts(report), as_json, list(lines(report)))
+
+
+def facts(report: Report) -> dict[str, Any]:
+    """What was found, for a machine."""
+    return {
         "ok": report.is_well,
         "looked_at": report.looked_at,
         "seconds": round(report.seconds, 3),
         "findings": [one.facts() for one in report.findings],
     }
-    say(facts, as_json, list(_lines(report)))
 
 
-def _lines(report: Report) -> Iterator[str]:
+def lines(report: Report) -> Iterator[str]:
+    """What was found, for a person."""
     from .doctor import Level
 
     for one in report.findings:

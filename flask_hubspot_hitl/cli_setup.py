@@ -11,10 +11,11 @@ from typing import Any
 import click
 from flask.cli import with_appcontext
 
-from . import portals
+from . import cli_doctor, portals
 from .cli_common import Command, app_runtime, say
 from .config import PREFIX
 from .errors import HubSpotError, NotConfigured
+from .hubspot.changes import Change
 from .hubspot.provision import Plan
 from .hubspot.wanted import mark_of_account
 from .runtime import Runtime
@@ -35,9 +36,13 @@ _portal = click.option("--portal", "portal_id", callback=_number, help="The HubS
 
 @click.command(cls=Command)
 @click.option("--plan", "only_plan", is_flag=True, help="Only say what would be done.")
-@click.option("--check", is_flag=True, help="Fail when anything is amiss; with --plan: when anything would be done.")
+@click.option(
+    "--check",
+    is_flag=True,
+    help="Fail when doctor finds an error; with --plan: when there is work.",
+)
 @click.option("--take-over", is_flag=True, help="Repoint what serves another installation; its address is printed.")
-@click.option("--new-channel", is_flag=True, help="Make a channel although an earlier one is only missing at HubSpot.")
+@click.option("--new-channel", is_flag=True, help="Make another channel: the one made before was deleted in HubSpot.")
 @click.option("--inbox", "inbox_ids", multiple=True, callback=_number, help="Instead of HUBSPOT_HITL_INBOX_ID.")
 @click.option("--wait", default=PATIENCE, type=click.FloatRange(0, 3600), show_default=True, help="For a new channel.")
 @_portal
@@ -56,7 +61,7 @@ def setup(
     """Make or mend the channel, connect the inboxes, and subscribe to the events. May be run any number of times."""
     runtime = app_runtime()
     portal_id, missing = _portal_with_token(runtime, portal_id)
-    with _waiting(wait, hidden=as_json) as on_wait:
+    with contextlib.closing(_Bar(wait, hidden=as_json)) as bar:
         work = SetUp(
             services=runtime.services,
             portal_id=portal_id,
@@ -64,21 +69,26 @@ def setup(
             take_over=take_over,
             new_channel=new_channel,
             patience=wait,
-            on_wait=on_wait,
-            on_done=lambda change: None if as_json else click.echo(f"Done: {change}."),
+            on_wait=bar.on_wait,
+            on_done=lambda change: _done(change, as_json, bar),
         )
         with _plain_errors():
             plan = work.plan() if only_plan else work.run()
+    report = None if only_plan or plan.refusals or missing else cli_doctor.look(as_json=as_json)
     facts = _facts(plan, portal_id, is_done=not only_plan) | _ids(runtime, portal_id)
+    facts["doctor"] = None if report is None else cli_doctor.facts(report)
     lines = [f"Would {change}." for change in plan.changes] if only_plan else []
     if not plan.refusals and not plan.changes:
         lines.append("Nothing to change.")
-    say(facts, as_json, [*lines, *_by_hand(plan), *([] if only_plan else _where(facts))])
+    lines += [*_by_hand(plan), *([] if only_plan else _where(facts))]
+    say(facts, as_json, [*lines, *([] if report is None else ["", *cli_doctor.lines(report)])])
     _refuse(plan)
     if missing is not None:
         raise click.ClickException(f"Not finished: {missing}. Then run setup again.")
     if only_plan and check and plan.changes:
         raise click.ClickException(f"HubSpot differs from what is wanted in {len(plan.changes)} point(s).")
+    if check and report is not None and not report.is_well:
+        raise click.ClickException("HubSpot is set up, but see what doctor found.")
 
 
 @click.command(cls=Command)
@@ -91,11 +101,7 @@ def teardown(yes: bool, archive: bool, portal_id: str | None, as_json: bool) -> 
     """Switch off what bears this installation's mark: the portal's accounts, and if asked the app's channel."""
     runtime = app_runtime()
     portal_id, _ = _portal_with_token(runtime, portal_id)
-    work = SetUp(
-        services=runtime.services,
-        portal_id=portal_id,
-        on_done=lambda change: None if as_json else click.echo(f"Done: {change}."),
-    )
+    work = SetUp(services=runtime.services, portal_id=portal_id, on_done=lambda change: _done(change, as_json))
     with _plain_errors():
         plan = (work.tear_down if yes else work.teardown_plan)(archive=archive)
     lines = [] if yes else [f"Would {change}." for change in plan.changes]
@@ -190,23 +196,34 @@ def _plain_errors() -> Iterator[None]:
         raise click.ClickException(f"{error}.{hints.get(error.status or 0, '')}") from None
 
 
-@contextlib.contextmanager
-def _waiting(seconds: float, *, hidden: bool) -> Iterator[Any]:
-    """A progress bar on stderr while HubSpot is waited for. Yields what tells it how long that has been."""
-    with contextlib.ExitStack() as stack:
-        bar: Any = None
-        shown = 0
+class _Bar:
+    """A progress bar on stderr while HubSpot is waited for, and only then."""
 
-        def on_wait(waited: float) -> None:
-            nonlocal bar, shown
-            if bar is None and not hidden:
-                label = "Waiting until HubSpot shows the channel"
-                bar = stack.enter_context(click.progressbar(length=int(seconds) or 1, label=label, file=sys.stderr))
-            if bar is not None:
-                bar.update(int(waited) - shown)
-                shown = int(waited)
+    def __init__(self, seconds: float, *, hidden: bool) -> None:
+        self._seconds = int(seconds) or 1
+        self._hidden = hidden
+        self._shown = contextlib.ExitStack()
+        self._bar: Any = None
 
-        yield on_wait
+    def on_wait(self, waited: float) -> None:
+        """So many seconds have gone by."""
+        if self._bar is None and not self._hidden:
+            label = "Waiting until HubSpot shows the channel"
+            self._bar = self._shown.enter_context(click.progressbar(length=self._seconds, label=label, file=sys.stderr))
+        if self._bar is not None:
+            self._bar.update(int(waited) - self._bar.pos)
+
+    def close(self) -> None:
+        """The line is free for other words."""
+        self._shown.close()
+        self._bar = None
+
+
+def _done(change: Change, as_json: bool, bar: _Bar | None = None) -> None:
+    if bar is not None:
+        bar.close()
+    if not as_json:
+        click.echo(f"Done: {change}.")
 
 
 def _facts(plan: Plan, portal_id: str | None, *, is_done: bool) -> dict[str, Any]:

@@ -7,7 +7,7 @@ import time
 
 import pytest
 
-from flask_hubspot_hitl.clock import SystemClock
+from flask_hubspot_hitl.clock import ManualClock, SystemClock
 from flask_hubspot_hitl.ledger import Ledger
 
 HOUR_MS = 3_600_000
@@ -50,3 +50,9 @@ def test_a_clock_that_was_set_goes_on() -> None:
     first = clock.now_ms()
     time.sleep(0.02)
     assert 15 <= clock.now_ms() - first < HOUR_MS
+
+
+def test_a_manual_clock_sleeps_at_once() -> None:
+    clock = ManualClock(5_000)
+    clock.sleep(2.5)
+    assert clock.now_ms() == 7_500

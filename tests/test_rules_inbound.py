@@ -56,6 +56,14 @@ def test_b2_without_integration_threads_the_message_is_read_from_hubspot(story: 
     assert [one["message"].text for one in story.recorder.of("operator_message")] == ["the truth"]
 
 
+def test_b2_without_a_channel_account_the_message_is_read_from_hubspot(story: Story) -> None:
+    thread = story.start().thread_id
+    event = story.write(thread, "the truth")
+    bare = {key: value for key, value in event["message"].items() if key != "channelAccountId"}
+    story.post({**event, "message": {**bare, "text": "believe me"}})
+    assert [one["message"].text for one in story.recorder.of("operator_message")] == ["the truth"]
+
+
 def test_b1_v1_events_are_hints_only(make_app: MakeApp, hubspot: HubSpot, clock: ManualClock, record: Record) -> None:
     app = make_app(clock=clock, dispatcher="inline", signature_versions="v3,v1")
     story = Story(app, hubspot, clock, record(app))

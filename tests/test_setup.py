@@ -108,7 +108,7 @@ class Desk:
             for one in self.hubspot.requests()
             if one["request_headers"].get("User-Agent") == "Flask-HubSpot-HITL"
             and one["method"] != "GET"
-            and not one["path"].endswith(("/token", "/search"))
+            and not one["path"].endswith(("/token", "/introspect", "/search"))
         ]
 
 
@@ -150,10 +150,10 @@ ALL = {(one.event_type, one.property_name, True) for one in wanted.SUBSCRIPTIONS
 def test_from_nothing_to_a_working_handoff(
     make_app: MakeApp, serve: Serve, bare: Desk, record: Callable[[Flask], Recorder]
 ) -> None:
-    app = make_app(**{**bare.config, "dispatcher": "thread", "channel_name": "Acme Assistant"})
+    app = make_app(**{**bare.config, "dispatcher": "thread"}, SECRET_KEY="the app's own secret key, which is long")
     serve(app, target=False)
-    setup(app)
     recorder = record(app)
+    assert "All is well." in setup(app, "--check").output
     with app.app_context():
         handoff = HubSpotHITL().start("c1", contact=PHONE, name="Rosa", title="Refund")
     assert (handoff.state, handoff.inbox_id) == ("waiting", INBOX)
@@ -212,6 +212,21 @@ def test_json_tells_a_machine_everything(make_app: MakeApp, bare: Desk) -> None:
     assert facts["channel_id"] == bare.channel()["id"]
     assert list(facts["accounts"]) == [INBOX]
     assert json.loads(setup(app, "--json").stdout)["changes"] == []
+
+
+def test_doctors_findings_follow_and_count_with_check_only(make_app: MakeApp, bare: Desk) -> None:
+    app = make_app(**bare.config)  # which nobody serves
+    facts = json.loads(setup(app, "--json").stdout)
+    assert facts["done"] is True
+    assert facts["doctor"]["ok"] is False
+    codes = {one["code"] for one in facts["doctor"]["findings"]}
+    assert codes
+    told = setup(app).stdout
+    assert all(code in told for code in codes)
+    result = run(app, "setup", "--check")
+    assert result.exit_code == 1
+    assert "HubSpot is set up, but see what doctor found." in result.output
+    assert json.loads(setup(app, "--plan", "--json").stdout)["doctor"] is None
 
 
 @pytest.mark.parametrize("version", ["v3", "2026-03", "2026-09"])
@@ -703,6 +718,13 @@ def test_a_wrong_developer_key_is_told(make_app: MakeApp, bare: Desk) -> None:
     assert result.exit_code == 1
     assert "Check HUBSPOT_HITL_DEVELOPER_API_KEY and HUBSPOT_HITL_APP_ID" in result.output
     assert "sim-wrong" not in result.output
+
+
+def test_a_token_that_may_not_say_whose_it_is_will_do(make_app: MakeApp, bare: Desk) -> None:
+    bare.hubspot.chaos(faults=[{"match": "GET /account-info/.*", "mode": "status", "status": 403}])
+    app = make_app(**bare.config)
+    setup(app)
+    assert len(stored(app)[1]) == 1
 
 
 # Many portals, or none yet -------------------------------------------------------------------------------

@@ -98,13 +98,23 @@ def look(app: AppCalls, portal: HubSpotClient | None, want: Want) -> Found:
     return Found(
         channels=channels,
         channel=channel,
-        portal_id=str(portal.account_info().get("portalId")) if portal is not None else None,
+        portal_id=None if portal is None else _owner(portal, want),
         inboxes=portal.inboxes() if portal is not None else [],
         accounts=accounts,
         webhooks=webhooks,
         subscriptions=subscriptions,
         webhooks_refused=refused,
     )
+
+
+def _owner(portal: HubSpotClient, want: Want) -> str | None:
+    """Whose the portal's token is; HubSpot may keep that from a token without the scope ``oauth``."""
+    try:
+        return str(portal.account_info().get("portalId"))
+    except HubSpotRejected as error:
+        if error.status == 403:
+            return want.portal_id
+        raise
 
 
 def _choose(channels: Sequence[Json], want: Want) -> Json | None:
@@ -278,8 +288,8 @@ def webhooks_by_hand(why: str, target: str) -> ByHand:
         [
             "In the HubSpot developer account open the app, then Webhooks. In a private app: its Webhooks tab.",
             f"Target URL: {target}",
-            "Create these subscriptions, and activate each, because HubSpot makes them paused: "
-            + "; ".join(map(str, wanted.SUBSCRIPTIONS)),
+            "Create these subscriptions, and activate each, because HubSpot makes them paused:"
+            + "".join(f"\n     {one}" for one in wanted.SUBSCRIPTIONS),
             f"Or, for an app of HubSpot's project platform, put the following into {wanted.PROJECT_FILE} "
             "and run 'hs project upload'.",
         ],

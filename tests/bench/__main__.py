@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import contextlib
 import json
+import signal
 import sys
 import tempfile
 import time
@@ -39,7 +40,7 @@ def parser() -> argparse.ArgumentParser:
     made = argparse.ArgumentParser(prog="python -m tests.bench", description=__doc__)
     made.add_argument("--only", action="append", choices=SUBJECTS, help="only this subject; may be given again")
     made.add_argument("--database", action="append", choices=DATABASES, help="only on this one")
-    made.add_argument("--rounds", type=int, help="how often each is measured (default: 5, with --quick 3)")
+    made.add_argument("--rounds", type=int, help="how often each is measured (default: 5, with --quick 2)")
     made.add_argument("--quick", action="store_true", help="less of everything: all of it in a few minutes")
     made.add_argument("--json", metavar="FILE", help="write the figures to a file as well, or to '-' instead")
     made.add_argument("--profile", choices=profiles.SUBJECTS, help="show where the time goes instead of measuring")
@@ -50,9 +51,10 @@ def main() -> int:
     """Measure and print. It judges nothing: the exit status is 0."""
     options = parser().parse_args()
     chosen = tuple(options.database or DATABASES)
-    rounds = options.rounds or (3 if options.quick else 5)
+    rounds = options.rounds or (2 if options.quick else 5)
     figures: list[Figure] = []
     began = time.monotonic()
+    signal.signal(signal.SIGTERM, lambda number, frame: sys.exit(128 + number))  # ends what was started
     with contextlib.ExitStack() as stack:
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="hitl-bench-")))
         stage = Stage(stack, folder, say=say, chosen=chosen, rounds=rounds, quick=options.quick)

@@ -32,13 +32,13 @@ CLAIMERS = {"sqlite": 1, "postgresql": 4}
 
 def run(stage: Stage) -> Iterator[Figure]:
     """Events a second; with receivers that do nothing, and with some that take 100 ms."""
-    quick, slow = (LANES * 5, 1500) if stage.quick else (LANES * PER_LANE, 3000)
+    events, slow = (LANES * 3, 900) if stage.quick else (LANES * PER_LANE, 3000)
     with stage.hosts(threads=LANES) as hosts:
         cases: dict[str, Case] = {}
         for kind, host in hosts.items():
             cases[f"disk, {kind}"] = partial(disk, host, stage.folder)
-            cases[f"ledger, {kind}"] = partial(bare_ledger, host, quick // 2)
-            cases[f"no-op, {kind}"] = partial(drain, stage, host, quick)
+            cases[f"ledger, {kind}"] = partial(bare_ledger, host, events)
+            cases[f"no-op, {kind}"] = partial(drain, stage, host, events)
         found = interleave(cases, stage.rounds, stage.say)
         waiting: dict[str, Case] = {
             kind: partial(drain, stage, host, slow, threads=SLOW_THREADS, work=SLOW_SECONDS)

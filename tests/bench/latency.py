@@ -27,7 +27,7 @@ MODES = {"the same process": 15, "across processes": 60}
 
 def run(stage: Stage) -> Iterator[Figure]:
     """The median and the 99th percentile, beside the time that a bare view takes to answer."""
-    count = 100 if stage.quick else 200
+    count = 60 if stage.quick else 200
     with contextlib.ExitStack() as stack:
         cases: dict[str, Case] = {}
         for kind in stage.databases:

@@ -15,7 +15,7 @@ CHUNK = 1_000
 
 def run(stage: Stage) -> Iterator[Figure]:
     """Resident memory of ``flask hubspot-hitl worker``."""
-    many = 10_000 if stage.quick else 100_000
+    many = 5_000 if stage.quick else 100_000
     for kind in stage.databases:
         with stage.host(kind, threads=300) as host, host.worker() as process:
             few = 0.0
