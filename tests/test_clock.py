@@ -7,7 +7,7 @@ import time
 
 import pytest
 
-from flask_hubspot_hitl.clock import SystemClock
+from flask_hubspot_hitl.clock import ManualClock, SystemClock
 from flask_hubspot_hitl.ledger import Ledger
 
 HOUR_MS = 3_600_000
