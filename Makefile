@@ -15,7 +15,7 @@ demo: $(STAMP)
 	@$(BIN)/flask --app example_app demo --die-with-parent
 
 test: $(STAMP)
-	$(BIN)/python -m pytest -n 2 --dist loadfile -m "not slow"
+	$(BIN)/python -m pytest -n 2 --dist worksteal -m "not slow"
 
 slow: $(STAMP)
 	$(BIN)/python -m pytest -m slow

@@ -68,7 +68,7 @@ def harden(response: Response) -> Response:
     """Headers every answer carries."""
     response.headers["Content-Security-Policy"] = CSP
     response.headers["X-Content-Type-Options"] = "nosniff"
-    response.headers["Referrer-Policy"] = "same-origin"
+    response.headers.setdefault("Referrer-Policy", "same-origin")  # some pages of the extension say less
     if response.mimetype in ("text/html", "application/json"):
         response.headers["Cache-Control"] = "no-store"
     return response

@@ -28,6 +28,8 @@ from .sharing import encrypted
 logger = logging.getLogger(__name__)
 
 STATE_MS = 600_000
+KNOWN_MS = 3_600_000
+"""For so long a browser that has installed the app in a portal may connect the portal's inboxes."""
 EXCHANGE_SECONDS = 20.0
 CONSENT_HOST = "https://app.hubspot.com"
 
@@ -56,9 +58,9 @@ class Why(StrEnum):
 
 
 class Refused(Exception):
-    """The flow ends here; nothing was stored. ``detail`` is for the operator, and holds no secret."""
+    """A flow ends here; nothing was stored. ``detail`` is for the operator, and holds no secret."""
 
-    def __init__(self, why: Why, detail: str = "") -> None:
+    def __init__(self, why: StrEnum, detail: str = "") -> None:
         super().__init__(detail or why.value)
         self.why = why
         self.detail = detail
@@ -219,7 +221,7 @@ class Consent:
         for wanted in (found.get("portal"), self._settings.portal_id):
             if wanted not in (None, portal_id):
                 raise Refused(Why.WRONG_PORTAL, portal_id)
-        return self._store(portal_id, tokens)
+        return self._store(portal_id, tokens, browser)
 
     def _exchange(self, code: str, verifier: str) -> Tokens:
         endpoint = self._services.token_endpoint()
@@ -235,21 +237,32 @@ class Consent:
         finally:
             endpoint.close()
 
-    def _store(self, portal_id: str, tokens: Tokens) -> Connected:
+    def _store(self, portal_id: str, tokens: Tokens, browser: str) -> Connected:
         cipher = self._services.cipher()
         if cipher is None:
             raise Refused(Why.NOT_CONFIGURED, NO_KEY)
+        now = self._ledger.now_ms()
         with self._ledger.write() as tx:
             portals.installed(
                 tx,
                 portal_id,
                 encrypted(cipher, portal_id, tokens),
                 scopes=tokens.scopes or None,
-                now=self._ledger.now_ms(),
+                now=now,
             )
+            known = _key("browser", f"{browser}:{portal_id}")
+            tx.once.consume(known, now=now)  # from an earlier time
+            tx.once.issue(known, {}, expires_at=now + KNOWN_MS, now=now)
         logger.info("Portal %s has been connected", portal_id)
         granted = set(tokens.scopes or portals.wanted_scopes(self._settings))
         return Connected(portal_id, tuple(one for one in portals.wanted_scopes(self._settings) if one not in granted))
+
+    def has_installed(self, browser: str | None, portal_id: str) -> bool:
+        """True for a browser in which somebody has installed the app in this portal within the last hour."""
+        if browser is None:
+            return False
+        with self._ledger.read() as tx:
+            return tx.once.peek(_key("browser", f"{browser}:{portal_id}"), now=self._ledger.now_ms())
 
 
 def new_browser() -> str:

@@ -142,7 +142,9 @@ class Emitter:
         if step["signal"] == "conversation_completed":
             kwargs["reason"] = CloseReason(step["reason"])
             kwargs["transcript"] = tx.records.messages_of(step["handoff"])
-        kwargs |= {name: step[name] for name in ("detail", "error", "event", "portal_id") if name in step}
+        kwargs |= {
+            name: step[name] for name in ("detail", "error", "event", "portal_id", "account", "change") if name in step
+        }
         if event.after_gap:
             kwargs["after_gap"] = True
         return kwargs

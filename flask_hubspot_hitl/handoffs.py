@@ -34,6 +34,7 @@ Plan = list[Step]
 CONTINUED_ELSEWHERE = "This chat continued elsewhere."
 OPEN, NOTE, ASSIGN, PUBLISH, CLOSE = "open", "note", "assign", "publish", "close"
 SIGNAL, RECEIPT, UNPARK, TIMER = "signal", "receipt", "unpark", "assignment-timeout"
+ACCOUNT_REMOVED = "account-removed"
 
 
 # Lanes ---------------------------------------------------------------------------------------------------

@@ -87,7 +87,7 @@ class InboundTask:
         if event.topic == Kind.STATUS:
             closes = self._value(event) in ("CLOSED", "ARCHIVED")
             return "history" if closes and not is_read and not progress.get("history") else None
-        if event.topic in (Kind.DELETED, Kind.PRIVACY_DELETED):
+        if event.topic in (Kind.DELETED, Kind.PRIVACY_DELETED, handoffs.ACCOUNT_REMOVED):
             return None if is_read or progress.get("history") else "history"
         return None
 
@@ -283,9 +283,11 @@ class InboundTask:
             return transitions.went_open(tx, record, occurred_ms=at_ms, window_ms=self._window_ms)
         if event.topic == Kind.DELETED and not event.progress.get("erased"):
             return transitions.ended(tx, record, reason=CloseReason.ARCHIVED, occurred_ms=at_ms, now=now)
+        if event.topic == handoffs.ACCOUNT_REMOVED:
+            return transitions.account_removed(tx, record, now=now)
         if event.topic in (Kind.DELETED, Kind.PRIVACY_DELETED):
             plan = transitions.ended(tx, record, reason=CloseReason.DELETED, occurred_ms=at_ms, now=now)
-            tx.records.erase(record.handoff.id)
+            tx.records.erase(record)
             tx.erase_payloads(record.handoff.id)
             return plan
         return []

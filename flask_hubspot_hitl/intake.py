@@ -10,7 +10,7 @@ import logging
 from collections import Counter
 from collections.abc import Sequence
 
-from . import handoffs
+from . import accounts, handoffs
 from .config import Settings
 from .hubspot.events import Inbound, Kind, Poison
 from .ledger import EventState, Ledger, NewEvent, Transaction
@@ -47,10 +47,12 @@ class Intake:
         """
         now = self._ledger.now_ms()
         poison = [item for item in items if isinstance(item, Poison)]
-        events = [item for item in items if isinstance(item, Inbound) and self._concerns_us(item, now)]
+        concern = [item for item in items if isinstance(item, Inbound) and self._concerns_us(item, now)]
+        hinted = self._take_hints([event for event in concern if event.kind is Kind.ACCOUNT], now)
+        events = [event for event in concern if event.kind is not Kind.ACCOUNT]
         threads = {(event.portal_id, event.thread_id) for event in events}
         if not threads and not poison:
-            return 0
+            return hinted
         with self._ledger.read() as tx:
             known = tx.records.handoffs_of_threads(threads)
             unknown = threads - known.keys()
@@ -59,14 +61,14 @@ class Intake:
                 # Looked up again, after this: a handoff that is not starting here has its thread stored already.
                 starting = tx.records.starting_portals({portal for portal, _ in unknown})
                 known |= tx.records.handoffs_of_threads(unknown)
-            accounts = handoffs.own_accounts(
+            own = handoffs.own_accounts(
                 tx,
                 self._settings,
                 {(e.channel_id, e.account_id) for e in events if (e.portal_id, e.thread_id) in unknown},
             )
-        wanted = [new for event in events if (new := self._place(event, known, starting, accounts, now, hint))]
+        wanted = [new for event in events if (new := self._place(event, known, starting, own, now, hint))]
         if not wanted and not poison:
-            return 0
+            return hinted
         with self._ledger.write() as tx:
             # Parked events have no lane whose row would keep two deliveries of one batch from waiting for each other.
             portals = sorted({str(new.portal_id) for new in wanted if new.state == EventState.PARKED})
@@ -79,12 +81,29 @@ class Intake:
                     watch_parked(tx, portal, now=now)
         self.counts["stored"] += stored
         self.counts["repeated"] += len(wanted) - stored
-        return stored
+        return stored + hinted
+
+    def _take_hints(self, events: Sequence[Inbound], now: int) -> int:
+        """A channel account may have changed: have its portal's accounts looked at. Returns how many looks are new."""
+        if not events:
+            return 0
+        with self._ledger.read() as tx:
+            ours = {
+                event.portal_id
+                for event in events
+                if accounts.is_ours(tx, self._settings, event.portal_id, event.channel_id)
+            }
+        self.counts["noise"] += sum(event.portal_id not in ours for event in events)
+        if not ours:
+            return 0
+        self.counts["account hints"] += len(ours)
+        with self._ledger.write() as tx:
+            return sum(accounts.look_at(tx, portal_id, now=now) for portal_id in sorted(ours))
 
     def _concerns_us(self, event: Inbound, now: int) -> bool:
         """The cheap checks; what they turn away is counted."""
         why = None
-        if event.kind in (Kind.OTHER, Kind.ACCOUNT):
+        if event.kind is Kind.OTHER:
             why = "unused"
         elif event.app_id is not None and self._settings.app_id not in (None, event.app_id):
             why = "other app"
@@ -99,7 +118,7 @@ class Intake:
         event: Inbound,
         known: dict[tuple[str, str], str],
         starting: set[str],
-        accounts: set[tuple[str | None, str | None, str | None]],
+        own: set[tuple[str | None, str | None, str | None]],
         now: int,
         hint: bool,
     ) -> NewEvent | None:
@@ -111,7 +130,7 @@ class Intake:
             payload = {"value": event.value, "hint": hint}
         if key not in known:
             account = (event.portal_id, event.channel_id, event.account_id)
-            ours = event.kind is Kind.MESSAGE and account in accounts
+            ours = event.kind is Kind.MESSAGE and account in own
             if event.portal_id in starting:
                 lane, state = None, EventState.PARKED
             elif not ours:

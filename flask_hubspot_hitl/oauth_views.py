@@ -6,31 +6,22 @@ words of its own, which hold nothing that came in with the request.
 
 from __future__ import annotations
 
-import functools
-import logging
-from collections.abc import Callable
-from urllib.parse import urlsplit
+from enum import StrEnum
 
-from flask import Blueprint, Response, current_app, redirect, request
+from flask import Blueprint, Response, redirect, request
 from werkzeug.wrappers import Response as AnyResponse
 
-from .consent import Consent, Refused, Why, is_browser, new_browser
-from .errors import LedgerUnavailable
+from .consent import Consent, Refused, Why, new_browser
 from .pages import HEADERS, Form, page
 from .portals import wanted_scopes
-from .runtime import Runtime, get_runtime
-
-logger = logging.getLogger(__name__)
-
-COOKIE = "hubspot_hitl_oauth"
-COOKIE_SECONDS = 3600
-MAX_FORM_BYTES = 16_384
+from .runtime import get_runtime
+from .visitors import MAX_FORM_BYTES, Words, may_install, told, visiting_browser, with_cookie
 
 _AGAIN = "Nothing was stored. You can begin again with a new link."
 _ASK = "Ask whoever runs this app for a new link; it is made with:"
 _NEW_LINK = ("flask hubspot-hitl install-url",)
 
-WORDS: dict[Why, tuple[int, str, tuple[str, ...], tuple[str, ...]]] = {
+WORDS: dict[StrEnum, Words] = {
     Why.NOT_ALLOWED: (
         403,
         "You can't connect HubSpot here",
@@ -137,36 +128,14 @@ WORDS: dict[Why, tuple[int, str, tuple[str, ...], tuple[str, ...]]] = {
 }
 
 
+_told = told("An installation", WORDS)
+
+
 def add_routes(blueprint: Blueprint) -> None:
     """Add the pages to the extension's blueprint."""
     blueprint.add_url_rule("/oauth/install", view_func=install_page, methods=["GET"])
     blueprint.add_url_rule("/oauth/install", view_func=install, methods=["POST"])
     blueprint.add_url_rule("/oauth/callback", view_func=callback, methods=["GET"])
-
-
-def _told(view: Callable[[], AnyResponse]) -> Callable[[], AnyResponse]:
-    """Make a page of a flow's end."""
-
-    @functools.wraps(view)
-    def shown() -> AnyResponse:
-        try:
-            return view()
-        except Refused as refused:
-            # Strangers can have a flow refused as often as they like; a detail there is only to a flow of ours.
-            level = logging.WARNING if refused.detail else logging.INFO
-            logger.log(level, "An installation was refused (%s)%s", refused.why, _after_colon(refused.detail))
-            status, title, paragraphs, commands = WORDS[refused.why]
-            return page(title, paragraphs, tone="bad", commands=commands, status=status)
-        except LedgerUnavailable as error:
-            logger.warning("An installation could not go on: %s", error)
-            text = "The app's database could not be used. Please try again in a few minutes."
-            return page("Please try again later", (text,), tone="bad", status=503)
-
-    return shown
-
-
-def _after_colon(detail: str) -> str:
-    return f": {detail}" if detail else ""
 
 
 @_told
@@ -180,7 +149,7 @@ def install_page() -> AnyResponse:
     elif not may_install(runtime, portal_id):
         raise Refused(Why.NOT_ALLOWED)
     consent.check()
-    browser = _browser() or new_browser()
+    browser = visiting_browser() or new_browser()
     fields = {"form": consent.form_token(browser)}
     fields |= {"link": link} if link is not None else {}
     fields |= {"portal_id": portal_id} if link is None and portal_id is not None else {}
@@ -197,7 +166,7 @@ def install_page() -> AnyResponse:
         ),
         form=Form(action="install", button="Continue to HubSpot", fields=fields),
     )
-    return _with_cookie(answer, runtime, browser)
+    return with_cookie(answer, runtime, browser)
 
 
 @_told
@@ -206,7 +175,7 @@ def install() -> AnyResponse:
     runtime = get_runtime()
     consent = Consent(runtime.services)
     request.max_content_length = MAX_FORM_BYTES
-    browser = _browser()
+    browser = visiting_browser()
     consent.check_form(request.form.get("form", ""), browser)
     link, portal_id = request.form.get("link"), _asked_portal()
     if link is None and not may_install(runtime, portal_id):
@@ -216,7 +185,7 @@ def install() -> AnyResponse:
         portal_id = consent.check_link(link, use=True)
     answer = redirect(consent.begin(str(browser), portal_id), 303)
     answer.headers.update(HEADERS)
-    return _with_cookie(answer, runtime, str(browser))
+    return with_cookie(answer, runtime, str(browser))
 
 
 @_told
@@ -226,8 +195,9 @@ def callback() -> AnyResponse:
         return Response(status=204, headers=HEADERS)
     runtime = get_runtime()
     args = request.args
+    browser = visiting_browser()
     connected = Consent(runtime.services).finish(
-        state=args.get("state"), code=args.get("code"), error=args.get("error"), browser=_browser()
+        state=args.get("state"), code=args.get("code"), error=args.get("error"), browser=browser
     )
     runtime.dispatcher.wake()
     paragraphs = ["Conversations can be handed over to this account from now on. You can close this page."]
@@ -238,17 +208,8 @@ def callback() -> AnyResponse:
         )
     facts = [("Account", connected.portal_id)]
     facts += [("Not granted", "\n".join(connected.missing))] if connected.missing else []
-    return page("HubSpot is connected", paragraphs, tone="good", facts=facts)
-
-
-# Who is there --------------------------------------------------------------------------------------------
-
-
-def may_install(runtime: Runtime, portal_id: str | None) -> bool:
-    """Whether whoever sent this request may connect a portal: the host says so; by default, who debugs the app."""
-    if runtime.may_install is None:
-        return current_app.debug
-    return bool(runtime.may_install(portal_id))
+    answer = page("HubSpot is connected", paragraphs, tone="good", facts=facts)
+    return with_cookie(answer, runtime, str(browser))  # who has just installed may connect inboxes for a while
 
 
 def _asked_portal() -> str | None:
@@ -259,24 +220,3 @@ def _asked_portal() -> str | None:
     if not portal_id.isascii() or not portal_id.isdecimal() or len(portal_id) > 19:
         raise Refused(Why.WRONG_PORTAL)
     return portal_id
-
-
-def _browser() -> str | None:
-    """The secret in this browser's cookie, if it has one of ours."""
-    found = request.cookies.get(COOKIE)
-    return found if is_browser(found) else None
-
-
-def _with_cookie(answer: AnyResponse, runtime: Runtime, browser: str) -> AnyResponse:
-    """Lax, so that the browser sends it when it comes back from HubSpot; the host's session may well be stricter."""
-    settings = runtime.settings
-    answer.set_cookie(
-        COOKIE,
-        browser,
-        max_age=COOKIE_SECONDS,
-        path=f"{settings.public_path()}/oauth",
-        secure=urlsplit(settings.public_url[0]).scheme == "https",
-        httponly=True,
-        samesite="Lax",
-    )
-    return answer

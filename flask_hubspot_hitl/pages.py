@@ -5,7 +5,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from flask import Response, current_app, make_response, render_template
+from flask import Response, current_app, make_response, render_template, request
+
+from .runtime import get_runtime
 
 HEADERS = {
     "Content-Security-Policy": "default-src 'self'; frame-ancestors 'none'; base-uri 'none'",
@@ -33,7 +35,6 @@ def page(
     facts: Sequence[tuple[str, str]] = (),
     commands: Sequence[str] = (),
     form: Form | None = None,
-    depth: int = 1,
     status: int = 200,
 ) -> Response:
     """A page of ours. Everything given is text, never markup.
@@ -41,7 +42,6 @@ def page(
     :param tone: ``plain``, ``good`` or ``bad``; shown as a colour and a sign.
     :param facts: pairs of a label and a value.
     :param commands: lines to type into a shell.
-    :param depth: how many segments the page's path has below our prefix, less one.
     """
     body = render_template(
         "hubspot_hitl/page.html",
@@ -51,7 +51,8 @@ def page(
         facts=facts,
         commands=commands,
         form=form,
-        root="../" * depth,
+        # Relative, because a proxy may have mounted the app anywhere.
+        root="../" * (request.path.removeprefix(get_runtime().settings.url_prefix).count("/") - 1),
         app_name=current_app.name,
     )
     answer = make_response(body, status)

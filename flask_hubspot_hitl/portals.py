@@ -74,15 +74,17 @@ def _resume(tx: Transaction, portal_id: str, *, now: int) -> None:
     tx.queue.put([resume], now=now)
 
 
-def put_signal(tx: Transaction, signal: str, portal_id: str, *, now: int, key: str | None = None) -> None:
-    """Have a portal's signal sent; with a ``key`` once for that key."""
+def put_signal(
+    tx: Transaction, signal: str, portal_id: str, *, now: int, key: str | None = None, **facts: object
+) -> None:
+    """Have a portal's signal sent, with further ``facts``; with a ``key`` once for that key."""
     news = NewEvent(
         dedupe_key=f"signal:{key or uuid.uuid4().hex}",
         lane=f"portal:{portal_id}",
         topic=handoffs.SIGNAL,
         sort_at=now,
         portal_id=portal_id,
-        progress={"plan": [{"signal": signal, "portal_id": portal_id}]},
+        progress={"plan": [{"signal": signal, "portal_id": portal_id, **facts}]},
     )
     tx.queue.put([news], now=now)
 
@@ -112,6 +114,16 @@ def rekey(ledger: Ledger, cipher: Cipher) -> tuple[int, list[str]]:
                 is_done = tx.installations.replace_secret(portal_id, old=old, new=new)
         done += is_done
     return done, failed
+
+
+def has_token(tx: Transaction, settings: Settings, portal_id: str) -> bool:
+    """True for a portal that we have a token for, whether or not HubSpot still takes it."""
+    if settings.portal_id not in (None, portal_id):
+        return False
+    if portal_id == settings.portal_id and (settings.access_token or settings.refresh_token):
+        return True
+    found = tx.installations.get(portal_id)
+    return found is not None and found.secret is not None
 
 
 # Which portal, which channel, which account --------------------------------------------------------------

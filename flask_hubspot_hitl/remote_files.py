@@ -35,12 +35,18 @@ class NotFetched(Exception):
 
 
 class Fetcher:
-    """Fetches files of at most ``limit`` bytes from ``hosts`` and their subdomains. Thread-safe."""
+    """Fetches files of at most ``limit`` bytes, in at most ``seconds``, from ``hosts`` and their subdomains.
 
-    def __init__(self, hosts: Iterable[str] = (), *, limit: int, proxy: str | None = None) -> None:
+    Thread-safe.
+    """
+
+    def __init__(
+        self, hosts: Iterable[str] = (), *, limit: int, proxy: str | None = None, seconds: float = SECONDS
+    ) -> None:
         self._hosts: tuple[str, ...] = ()
         self.allow(*hosts)
         self._limit = limit
+        self._seconds = seconds
         self._session = requests.Session()
         self._session.trust_env = False
         self._session.cookies.set_policy(http.cookiejar.DefaultCookiePolicy(allowed_domains=[]))
@@ -72,12 +78,15 @@ class Fetcher:
         :raises NotFetched: when it can't be had.
         """
         url = wanted.url or ""
-        ends = time.monotonic() + SECONDS
+        ends = time.monotonic() + self._seconds
         try:
             for _ in range(REDIRECTS + 1):
                 if not self.allows(url):
                     raise NotFetched("its host is not on the list")
-                with self._session.get(url, stream=True, allow_redirects=False, timeout=(3.05, 10)) as answer:
+                if (left := ends - time.monotonic()) <= 0:
+                    raise NotFetched("it takes too long", later=True)
+                patience = (min(3.05, left), min(10.0, left))
+                with self._session.get(url, stream=True, allow_redirects=False, timeout=patience) as answer:
                     if answer.status_code in (301, 302, 303, 307, 308):
                         url = urljoin(url, answer.headers.get("Location", ""))
                         continue

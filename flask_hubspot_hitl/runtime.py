@@ -7,12 +7,12 @@ from dataclasses import dataclass
 
 from flask import Flask, current_app
 
-from . import housekeeping, portals
+from . import accounts, housekeeping, portals
 from .clock import Clock
 from .config import PREFIX, Settings
 from .dispatcher import GRACE_SECONDS, Dispatcher
 from .emission import Emitter
-from .handoffs import ASSIGN, CLOSE, NOTE, OPEN, PUBLISH, RECEIPT, SIGNAL, TIMER, UNPARK
+from .handoffs import ACCOUNT_REMOVED, ASSIGN, CLOSE, NOTE, OPEN, PUBLISH, RECEIPT, SIGNAL, TIMER, UNPARK
 from .hubspot.events import Kind
 from .inbound import InboundTask
 from .intake import Intake
@@ -103,6 +103,8 @@ def build_dispatcher(app: Flask, services: Services, *, threads: int) -> Dispatc
     tasks: dict[str, Task] = {kind.value: inbound for kind in told}
     tasks |= {
         SIGNAL: inbound,
+        ACCOUNT_REMOVED: inbound,
+        accounts.LOOK: accounts.AccountsTask(services),
         Kind.NEW_MESSAGE.value: GapTask(services, inbound),
         UNPARK: UnparkTask(services),
         TIMER: AssignmentTimeoutTask(emitter, services, inbound.history),

@@ -8,9 +8,9 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from typing import Any
 
 from . import portals
+from .accounts import record_of
 from .config import PREFIX
 from .errors import HubSpotError, NotConfigured
 from .hubspot import changes, provision, teardown
@@ -19,7 +19,7 @@ from .hubspot.carrying_out import Worker
 from .hubspot.client import HubSpotClient
 from .hubspot.provision import Found, Plan, Want
 from .hubspot.wanted import Json
-from .ledger import AccountRecord, ChannelRecord, Ledger
+from .ledger import ChannelRecord, Ledger
 from .services import Services
 
 PATIENCE = 300.0
@@ -239,17 +239,3 @@ class LedgerNotebook:
     def save_account(self, account: Json) -> None:
         with self._ledger.write() as tx:
             tx.channels.save_account(record_of(str(self._portal_id), account), now=self._ledger.now_ms())
-
-
-def record_of(portal_id: str, account: Json) -> AccountRecord:
-    """HubSpot's ``PublicChannelAccount`` as it is stored. Only one that is switched on can be used."""
-    identifier: Any = account.get("deliveryIdentifier")
-    return AccountRecord(
-        portal_id=portal_id,
-        account_id=str(account["id"]),
-        channel_id=str(account["channelId"]),
-        inbox_id=str(account["inboxId"]),
-        name=account.get("name"),
-        identifier=identifier,
-        authorized=account.get("authorized") is True and account.get("active") is not False,
-    )

@@ -54,4 +54,5 @@ installation_revoked = _signals.signal("installation-revoked")
 """HubSpot refuses a portal's tokens for good. ``portal_id``."""
 
 channel_account_changed = _signals.signal("channel-account-changed")
-"""A channel account was created, changed or removed in HubSpot. ``portal_id``, ``account``."""
+"""Our channel came to an inbox, changed there, or was removed from it. ``portal_id``, ``change`` (created, updated or
+removed), ``account`` (a dict: account_id, channel_id, inbox_id, name, authorized)."""

@@ -56,6 +56,14 @@ def ended(tx: Transaction, record: HandoffRecord, *, reason: CloseReason, occurr
     return handoffs.close(tx, record, reason=reason, detail=None, at_ms=occurred_ms, now=now)
 
 
+def account_removed(tx: Transaction, record: HandoffRecord, *, now: int) -> handoffs.Plan:
+    """Our channel is gone from the inbox: neither side can write any more, so the bot has the conversation again."""
+    if not record.handoff.is_open:
+        return []
+    detail = "the channel was removed from the inbox in HubSpot"
+    return handoffs.close(tx, record, reason=CloseReason.ARCHIVED, detail=detail, at_ms=now, now=now)
+
+
 def went_open(tx: Transaction, record: HandoffRecord, *, occurred_ms: int, window_ms: int) -> handoffs.Plan:
     """An agent opened or restored the thread."""
     if not status_is_news(record, occurred_ms):

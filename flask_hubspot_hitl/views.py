@@ -12,7 +12,7 @@ from flask import Blueprint, Flask, current_app, request
 from flask.typing import ResponseReturnValue
 from werkzeug.exceptions import RequestEntityTooLarge
 
-from . import oauth_views, self_test, signals
+from . import connect_views, oauth_views, self_test, signals
 from .config import Settings
 from .errors import LedgerUnavailable
 from .hubspot.events import TooManyItems, Unreadable, parse_body
@@ -38,18 +38,19 @@ def create_blueprint(settings: Settings) -> Blueprint:
     blueprint.add_url_rule("/webhook", view_func=webhook, methods=["POST"])
     blueprint.add_url_rule("/healthz", view_func=healthz, methods=["GET"])
     oauth_views.add_routes(blueprint)
+    connect_views.add_routes(blueprint)
     return blueprint
 
 
 def exempt_from_csrf(app: Flask) -> None:
     """For Flask-WTF, whichever came first.
 
-    HubSpot sends no CSRF token; its signature is the proof. The install page has a token of its own: Flask-WTF's wants
-    a session and a referrer, and that page sends none.
+    HubSpot sends no CSRF token; its signature is the proof. Our pages have a token of their own: Flask-WTF's wants
+    a session and a referrer, and they send none.
     """
     csrf = app.extensions.get("csrf")
     if csrf is not None and hasattr(csrf, "exempt"):
-        for view in (webhook, oauth_views.install):
+        for view in (webhook, oauth_views.install, connect_views.connect):
             csrf.exempt(view)
 
 

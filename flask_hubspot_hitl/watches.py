@@ -9,7 +9,7 @@ import secrets
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from . import handoffs, portals
+from . import accounts, handoffs, portals
 from .config import Settings
 from .domain import HandoffState
 from .emission import Emitter
@@ -274,6 +274,7 @@ class ResumeTask:
             found = tx.records.to_reconcile(closed_since=closed_since(self._settings, now), portal_id=portal_id)
 
         def effect(tx: Transaction) -> None:
+            accounts.look_at(tx, portal_id, now=now)
             tx.queue.put(reconcile_events(tx, found, key=f"resume:{event.id}", now=now), now=now)
             tx.installations.wake(portal_id, now=now)
 

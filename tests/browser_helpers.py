@@ -24,7 +24,7 @@ from . import helpers
 from .helpers import HubSpot
 
 if TYPE_CHECKING:
-    from playwright.sync_api import Browser, BrowserContext, Dialog, Page
+    from playwright.sync_api import Browser, BrowserContext, Dialog, Locator, Page
 
 ROOT = Path(__file__).parents[1]
 SHOTS = ROOT / "test-output"
@@ -67,7 +67,7 @@ class Server:
     """``python -m module --port N``; after :meth:`stop` it can be started again at the same address."""
 
     def __init__(self, module: str, env: dict[str, str]) -> None:
-        self._module, self._env = module, env
+        self._module, self.env = module, env
         self._process: subprocess.Popen[str] | None = None
         self.url = ""
 
@@ -75,7 +75,7 @@ class Server:
         """Start it and wait for its address."""
         port = str(urlsplit(self.url).port or 0)
         command = [sys.executable, "-m", self._module, "--port", port]
-        self._process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True, cwd=ROOT, env=self._env)
+        self._process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True, cwd=ROOT, env=self.env)
         assert self._process.stdout is not None
         line = self._process.stdout.readline()
         self.url = next(word.rstrip("/") for word in line.split() if word.startswith("http://"))
@@ -155,6 +155,8 @@ class Watch:
             viewport={"width": width, "height": height}, color_scheme=scheme, accept_downloads=True
         )
         made.set_default_timeout(PATIENCE_MS)
+        made.on("console", lambda message: self._heard(message.type, message.text))
+        made.on("weberror", lambda error: self.complaints.append(f"exception: {error.error}"))
         self._contexts.append(made)
         return made
 
@@ -162,8 +164,6 @@ class Watch:
         """A new tab, watched."""
         page = (context or self.context()).new_page()
         own = urlsplit(url).netloc
-        page.on("console", lambda message: self._heard(message.type, message.text))
-        page.on("pageerror", lambda error: self.complaints.append(f"exception: {error}"))
         page.on("dialog", self._dialog)
         page.on("request", lambda request: self._asked(own, request.url))
         answer = page.goto(url)
@@ -187,6 +187,14 @@ class Watch:
         """Close the windows."""
         for context in self._contexts:
             context.close()
+
+
+def expect(found: Locator) -> Any:
+    """Playwright's assertions, with our patience."""
+    from playwright.sync_api import expect as real
+
+    real.set_options(timeout=PATIENCE_MS)
+    return real(found)
 
 
 def attach(page: Page, name: str, content: bytes) -> None:

@@ -10,7 +10,7 @@ import tempfile
 import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 import pytest
 from flask import Flask
@@ -21,11 +21,15 @@ from flask_hubspot_hitl.clock import Clock, ManualClock
 from flask_hubspot_hitl.simulator.traffic import FOLDER
 from flask_hubspot_hitl.testing import running
 
-from . import databases, helpers, traffic
+from . import browser_helpers, databases, helpers, traffic
+from .browser_helpers import Site, Watch
 from .helpers import Botpress, HubSpot, Recorder, state_of
 from .relay import Relay
 from .simulator_helpers import Host, Stand
 from .simulator_helpers import running as running_stand
+
+if TYPE_CHECKING:
+    from playwright.sync_api import Browser
 
 pytest_plugins = ["flask_hubspot_hitl.testing"]
 
@@ -37,6 +41,7 @@ TRAFFIC_SAID: pytest.StashKey[list[str]] = pytest.StashKey()
 
 def pytest_configure(config: pytest.Config) -> None:
     """Every stand-in that a test starts, in whatever process, keeps its calls in one folder."""
+    databases.use_memory()
     if not hasattr(config, "workerinput") and FOLDER not in os.environ:
         os.environ[FOLDER] = tempfile.mkdtemp(prefix="hitl-traffic-")
         config.stash[TRAFFIC] = Path(os.environ[FOLDER])
@@ -114,6 +119,40 @@ def botpress(botpress_process: Botpress) -> Botpress:
     """Botpress's stand-in, as after a reset."""
     botpress_process.reset()
     return botpress_process
+
+
+# --- a real browser --------------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def chromium() -> Iterator[Browser]:
+    """Chromium, driven by Playwright."""
+    with browser_helpers.browser() as made:
+        yield made
+
+
+@pytest.fixture(scope="module")
+def shared_site(chromium: Browser, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
+    """The stand-in and the example app, as processes."""
+    made = Site(tmp_path_factory.mktemp("example"))
+    yield made
+    made.close()
+
+
+@pytest.fixture
+def site(shared_site: Site) -> Site:
+    """Both servers, the stand-in as after a reset."""
+    shared_site.reset()
+    return shared_site
+
+
+@pytest.fixture
+def watch(chromium: Browser, site: Site) -> Iterator[Watch]:
+    """Opens pages; at the end none of them may have complained."""
+    made = Watch(chromium)
+    yield made
+    made.close()
+    assert made.complaints == []
 
 
 # --- databases -------------------------------------------------------------------------------------------
@@ -297,8 +336,11 @@ def serve(_ports: _Ports, hubspot: HubSpot) -> Iterator[Serve]:
         thread.join(timeout=5)
 
 
+Record = Callable[[Flask], Recorder]
+
+
 @pytest.fixture
-def record() -> Iterator[Callable[[Flask], Recorder]]:
+def record() -> Iterator[Record]:
     """``record(app)`` keeps every signal of an app from now on."""
     recorders: list[Recorder] = []
 

@@ -14,13 +14,12 @@ import shutil
 import socket
 import subprocess
 import sys
-import tempfile
 import warnings
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
+from . import databases
 from .relay import Relay
 
 WEB_PORT = 8000
@@ -167,7 +166,7 @@ def _url(host: str, port: int) -> str:
 @contextlib.contextmanager
 def _postgresql(host: str, port: int, trusted: str) -> Iterator[None]:
     """A PostgreSQL server of its own that is reached over TCP."""
-    folder = Path(tempfile.mkdtemp(prefix="hitl-pg-", dir="/tmp"))
+    folder = databases.short_folder("hitl-pg-")
     with contextlib.ExitStack() as stack:
         stack.callback(shutil.rmtree, folder, ignore_errors=True)
         with warnings.catch_warnings():

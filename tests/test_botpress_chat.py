@@ -10,7 +10,8 @@ from flask import Flask
 
 from flask_hubspot_hitl import HubSpotHITL
 from flask_hubspot_hitl.botpress import notices
-from flask_hubspot_hitl.botpress.chat import ChatBridge, ChatUser, botpress_id, user_key
+from flask_hubspot_hitl.botpress.chat import ChatBridge, ChatUser
+from flask_hubspot_hitl.botpress.chat.api import botpress_id, user_key
 
 from .conftest import MakeApp, Serve
 from .helpers import Botpress, HubSpot, Json, wait_until

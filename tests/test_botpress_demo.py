@@ -141,10 +141,10 @@ def bridge(request: pytest.FixtureRequest) -> str:
 
 
 @pytest.fixture
-def run(bridge: str, tmp_path: Path) -> Run:
+def run(bridge: str, tmp_path_factory: pytest.TempPathFactory) -> Run:
     """The bridge's demo, played once for all tests here."""
     if bridge not in _RUNS:
-        _RUNS[bridge] = Run(bridge, tmp_path)
+        _RUNS[bridge] = Run(bridge, tmp_path_factory.mktemp(bridge))
     return _RUNS[bridge]
 
 

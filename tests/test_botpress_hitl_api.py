@@ -8,7 +8,8 @@ import pytest
 from flask import Flask
 
 from flask_hubspot_hitl import HubSpotHITL
-from flask_hubspot_hitl.botpress.hitl_api import CANCELLED, HitlApiBridge
+from flask_hubspot_hitl.botpress.hitl_api import HitlApiBridge
+from flask_hubspot_hitl.botpress.hitl_api.tickets import CANCELLED
 
 from .conftest import MakeApp, Serve
 from .helpers import Botpress, HubSpot, Json, wait_until

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import json
 from typing import Any
 
 import pytest
 
-from flask_hubspot_hitl import Attachment, Author, Message
+from flask_hubspot_hitl import Attachment, Author, CloseReason, Handoff, HandoffState, Message
+from flask_hubspot_hitl.botpress.ended import ended_event
 from flask_hubspot_hitl.botpress.messages import to_agent, to_botpress, type_of
 from flask_hubspot_hitl.remote_files import as_line
 
@@ -124,3 +126,15 @@ def test_every_kind_of_agent_message_to_botpress() -> None:
     two = message("look", Attachment(url="https://f/1"), Attachment(name="gone", url=None))
     assert to_botpress(two) == [{"type": "text", "text": "look"}, {"type": "file", "fileUrl": "https://f/1"}]
     assert to_botpress(message()) == [{"type": "text", "text": "[empty message]"}]
+
+
+def test_what_the_bot_is_told_of_the_end_fits_into_an_event() -> None:
+    """The newest of the transcript, whatever its letters: Botpress takes 64 KB."""
+    handoff = Handoff("h", "c", "1", None, "2", HandoffState.CLOSED)
+    for letter in ("x", "ж", "☎", "🦉"):
+        said = [Message(message_id=str(n), author=Author.USER, text=f"{n} {letter * 900}") for n in range(100)]
+        event = ended_event(handoff, CloseReason.AGENT, None, said)
+        assert len(json.dumps(event)) < 64_000
+        numbers = [int(one["text"].split()[0]) for one in event["transcript"]]
+        assert numbers == list(range(100))[-len(numbers) :]
+        assert numbers

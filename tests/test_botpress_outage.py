@@ -4,40 +4,28 @@ from __future__ import annotations
 
 import random
 import threading
-import time
-from collections.abc import Callable
 from typing import Any
 
 import pytest
-from flask import Flask
 
 from flask_hubspot_hitl import HubSpotHITL
 from flask_hubspot_hitl.botpress.chat import ChatBridge, ChatUser
 from flask_hubspot_hitl.botpress.hitl_api import HitlApiBridge
 from flask_hubspot_hitl.botpress.studio import StudioBridge
-from flask_hubspot_hitl.clock import ManualClock
 
-from .conftest import MakeApp, Serve
-from .helpers import Botpress, HubSpot, Json, Recorder, state_of, wait_until
+from .botpress_story import Page, make_story
+from .conftest import MakeApp, Record, Serve
+from .helpers import Botpress, HubSpot, Json, state_of, wait_until
 from .story import Story
 from .test_botpress_chat import Channel
 
-Record = Callable[[Flask], Recorder]
 DOWN = [{"match": ".*", "mode": "status", "status": 503}]
 GONE = [{"match": ".*", "mode": "drop"}]
 
 
 @pytest.fixture
-def clock() -> ManualClock:
-    """Begins now: the stand-in's clock is the machine's."""
-    return ManualClock(time.time_ns() // 1_000_000)
-
-
-@pytest.fixture
-def story(make_app: MakeApp, hubspot: HubSpot, botpress: Botpress, clock: ManualClock, record: Record) -> Story:
-    config: dict[str, Any] = {"clock": clock, "dispatcher": "inline", "max_attempts": 3, **botpress.env()}
-    app = make_app(**config)
-    return Story(app, hubspot, clock, record(app))
+def story(make_app: MakeApp, hubspot: HubSpot, botpress: Botpress, record: Record) -> Story:
+    return make_story(make_app, hubspot, botpress, record, dispatcher="inline", max_attempts=3)
 
 
 def sent(story: Story) -> list[str]:
@@ -116,6 +104,30 @@ def test_the_bots_chat_is_down_for_ten_minutes(story: Story, botpress: Botpress)
     story.run(600)
     said = [one["payload"]["text"] for one in botpress.get("messages") if one["userId"] == "u1"]
     assert said == ["line 0", "line 1", "line 2"]
+
+
+def test_an_agent_reaches_the_hosts_channel_while_the_bots_chat_is_down(story: Story, botpress: Botpress) -> None:
+    page = Page(story, botpress)
+    page.calls_a_human()
+    story.run()
+    thread = story.hubspot.threads()[0]["id"]
+    botpress.chaos(faults=DOWN)
+    story.assigned(thread, at=story.now)
+    for number in range(3):
+        story.says(thread, f"line {number}", at=story.now + number + 1)
+    story.run()
+    assert [text for author, text in page.shown if author == "operator"] == ["line 0", "line 1", "line 2"]
+    assert sent(story) == ["SENT"] * 3
+    story.hubspot.act(thread, "close")
+    story.status(thread, "CLOSED", at=story.now + 9)
+    assert page.says("thanks") is False
+    for _ in range(20):
+        story.run(30)
+    botpress.chaos(faults=[])
+    story.run(600)
+    taken = [one for one in botpress.from_host("/events") if one["status"] == 200]
+    assert [one["request_body"]["payload"]["kind"] for one in taken] == ["hitl.assigned", "hitl.ended"]
+    assert page.to_bot() == ["hello", "thanks"]
 
 
 def test_signals_that_were_lost_are_read_back(story: Story, botpress: Botpress) -> None:

@@ -2,58 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
-import pytest
-
 from . import browser_helpers
-from .browser_helpers import NAME, PHONE, Site, Watch, attach, shot, wait_for
+from .browser_helpers import NAME, PHONE, Site, Watch, attach, expect, shot, wait_for
 from .helpers import Json
 from .simulator_helpers import CC, person
 
 if TYPE_CHECKING:
-    from playwright.sync_api import Browser, Locator, Page
+    from playwright.sync_api import Locator, Page
 
 AGENT, COLLEAGUE = "Noor Haddad", "Teo Lindqvist"
 ELSEWHERE = "Not delivered: This chat continued elsewhere."
-
-
-@pytest.fixture(scope="module")
-def chromium() -> Iterator[Browser]:
-    with browser_helpers.browser() as made:
-        yield made
-
-
-@pytest.fixture(scope="module")
-def shared_site(chromium: Browser, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
-    made = Site(tmp_path_factory.mktemp("example"))
-    yield made
-    made.close()
-
-
-@pytest.fixture
-def site(shared_site: Site) -> Site:
-    """Both servers, the stand-in as after a reset."""
-    shared_site.reset()
-    return shared_site
-
-
-@pytest.fixture
-def watch(chromium: Browser, site: Site) -> Iterator[Watch]:
-    """Opens pages; at the end none of them may have complained."""
-    made = Watch(chromium)
-    yield made
-    made.close()
-    assert made.complaints == []
-
-
-def expect(found: Locator) -> Any:
-    """Playwright's assertions, with our patience."""
-    from playwright.sync_api import expect as real
-
-    real.set_options(timeout=browser_helpers.PATIENCE_MS)
-    return real(found)
 
 
 def say(page: Page, text: str) -> None:

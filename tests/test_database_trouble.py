@@ -17,7 +17,6 @@ import signal
 import socket
 import subprocess
 import sys
-import tempfile
 import threading
 import time
 import warnings
@@ -37,6 +36,7 @@ from flask_hubspot_hitl.dispatcher import Dispatcher
 from flask_hubspot_hitl.ledger import Event, Lease, Ledger, NewEvent, Transaction
 from flask_hubspot_hitl.tasks import Done, Outcome
 
+from . import databases
 from .conftest import MakeApp
 from .helpers import HubSpot, Json, Recorder, assigned_event, signature_headers, signed_post, state_of, wait_until
 from .story import PHONE, Story
@@ -530,7 +530,7 @@ class PostgreSQL:
 
 @pytest.fixture
 def own_postgresql() -> Iterator[PostgreSQL]:
-    folder = Path(tempfile.mkdtemp(prefix="hitl-pg-", dir="/tmp"))  # a short path: its socket's must fit 107 bytes
+    folder = databases.short_folder("hitl-pg-")
     try:
         server = PostgreSQL(folder)
     except Exception as error:
@@ -636,7 +636,7 @@ def test_ten_webhooks_at_once_and_one_thread_to_answer_them(hubspot: HubSpot, sq
 @pytest.fixture
 def small_disk() -> Iterator[Path]:
     """A disk of 32 MB, where one can be mounted."""
-    folder = Path(tempfile.mkdtemp(prefix="hitl-disk-", dir="/tmp"))
+    folder = databases.short_folder("hitl-disk-")
     mount = ["mount", "-t", "tmpfs", "-o", "size=32m", "tmpfs", str(folder)]
     try:
         done = subprocess.run(mount, capture_output=True, text=True, check=False)

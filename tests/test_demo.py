@@ -30,7 +30,7 @@ def environment(**more: str) -> dict[str, str]:
     return kept | more
 
 
-@pytest.mark.parametrize("version", ["v3", "2026-03", "2026-09"])
+@pytest.mark.parametrize("version", ["v3", pytest.param("2026-03", marks=pytest.mark.slow), "2026-09"])
 def test_scripted_story_and_its_traffic(version: str, tmp_path: Path) -> None:
     traffic = tmp_path / "traffic.jsonl"
     done = subprocess.run(

@@ -2,7 +2,7 @@
 
 Whatever is asked, in the documents' shape or out of it: no 5xx, no undocumented status or content type, no answer that
 breaks its schema; and nothing is answered to a caller without credentials. ``HUBSPOT_FUZZ=200`` (examples for each
-operation and mode) searches longer, and at random; otherwise every run asks the same.
+operation and mode) searches longer, and at random; otherwise every run asks the same. The slow ones are other versions.
 """
 
 from __future__ import annotations
@@ -123,7 +123,12 @@ def deaf(stand: Stand, host: Host) -> Stand:
     return stand
 
 
-@pytest.mark.parametrize("path", DOCUMENTS, ids=lambda path: path.stem)
+LONG = ("conversations.2026-09", "custom-channels.2026-03", "custom-channels.2026-09", "oauth.v1")
+"""Most of the time, and operations that another version of the document has too."""
+BOTH = [pytest.param(path, marks=pytest.mark.slow if path.stem in LONG else (), id=path.stem) for path in DOCUMENTS]
+
+
+@pytest.mark.parametrize("path", BOTH)
 def test_fuzz(path: Any, deaf: Stand) -> None:
     document = json.loads(path.read_text(encoding="utf-8"))
     for operation in operations(document):

@@ -21,8 +21,9 @@ from flask_hubspot_hitl.clock import ManualClock
 from flask_hubspot_hitl.consent import Consent, Refused, Why
 from flask_hubspot_hitl.hubspot.paths import OAUTH_VERSIONS
 from flask_hubspot_hitl.ledger import Installation, InstallationState
-from flask_hubspot_hitl.oauth_views import COOKIE, WORDS
+from flask_hubspot_hitl.oauth_views import WORDS
 from flask_hubspot_hitl.pages import HEADERS
+from flask_hubspot_hitl.visitors import COOKIE
 
 from .browser import Browser, query_of, said
 from .conftest import MakeApp, Serve
@@ -202,7 +203,7 @@ def test_the_cookie_is_its_own(make_app: MakeApp, public: str | None, secure: bo
     assert name.startswith(f"{COOKIE}=")
     assert {one.partition("=")[0] for one in attributes} >= {"HttpOnly", "SameSite", "Max-Age"}
     assert "SameSite=Lax" in attributes
-    assert f"Path={path}/hubspot/oauth" in attributes
+    assert f"Path={path}/hubspot" in attributes
     assert ("Secure" in attributes) is secure
     assert "session=" not in cookie
 

@@ -25,6 +25,8 @@ LADDER = {
     3: {
         "views",
         "oauth_views",
+        "connect_views",
+        "visitors",
         "pages",
         "cli",
         "cli_common",

@@ -377,6 +377,9 @@ def forged(victim: Portal, threads: list[str], other: Portal, *, at: int) -> lis
                 f"forged-{number}-{account}", text="forged", thread=thread, channelAccountId=account
             )
             bodies.append({**message, "portalId": other.id})
+    for portal_id, account in ((other.id, victim.account), (victim.id, victim.account), (victim.id, other.account)):
+        purged = {"type": "CHANNEL_ACCOUNT_PURGED", "channelId": CHANNEL, "eventTimestamp": "2026-10-01T09:30:00Z"}
+        bodies.append({**purged, "portalId": portal_id, "channelAccountId": account})
     return bodies
 
 
@@ -469,6 +472,8 @@ def test_three_portals_under_load_do_not_touch_each_other(
     assert seen.of("installation_added")[-1] == {"portal_id": gone.id}
     assert len(seen.of("installation_added")) == 4
     assert len(seen.of("installation_revoked")) == 1
-    assert not seen.of("conversation_completed"), "no forged close was believed"
+    assert not seen.of("conversation_completed"), "no forged close was believed, and no forged purge"
+    with state_of(app).ledger.read() as tx:
+        assert [one.account_id for one in tx.channels.accounts()] == [portal.account for portal in there]
     assert not [one for one in seen.of("operator_assigned") if one["operator"].actor_id == "A-666"]
     assert not [one for one in seen.of("operator_message") if one["message"].text == "forged"]

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import os
-import subprocess
-import sys
 import threading
 import time
 from itertools import product
@@ -26,6 +24,7 @@ from flask_hubspot_hitl.ledger.crypto import Cipher, Undecipherable
 from flask_hubspot_hitl.sharing import LEASE_MS, encrypted
 
 from .conftest import MakeApp
+from .forked import Forked
 from .helpers import PORTAL, HubSpot, Json, state_of, wait_until
 
 FIRST = "sim-refresh-0001"
@@ -75,7 +74,7 @@ def install_an_hour_ago(database_url: str) -> None:
     ledger.close()
 
 
-CALLERS = """
+CALLER = """
 import os, sys, threading
 from flask import Flask
 from flask_hubspot_hitl import HubSpotHITL
@@ -85,10 +84,9 @@ app.config.update({key: value for key, value in os.environ.items() if key.starts
 app.config["SECRET_KEY"] = "a secret of the app's"
 HubSpotHITL(app)
 client = get_runtime(app).services.client("424242")
-if sys.argv[1] == "warm":
+if arguments[0] == "warm":
     client.inboxes()
-print("ready", flush=True)
-sys.stdin.readline()
+ready()
 done = []
 def one():
     try:
@@ -99,7 +97,7 @@ def one():
 threads = [threading.Thread(target=one) for _ in range(20)]
 for thread in threads: thread.start()
 for thread in threads: thread.join()
-print(len(done), flush=True)
+tell(len(done))
 """
 
 
@@ -116,14 +114,7 @@ def test_d33_four_processes_with_twenty_threads_refresh_once(
     if case == "installed":  # by OAuth, an hour ago; nothing is configured
         del env["HUBSPOT_HITL_REFRESH_TOKEN"], env["HUBSPOT_HITL_PORTAL_ID"]
         install_an_hour_ago(database_url)
-    command = [sys.executable, "-c", CALLERS, "cold" if case in ("first", "installed") else "warm"]
-    processes = [
-        subprocess.Popen(command, env=env, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) for _ in range(4)
-    ]
-    try:
-        for process in processes:
-            assert process.stdout is not None
-            assert process.stdout.readline() == "ready\n"
+    with Forked(CALLER, "cold" if case in ("first", "installed") else "warm", count=4, env=env) as processes:
         if case == "expired":
             time.sleep(2.1)
             hubspot.chaos(token_seconds=1800)
@@ -134,16 +125,8 @@ def test_d33_four_processes_with_twenty_threads_refresh_once(
             rotate_refresh_tokens=rotating,
             faults=[{"match": "POST /oauth", "times": 1, "mode": "delay", "seconds": 0.3}],
         )
-        for process in processes:
-            assert process.stdin is not None
-            process.stdin.write("go\n")
-            process.stdin.flush()
-        assert [int(process.communicate(timeout=60)[0]) for process in processes] == [20] * 4
+        assert processes.go() == ["20"] * 4
         assert len(granted(hubspot)) - before == 1
-    finally:
-        for process in processes:
-            process.kill()
-            process.communicate()
 
 
 def test_a_rotated_refresh_token_outlives_the_process(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+import time
 from collections.abc import Callable, Iterator
 
 import pytest
@@ -43,6 +44,20 @@ def files() -> Iterator[str]:
     def away() -> BaseResponse:
         return redirect("http://127.0.0.2:9/a.png")
 
+    @app.get("/drops")
+    def drops() -> Response:
+        def slowly() -> Iterator[bytes]:
+            for _ in range(90):
+                time.sleep(0.05)
+                yield b"x"
+
+        return Response(slowly(), content_type="image/png")
+
+    @app.get("/slow/<int:times>")
+    def slow(times: int) -> BaseResponse:
+        time.sleep(0.2)
+        return redirect(f"/slow/{times - 1}" if times else "/a.png")
+
     @app.get("/broken")
     def broken() -> tuple[str, int]:
         return "", 503
@@ -76,6 +91,18 @@ def test_what_is_not_fetched(files: str, fetcher: Fetcher, path: str, later: boo
     with pytest.raises(NotFetched) as raised:
         fetcher.fetch(Attachment(url=files + path))
     assert raised.value.later is later
+
+
+@pytest.mark.parametrize("path", ["/drops", "/slow/2", "/slow/0"])
+def test_a_file_may_take_only_so_long(files: str, path: str) -> None:
+    """The whole of it: byte after byte, redirect after redirect, or a host that says nothing."""
+    fetcher = Fetcher(["127.0.0.1"], limit=99, seconds=0.1 if path == "/slow/0" else 0.3)
+    began = time.monotonic()
+    with pytest.raises(NotFetched) as raised:
+        fetcher.fetch(Attachment(url=files + path))
+    assert raised.value.later
+    assert time.monotonic() - began < 4.5  # which the drops would take
+    fetcher.close()
 
 
 @pytest.mark.parametrize(

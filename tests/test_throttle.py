@@ -6,8 +6,6 @@ import contextlib
 import json
 import os
 import random
-import subprocess
-import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -23,6 +21,7 @@ from flask_hubspot_hitl.ledger import Ledger
 from flask_hubspot_hitl.throttle import Permit, Throttle
 
 from .conftest import MakeApp
+from .forked import Forked
 from .helpers import PORTAL, HubSpot, Json, Recorder, state_of
 from .story import Story
 
@@ -141,8 +140,7 @@ app = Flask("spender")
 app.config.update({key: value for key, value in os.environ.items() if key.startswith("HUBSPOT_HITL_")})
 HubSpotHITL(app)
 client = get_runtime(app).services.client("424242")
-print("ready", flush=True)
-sys.stdin.readline()
+ready()
 sent = refused = 0
 ends = time.monotonic() + 8  # before the ten seconds of the budget are over
 while refused < 20 and time.monotonic() < ends:
@@ -153,7 +151,7 @@ while refused < 20 and time.monotonic() < ends:
         time.sleep(0.05)
     except Exception:
         sent, refused = sent + 1, 0
-print(sent, flush=True)
+tell(sent)
 """
 
 
@@ -161,23 +159,8 @@ def spenders(hubspot: HubSpot, database_url: str, count: int, **settings: str) -
     """So many processes, started together, call HubSpot until they may no more; how often each did."""
     env = {**os.environ, **hubspot.env(), "HUBSPOT_HITL_DATABASE_URL": database_url}
     env |= {"HUBSPOT_HITL_PUBLIC_URL": "http://127.0.0.1:9", **settings}
-    command = [sys.executable, "-c", SPENDER]
-    processes = [
-        subprocess.Popen(command, env=env, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
-        for _ in range(count)
-    ]
-    found = []
-    for process in processes:
-        assert process.stdout is not None
-        assert process.stdout.readline() == "ready\n"
-    for process in processes:
-        assert process.stdin is not None
-        process.stdin.write("go\n")
-        process.stdin.flush()
-    for process in processes:
-        out, _ = process.communicate(timeout=30)
-        found.append(int(out))
-    return found
+    with Forked(SPENDER, count=count, env=env) as processes:
+        return [int(sent) for sent in processes.go(timeout=30)]
 
 
 def test_four_processes_keep_to_one_budget(hubspot: HubSpot, database_url: str) -> None:

@@ -1,15 +1,15 @@
 """How Botpress's requests come in: capped, with a secret, as a JSON object, and never answered with a 500.
 
-A bridge's view is wrapped in :func:`guarded` and raises :class:`Refused`; nothing of an exception reaches a stranger.
+A bridge's view gets the body, once the request has shown its secret, and may raise :class:`Refused`; nothing of an
+exception reaches a stranger.
 """
 
 from __future__ import annotations
 
-import functools
 import hmac
 import logging
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from flask import Blueprint, Flask, request
@@ -26,7 +26,9 @@ logger = logging.getLogger(__name__)
 BODY_LIMIT = 1_048_576
 """Bytes of a request's body."""
 
-View = Callable[..., ResponseReturnValue]
+View = Callable[[dict[str, Any]], ResponseReturnValue]
+"""Gets the body, answers the request."""
+Check = Callable[..., None]
 
 
 class Refused(Exception):
@@ -38,11 +40,15 @@ class Refused(Exception):
         self.text = text
 
 
-def add_routes(app: Flask, name: str, path: str, views: dict[str, View]) -> None:
-    """Serve ``POST <prefix>/botpress/<path><rule>`` for each rule, exempt from Flask-WTF's CSRF protection."""
+def add_routes(app: Flask, name: str, path: str, views: Mapping[str, View], *, check: Check) -> None:
+    """Serve ``POST <prefix>/botpress/<path><rule>`` for each rule, exempt from Flask-WTF's CSRF protection.
+
+    ``check`` gets the rule's segments and refuses strangers, before anything of the body is read.
+    """
     blueprint = Blueprint(f"hubspot_hitl_{name}", __name__)
     for rule, view in views.items():
-        blueprint.add_url_rule(rule, endpoint=rule.strip("/") or "root", view_func=guarded(view), methods=["POST"])
+        endpoint = rule.rpartition("/")[2] or "root"
+        blueprint.add_url_rule(rule, endpoint, _guarded(view, check), methods=["POST"])
     app.register_blueprint(blueprint, url_prefix=f"{get_runtime(app).settings.url_prefix}/botpress{path}")
 
     def exempt() -> None:
@@ -54,20 +60,51 @@ def add_routes(app: Flask, name: str, path: str, views: dict[str, View]) -> None
     app.before_request(exempt)  # whichever came first
 
 
-def guarded(view: View) -> View:
-    """``view`` with every failure answered in JSON: :class:`Refused` as it says, trouble with the database as 503."""
+def _guarded(view: View, check: Check) -> Callable[..., ResponseReturnValue]:
+    """Every failure is answered in JSON: :class:`Refused` as it says, trouble with the database as 503."""
 
-    @functools.wraps(view)
-    def wrapped(**segments: Any) -> ResponseReturnValue:
+    def guarded(**segments: str) -> ResponseReturnValue:
         try:
-            return view(**segments)
+            check(**segments)
+            return view(read_object())
         except Refused as refused:
             return {"error": refused.text}, refused.status
         except LedgerUnavailable as error:
             _say_once("A request of Botpress's could not be stored: %s", error)
             return {"error": "try again later"}, 503
 
-    return wrapped
+    return guarded
+
+
+def bearer(secret: str) -> Check:
+    """Refuse (401) a request whose ``Authorization: Bearer`` is not the secret."""
+
+    def check() -> None:
+        kind, _, given = request.headers.get("Authorization", "").partition(" ")
+        if not (same(given.strip(), secret) and kind.lower() == "bearer"):
+            raise Refused(401, "the secret is missing or wrong")
+
+    return check
+
+
+def header(name: str, secret: str) -> Check:
+    """Refuse (401) a request without the secret in a header of its own."""
+
+    def check() -> None:
+        if not same(request.headers.get(name), secret):
+            raise Refused(401, "the secret is missing or wrong")
+
+    return check
+
+
+def segment(wanted: str) -> Check:
+    """For rules with ``<secret>`` in them: to a stranger the page is not there (404)."""
+
+    def check(*, secret: str) -> None:
+        if not same(secret, wanted):
+            raise Refused(404, "not found")
+
+    return check
 
 
 def same(given: object, secret: str) -> bool:
@@ -75,13 +112,6 @@ def same(given: object, secret: str) -> bool:
     if not isinstance(given, str):
         return False
     return hmac.compare_digest(given.encode("utf-8", "surrogatepass"), secret.encode())
-
-
-def require_bearer(secret: str) -> None:
-    """Refuse (401) a request whose ``Authorization: Bearer`` is not the secret."""
-    kind, _, given = request.headers.get("Authorization", "").partition(" ")
-    if not (same(given.strip(), secret) and kind.lower() == "bearer"):
-        raise Refused(401, "the secret is missing or wrong")
 
 
 def read_object() -> dict[str, Any]:

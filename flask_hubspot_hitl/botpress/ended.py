@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from datetime import UTC, datetime
 from typing import Any
 
@@ -10,7 +11,7 @@ from ..domain import Author, CloseReason, Handoff, Message, MessageStatus
 COMMAND = "the user's close command"
 """The ``detail`` of a handoff that the user ended by the close command."""
 TRANSCRIPT_BYTES = 48_000
-"""Botpress takes events of 64 KB."""
+"""Of JSON in ASCII, as we send it; Botpress takes events of 64 KB."""
 
 
 def ended_event(handoff: Handoff, reason: CloseReason, detail: str | None, transcript: list[Message]) -> dict[str, Any]:
@@ -23,7 +24,7 @@ def ended_event(handoff: Handoff, reason: CloseReason, detail: str | None, trans
     size = 0
     for message in reversed(transcript):
         text = message.text[:5_000]
-        size += len(text.encode()) + 100
+        size += len(json.dumps(text)) + 100
         if size > TRANSCRIPT_BYTES:
             break
         at = (message.created_at or datetime.now(UTC)).isoformat()

@@ -20,6 +20,7 @@ OUTAGE_MS = 86_400_000
 """An operation that waits for a service that is down is given up after this time."""
 
 Operation = Callable[[Event], Outcome | None]
+Lost = Callable[[Transaction, Event, int], None]
 
 
 class NotYet(Exception):
@@ -31,27 +32,26 @@ class NotYet(Exception):
 
 
 class Relay:
-    """A task for the topic ``botpress-<name>``. ``operations`` run in an app context, outside any transaction.
+    """A task for the topic ``botpress-<name>``, which runs what :meth:`add` was told of, in an app context and outside
+    any transaction.
 
     An operation returns an outcome (None: done) or raises: :class:`NotYet`, ``DeliveryDelayed`` (a service is down:
     no attempt), any other error of ours (given up at once), anything else (an attempt, of ``MAX_ATTEMPTS``).
-    ``lost(tx, event, now)`` is told of an operation that is given up.
     """
 
-    def __init__(
-        self,
-        app: Flask,
-        name: str,
-        operations: Mapping[str, Operation],
-        *,
-        lost: Callable[[Transaction, Event, int], None] | None = None,
-    ) -> None:
+    def __init__(self, app: Flask, name: str) -> None:
         self._app = app
         self._name = name
-        self._operations = dict(operations)
-        self._lost = lost
+        self._operations: dict[str, Operation] = {}
+        self._lost: dict[str, Lost] = {}
         self._ledger = get_runtime(app).ledger
         get_runtime(app).add_task(self.topic, self)
+
+    def add(self, operation: str, run: Operation, *, lost: Lost | None = None) -> None:
+        """Have events with this operation run by ``run``; ``lost(tx, event, now)`` is told of one that is given up."""
+        self._operations[operation] = run
+        if lost is not None:
+            self._lost[operation] = lost
 
     @property
     def topic(self) -> str:
@@ -118,5 +118,6 @@ class Relay:
 
     def buried(self, tx: Transaction, event: Event, error: str, now: int) -> None:
         """Tell the bridge."""
-        if self._lost is not None:
-            self._lost(tx, event, now)
+        lost = self._lost.get(event.payload.get("operation"))
+        if lost is not None:
+            lost(tx, event, now)

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from typing import Any
+from urllib.parse import urlsplit
 
 from ..clock import Clock
 from ..errors import DeliveryDelayed, HITLError, HubSpotUnavailable
-from ..hubspot.transport import Transport
+from ..hubspot.transport import Transport, hide
 
 LATER = frozenset({408, 425, 429})
 
@@ -33,7 +34,10 @@ class BotpressRejected(HITLError):
 
 
 class Service:
-    """A base URL with fixed headers. Thread-safe; keeps connections open. ``timeout`` is (connect, read) seconds."""
+    """A base URL with fixed headers. Thread-safe; keeps connections open. ``timeout`` is (connect, read) seconds.
+
+    The path of the URL is a secret where it names a webhook; it is kept out of urllib3's log.
+    """
 
     def __init__(
         self,
@@ -45,6 +49,8 @@ class Service:
         proxy: str | None = None,
     ) -> None:
         self._headers = dict(headers or {})
+        for part in urlsplit(base_url).path.split("/"):
+            hide(part)
         self._transport = Transport(base_url, clock=clock, timeout=timeout, proxy=proxy, service="Botpress")
 
     def close(self) -> None:

@@ -5,6 +5,7 @@ The behaviour is that of Botpress's HITL plugin (``plugins/hitl`` 1.4.2), which 
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
@@ -24,6 +25,8 @@ from .relay import Relay
 
 HISTORY = 100
 """How many messages before the handoff agents see."""
+META_LIMIT = 10_000
+"""Characters of a bot's ``meta`` as JSON."""
 
 
 class Sessions:
@@ -36,7 +39,7 @@ class Sessions:
 
     def is_ours(self, handoff: Handoff) -> bool:
         """True when this bridge opened the handoff."""
-        return handoff.attributes.get("bridge") == self._bridge
+        return is_ours(handoff, self._bridge)
 
     def said(self, name: str, session: Handoff | Mapping[str, Any] | None) -> str:
         """A text of a session, or of one with these overrides; "" when it is suppressed."""
@@ -128,9 +131,25 @@ class Sessions:
         return (found if isinstance(found, Mapping) else None, self._messages)
 
 
+def is_ours(handoff: Handoff, bridge: str) -> bool:
+    """True when the bridge of this name opened the handoff."""
+    return handoff.attributes.get("bridge") == bridge
+
+
 def contact_of(email: str, phone: str) -> Contact | None:
     """Whom HubSpot should know; an e-mail field without an ``@`` holds a phone number."""
     return Contact(phone=phone or None, email=email or None) if email or phone else None
+
+
+def meta_of(asked: Mapping[str, Any]) -> dict[str, Any]:
+    """The bot's own ``meta`` object as a fact of the handoff; the host's receivers find it in its attributes.
+
+    One that is no object, or larger than :data:`META_LIMIT`, is left out.
+    """
+    meta = asked.get("meta")
+    if not isinstance(meta, dict) or len(json.dumps(meta)) > META_LIMIT:
+        return {}
+    return {"meta": meta}
 
 
 def created(message: Mapping[str, Any]) -> int:

@@ -193,6 +193,17 @@ class HubSpotClient(AppCalls):
         path = self.paths.channel_account(channel_id, account_id)
         return self.call("GET", path, doing="reading a channel account")
 
+    def stage_account(
+        self, channel_id: str, account_token: str, *, name: str, identifier: Mapping[str, str]
+    ) -> dict[str, Any]:
+        """Say which account an admin's connection is to become (``PublicChannelAccountStagingToken``).
+
+        The answer's ``genericChannelId`` and ``inboxId`` (numbers) tell what the token stands for at HubSpot.
+        """
+        body = {"accountName": scrub(name), "deliveryIdentifier": dict(identifier)}
+        path = self.paths.staging_token(channel_id, account_token)
+        return self.call("PATCH", path, doing="connecting an inbox", body=body)
+
     def account_info(self) -> dict[str, Any]:
         """Whose the token is, ``PortalInformation``: ``portalId``; ``uiDomain``, the host of the portal's pages; …"""
         return self.call("GET", self.paths.account_info(), doing="reading the account's details")

@@ -380,9 +380,9 @@ def _said(value: object, secrets: tuple[str, ...]) -> str:
 
 
 class _Redact(logging.Filter):
-    """Blots out secrets in the URLs that urllib3 logs at DEBUG."""
+    """Blots out secrets, and whatever a query holds, in the URLs that urllib3 logs."""
 
-    _QUERY = re.compile(r"\b(hapikey|access_token|refresh_token|client_secret|code|accountToken)=[^&\s\"']*")
+    _QUERY = re.compile(r"([?&][^=&\s\"']*)=[^&\s\"']*")
     _PATH = re.compile(r"(channel-account-staging-tokens|access-tokens|refresh-tokens)/[^/?\s\"']+")
 
     def __init__(self) -> None:

@@ -153,6 +153,7 @@ class Statements:
         self.holds = self.holds.with_for_update()
         self.pending = sa.select(event.c.id).where(event.c.lane == given("lane_key"), in_state(EventState.PENDING))
         self.pending = self.pending.limit(1)
+        self.unbegun = self.pending.where(event.c.starts == 0)
         ours = sa.and_(lane.c.key == given("lane_key"), lane.c.fence == given("mine"))
         freed: dict[str, Any] = {"owner": None, "failures": given("failed"), "hung_since": None}
         self.release = sa.update(lane).where(ours).values(due_at=given("until"), **freed)
@@ -334,6 +335,10 @@ class Queue:
     def has_pending(self, key: str) -> bool:
         """True when a lane has something to do."""
         return self._connection.row(self._say.pending, {"lane_key": key}) is not None
+
+    def has_unbegun(self, key: str) -> bool:
+        """True when a lane has something to do that nobody has begun yet."""
+        return self._connection.row(self._say.unbegun, {"lane_key": key}) is not None
 
 
 _RECEIPTS = "receipts"

@@ -6,7 +6,7 @@ Stores and finds; what may happen to a handoff is decided in ``handoffs``.
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import sqlalchemy as sa
@@ -247,6 +247,11 @@ class Records:
             statement = statement.where(handoff.c.portal_id == portal_id)
         return [_record(row) for row in self._connection.execute(statement)]
 
+    def open_with(self, portal_id: str, channel_id: str) -> list[HandoffRecord]:
+        """A portal's open handoffs through a channel, the oldest first."""
+        mine = sa.select(handoff).where(handoff.c.portal_id == portal_id, handoff.c.channel_id == channel_id, is_open)
+        return [_record(row) for row in self._connection.execute(mine.order_by(handoff.c.seq))]
+
     def of_thread(self, thread_id: str) -> list[HandoffRecord]:
         """The handoffs, one a portal, that HubSpot keeps in a thread."""
         kept = sa.select(thread.c.handoff_id).where(thread.c.thread_id == thread_id)
@@ -399,8 +404,9 @@ class Records:
         """Forget a message's files' bytes."""
         self._connection.execute(sa.delete(blob).where(blob.c.message_row == row_id))
 
-    def erase(self, handoff_id: str) -> None:
+    def erase(self, record: HandoffRecord) -> None:
         """Forget everything personal of a handoff: contact, texts, files. Ids and times stay."""
+        handoff_id = record.handoff.id
         rows = sa.select(message.c.id).where(message.c.handoff_id == handoff_id)
         self._connection.execute(sa.delete(blob).where(blob.c.message_row.in_(rows)))
         self._connection.execute(
@@ -408,8 +414,6 @@ class Records:
             .where(message.c.handoff_id == handoff_id)
             .values(text="", html=None, attachments="[]", error=None)
         )
-        self._connection.execute(
-            sa.update(handoff)
-            .where(handoff.c.id == handoff_id)
-            .values(contact="null", sender="null", name=None, title=None, description=None, attributes="{}")
-        )
+        record.sender = None
+        record.handoff = replace(record.handoff, contact=None, name=None, title=None, description=None, attributes={})
+        self.update(record)

@@ -24,7 +24,7 @@ from .once import Once
 from .schema import EventState, event, in_state, is_given_up, lane, message, meta
 from .signs import Signs
 
-TIMER_LANES = ("timer", "gap", "park", "reconcile", "prune", "resume")
+TIMER_LANES = ("timer", "gap", "park", "reconcile", "prune", "resume", "accounts")
 """What waits in these lanes waits for its time, not for us."""
 _waiting = sa.and_(in_state(EventState.PENDING), *(event.c.lane.not_like(f"{prefix}:%") for prefix in TIMER_LANES))
 

@@ -28,6 +28,7 @@ from . import (
     desk,
     files,
     oauth,
+    settings,
     webhooks,
 )
 from .middleware import MAX_BODY, Middleware
@@ -39,7 +40,7 @@ logger = logging.getLogger(__name__)
 
 FAMILIES = (
     *(channels, connecting, channel_messages, conversations, files, contacts, contacts_batch, oauth, consent, webhooks),
-    *(control, control_threads, desk),
+    *(control, control_threads, desk, settings),
 )
 LOOPBACK = frozenset({"127.0.0.1", "localhost", "::1"})
 SAFE_METHODS = frozenset({"GET", "HEAD", "OPTIONS"})

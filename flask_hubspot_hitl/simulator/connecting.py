@@ -1,7 +1,8 @@
 """How an admin connects the channel inside HubSpot: the popup, staging tokens, and the way back (facts §2.4).
 
-``GET /connect`` is the admin's click; it opens the channel's own page with the documented query. The app finishes the
-staging token; the account is made by that or when the popup comes back to ``redirectUrl``, which is a switch.
+``GET /connect`` is the admin's click, on the page of ``settings.py``; it opens the channel's own page with the
+documented query. The app finishes the staging token; the account is made by that or when the popup comes back to
+``redirectUrl``, which is a switch.
 """
 
 from __future__ import annotations
@@ -9,7 +10,7 @@ from __future__ import annotations
 from typing import Any
 from urllib.parse import parse_qsl, urlencode, urlsplit, urlunsplit
 
-from flask import Blueprint, redirect, request
+from flask import Blueprint, redirect, render_template, request
 
 from . import channels, preset, shapes
 from .channels import BASES, IDENTIFIER, READ, caller
@@ -57,7 +58,7 @@ def popup_is_back() -> Any:
     staging = sim.world.staging.get(request.args.get("accountToken", ""))
     if staging is not None and staging.name is not None:
         complete(sim, staging)
-    return "Connected. This window can be closed.", {"Content-Type": "text/plain; charset=utf-8"}
+    return render_template("connected.html", title="Not connected" if staging and not staging.name else "Connected")
 
 
 def complete(sim: Simulation, staging: StagingToken) -> None:
@@ -67,6 +68,7 @@ def complete(sim: Simulation, staging: StagingToken) -> None:
     place = (staging.portal_id, staging.inbox_id)
     channels.connect(sim, channel, *place, name=name, authorized=True, identifier=identifier)
     del sim.world.staging[staging.value]
+    sim.journal.ring()
 
 
 @on(bp, "PATCH", BASES, "/<channel_id>/channel-account-staging-tokens/<token>")

@@ -94,7 +94,7 @@ def make_app() -> Any:
     With ``subscribed`` false a new app has no subscriptions yet.
     """
     sim = current()
-    names = ("clientId", "clientSecret", "appId", "developerApiKey", "portalId", "targetUrl")
+    names = ("clientId", "clientSecret", "appId", "developerApiKey", "portalId", "targetUrl", "uiDomain")
     body = control_body(
         dict.fromkeys(names, str) | {"redirectUris": [str], "requiredScopes": [str], "subscribed": bool}
     )
@@ -113,7 +113,8 @@ def make_app() -> Any:
         target_url=body.get("targetUrl"),
         subscribed=body.get("subscribed") is not False,
     )
-    app = sim.world.apps[made.app_id]
+    app, portal = sim.world.apps[made.app_id], sim.world.portals[made.portal_id]
+    portal.ui_domain = body.get("uiDomain") or portal.ui_domain
     app.redirect_uris = tuple(body.get("redirectUris") or app.redirect_uris)
     app.required_scopes = tuple(body.get("requiredScopes") or app.required_scopes)
     return preset.env(sim.world, made, request.host_url.rstrip("/"))

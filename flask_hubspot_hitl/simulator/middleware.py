@@ -33,8 +33,8 @@ if TYPE_CHECKING:
 logger = logging.getLogger(__name__)
 
 MAX_BODY = 50 * 1024 * 1024
-NOT_API = ("/_sim", "/static", "/hubfs", "/favicon.ico", "/connect")
-STREAM = "/_sim/desk/live"  # never ends, so it is neither held back nor served under the lock
+NOT_API = ("/_sim", "/static", "/hubfs", "/favicon.ico", "/connect", "/settings")
+STREAMS = ("/_sim/desk/live", "/listen")  # they never end, so they are neither held back nor served under the lock
 PAGES = re.compile(r"/oauth/([^/]+/)?authorize")  # a person's browser: no fault happens by chance
 # these deliver while they run: the host must be able to call back meanwhile
 WITHOUT_LOCK = (
@@ -62,7 +62,7 @@ class Middleware:
             status = 413 if "large" in str(problem) else 400
             return json_response(error_body(status, str(problem)), status)(environ, start_response)
         path = "/" + quote(environ.get("PATH_INFO", "/").encode("latin-1").lstrip(b"/"), safe="/:@!$&'()*+,;=~-._")
-        if path == STREAM:
+        if path.endswith(STREAMS):
             return self._app(environ, start_response)
         if path == "/" or path.startswith(NOT_API):
             return self._run(environ, path)(environ, start_response)

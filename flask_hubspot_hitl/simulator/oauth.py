@@ -267,7 +267,7 @@ def account_details() -> Any:
         "additionalCurrencies": [],
         "utcOffset": "+02:00",
         "utcOffsetMilliseconds": 7_200_000,
-        "uiDomain": "app.hubspot.com",
+        "uiDomain": sim.world.portals[made.portal_id].ui_domain,
         "dataHostingLocation": "na1",
     }
 

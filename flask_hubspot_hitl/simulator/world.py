@@ -125,6 +125,7 @@ class Portal:
 
     id: str
     domain: str = "acme.test"
+    ui_domain: str = "app.hubspot.com"
 
 
 @dataclass

@@ -11,7 +11,7 @@ from werkzeug.exceptions import HTTPException
 from ..app import api_error, harden, refuse_strangers
 from ..middleware import MAX_BODY, Middleware
 from ..wire import ApiError, error_body
-from . import chat, control, hitl_api, runtime
+from . import control, hitl_api, people, runtime, webhook
 from .world import BotpressError, BotpressWorld
 
 logger = logging.getLogger(__name__)
@@ -23,7 +23,7 @@ def create_app(world: BotpressWorld) -> Flask:
     app.extensions["simulation"] = world
     app.config["MAX_CONTENT_LENGTH"] = MAX_BODY
     app.json.sort_keys = False  # type: ignore[attr-defined]
-    for family in (chat, runtime, hitl_api, control):
+    for family in (people, runtime, webhook, hitl_api, control):
         app.register_blueprint(family.bp)
     app.before_request(refuse_strangers)
     app.after_request(harden)
@@ -41,7 +41,7 @@ def botpress_error(problem: BotpressError) -> Any:
     if world.switches.error_in_200 and request.path.startswith("/chat/"):
         world.switches.error_in_200 = False
         return problem.body, 200
-    return problem.body, problem.status
+    return problem.body, problem.status, problem.headers
 
 
 def http_error(problem: HTTPException) -> Any:

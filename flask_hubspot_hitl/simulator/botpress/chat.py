@@ -1,4 +1,4 @@
-"""Botpress's Chat API (``packages/chat-api``): users by signed keys, conversations, messages, custom events."""
+"""Botpress's Chat API (``packages/chat-api``): users' signed keys, messages, custom events, and listening to them."""
 
 from __future__ import annotations
 
@@ -7,9 +7,11 @@ import hashlib
 import hmac
 import json
 import re
+from collections.abc import Iterator
+from queue import Empty, Queue
 from typing import Any
 
-from flask import Blueprint, request
+from flask import Blueprint, Response, request
 
 from ...hubspot import strict_json
 from . import bot
@@ -19,6 +21,8 @@ from .world import JSON, BotpressError, BotpressWorld, now, world
 bp = Blueprint("chat", __name__, url_prefix="/chat/<webhook>")
 FID = re.compile(r"[A-Za-z0-9_\-\\/]{1,70}")
 PAGE = 20
+SHARED_KEY = "botpress-signs-the-keys-itself"
+"""What signs users' keys while the integration has no encryption key."""
 TYPES = frozenset(
     (
         "text",
@@ -56,11 +60,12 @@ def body_of() -> JSON:
 
 
 def me(bot_world: BotpressWorld) -> str:
-    """The user of the ``x-user-key``: a JWT, HS256, signed with the encryption key."""
+    """The user of the ``x-user-key``: a JWT, HS256, signed with the encryption key (Botpress's own without one)."""
     key = request.headers.get("x-user-key", "")
+    signing = bot_world.encryption_key if bot_world.switches.personal_keys else SHARED_KEY
     try:
         signed, _, signature = key.rpartition(".")
-        wanted = hmac.digest(bot_world.encryption_key.encode(), signed.encode("ascii"), hashlib.sha256)
+        wanted = hmac.digest(signing.encode(), signed.encode("ascii"), hashlib.sha256)
         given = base64.urlsafe_b64decode(signature + "==")
         head, payload = (json.loads(base64.urlsafe_b64decode(part + "==")) for part in signed.split("."))
         user_id = payload["id"]
@@ -97,44 +102,6 @@ def hello(**_: str) -> Any:
     return "Hi", 200
 
 
-@bp.post("/users")
-def create_user(**_: str) -> Any:
-    """Refused: with an encryption key the host signs its users' keys."""
-    raise BotpressError(401, "Unauthorized", "Users are created with their own keys")
-
-
-@bp.post("/users/get-or-create")
-def get_or_create_user(**_: str) -> Any:
-    """Make the key's user, or change its name and the like."""
-    bot_world = world()
-    user_id, body = me(bot_world), body_of()
-    user = bot_world.users.setdefault(user_id, {"id": user_id, "createdAt": now()})
-    user |= {name: body[name] for name in ("name", "pictureUrl", "profile") if isinstance(body.get(name), str)}
-    user["updatedAt"] = now()
-    return {"user": user}
-
-
-@bp.get("/users/me")
-def get_user(**_: str) -> Any:
-    """The key's user."""
-    bot_world = world()
-    return {"user": bot_world.users[known(bot_world)]}
-
-
-@bp.post("/conversations")
-def create_conversation(**_: str) -> Any:
-    """A new conversation with the bot."""
-    bot_world = world()
-    user_id = known(bot_world)
-    conversation_id = body_of().get("id") or bot_world.new_id("conv")
-    if conversation_id in bot_world.conversations:
-        raise BotpressError(409, "AlreadyExists", "the conversation exists")
-    conversation = {"id": conversation_id, "createdAt": now(), "updatedAt": now()}
-    bot_world.conversations[conversation_id] = conversation
-    bot_world.owners[conversation_id] = {user_id}
-    return {"conversation": conversation}
-
-
 @bp.get("/conversations/<path:conversation_id>/messages")
 def list_messages(conversation_id: str, **_: str) -> Any:
     """Newest first, a page at a time."""
@@ -144,13 +111,6 @@ def list_messages(conversation_id: str, **_: str) -> Any:
     start = int(request.args.get("nextToken") or 0) if (request.args.get("nextToken") or "0").isdigit() else 0
     meta = {"nextToken": str(start + PAGE)} if len(found) > start + PAGE else {}
     return {"messages": found[start : start + PAGE], "meta": meta}
-
-
-@bp.get("/conversations/<path:conversation_id>")
-def get_conversation(conversation_id: str, **_: str) -> Any:
-    """One conversation."""
-    bot_world = world()
-    return {"conversation": conversation_of(bot_world, conversation_id, known(bot_world))}
 
 
 @bp.post("/messages")
@@ -173,6 +133,34 @@ def create_message(**_: str) -> Any:
     bot_world.messages.append(message)
     bot.heard(bot_world, message)
     return {"message": message}
+
+
+@bp.get("/messages/<message_id>")
+def get_message(message_id: str, **_: str) -> Any:
+    """One message."""
+    return {"message": _message(world(), message_id)}
+
+
+@bp.delete("/messages/<message_id>")
+def delete_message(message_id: str, **_: str) -> Any:
+    """Take a message of one's own back; listeners are told."""
+    bot_world = world()
+    user_id, message = known(bot_world), _message(bot_world, message_id)
+    if message["userId"] != user_id:
+        raise BotpressError(403, "Forbidden", "you are not the sender")
+    bot_world.messages.remove(message)
+    gone = {"id": message_id, "conversationId": message["conversationId"], "userId": user_id}
+    send_signals(bot_world, {"type": "message_deleted", "data": gone})
+    return {}
+
+
+def _message(bot_world: BotpressWorld, message_id: str) -> JSON:
+    user_id = known(bot_world)
+    found = next((one for one in bot_world.messages if one["id"] == message_id), None)
+    if found is None:
+        raise BotpressError(404, "ResourceNotFound", "the message does not exist")
+    conversation_of(bot_world, found["conversationId"], user_id)
+    return found
 
 
 @bp.post("/events")
@@ -198,6 +186,26 @@ def get_event(event_id: str, **_: str) -> Any:
     return {"event": bot_world.events[event_id]}
 
 
-def signal(bot_world: BotpressWorld, found: JSON) -> None:
-    """Send any signal; for tests."""
-    send_signals(bot_world, found)
+@bp.get("/conversations/<conversation_id>/listen")
+def listen(conversation_id: str, **_: str) -> Any:
+    """Server-sent events: every signal of the conversation from now on, and a ``ping`` when there is none."""
+    bot_world = world()
+    with bot_world.lock:
+        conversation_of(bot_world, conversation_id, known(bot_world))
+        heard: Queue[JSON] = Queue()
+        bot_world.listeners.append((conversation_id, heard))
+    ping_seconds = bot_world.switches.ping_seconds
+
+    def frames() -> Iterator[str]:
+        yield "{}"  # the answer's first body, which Botpress glues to what follows
+        try:
+            while True:
+                try:
+                    yield f"event: message\ndata: {json.dumps(heard.get(timeout=ping_seconds))}\n\n"
+                except Empty:
+                    yield "data: ping\n\n"
+        finally:
+            with bot_world.lock:
+                bot_world.listeners.remove((conversation_id, heard))
+
+    return Response(frames(), content_type="text/event-stream")

@@ -74,6 +74,12 @@ def list_deliveries() -> Any:
     return world().deliveries
 
 
+@bp.get("/webhook-events")
+def list_webhook_events() -> Any:
+    """What was posted to the Webhook integration, as the bot sees it, oldest first."""
+    return world().webhook_events
+
+
 @bp.get("/messages")
 def list_messages() -> Any:
     """Every message there is, oldest first."""

@@ -5,13 +5,15 @@ from __future__ import annotations
 import hmac
 from typing import Any
 
-from flask import Blueprint, request
+from flask import Blueprint, Response, request
 
 from .chat import body_of
 from .world import JSON, BotpressError, now, world
 
 bp = Blueprint("runtime", __name__, url_prefix="/v1/chat")
 PAGE = 20
+LIMIT = 100
+"""Calls a second."""
 
 
 @bp.before_request
@@ -23,6 +25,27 @@ def check_token() -> None:
         raise BotpressError(401, "Unauthorized", "the token is missing or wrong")
     if request.headers.get("x-bot-id") != bot_world.bot_id:
         raise BotpressError(403, "Forbidden", "the token is not of this bot")
+
+
+@bp.before_request
+def count() -> None:
+    """Too many calls, when the switch says so."""
+    switches = world().switches
+    if switches.runtime_429 > 0:
+        switches.runtime_429 -= 1
+        raise BotpressError(429, "RateLimited", "too many requests", headers=_limits(0))
+
+
+@bp.after_request
+def tell_limits(answer: Response) -> Response:
+    """Every answer tells how many calls are left."""
+    for name, value in _limits(LIMIT - 1).items():
+        answer.headers.setdefault(name, value)
+    return answer
+
+
+def _limits(left: int) -> dict[str, str]:
+    return {"RateLimit-Limit": str(LIMIT), "RateLimit-Remaining": str(left), "RateLimit-Reset": "1"}
 
 
 @bp.post("/messages")
@@ -50,6 +73,62 @@ def list_messages() -> Any:
     start = int(request.args["nextToken"]) if (request.args.get("nextToken") or "").isdigit() else 0
     meta = {"nextToken": str(start + PAGE)} if len(found) > start + PAGE else {}
     return {"messages": found[start : start + PAGE], "meta": meta}
+
+
+@bp.get("/conversations")
+def list_conversations() -> Any:
+    """Newest first; ``tags.<name>`` must be equal."""
+    return _listed(list(world().conversations.values()), "conversations")
+
+
+@bp.get("/conversations/<conversation_id>")
+def get_conversation(conversation_id: str) -> Any:
+    """One conversation."""
+    return {"conversation": _found(world().conversations, conversation_id)}
+
+
+@bp.get("/users")
+def list_users() -> Any:
+    """Newest first; of a conversation, or whose ``tags.<name>`` are equal."""
+    bot_world = world()
+    conversation_id = request.args.get("conversationId")
+    owners = bot_world.owners.get(conversation_id, []) if conversation_id else list(bot_world.users)
+    return _listed([one for key, one in bot_world.users.items() if key in owners], "users")
+
+
+@bp.get("/users/<user_id>")
+def get_user(user_id: str) -> Any:
+    """One user."""
+    return {"user": _found(world().users, user_id)}
+
+
+@bp.put("/users/<user_id>")
+def update_user(user_id: str) -> Any:
+    """Change name, picture and tags; null clears."""
+    user, body = _found(world().users, user_id), body_of()
+    for name in ("name", "pictureUrl"):
+        if name in body:
+            user.pop(name, None) if body[name] is None else user.__setitem__(name, body[name])
+    user |= {"tags": {**user.get("tags", {}), **(body.get("tags") or {})}, "updatedAt": now()}
+    return {"user": _shown(user)}
+
+
+def _found(among: dict[str, JSON], key: str) -> JSON:
+    if key not in among:
+        raise BotpressError(404, "ResourceNotFound", "there is no such object")
+    return _shown(among[key])
+
+
+def _shown(one: JSON) -> JSON:
+    """As this API has it: with tags."""
+    one.setdefault("tags", {})
+    return one
+
+
+def _listed(found: list[JSON], name: str) -> JSON:
+    wanted = {key[5:]: value for key, value in request.args.items() if key.startswith("tags.")}
+    kept = [_shown(one) for one in reversed(found) if wanted.items() <= _shown(one)["tags"].items()]
+    return {name: kept[:PAGE], "meta": {}}
 
 
 @bp.post("/actions")

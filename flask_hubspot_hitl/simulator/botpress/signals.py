@@ -1,4 +1,4 @@
-"""The Chat integration's signals: one POST each, to the webhook URL with a slash behind it, never repeated."""
+"""The Chat integration's signals: to who listens, and one POST each to the webhook URL with a slash behind it."""
 
 from __future__ import annotations
 
@@ -15,9 +15,13 @@ logger = logging.getLogger(__name__)
 
 
 def send_signals(world: BotpressWorld, *found: JSON) -> None:
-    """Deliver signals one after the other, without holding up who caused them. The world's lock is held."""
-    wanted: list[JSON] = []
+    """Deliver signals one after the other, once, without holding up who caused them. The world's lock is held."""
     for one in found:
+        for conversation_id, heard in world.listeners:
+            if one.get("data", {}).get("conversationId") == conversation_id:
+                heard.put(one)
+    wanted: list[JSON] = []
+    for one in found[::-1] if world.switches.reorder_signals else found:
         if world.switches.drop_signals > 0:
             world.switches.drop_signals -= 1
             world.deliveries.append({"at": now_ms(), "url": world.target, "body": one, "status": None, "dropped": True})

@@ -7,6 +7,7 @@ import time
 from collections import Counter
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
+from queue import Queue
 from typing import Any, cast
 
 from flask import current_app
@@ -33,12 +34,20 @@ class Switches:
     drop_signals: int = 0
     """So many of the next signals are lost."""
     duplicate_signals: bool = False
+    reorder_signals: bool = False
+    """The signals of one turn go out last first."""
     signal_delay: float = 0
     """Seconds."""
+    ping_seconds: float = 30
+    """How often a listener hears that the line is open."""
+    personal_keys: bool = True
+    """The integration has an encryption key: the host signs its users' keys."""
     error_in_200: bool = False
     """The next Chat API error is answered with status 200 and the error object as its body."""
     chatty: bool = False
     """The bot goes on talking while a human has the conversation."""
+    runtime_429: int = 0
+    """So many of the next calls of the Runtime API are one too many; the headers tell to wait a second."""
     activation_seconds: float = 0
     """How long the HITL agent drops what the service says after a conversation was made."""
     cancel_first: bool = True
@@ -62,11 +71,13 @@ class BotpressWorld:
     """Everything there is, and the settings. Guarded by ``lock``."""
 
     webhook_id = "sim-wh-0123456789abcdef"
+    events_webhook_id = "sim-wh-events-0123456789"
     bot_id = "sim-bot-6e1c2a34-0000-4000-8000-000000000001"
     token = "sim-bp-bak-0123456789abcdef"
     encryption_key = "sim-encryption-key-0123456789"
     webhook_secret = "sim-webhook-secret-0123456789"
     call_secret = "sim-call-secret-0123456789abc"
+    bp_secret = "sim-bp-secret-0123456789abcde"
     hitl_secret = "sim-hitl-api-0123456789abcdef"
 
     def __init__(self) -> None:
@@ -88,10 +99,12 @@ class BotpressWorld:
             self.deliveries: list[JSON] = []
             self.users: dict[str, JSON] = {}
             self.conversations: dict[str, JSON] = {}
-            self.owners: dict[str, set[str]] = {}
+            self.owners: dict[str, list[str]] = {}
+            self.listeners: list[tuple[str, Queue[JSON]]] = []
             self.messages: list[JSON] = []
             self.events: dict[str, JSON] = {}
             self.with_human: set[str] = set()
+            self.webhook_events: list[JSON] = []
             self.sessions: dict[str, Session] = {}
             self._counts: Counter[str] = Counter()
             self.generation = getattr(self, "generation", 0) + 1
@@ -129,7 +142,8 @@ def world() -> BotpressWorld:
 class BotpressError(Exception):
     """An answer that says no, with Botpress's error body."""
 
-    def __init__(self, status: int, kind: str, message: str) -> None:
+    def __init__(self, status: int, kind: str, message: str, *, headers: dict[str, str] | None = None) -> None:
         super().__init__(message)
         self.status = status
+        self.headers = headers or {}
         self.body = {"id": "err_20260101000000x00000000", "code": status, "type": kind, "message": message}

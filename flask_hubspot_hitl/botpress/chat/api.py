@@ -1,0 +1,82 @@
+"""Botpress's Chat API as the host uses it: users by keys that we sign, their conversations, messages and events.
+
+No database. Facts of the wire: Botpress, ``integrations/chat`` and ``packages/chat-api``.
+"""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import hmac
+import json
+import re
+from typing import Any
+from urllib.parse import quote
+
+from ..delivery import Payload
+from ..service import BotpressUnavailable, Service
+
+_SAFE_ID = re.compile(r"[A-Za-z0-9_-]{1,70}")
+
+
+def user_key(user_id: str, encryption_key: str) -> str:
+    """The ``x-user-key`` of a user: a JWT, HS256, ``{"id": …}``."""
+
+    def part(value: object) -> bytes:
+        raw = json.dumps(value, separators=(",", ":")).encode() if not isinstance(value, bytes) else value
+        return base64.urlsafe_b64encode(raw).rstrip(b"=")
+
+    signed = part({"alg": "HS256", "typ": "JWT"}) + b"." + part({"id": user_id})
+    return (signed + b"." + part(hmac.digest(encryption_key.encode(), signed, "sha256"))).decode("ascii")
+
+
+def botpress_id(user_id: str) -> str:
+    """The host's user id as Botpress takes it: as it is, or a digest when it has other characters or is too long."""
+    if _SAFE_ID.fullmatch(user_id):
+        return user_id
+    return f"u_{hashlib.sha256(user_id.encode()).hexdigest()[:40]}"
+
+
+class ChatApi:
+    """Every call is made as one of the host's users, named by the host's id; errors are those of ``service``."""
+
+    def __init__(self, service: Service, encryption_key: str) -> None:
+        self._service = service
+        self._key = encryption_key
+
+    def put_user(self, user_id: str, profile: Payload) -> None:
+        """Make the user, or change ``name``, ``pictureUrl`` and ``profile``."""
+        self._call("POST", "/users/get-or-create", user_id, profile)
+
+    def new_conversation(self, user_id: str) -> str:
+        """A conversation with the bot; Botpress chooses its id, so that it is the same in all its APIs."""
+        found = self._call("POST", "/conversations", user_id, {}).get("conversation") or {}
+        conversation_id = found.get("id")
+        if not isinstance(conversation_id, str) or not conversation_id:
+            raise BotpressUnavailable("making a conversation: Botpress gave it no id")
+        return conversation_id
+
+    def say(self, user_id: str, conversation_id: str, payload: Payload, **more: Any) -> None:
+        """A message in the user's name."""
+        self._call("POST", "/messages", user_id, {"conversationId": conversation_id, "payload": payload, **more})
+
+    def send_event(self, user_id: str, conversation_id: str, event: Payload) -> None:
+        """A custom event for the bot."""
+        self._call("POST", "/events", user_id, {"conversationId": conversation_id, "payload": event})
+
+    def messages(self, user_id: str, conversation_id: str, *, limit: int = 20) -> list[dict[str, Any]]:
+        """The newest messages of a conversation, newest first: whole pages, until there are ``limit`` of them."""
+        path = f"/conversations/{quote(conversation_id, safe='')}/messages"
+        messages: list[dict[str, Any]] = []
+        token: object = ""
+        while isinstance(token, str) and len(messages) < limit:
+            answer = self._call("GET", path + (f"?nextToken={quote(token, safe='')}" if token else ""), user_id)
+            found, meta = answer.get("messages"), answer.get("meta")
+            page = [one for one in found if isinstance(one, dict)] if isinstance(found, list) else []
+            messages += page
+            token = meta.get("nextToken") if isinstance(meta, dict) and page else None
+        return messages
+
+    def _call(self, method: str, path: str, user_id: str, body: Payload | None = None) -> dict[str, Any]:
+        headers = {"x-user-key": user_key(botpress_id(user_id), self._key)}
+        return self._service.call(method, path, doing="asking Botpress's Chat API", body=body, headers=headers)

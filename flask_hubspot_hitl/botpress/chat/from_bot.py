@@ -1,0 +1,154 @@
+"""What the bot says: its signals, those of them that got lost, and the host's callback that shows things to the user.
+
+The Chat integration posts every signal once, without retry; what is missing is read back from Botpress.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import logging
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from flask.typing import ResponseReturnValue
+
+from ...clock import to_ms
+from ...ledger import Event, Transaction
+from ...tasks import Done, Outcome
+from ..delivery import Payload
+from ..door import Refused
+from ..relay import NotYet
+from ..service import BotpressRejected
+from ..session import created
+from .api import botpress_id
+from .shared import Shared
+
+logger = logging.getLogger(__name__)
+
+POLLS = (10, 30, 120)
+"""Seconds after a message of the user's at which the bot's answers are read, in case a signal was lost."""
+PARKED_SECONDS = 5.0
+"""How often it is looked whether a human still has the conversation."""
+
+OnMessage = Callable[..., Any]
+
+
+class FromBot:
+    """Puts what the bot says into the user's lane, once. ``parks``: what it says beside a human waits for the end."""
+
+    def __init__(self, shared: Shared, on_message: OnMessage, *, parks: bool) -> None:
+        self._app, self._ledger = shared.app, shared.ledger
+        self._relay, self._api, self._users = shared.relay, shared.api, shared.users
+        self._on_message = on_message
+        self._parks = parks
+        shared.relay.add("show", self._show)
+        shared.relay.add("drop", self._drop)
+        shared.relay.add("poll", self._poll)
+
+    def signal(self, body: dict[str, Any]) -> ResponseReturnValue:
+        """One signal of the Chat integration's; what we do not use, and conversations we do not know, are ignored."""
+        kind, data = body.get("type"), body.get("data")
+        if not isinstance(kind, str) or not isinstance(data, dict):
+            raise Refused(400, "type must be text and data an object")
+        if kind in ("message_created", "event_created") and data.get("isBot") is True:
+            with self._ledger.write() as tx:
+                self._take(tx, kind, data)
+            self._relay.wake()
+        return {}
+
+    def _take(self, tx: Transaction, kind: str, data: Mapping[str, Any]) -> None:
+        """Put a message or an event of the bot's into the user's lane, once."""
+        now = self._ledger.now_ms()
+        conversation_id, payload = data.get("conversationId"), data.get("payload")
+        if not isinstance(conversation_id, str) or not isinstance(payload, dict):
+            return
+        user_id = self._users.owner(tx, conversation_id)
+        if user_id is None:
+            return
+        signal_id = data.get("id")
+        if not isinstance(signal_id, str) or not signal_id:
+            signal_id = digest(conversation_id, data.get("createdAt"), payload)
+        at = min(created(data) or now, now)
+        if kind == "event_created":
+            wanted = {"hitl.start": "start", "hitl.stop": "stop"}.get(str(payload.get("kind")))
+            if wanted is not None and self._relay.put(
+                tx, user_id, wanted, {"payload": payload}, now=now, sort_at=at, dedupe=f"in:{signal_id}"
+            ):
+                self._users.count(tx, user_id, starts=wanted == "start", stops=wanted == "stop")
+            return
+        is_human = self._users.is_with_human(tx, user_id)
+        facts = {
+            "payload": payload,
+            "extra": {"author": "bot", "message_id": signal_id, "metadata": data.get("metadata")},
+            "parked": is_human,
+        }
+        operation = "drop" if is_human and not self._parks else "show"
+        lane = f"{self._relay.topic}:parked:{user_id}" if is_human else None
+        self._relay.put(tx, user_id, operation, facts, now=now, sort_at=at, dedupe=f"in:{signal_id}", lane=lane)
+
+    # To the user -----------------------------------------------------------------------------------------
+
+    def _drop(self, event: Event) -> None:
+        """The bot spoke while a human had the conversation. It is known by its id, so no later reading shows it."""
+        logger.info("A message of the bot's was dropped: a human has the conversation")
+
+    def _show(self, event: Event) -> None:
+        if event.payload["parked"]:
+            with self._ledger.read() as tx:
+                if tx.records.open_of(event.payload["key"]) is not None:
+                    raise NotYet(PARKED_SECONDS)
+        self.show(event.payload["key"], event.payload["payload"], **event.payload["extra"])
+
+    def show(self, user_id: str, payload: Payload, **extra: Any) -> None:
+        """Call the host's ``on_message``; whatever it raises goes on."""
+        extra = {"name": None, "avatar": None, "metadata": None, **extra}
+        self._app.ensure_sync(self._on_message)(self._users.get(user_id), payload, **extra)
+
+    def put_notice(self, tx: Transaction, user_id: str, key: str, text: str) -> None:
+        """Have a text of ours shown to the user, once, in the order of what the bot says; "" is none."""
+        if text:
+            extra = {"author": "system", "message_id": key}
+            facts = {"payload": {"type": "text", "text": text}, "extra": extra, "parked": False}
+            self._relay.put(tx, user_id, "show", facts, now=self._ledger.now_ms(), dedupe=key)
+
+    # What got lost ---------------------------------------------------------------------------------------
+
+    def watch(self, tx: Transaction, user_id: str, conversation_id: str, *, since: int, polls: int = 0) -> None:
+        """Signals are sent once: read later what the bot has said since this time (epoch ms)."""
+        now = self._ledger.now_ms()
+        facts = {"conversation": conversation_id, "since": since, "polls": polls}
+        lane = f"timer:{self._relay.topic}:{user_id}"
+        self._relay.put(tx, user_id, "poll", facts, now=now, due_at=now + POLLS[polls] * 1000, lane=lane)
+
+    def _poll(self, event: Event) -> Outcome:
+        facts = event.payload
+        user_id, conversation_id, since = facts["key"], facts["conversation"], facts["since"]
+        try:
+            messages = self._api.messages(user_id, conversation_id)
+        except BotpressRejected:  # it is gone, and what was said in it
+            return Done()
+        found = [
+            one
+            for one in reversed(messages)
+            if one.get("userId") != botpress_id(user_id) and created(one) >= since - 1_000
+        ]
+
+        def take(tx: Transaction) -> None:
+            newest = tx.records.newest_of(user_id)
+            began, ended = (newest.handoff.opened_at, newest.handoff.closed_at) if newest else (None, None)
+            for one in found:
+                said = created(one)
+                if began and ended and to_ms(began) <= said <= to_ms(ended):
+                    continue  # the bot spoke while a human had the conversation
+                self._take(tx, "message_created", {**one, "conversationId": conversation_id})
+            polls = facts["polls"] + 1
+            if polls < len(POLLS) and not found:
+                self.watch(tx, user_id, conversation_id, since=since, polls=polls)
+
+        return Done(take)
+
+
+def digest(*parts: Any) -> str:
+    """A short name for what has no id."""
+    return hashlib.sha256(json.dumps(parts, sort_keys=True, default=str).encode()).hexdigest()[:40]

@@ -1,0 +1,155 @@
+"""What the user says: to the agents while a handoff is open, else to the bot; and what the bot is told by events."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from ... import verbs
+from ...ledger import Event, Transaction
+from ...tasks import Done, Outcome
+from ..delivery import Payload
+from ..messages import to_agent
+from ..relay import NotYet
+from ..service import BotpressRejected
+from ..session import created
+from .api import botpress_id
+from .from_bot import FromBot, digest
+from .shared import Shared
+from .users import ChatUser
+
+GONE = frozenset({403, 404})
+"""Botpress's answers when it no longer has the conversation, or its user: a bot made anew, for one."""
+
+
+class FromUser:
+    """Routes the user's messages. Lane ``bot:<user>`` holds what goes to the bot, in order."""
+
+    def __init__(self, shared: Shared, from_bot: FromBot) -> None:
+        self._runtime, self._ledger = shared.runtime, shared.ledger
+        self._relay, self._api, self._users = shared.relay, shared.api, shared.users
+        self._sessions, self._delivery = shared.sessions, shared.delivery
+        self._from_bot = from_bot
+        shared.relay.add("route", self._route_again, lost=self._unheld)
+        shared.relay.add("to_bot", self._to_bot)
+        shared.relay.add("event_to_bot", self._event_to_bot)
+
+    def user_message(self, user: ChatUser, payload: Payload, message_id: str | None) -> bool:
+        """See :meth:`.ChatBridge.user_message`."""
+        with self._ledger.write() as tx:
+            self._users.learn(tx, user)
+            is_starting = self._users.is_starting(tx, user.id)
+        if is_starting and self._hold(user.id, payload, message_id):
+            return True
+        return self._route(user.id, payload, message_id)
+
+    def _hold(self, user_id: str, payload: Payload, message_id: str | None) -> bool:
+        """Keep a message until the handoff has opened or failed; False when that is over.
+
+        While any is held the next ones are too, so that none overtakes another.
+        """
+        with self._ledger.write() as tx:
+            now = self._ledger.now_ms()
+            self._relay.reserve(tx, user_id, now=now)
+            if not self._users.is_starting(tx, user_id, lock=True):
+                return False
+            facts = {"payload": payload, "message_id": message_id}
+            if self._relay.put(tx, user_id, "route", facts, now=now, dedupe=_dedupe("held", user_id, message_id)):
+                self._users.count(tx, user_id, held=1)
+        self._relay.wake()
+        return True
+
+    def _route_again(self, event: Event) -> Outcome:
+        facts = event.payload
+        self._route(facts["key"], facts["payload"], facts["message_id"] or f"event-{event.id}")
+        return Done(lambda tx: self._users.count(tx, facts["key"], held=-1))
+
+    def _unheld(self, tx: Transaction, event: Event, now: int) -> None:
+        self._users.count(tx, event.payload["key"], held=-1)
+
+    def _route(self, user_id: str, payload: Payload, message_id: str | None) -> bool:
+        """To the agent while a handoff is open, else to the bot; decided in the transaction that could end it."""
+        said = to_agent(payload)
+        if self._sessions.ends(user_id, said.text, message_id):
+            return True
+
+        def to_bot(tx: Transaction) -> None:
+            self.put_message(tx, user_id, payload, key=_dedupe("to-bot", user_id, message_id))
+
+        return verbs.send(
+            self._runtime, user_id, said.text, attachments=said.files, message_id=message_id, otherwise=to_bot
+        )
+
+    # To the bot ------------------------------------------------------------------------------------------
+
+    def put_message(self, tx: Transaction, user_id: str, payload: Payload, *, key: str | None, **more: Any) -> None:
+        """Have a message sent to the bot in the user's name; the same ``key`` twice is one message."""
+        facts = {"payload": payload, "more": more}
+        self._relay.put(tx, f"bot:{user_id}", "to_bot", facts, now=self._ledger.now_ms(), dedupe=key)
+
+    def put_event(self, tx: Transaction, user_id: str, event: Payload, *, key: str) -> None:
+        """Have a custom event sent to the bot; the same ``key`` twice is one event."""
+        facts = {"event": event}
+        self._relay.put(tx, f"bot:{user_id}", "event_to_bot", facts, now=self._ledger.now_ms(), dedupe=key)
+
+    def _to_bot(self, event: Event) -> Outcome:
+        user_id = event.payload["key"].removeprefix("bot:")
+        payload, more = event.payload["payload"], event.payload.get("more", {})
+        conversation_id = self._conversation(user_id)
+
+        def say(part: Payload) -> None:
+            self._api.say(user_id, conversation_id, part, **more)
+
+        def is_there(part: Payload, since: int) -> bool:
+            return any(
+                one.get("userId") == botpress_id(user_id)
+                and one.get("payload") == part
+                and created(one) >= since - 60_000
+                for one in self._api.messages(user_id, conversation_id)
+            )
+
+        sent_at = self._ledger.now_ms()
+        try:
+            self._delivery.send(f"to-bot:{event.id}", [payload], say, is_there=is_there)
+        except BotpressRejected as error:
+            self._renew(event, user_id, conversation_id, error)
+        return Done(lambda tx: self._from_bot.watch(tx, user_id, conversation_id, since=sent_at))
+
+    def _event_to_bot(self, event: Event) -> None:
+        user_id = event.payload["key"].removeprefix("bot:")
+        conversation_id = self._conversation(user_id)
+
+        def send(part: Payload) -> None:
+            self._api.send_event(user_id, conversation_id, part)
+
+        try:
+            self._delivery.send(f"event:{event.id}", [event.payload["event"]], send)
+        except BotpressRejected as error:
+            self._renew(event, user_id, conversation_id, error)
+
+    def _renew(self, event: Event, user_id: str, conversation_id: str, error: BotpressRejected) -> None:
+        """Try once more in a new conversation, when Botpress no longer has this one; else the error goes on."""
+        if error.status not in GONE or event.progress.get("renewed"):
+            raise error
+        event.progress["renewed"] = True
+        with self._ledger.write() as tx:
+            self._users.unlink(tx, user_id, conversation_id)
+        raise NotYet(0.0)
+
+    def _conversation(self, user_id: str) -> str:
+        """The user's conversation with the bot, made when there is none; the user's profile there is up to date."""
+        with self._ledger.read() as tx:
+            known = self._users.known(tx, user_id)
+        profile, conversation_id = self._users.profile(known), known.get("conversation")
+        is_told = known.get("told") == profile
+        if not is_told:
+            self._api.put_user(user_id, profile)
+        if conversation_id is not None and is_told:
+            return str(conversation_id)
+        conversation_id = conversation_id or self._api.new_conversation(user_id)
+        with self._ledger.write() as tx:
+            self._users.link(tx, user_id, conversation_id, profile)
+        return str(conversation_id)
+
+
+def _dedupe(what: str, user_id: str, message_id: str | None) -> str | None:
+    return None if message_id is None else f"{what}:{digest(user_id, message_id)}"

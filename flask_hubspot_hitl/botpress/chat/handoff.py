@@ -1,0 +1,209 @@
+"""The handoff between the bot and the agents: what opens and ends it, and what agents say and do."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Mapping
+from typing import Any
+
+from flask import Flask
+
+from ... import signals, verbs
+from ...domain import CloseReason, Handoff, HistoryEntry, Message, Operator
+from ...errors import HITLError, LedgerUnavailable
+from ...ledger import Event, Transaction
+from ...tasks import Done, Outcome
+from .. import notices
+from ..delivery import Payload
+from ..ended import ended_event, failed_event
+from ..messages import to_botpress
+from ..service import BotpressRejected, BotpressUnavailable
+from ..session import HISTORY, contact_of, history_of, meta_of
+from .api import botpress_id
+from .from_bot import FromBot
+from .from_user import FromUser
+from .shared import Shared
+
+logger = logging.getLogger(__name__)
+
+RESUMED = "( The human agent has left. )"
+"""With ``resume="message"``: what the bot is told in the user's name."""
+
+
+class Handoffs:
+    """The bot's calls for a human, and the receivers of the signals. ``resume``: how the bot learns of the end."""
+
+    def __init__(self, shared: Shared, from_bot: FromBot, from_user: FromUser, *, resume: str) -> None:
+        self._runtime, self._ledger = shared.runtime, shared.ledger
+        self._relay, self._api, self._users = shared.relay, shared.api, shared.users
+        self._sessions, self._delivery = shared.sessions, shared.delivery
+        self._from_bot, self._from_user = from_bot, from_user
+        self._resume = resume
+        shared.relay.add("start", self._start, lost=self._lost)
+        shared.relay.add("stop", self._stop, lost=self._stopped)
+        shared.relay.add("timeout", shared.sessions.timeout)
+        signals.operator_assigned.connect(self.tell_assigned, shared.app)
+        signals.operator_message.connect(self.show_message, shared.app)
+        signals.conversation_completed.connect(self.tell_ended, shared.app)
+        signals.handoff_failed.connect(self.tell_failed, shared.app)
+        signals.message_failed.connect(self.give_back, shared.app)
+
+    # From the bot ----------------------------------------------------------------------------------------
+
+    def _start(self, event: Event) -> Outcome:
+        user_id, asked = event.payload["key"], event.payload["payload"]
+        with self._ledger.read() as tx:
+            user = self._users.known(tx, user_id)
+        overrides = notices.known(asked.get("messages"))
+        try:
+            handoff = self._sessions.open(
+                user_id,
+                contact=contact_of(_text(asked, "email"), _text(asked, "phone")) or user.get("contact"),
+                name=_text(asked, "name") or user.get("name"),
+                title=_text(asked, "title") or None,
+                description=_text(asked, "summary") or _text(asked, "description") or None,
+                history=self._history(user_id, user.get("conversation")),
+                inbox_id=_text(asked, "inbox") or None,
+                overrides=overrides,
+                **meta_of(asked),
+            )
+        except LedgerUnavailable:
+            raise
+        except (HITLError, ValueError) as error:
+            logger.warning("A conversation of the bot's can't be handed over: %s", type(error).__name__)
+            return Done(lambda tx: self._not_started(tx, event, overrides))
+        return Done(lambda tx: self._started(tx, handoff, overrides, asked.get("assignmentTimeout")))
+
+    def _started(self, tx: Transaction, handoff: Handoff, overrides: Mapping[str, str], seconds: object) -> None:
+        user_id, now = handoff.conversation_id, self._ledger.now_ms()
+        said = self._sessions.said(notices.HANDOFF, overrides)
+        self._from_bot.put_notice(tx, user_id, f"handoff:{handoff.id}", said)
+        self._sessions.watch(tx, self._relay, handoff, seconds, now=now)
+        self._users.count(tx, user_id, starts=-1)
+
+    def _not_started(self, tx: Transaction, event: Event, overrides: Mapping[str, str]) -> None:
+        user_id, key = event.payload["key"], f"failed:{event.id}"
+        self._from_bot.put_notice(tx, user_id, key, self._sessions.said(notices.TIMED_OUT, overrides))
+        self._from_user.put_event(tx, user_id, failed_event(""), key=f"{key}:bot")
+        self._users.count(tx, user_id, starts=-1)
+
+    def _lost(self, tx: Transaction, event: Event, now: int) -> None:
+        self._not_started(tx, event, notices.known(event.payload["payload"].get("messages")))
+
+    def _stop(self, event: Event) -> Outcome:
+        verbs.stop(self._runtime, event.payload["key"], reason="user", detail="the bot ended it")
+        return Done(lambda tx: self._stopped(tx, event, 0))
+
+    def _stopped(self, tx: Transaction, event: Event, now: int) -> None:
+        self._users.count(tx, event.payload["key"], stops=-1)
+
+    def _history(self, user_id: str, conversation_id: str | None) -> list[HistoryEntry]:
+        """The conversation with the bot, oldest first; empty when Botpress can't be asked now."""
+        if conversation_id is None:
+            return []
+        try:
+            found = self._api.messages(user_id, conversation_id, limit=HISTORY)[:HISTORY]
+        except (BotpressUnavailable, BotpressRejected):
+            logger.info("The conversation before a handoff could not be read")
+            return []
+        return history_of(found, lambda one: one.get("userId") == botpress_id(user_id))
+
+    # From the agent --------------------------------------------------------------------------------------
+    # The user is told at once and the bot through its lane: Botpress's outage does not hold back an agent.
+
+    def tell_assigned(
+        self, app: Flask, *, handoff: Handoff, operator: Operator, previous: Operator | None, **extra: Any
+    ) -> None:
+        """Receiver of ``operator_assigned``."""
+        if not self._sessions.is_ours(handoff):
+            return
+        key = f"assigned:{handoff.id}:{handoff.assigned_at}:{operator.actor_id}"
+        if previous is None:
+            said = self._sessions.said(notices.ASSIGNED, handoff)
+            self._tell_user(handoff.conversation_id, key, said, name=operator.name, avatar=operator.avatar)
+        event = {"kind": "hitl.assigned", "v": 1, "session": handoff.id, "agent": {"name": operator.name or ""}}
+        with self._ledger.write() as tx:
+            self._from_user.put_event(tx, handoff.conversation_id, event, key=f"{key}:bot")
+        self._relay.wake()
+
+    def show_message(self, app: Flask, *, handoff: Handoff, message: Message, **extra: Any) -> None:
+        """Receiver of ``operator_message``: each part is shown once."""
+        if not self._sessions.is_ours(handoff):
+            return
+        operator = message.operator
+        parts = [
+            {"payload": part, "message_id": message.message_id if number == 0 else f"{message.message_id}:{number}"}
+            for number, part in enumerate(to_botpress(message))
+        ]
+
+        def show(part: Payload) -> None:
+            self._from_bot.show(
+                handoff.conversation_id,
+                part["payload"],
+                author="operator",
+                message_id=part["message_id"],
+                name=operator.name if operator else None,
+                avatar=operator.avatar if operator else None,
+            )
+
+        self._delivery.send(f"message:{message.message_id}", parts, show)
+
+    def tell_ended(
+        self,
+        app: Flask,
+        *,
+        handoff: Handoff,
+        reason: CloseReason,
+        detail: str | None,
+        transcript: list[Message],
+        **extra: Any,
+    ) -> None:
+        """Receiver of ``conversation_completed``."""
+        if self._sessions.is_ours(handoff):
+            farewell = self._sessions.farewell(handoff, reason, detail)
+            event = ended_event(handoff, reason, detail, transcript)
+            self._end(handoff.conversation_id, f"ended:{handoff.id}:{handoff.closed_at}", farewell, event)
+
+    def tell_failed(self, app: Flask, *, handoff: Handoff, **extra: Any) -> None:
+        """Receiver of ``handoff_failed``."""
+        if self._sessions.is_ours(handoff):
+            said = self._sessions.said(notices.TIMED_OUT, handoff)
+            self._end(handoff.conversation_id, f"failed:{handoff.id}", said, failed_event(handoff.id))
+
+    def _end(self, user_id: str, key: str, text: str, event: Payload) -> None:
+        """Tell the user, and the bot in the way that ``resume`` asks for, that the bot has the conversation again."""
+        self._tell_user(user_id, key, text)
+        with self._ledger.write() as tx:
+            if self._resume == "event":
+                self._from_user.put_event(tx, user_id, event, key=f"{key}:bot")
+            elif self._resume == "message":
+                said = {"type": "text", "text": RESUMED}
+                self._from_user.put_message(tx, user_id, said, key=f"{key}:bot", metadata=event)
+        self._relay.wake()
+
+    def give_back(self, app: Flask, *, handoff: Handoff, message: Message, **extra: Any) -> None:
+        """Receiver of ``message_failed``: what the agents did not get before the end is for the bot.
+
+        What HubSpot refuses while the handoff is open is for a receiver of the host's to tell: the bot is silent then.
+        """
+        if not self._sessions.is_ours(handoff) or handoff.is_open:
+            return
+        with self._ledger.write() as tx:
+            for number, payload in enumerate(to_botpress(message)):
+                key = f"back:{handoff.id}:{message.message_id}:{number}"
+                self._from_user.put_message(tx, handoff.conversation_id, payload, key=key)
+        self._relay.wake()
+
+    def _tell_user(self, user_id: str, key: str, text: str, **extra: Any) -> None:
+        """Show the user a text of ours, once."""
+        if text:
+
+            def show(part: Payload) -> None:
+                self._from_bot.show(user_id, part, author="system", message_id=key, **extra)
+
+            self._delivery.send(key, [{"type": "text", "text": text}], show)
+
+
+def _text(given: Mapping[str, Any], name: str) -> str:
+    value = given.get(name)
+    return str(value).strip() if isinstance(value, str | int) and not isinstance(value, bool) else ""

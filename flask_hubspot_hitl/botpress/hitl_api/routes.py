@@ -1,0 +1,207 @@
+"""What Botpress calls, and what is then done in the session's lane, in order."""
+
+from __future__ import annotations
+
+import logging
+import uuid
+from collections.abc import Mapping
+from typing import Any
+
+from flask.typing import ResponseReturnValue
+
+from ... import verbs
+from ...errors import HITLError, LedgerUnavailable
+from ...ledger import Event, Transaction
+from ...runtime import Runtime
+from ...tasks import Done, Outcome
+from ..door import Refused, text_of
+from ..messages import to_agent
+from ..relay import NotYet, Relay
+from .agents import BY_BOTPRESS, Agents
+from .tickets import CANCELLED, NAME, Session, Tickets, contact_from, hints_of
+
+logger = logging.getLogger(__name__)
+
+UNBOUND_MS = 5_000
+"""How long a session waits to learn who its user is."""
+HISTORY = 200
+"""How many messages of Botpress's are taken as the conversation before."""
+
+
+class Routes:
+    """Five views; each answers once what it was told is on disk, because nothing tells Botpress's repetitions apart."""
+
+    def __init__(self, runtime: Runtime, relay: Relay, tickets: Tickets, agents: Agents) -> None:
+        self._runtime, self._ledger = runtime, runtime.ledger
+        self._relay, self._tickets, self._agents = relay, tickets, agents
+        relay.add("wait", self._waited)
+        relay.add("start", self._start, lost=lambda tx, event, now: self._refuse(tx, event.payload["key"]))
+        relay.add("say", self._say)
+        relay.add("stop", self._stop)
+        relay.add("refuse", self._tell_refusal)
+
+    def ping(self, body: dict[str, Any]) -> ResponseReturnValue:
+        """The configuration was saved."""
+        return {}
+
+    def create_user(self, body: dict[str, Any]) -> ResponseReturnValue:
+        """A user, made once in Botpress's life. HubSpot is not asked: there may never be a session."""
+        given = _payload(body)
+        user_id = f"u_{uuid.uuid4()}"
+        with self._ledger.write() as tx:
+            self._tickets.add_user(tx, user_id, {name: text_of(given, name) for name in ("name", "email", "phone")})
+        return {"id": user_id}
+
+    def create_conversation(self, body: dict[str, Any]) -> ResponseReturnValue:
+        """A session; whose it is has to be found out."""
+        given = _payload(body)
+        title = text_of(given, "title", limit=10_000)
+        description = text_of(given, "description", limit=100_000)
+        session_id = f"s_{uuid.uuid4()}"
+        with self._ledger.write() as tx:
+            now = self._ledger.now_ms()
+            hints = hints_of(description)
+            user_id = self._tickets.find_user(tx, hints)
+            session = {
+                "title": title,
+                "description": description,
+                "hints": hints,
+                "history": _list(given, "messages")[:HISTORY],
+                "user": user_id,
+                "state": "pending",
+                "at": now,
+            }
+            self._tickets.put(tx, session_id, session)
+            if user_id is not None:
+                self._start_soon(tx, session_id, user_id)
+            else:
+                # In a lane of its own: it must not hold back the messages, one of which may tell who the user is.
+                waiting = f"timer:{self._relay.topic}:{session_id}"
+                self._relay.put(tx, session_id, "wait", {}, now=now, due_at=now + UNBOUND_MS, lane=waiting)
+        self._relay.wake()
+        return {"id": session_id}
+
+    def bot_sends(self, body: dict[str, Any]) -> ResponseReturnValue:
+        """A message of the user's, or a text of Botpress's own ("BOT")."""
+        session_id = text_of(body, "remoteConversationId", required=True)
+        user_id = text_of(body, "remoteUserId") or "BOT"
+        payload = _payload(body)
+        with self._ledger.write() as tx:
+            session = self._tickets.lock(tx, session_id)
+            if session is None or session["state"] == "closed":
+                logger.warning("A message of Botpress's for a session that is over was ignored")
+                return {}
+            if user_id != "BOT" and session["user"] is None and self._tickets.user(tx, user_id) is not None:
+                session["user"] = user_id
+                self._start_soon(tx, session_id, user_id)
+            now = self._ledger.now_ms()
+            if not (user_id == "BOT" and payload.get("text") == CANCELLED):
+                self._relay.put(tx, session_id, "say", {"payload": payload}, now=now)
+            else:  # said to the agent together with the end
+                session["cancelled_at"] = now
+                if self._tickets.was_closed(tx):
+                    self._close(tx, session_id, session)
+            self._tickets.put(tx, session_id, session)
+        self._relay.wake()
+        return {}
+
+    def close_ticket(self, body: dict[str, Any]) -> ResponseReturnValue:
+        """The id is of a conversation that we were never told of: the session is found by its circumstances."""
+        with self._ledger.write() as tx:
+            found = self._tickets.closed_one(tx)
+            if found is not None:
+                session_id, session = found[0], self._tickets.lock(tx, found[0]) or found[1]
+                self._close(tx, session_id, session)
+                self._tickets.put(tx, session_id, session)
+        self._relay.wake()
+        return {}
+
+    def _start_soon(self, tx: Transaction, session_id: str, user_id: str | None) -> None:
+        # Before everything that was said meanwhile.
+        now, facts = self._ledger.now_ms(), {"user": user_id}
+        self._relay.put(tx, session_id, "start", facts, now=now, sort_at=0, dedupe=f"start:{session_id}")
+
+    def _close(self, tx: Transaction, session_id: str, session: Session) -> None:
+        session["state"] = "closed"
+        self._relay.put(tx, session_id, "stop", {}, now=self._ledger.now_ms(), dedupe=f"stop:{session_id}")
+
+    # In the session's lane -------------------------------------------------------------------------------
+
+    def _waited(self, event: Event) -> Outcome:
+        """Nobody has told who the user is: start with what the description says."""
+        session_id = event.payload["key"]
+
+        def start(tx: Transaction) -> None:
+            session = self._tickets.session(tx, session_id)
+            if session is not None and session["user"] is None:
+                self._start_soon(tx, session_id, None)
+
+        return Done(start)
+
+    def _start(self, event: Event) -> Outcome:
+        session_id = event.payload["key"]
+        with self._ledger.read() as tx:
+            session = self._tickets.session(tx, session_id)
+            user = self._tickets.user(tx, event.payload["user"]) or {}
+        if session is None:
+            return Done()
+        hints = session["hints"]
+        try:
+            opening = verbs.check_opening(
+                self._runtime,
+                session_id,
+                contact=contact_from(user, hints),
+                name=user.get("name") or hints.get("name"),
+                title=session["title"] or None,
+                description=session["description"] or None,
+                history=[(str(one.get("author") or "user"), str(one.get("text") or "")) for one in session["history"]],
+                inbox_id=hints.get("inbox"),
+                portal_id=None,
+                assign_to=None,
+                attributes={"bridge": NAME, "made_at": session["at"]},
+            )
+            verbs.start(self._runtime, opening)
+        except LedgerUnavailable:
+            raise
+        except (HITLError, ValueError) as error:
+            logger.warning("A session of Botpress's can't be handed over: %s", type(error).__name__)
+            return Done(lambda tx: self._refuse(tx, session_id))
+        return Done(lambda tx: self._tickets.opened(tx, session_id))
+
+    def _refuse(self, tx: Transaction, session_id: str) -> None:
+        """Botpress must not wait for an agent who will never come."""
+        session = self._tickets.session(tx, session_id) or {}
+        self._tickets.forget(tx, session_id)
+        facts = {"made_at": session.get("at", 0)}
+        self._relay.put(tx, session_id, "refuse", facts, now=self._ledger.now_ms(), dedupe=f"refuse:{session_id}")
+
+    def _tell_refusal(self, event: Event) -> None:
+        self._agents.tell_stopped(event.payload["key"], event.payload["made_at"])
+
+    def _say(self, event: Event) -> None:
+        session_id = event.payload["key"]
+        with self._ledger.read() as tx:
+            session = self._tickets.session(tx, session_id)
+        if session is not None and session["state"] == "pending":
+            raise NotYet(1.0)  # the start, once it is put in, comes first
+        readable = to_agent(event.payload["payload"])
+        key = f"event-{event.id}"  # makes it one message however often this runs
+        if not verbs.send(self._runtime, session_id, readable.text, attachments=readable.files, message_id=key):
+            logger.warning("A message of Botpress's came after the end of its session")
+
+    def _stop(self, event: Event) -> Outcome:
+        session_id = event.payload["key"]
+        verbs.stop(self._runtime, session_id, reason="user", detail=BY_BOTPRESS, farewell=CANCELLED)
+        return Done(lambda tx: self._tickets.forget(tx, session_id))
+
+
+def _payload(body: Mapping[str, Any]) -> dict[str, Any]:
+    given = body.get("payload", {})
+    if not isinstance(given, dict):
+        raise Refused(400, "payload must be an object")
+    return given
+
+
+def _list(given: Mapping[str, Any], name: str) -> list[dict[str, Any]]:
+    found = given.get(name)
+    return [one for one in found if isinstance(one, dict)] if isinstance(found, list) else []

@@ -1,0 +1,82 @@
+"""Botpress's Runtime API as the bot uses it: a conversation's messages, and an agent's face in webchat.
+
+No database. Source: Botpress OpenAPI, ``/v1/chat``.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from ...domain import HistoryEntry, Operator
+from ...hubspot.transport import deadline
+from ..delivery import Payload
+from ..service import BotpressRejected, BotpressUnavailable, Service
+from ..session import HISTORY, created, history_of
+
+MESSAGES = "/v1/chat/messages"
+
+
+class RuntimeApi:
+    """Every call is made as the bot; errors are those of ``service``."""
+
+    def __init__(self, service: Service, bot_id: str) -> None:
+        self._service = service
+        self._bot_id = bot_id
+
+    def send(self, conversation_id: str, part: Payload) -> None:
+        """A message of the bot's; ``part`` is a payload with its ``type``."""
+        body = {"conversationId": conversation_id, "userId": self._bot_id, "type": part["type"]}
+        body |= {"payload": _inner(part), "tags": {}}
+        self._service.call("POST", MESSAGES, doing="sending to Botpress", body=body)
+
+    def is_there(self, conversation_id: str, part: Payload, since: int) -> bool:
+        """True when the newest messages hold this one of the bot's, sent since ``since`` (epoch ms) or just before."""
+        return any(
+            one.get("direction") == "outgoing"
+            and one.get("type") == part["type"]
+            and _inner(part).items() <= (one.get("payload") or {}).items()
+            and created(one) >= since - 60_000
+            for one in self._page(conversation_id)[0]
+        )
+
+    def history(self, conversation_id: str, *, seconds: float) -> tuple[list[HistoryEntry], bool]:
+        """What has been said, oldest first, and True; what could be read in this time, and False when that is not all
+        that is wanted."""
+        messages: list[dict[str, Any]] = []
+        token: object = ""
+        is_whole = True
+        try:
+            with deadline(seconds):
+                while isinstance(token, str) and len(messages) < HISTORY:
+                    page, token = self._page(conversation_id, token)
+                    messages += page
+        except (BotpressUnavailable, BotpressRejected):
+            is_whole = False
+        return history_of(messages[:HISTORY], lambda one: one.get("direction") == "incoming"), is_whole
+
+    def webchat_user(self, conversation_id: str, operator: Operator) -> str | None:
+        """The id of a webchat user with the agent's name and picture; None when Botpress does not give one."""
+        given = {"name": operator.name, "pictureUrl": operator.avatar, "email": operator.email}
+        user = {"id": operator.actor_id, "conversationId": conversation_id}
+        asked = {**{name: value for name, value in given.items() if value}, "user": user}
+        try:
+            body = {"type": "webchat:getOrCreateUser", "input": asked}
+            found = self._service.call("POST", "/v1/chat/actions", doing="introducing an agent", body=body)
+        except (BotpressRejected, BotpressUnavailable):
+            return None
+        output = found.get("output")
+        user_id = output.get("userId") if isinstance(output, dict) else None
+        return user_id if isinstance(user_id, str) and user_id else None
+
+    def _page(self, conversation_id: str, token: str = "") -> tuple[list[dict[str, Any]], object]:
+        """A page of a conversation's messages, newest first, and the token of the next one."""
+        asked = {"conversationId": conversation_id, **({"nextToken": token} if token else {})}
+        answer = self._service.call("GET", MESSAGES, doing="reading from Botpress", params=asked)
+        found, meta = answer.get("messages"), answer.get("meta")
+        messages = [one for one in found if isinstance(one, dict)] if isinstance(found, list) else []
+        return messages, meta.get("nextToken") if isinstance(meta, dict) and messages else None
+
+
+def _inner(part: Payload) -> Payload:
+    """The payload as this API has it, beside its type."""
+    return {name: value for name, value in part.items() if name != "type"}

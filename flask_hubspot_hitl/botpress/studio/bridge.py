@@ -1,0 +1,81 @@
+"""``StudioBridge``: its options, and how its parts are put together on one app."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING
+
+from flask import Flask
+
+from ...runtime import get_runtime
+from .. import notices
+from ..delivery import Delivery
+from ..door import add_routes, bearer
+from ..messages import FILE_HOSTS
+from ..options import Options
+from ..relay import Relay
+from ..service import Service
+from ..session import Sessions
+from .api import RuntimeApi
+from .channel import Channel
+from .gate import Gate
+from .memory import NAME, Memory
+
+if TYPE_CHECKING:
+    from ...extension import HubSpotHITL
+
+
+class StudioBridge:
+    """``StudioBridge(hitl).init_app(app)`` after ``hitl.init_app(app)``.
+
+    ``bot_id`` and ``token`` (a bot access key) are the bot's, ``call_secret`` is what its snippets send as bearer.
+    ``resume_webhook`` is the URL of a webhook integration that is told when a session ends, with
+    ``resume_webhook_secret``. Each falls back to ``HUBSPOT_HITL_BOTPRESS_<OPTION>``. ``messages`` replaces texts of
+    :data:`.notices.DEFAULTS` for all sessions.
+    """
+
+    def __init__(
+        self,
+        hitl: HubSpotHITL,
+        *,
+        bot_id: str | None = None,
+        token: str | None = None,
+        call_secret: str | None = None,
+        api_url: str | None = None,
+        resume_webhook: str | None = None,
+        resume_webhook_secret: str | None = None,
+        messages: Mapping[str, str] | None = None,
+    ) -> None:
+        self._hitl = hitl
+        self._bot_id, self._token, self._call_secret, self._api_url = bot_id, token, call_secret, api_url
+        self._resume_webhook, self._resume_secret = resume_webhook, resume_webhook_secret
+        self._messages = notices.known(messages)
+
+    def init_app(self, app: Flask) -> None:
+        """Add the routes and connect the signals.
+
+        :raises ConfigError: listing everything that is wrong with the options.
+        """
+        options = Options(app)
+        bot_id = options.text("bot_id", self._bot_id, example="the id in the Studio's URL")
+        token = options.secret("token", self._token, example="a bot access key, bp_bak_…")
+        call_secret = options.secret("call_secret", self._call_secret, example="32 random letters and digits")
+        api_url = options.url("api_url", self._api_url, example="…", default="https://api.botpress.cloud")
+        resume = options.url(
+            "resume_webhook", self._resume_webhook, example="https://webhook.botpress.cloud/…", required=False
+        )
+        secret = options.secret("resume_webhook_secret", self._resume_secret, example="…", required=False)
+        options.check()
+        runtime = get_runtime(app)
+        runtime.services.remote_files.allow(*FILE_HOSTS)
+        clock, proxy = runtime.services.clock, runtime.settings.proxy
+        headers = {"Authorization": f"Bearer {token}", "x-bot-id": bot_id}
+        api = RuntimeApi(Service(api_url, clock=clock, proxy=proxy, headers=headers), bot_id)
+        headers = {"x-bp-secret": secret} if secret else {}
+        resumed = Service(resume, clock=clock, proxy=proxy, headers=headers) if resume else None
+        sessions, memory = Sessions(app, NAME, self._messages), Memory(runtime.ledger)
+        gate = Gate(runtime, Relay(app, NAME), api, sessions, memory)
+        channel = Channel(app, api, sessions, memory, Delivery(runtime.ledger, NAME), resume=resumed)
+        views = {"/start": gate.start, "/turn": gate.turn, "/stop": gate.stop}
+        add_routes(app, NAME, "", views, check=bearer(call_secret))
+        app.extensions[__name__] = channel  # signals hold their receivers weakly

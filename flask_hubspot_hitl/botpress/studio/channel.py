@@ -1,0 +1,140 @@
+"""What the user reads in their channel, and how the bot learns of the end: the receivers of the signals."""
+
+from __future__ import annotations
+
+import logging
+
+from flask import Flask
+
+from ... import signals
+from ...domain import CloseReason, Handoff, Message, Operator
+from ...errors import DeliveryFailed
+from .. import notices
+from ..delivery import Delivery, Payload
+from ..ended import ended_event, failed_event
+from ..messages import to_botpress
+from ..service import BotpressRejected, Service
+from ..session import Sessions
+from .api import RuntimeApi
+from .memory import Memory
+
+logger = logging.getLogger(__name__)
+
+INCOMPATIBLE = frozenset({400, 413, 415, 422})
+"""Botpress's answers to a message that the user's channel can't show; others, such as a wrong token, are no agent's
+fault and are tried again."""
+
+
+class Channel:
+    """``resume`` is a webhook integration of the bot's that is told of the end, if there is one."""
+
+    def __init__(
+        self,
+        app: Flask,
+        api: RuntimeApi,
+        sessions: Sessions,
+        memory: Memory,
+        delivery: Delivery,
+        *,
+        resume: Service | None,
+    ) -> None:
+        self._api, self._sessions, self._memory, self._delivery = api, sessions, memory, delivery
+        self._resume = resume
+        signals.operator_assigned.connect(self.tell_assigned, app)
+        signals.operator_message.connect(self.relay_message, app)
+        signals.conversation_completed.connect(self.tell_ended, app)
+        signals.handoff_failed.connect(self.tell_failed, app)
+
+    def tell_assigned(
+        self, app: Flask, *, handoff: Handoff, operator: Operator, previous: Operator | None, **extra: object
+    ) -> None:
+        """Receiver of ``operator_assigned``: told once; who takes over from a colleague shows by the name."""
+        if self._sessions.is_ours(handoff) and previous is None:
+            said = self._sessions.said(notices.ASSIGNED, handoff)
+            self._tell(handoff, f"assigned:{handoff.id}:{handoff.assigned_at}", said)
+
+    def relay_message(self, app: Flask, *, handoff: Handoff, message: Message, **extra: object) -> None:
+        """Receiver of ``operator_message``."""
+        if not self._sessions.is_ours(handoff):
+            return
+        name = message.operator.name if message.operator else None
+        user_id = self._webchat_user(handoff, message.operator)
+        parts = to_botpress(message, prefix=f"{name}: " if name and user_id is None else "")
+        if user_id is not None:
+            parts = [{**part, "userId": user_id} for part in parts]
+        try:
+            self._send(handoff, f"message:{message.message_id}", parts)
+        except BotpressRejected as error:
+            if error.status not in INCOMPATIBLE:
+                raise
+            text = self._sessions.said(notices.INCOMPATIBLE, handoff)
+            raise DeliveryFailed(text or notices.DEFAULTS[notices.INCOMPATIBLE]) from None
+
+    def tell_ended(
+        self,
+        app: Flask,
+        *,
+        handoff: Handoff,
+        reason: CloseReason,
+        detail: str | None,
+        transcript: list[Message],
+        **extra: object,
+    ) -> None:
+        """Receiver of ``conversation_completed``: the user reads why, the bot gets the conversation's content."""
+        if self._sessions.is_ours(handoff):
+            farewell = self._sessions.farewell(handoff, reason, detail)
+            event = ended_event(handoff, reason, detail, transcript)
+            self._end(handoff, f"ended:{handoff.id}:{handoff.closed_at}", farewell, event)
+
+    def tell_failed(self, app: Flask, *, handoff: Handoff, **extra: object) -> None:
+        """Receiver of ``handoff_failed``: nobody will come."""
+        if self._sessions.is_ours(handoff):
+            said = self._sessions.said(notices.TIMED_OUT, handoff)
+            self._end(handoff, f"failed:{handoff.id}", said, failed_event(handoff.id))
+
+    def _end(self, handoff: Handoff, key: str, text: str, event: Payload) -> None:
+        """Keep for the next turn what the bot should know, tell the user, and the webhook integration."""
+
+        def keep(part: Payload) -> None:
+            self._memory.keep_ended(handoff.conversation_id, part)
+
+        self._delivery.send(f"{key}:context", [event], keep)
+        self._tell(handoff, key, text)
+        resume = self._resume
+        if resume is None:
+            return
+        body = {**event, "conversationId": handoff.conversation_id, "userId": handoff.attributes.get("user_id")}
+
+        def tell(part: Payload) -> None:
+            resume.call("POST", "", doing="telling the bot that the session ended", body=part)
+
+        try:
+            self._delivery.send(f"{key}:resume", [body], tell)
+        except BotpressRejected as error:
+            logger.warning("Botpress does not take the end of a session: %s", error)
+
+    def _tell(self, handoff: Handoff, key: str, text: str) -> None:
+        if text:
+            self._send(handoff, key, [{"type": "text", "text": text}])
+
+    def _send(self, handoff: Handoff, key: str, parts: list[Payload]) -> None:
+        """Create messages as the bot; Botpress has no idempotency key, so after doubt we look first."""
+
+        def create(part: Payload) -> None:
+            self._api.send(handoff.conversation_id, part)
+
+        def is_there(part: Payload, since: int) -> bool:
+            return self._api.is_there(handoff.conversation_id, part, since)
+
+        self._delivery.send(key, parts, create, is_there=is_there)
+
+    def _webchat_user(self, handoff: Handoff, operator: Operator | None) -> str | None:
+        """In webchat the agent has a face of their own; None elsewhere, where the agent's name goes before the text."""
+        if handoff.attributes.get("integration") != "webchat" or operator is None or operator.name is None:
+            return None
+        known = self._memory.webchat_user(handoff.id, operator.actor_id)
+        if known is None:
+            known = self._api.webchat_user(handoff.conversation_id, operator)
+            if known is not None:
+                self._memory.keep_webchat_user(handoff.id, operator.actor_id, known)
+        return known

@@ -1,0 +1,107 @@
+"""The three routes that code cards in Studio call: who answers the user, open a handoff, end it.
+
+Each answers in under two seconds, whatever HubSpot does: what can't be done at once is in the ledger.
+"""
+
+from __future__ import annotations
+
+import logging
+from typing import Any
+
+from flask.typing import ResponseReturnValue
+
+from ... import verbs
+from ...errors import HITLError, LedgerUnavailable
+from ...hubspot.transport import deadline
+from ...runtime import Runtime
+from .. import notices
+from ..door import text_of
+from ..messages import MEDIA, to_agent
+from ..relay import Relay
+from ..session import Sessions, contact_of, meta_of
+from .api import RuntimeApi
+from .memory import Memory
+
+logger = logging.getLogger(__name__)
+
+START_SECONDS = 1.5
+"""What ``start`` may take in all; a handoff that HubSpot has not taken by then is opened later."""
+HISTORY_SECONDS = 0.5
+"""What reading the conversation before may take of it."""
+MESSAGE_TYPES = frozenset(MEDIA) | {"text", "markdown", "location", "card", "carousel", "choice", "dropdown", "bloc"}
+
+
+class Gate:
+    """The views. All they have to know of a session is in the handoff's attributes."""
+
+    def __init__(self, runtime: Runtime, relay: Relay, api: RuntimeApi, sessions: Sessions, memory: Memory) -> None:
+        self._runtime, self._ledger = runtime, runtime.ledger
+        self._relay, self._api, self._sessions, self._memory = relay, api, sessions, memory
+        relay.add("timeout", sessions.timeout)
+
+    def start(self, body: dict[str, Any]) -> ResponseReturnValue:
+        """Open a handoff. A turn that Studio replays opens nothing: its ``messageId`` is known."""
+        conversation_id = text_of(body, "conversationId", required=True)
+        message_id = text_of(body, "messageId")
+        user: dict[str, Any] = body["user"] if isinstance(body.get("user"), dict) else {}
+        overrides = notices.known(body.get("messages"))
+        with self._ledger.read() as tx:
+            newest = tx.records.newest_of(conversation_id)
+        if newest is not None:
+            handoff = newest.handoff
+            if handoff.is_open or (message_id and handoff.attributes.get("message_id") == message_id):
+                status = "open" if handoff.is_open else "closed"
+                said = self._sessions.said(notices.HANDOFF, handoff)
+                return {"status": status, "session": handoff.id, "message": said}
+        asked: dict[str, Any] = {
+            "contact": contact_of(text_of(user, "email"), text_of(user, "phone")),
+            "name": text_of(user, "name") or None,
+            "title": text_of(body, "title", limit=10_000) or None,
+            "description": text_of(body, "summary", limit=100_000) or None,
+            "inbox_id": text_of(body, "inbox") or None,
+        }
+        facts = {"message_id": message_id, "user_id": text_of(body, "userId"), **meta_of(body)}
+        facts["integration"] = text_of(body, "integration")
+        try:
+            with deadline(START_SECONDS):
+                history, is_whole = self._api.history(conversation_id, seconds=HISTORY_SECONDS)
+                if not is_whole:
+                    logger.info("The conversation before a handoff could not be read to its beginning")
+                handoff = self._sessions.open(conversation_id, history=history, overrides=overrides, **asked, **facts)
+        except LedgerUnavailable:
+            raise
+        except (HITLError, ValueError) as error:
+            logger.warning("A conversation of Botpress's can't be handed over: %s", type(error).__name__)
+            return {"status": "failed", "message": self._sessions.said(notices.TIMED_OUT, overrides)}
+        with self._ledger.write() as tx:
+            self._sessions.watch(tx, self._relay, handoff, body.get("assignmentTimeout"), now=self._ledger.now_ms())
+        self._relay.wake()
+        said = self._sessions.said(notices.HANDOFF, handoff)
+        return {"status": "open", "session": handoff.id, "message": said}
+
+    def turn(self, body: dict[str, Any]) -> ResponseReturnValue:
+        """Who answers the user? ``handled``: the agent has it. The same turn again is the same message."""
+        conversation_id = text_of(body, "conversationId", required=True)
+        key = text_of(body, "messageId") or text_of(body, "eventId", required=True)
+        payload = body.get("payload") if isinstance(body.get("payload"), dict) else {}
+        kind = text_of(body, "type")
+        text = text_of(body, "text", limit=1_000_000)
+        if kind not in MESSAGE_TYPES:
+            if not text:  # no message of the user's
+                with self._ledger.read() as tx:
+                    return {"handled": tx.records.open_of(conversation_id) is not None}
+            payload = {}
+        said = to_agent({**payload, "type": kind} if payload else {"type": "text", "text": text})
+        if self._sessions.ends(conversation_id, said.text, key) or verbs.send(
+            self._runtime, conversation_id, said.text, attachments=said.files, message_id=key
+        ):
+            return {"handled": True}
+        context = self._memory.take_ended(conversation_id, key)
+        return {"handled": False, "context": context} if context else {"handled": False}
+
+    def stop(self, body: dict[str, Any]) -> ResponseReturnValue:
+        """The bot ends the handoff; without one nothing happens."""
+        conversation_id = text_of(body, "conversationId", required=True)
+        detail = text_of(body, "reason") or "the bot ended it"
+        verbs.stop(self._runtime, conversation_id, reason="user", detail=detail)
+        return {"status": "closed"}

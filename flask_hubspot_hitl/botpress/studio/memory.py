@@ -1,0 +1,50 @@
+"""What the Studio bridge remembers beside the handoffs, in the ledger."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from ...ledger import Ledger
+from ..delivery import ONCE, Payload
+
+NAME = "studio"
+"""The bridge's name: of its memory, its handoffs, and its topic."""
+
+
+class Memory:
+    """Pruned with the dedupe keys: what the bot should know of an ended session, and agents' webchat users."""
+
+    def __init__(self, ledger: Ledger) -> None:
+        self._ledger = ledger
+
+    def keep_ended(self, conversation_id: str, event: Payload) -> None:
+        """Keep for the next turn what the bot should know of the session that has ended."""
+        self._put(f"ended:{conversation_id}", {"event": event})
+
+    def take_ended(self, conversation_id: str, turn: str) -> dict[str, Any] | None:
+        """What was kept: given to one turn, and again if that one is replayed."""
+        key = f"ended:{conversation_id}"
+        with self._ledger.read() as tx:
+            found = tx.bridges.get(NAME, ONCE + key)
+        if found is None or found.get("turn") == turn:
+            return found and dict(found["event"])
+        if found.get("turn") is None:
+            self._put(key, {**found, "turn": turn})
+            return dict(found["event"])
+        with self._ledger.write() as tx:
+            tx.bridges.delete(NAME, ONCE + key)
+        return None
+
+    def webchat_user(self, handoff_id: str, actor_id: str) -> str | None:
+        """The webchat user that an agent has in a handoff."""
+        with self._ledger.read() as tx:
+            found = tx.bridges.get(NAME, f"{ONCE}webchat:{handoff_id}:{actor_id}")
+        return None if found is None else str(found)
+
+    def keep_webchat_user(self, handoff_id: str, actor_id: str, user_id: str) -> None:
+        """Remember it."""
+        self._put(f"webchat:{handoff_id}:{actor_id}", user_id)
+
+    def _put(self, key: str, value: Any) -> None:
+        with self._ledger.write() as tx:
+            tx.bridges.put(NAME, ONCE + key, value, now=self._ledger.now_ms())

@@ -1,0 +1,30 @@
+"""The Webhook integration: what is posted to it becomes an event of the bot's, bound to no conversation."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+from flask import Blueprint, request
+
+from . import studio
+from .world import BotpressError, BotpressWorld, world
+
+bp = Blueprint("webhook", __name__, url_prefix=f"/webhook/{BotpressWorld.events_webhook_id}")
+WELCOME = "Welcome back"
+
+
+@bp.post("")
+def take() -> Any:
+    """Its flow takes the conversation from the body and greets in it. Bad JSON is an empty body."""
+    bot_world = world()
+    if request.headers.get("x-bp-secret") != bot_world.bp_secret:
+        raise BotpressError(400, "Runtime", "The provided secret is invalid.")
+    try:
+        body = json.loads(request.get_data())
+    except ValueError:
+        body = {}
+    bot_world.webhook_events.append({"body": body, "query": dict(request.args), "path": "/", "method": "POST"})
+    if isinstance(body, dict) and isinstance(body.get("conversationId"), str):
+        studio.bot_says(bot_world, body["conversationId"], WELCOME)
+    return "", 200
