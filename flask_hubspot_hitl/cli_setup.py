@@ -193,7 +193,7 @@ def _plain_errors() -> Iterator[None]:
             403: " Either a scope is missing, or the portal has no Sales Hub or Service Hub Professional, which custom "
             "channels need.",
         }
-        raise click.ClickException(f"{error}.{hints.get(error.status or 0, '')}") from None
+        raise click.ClickException(f"{str(error).rstrip('.')}.{hints.get(error.status or 0, '')}") from None
 
 
 class _Bar:

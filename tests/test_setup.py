@@ -23,7 +23,7 @@ from flask_hubspot_hitl.ledger import AccountRecord, ChannelRecord
 from flask_hubspot_hitl.setting_up import SetUp
 
 from .conftest import MakeApp, Serve
-from .helpers import APP, CHANNEL, PORTAL, HubSpot, Json, Recorder, state_of
+from .helpers import APP, CHANNEL, PORTAL, HubSpot, Json, Recorder, state_of, wait_until
 from .story import PHONE
 
 INBOX, HELP_DESK = "700200300", "700200999"
@@ -153,7 +153,8 @@ def test_from_nothing_to_a_working_handoff(
     app = make_app(**{**bare.config, "dispatcher": "thread"}, SECRET_KEY="the app's own secret key, which is long")
     serve(app, target=False)
     recorder = record(app)
-    assert "All is well." in setup(app, "--check").output
+    setup(app)
+    wait_until(lambda: "All is well." in run(app, "setup", "--check").output, what="doctor's consent")
     with app.app_context():
         handoff = HubSpotHITL().start("c1", contact=PHONE, name="Rosa", title="Refund")
     assert (handoff.state, handoff.inbox_id) == ("waiting", INBOX)

@@ -241,7 +241,7 @@ def chosen_inboxes(found: Found, want: Want) -> Sequence[str]:
 
 def _plan_account(plan: Plan, found: Found, want: Want, inbox_id: str, inbox: str) -> None:
     there = [one for one in found.accounts if str(one.get("inboxId")) == inbox_id]
-    mine = [one for one in there if want.owns(one)]
+    mine = sorted((one for one in there if want.owns(one)), key=lambda one: one.get("authorized") is not True)
     if not there:
         channel_id = None if found.channel is None else str(found.channel["id"])
         plan.changes.append(changes.ConnectInbox(channel_id, inbox_id, inbox, want.account_name))
