@@ -566,6 +566,7 @@ def _status(app: Flask) -> Json:
 CHANGING = (
     (r"http(s?)://127\.0\.0\.1:[0-9]+", r"http\1://127.0.0.1:PORT"),
     (r"\b[0-9a-f]{16}\b", "DEPLOYMENT"),
+    (r"\b900100[0-9]{3}\b", "MADE-JUST-NOW"),
     (r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}", "CORRELATION"),
     (r"\b(59|6[0-5])[0-9] s behind", "600 s behind"),
     (r"knows [0-9]+:", "knows N:"),
