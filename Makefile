@@ -5,7 +5,7 @@
 # The first of them makes .venv and installs what is needed.
 
 PYTHON ?= python3
-BENCH ?= $(if $(CI),--quick)
+BENCH ?= $(if $(CI),--quick --rounds 1)
 BIN := .venv/bin
 STAMP := .venv/.installed
 
