@@ -202,7 +202,7 @@ class Database:
         return connection
 
     def _after_fork(self) -> None:
-        # A child must neither use the parent's connections nor close them.
+        # A child must neither use the parent's connections nor close them: they are kept, and never looked at again.
         self._inherited, self._warm = self._warm, []
         self.engine.dispose(close=False)
         if self.writers is not None:
