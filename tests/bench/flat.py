@@ -148,7 +148,4 @@ SELECT 'in:' || {random}, 'in:424242:' || thread, at, 'assigned', '424242', thre
     CASE WHEN i % 7 = 0 THEN '{{"value": "A-987", "hint": false}}' END,
     CASE WHEN i % 7 = 0 THEN '{progress}' END, 2, 0, 0, at, at
 FROM (SELECT i, CAST(8300000000 + i % 50000 AS TEXT) AS thread, :then + 600 * i AS at FROM n) AS t
-;
-INSERT INTO hitl_receipt (event_id, receiver, verdict) SELECT id, '0:operator_assigned:app.bot:on_assigned', 'accepted'
-FROM hitl_event WHERE id > (SELECT COALESCE(MAX(event_id), 0) FROM hitl_receipt)
 """
