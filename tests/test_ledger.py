@@ -691,3 +691,20 @@ def test_a_process_stopped_in_a_transaction_frees_its_rows(postgresql_url: str, 
         assert process.communicate(timeout=30)[0] == "lost it\n"
     assert drain(ledger) == ["a"]
     ledger.close()
+
+
+def test_no_statement_of_an_event_reads_a_whole_table(sqlite_url: str) -> None:
+    ledger = Ledger(sqlite_url, ManualClock())
+    ledger.create()
+    made = [*vars(ledger._statements.queue).items(), *vars(ledger._statements.records).items()]
+    plans = {}
+    with ledger.write() as tx:
+        for name, statement in made:
+            if isinstance(statement, sa.Select | sa.Insert | sa.Update):
+                prepared = tx._connection._prepare(statement)
+                empty = prepared.bind(dict.fromkeys(prepared._order or ()))
+                plan = tx._connection.driver.execute(f"EXPLAIN QUERY PLAN {prepared.text}", empty)
+                plans[name] = [row[3] for row in plan]
+    ledger.close()
+    assert {"claim", "head", "holds", "rest", "get"} <= set(plans)
+    assert not [(name, line) for name, plan in plans.items() for line in plan if line.startswith("SCAN hitl_")]

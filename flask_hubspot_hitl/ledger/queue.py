@@ -146,7 +146,7 @@ class Statements:
             sa.update(event)
             .where(event.c.id == first, in_state(EventState.PENDING))
             .values(starts=event.c.starts + 1)
-            .returning(*event.c, sa.select(lane.c.gap).where(lane.c.key == event.c.lane).scalar_subquery())
+            .returning(*event.c, sa.select(lane.c.gap).where(lane.c.key == given("lane_key")).scalar_subquery())
         )
         this_event = event.c.id == given("event_id")
         self.holds = sa.select(lane.c.fence, lane.c.wake).where(lane.c.key == given("lane_key"))
