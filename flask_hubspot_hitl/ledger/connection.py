@@ -48,7 +48,7 @@ class Prepared:
 class Connection:
     """What the ledger's parts work with, within one transaction.
 
-    :meth:`row`, :meth:`rows`, :meth:`change` and :meth:`change_many` take statements that are made once, as constants
+    :meth:`row`, :meth:`change` and :meth:`change_many` take statements that are made once, as constants
     of a module or of an object that lives as long as the database: they are put together when they come first.
     :meth:`execute` and its kin are SQLAlchemy's.
     """
@@ -101,12 +101,6 @@ class Connection:
         """The connection is of no use any more."""
         if self._core is None or not self._core.invalidated:
             self._pooled.invalidate()
-
-    def rows(self, statement: Statement, values: Mapping[str, Any]) -> list[Row]:
-        """All rows of a prepared statement."""
-        prepared = self._prepare(statement)
-        cursor = self.driver.execute(prepared.text, prepared.bind(values))
-        return [prepared.row(cursor, one) for one in cursor.fetchall()]
 
     def row(self, statement: Statement, values: Mapping[str, Any]) -> Row | None:
         """The first row of a prepared statement, or None."""

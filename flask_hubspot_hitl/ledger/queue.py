@@ -341,12 +341,13 @@ class Queue:
         return self._connection.row(self._say.unbegun, {"lane_key": key}) is not None
 
 
-_RECEIPTS = "receipts"
+RECEIPTS = "receipts"
+"""In an event's progress as it is stored: how far each receiver is."""
 
 
 def _event(row: Row) -> Event:
     progress = codec.loads(row.progress) or {}
-    receipts = progress.pop(_RECEIPTS, {})
+    receipts = progress.pop(RECEIPTS, {})
     return Event(
         id=row.id,
         dedupe_key=row.dedupe_key,
@@ -369,7 +370,7 @@ def _event(row: Row) -> Event:
 def _run(taken: Event) -> dict[str, Any]:
     progress = taken.progress
     if taken.receipts:
-        progress = {**progress, _RECEIPTS: {receiver: _receipt(kept) for receiver, kept in taken.receipts.items()}}
+        progress = {**progress, RECEIPTS: {receiver: _receipt(kept) for receiver, kept in taken.receipts.items()}}
     return {"event_id": taken.id, "done": codec.dumps(progress), "failed": taken.attempts}
 
 

@@ -28,7 +28,7 @@ TIMER_LANES = ("timer", "gap", "park", "reconcile", "prune", "resume", "accounts
 """What waits in these lanes waits for its time, not for us."""
 _waiting = sa.and_(in_state(EventState.PENDING), *(event.c.lane.not_like(f"{prefix}:%") for prefix in TIMER_LANES))
 
-_AGAIN = ("step", "unheard", "unheard_since", "delays", "delayed_since", "receipts")
+_AGAIN = ("step", "unheard", "unheard_since", "delays", "delayed_since", queue.RECEIPTS)
 """What a dead event forgets of its progress when it is tried again."""
 
 
@@ -109,7 +109,7 @@ class Transaction:
         row = self._connection.execute(sa.select(event).where(event.c.id == event_id, is_given_up)).first()
         if row is None:
             return None
-        receipts = (codec.loads(row.progress) or {}).get("receipts", {})
+        receipts = (codec.loads(row.progress) or {}).get(queue.RECEIPTS, {})
         return {
             **_event_facts(row),
             "payload": codec.loads(row.payload),
@@ -130,9 +130,9 @@ class Transaction:
             return False
         progress = codec.loads(row.progress) or {}
         kept = {name: value for name, value in progress.items() if name not in _AGAIN}
-        receipts = {name: one for name, one in progress.get("receipts", {}).items() if one["verdict"] != "dead"}
+        receipts = {name: one for name, one in progress.get(queue.RECEIPTS, {}).items() if one["verdict"] != "dead"}
         if receipts:
-            kept["receipts"] = receipts
+            kept[queue.RECEIPTS] = receipts
         self._connection.execute(
             sa.update(event)
             .where(event.c.id == event_id)
