@@ -190,13 +190,13 @@ def test_payloads_go_after_their_time_and_keys_stay(
     pass_time(3_601)
     wait_until(lambda: kept(database_url, "payload LIKE '%my secret%'") == 0, what="the payload to go")
     story.post(event)
-    story.says(thread, "another")
+    story.says(thread, "another", at=story.now)
     heard(2)
 
     pass_time(7 * DAY)
     wait_until(lambda: kept(database_url, "lane LIKE 'in:%'") == 0, what="the keys to go")
     story.post(event)
-    story.says(thread, "and another")
+    story.says(thread, "and another", at=story.now)
     heard(3)
     texts = [one["message"].text for one in recorder.of("operator_message")]
     assert texts == ["my secret", "another", "and another"], "a known one, and one older than the keys, are ignored"

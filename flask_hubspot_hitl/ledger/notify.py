@@ -132,7 +132,8 @@ class Watch:
     def _nap(self, at_most: float) -> bool:
         """True when interrupted."""
         interrupted = self._interrupted.wait(max(0.0, min(at_most, self.poll)))
-        self._interrupted.clear()
+        if interrupted:  # one that comes after a nap ends the next
+            self._interrupted.clear()
         return interrupted
 
     def interrupt(self) -> None:
