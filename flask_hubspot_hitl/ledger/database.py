@@ -21,6 +21,7 @@ from ..clock import Clock, SystemClock, uptime_ms
 from ..errors import LedgerUnavailable
 from . import migrations
 from .connection import USED_AT, Connection, Prepared, Statement
+from .group_commit import Writers
 from .patience import LONGEST, patience, remaining
 from .writer_lock import WriterLock
 
@@ -41,17 +42,18 @@ _WARM = 8
 class Database:
     """An engine, its schema, and ``read()``/``write()`` transactions.
 
-    SQLite runs with WAL and ``synchronous=FULL``; its writers queue on a :class:`.writer_lock.WriterLock`.
+    SQLite runs with WAL and ``synchronous=FULL``; its writers take turns, see :class:`.group_commit.Writers`.
     """
 
     def __init__(self, url: str, clock: Clock, *, pool_size: int = 20) -> None:
         parsed = make_url(url)
         self.is_sqlite = parsed.get_backend_name() == "sqlite"
         self.clock = clock
-        self.writers: WriterLock | None = None
+        self.writers: Writers | None = None
         if self.is_sqlite:
             self.path = Path(parsed.database or "")
-            self.writers = WriterLock(_make_private_files(self.path))
+            lock = WriterLock(_make_private_files(self.path))
+            self.writers = Writers(lock, lambda: self.begin(writes=True), self.end)
             self.engine = sa.create_engine(
                 parsed,
                 hide_parameters=True,
@@ -135,23 +137,37 @@ class Database:
             connection.close()
         return Connection(self.engine, self.engine.raw_connection(), self._prepared)
 
-    def give_back(self, connection: Connection) -> None:
-        """Its transaction has ended well."""
-        connection.used_at = time.monotonic()
-        if len(self._warm) < _WARM and not self._closed:
-            self._warm.append(connection)
-        else:
-            self.end(connection)
+    def begin(self, *, writes: bool) -> Connection:
+        """A connection with a transaction."""
+        connection = self.take()
+        try:
+            if self.is_sqlite:  # psycopg begins by itself
+                connection.driver.execute(f"PRAGMA busy_timeout={int(remaining() * 1000)}")
+                # A deferred transaction of SQLite's that turns into a write fails at once when another one writes.
+                connection.driver.execute("BEGIN IMMEDIATE" if writes else "BEGIN")
+            self.keep_time(connection)
+        except BaseException as error:
+            self.end(connection, error)
+            raise
+        return connection
 
-    def end(self, connection: Connection) -> None:
-        """Give it back to the pool. When that was closed meanwhile, nobody else would end it."""
+    def end(self, connection: Connection, error: BaseException | None) -> None:
+        """Give a connection back: its transaction was committed, or is taken back because of an ``error``."""
+        if error is None:
+            connection.used_at = time.monotonic()
+            if len(self._warm) < _WARM and not self._closed:
+                self._warm.append(connection)
+                return
+        else:
+            with contextlib.suppress(Exception):  # the connection may be gone, and the transaction with it
+                connection.driver.rollback()
+            # Who is torn out of a conversation with the server leaves it in the middle of it.
+            if not self.is_sqlite and (connection.driver.closed or not isinstance(error, Exception)):
+                connection.invalidate()
+                self._doubted_at = time.monotonic()  # the others may have broken too
         connection.close()
         if self._closed:
-            self.engine.pool.dispose()
-
-    def doubt(self) -> None:
-        """A connection broke: the others may have broken too."""
-        self._doubted_at = time.monotonic()
+            self.engine.pool.dispose()  # nobody else would end it
 
     def _is_fresh(self, used_at: float) -> bool:
         return used_at > self._doubted_at and time.monotonic() - used_at < _FRESH_SECONDS
@@ -228,84 +244,64 @@ class Database:
             self._warm.pop().close()
         self.engine.pool.dispose()
         if self.writers is not None:
-            self.writers.close(timeout=LONGEST)
+            with contextlib.suppress(LedgerUnavailable):
+                self.writers.close(seconds=LONGEST)
 
 
 class Scope:
     """One transaction, begun and ended with the driver. It waits for others for ``seconds`` in all."""
 
-    __slots__ = ("_connection", "_database", "_patience", "_seconds", "_writes")
+    __slots__ = ("_connection", "_database", "_patience", "_seconds", "_writers", "_writes")
 
     def __init__(self, database: Database, seconds: float, *, writes: bool) -> None:
         self._database = database
         self._seconds = seconds
         self._writes = writes
+        self._writers = database.writers if writes else None
 
     def __enter__(self) -> Connection:
-        database = self._database
         self._patience = patience(self._seconds)
         self._patience.__enter__()
-        writers = database.writers if self._writes else None
         try:
-            if writers is not None:
-                writers.acquire()
-            try:
-                self._connection = database.take()
-                try:
-                    self._begin(self._connection)
-                except BaseException as error:
-                    self._give_up(error)
-                    raise
-            except BaseException:
-                if writers is not None:
-                    writers.release()
-                raise
+            if self._writers is not None:
+                self._connection = self._writers.enter()
+            else:
+                self._connection = self._database.begin(writes=self._writes)
         except BaseException as error:
             self._patience.__exit__(None, None, None)
-            translated = database.unavailable(error)
-            if translated is not None:
-                raise translated from error
+            self._translate(error)
             raise
         return self._connection
 
-    def _begin(self, connection: Connection) -> None:
-        if self._database.is_sqlite:  # psycopg begins by itself
-            connection.driver.execute(f"PRAGMA busy_timeout={int(remaining() * 1000)}")
-            # A deferred transaction of SQLite's that turns into a write fails at once when another one writes.
-            connection.driver.execute("BEGIN IMMEDIATE" if self._writes else "BEGIN")
-        self._database.keep_time(connection)
-
     def __exit__(self, _kind: object, error: BaseException | None, _traceback: object) -> None:
-        database, failure = self._database, error
         try:
-            if failure is None:
-                try:
-                    self._connection.commit()
-                except BaseException as problem:
-                    failure = problem
-            if failure is None:
-                database.give_back(self._connection)
-                return
-            self._give_up(failure)
+            if self._writers is not None:
+                self._writers.leave(error)
+            else:
+                self._leave(error)
+        except BaseException as problem:
+            self._translate(problem)
+            raise
         finally:
-            if self._writes and database.writers is not None:
-                database.writers.release()
             self._patience.__exit__(None, None, None)
-        translated = database.unavailable(failure)
-        if translated is not None:
-            raise translated from failure
-        if failure is not error:
+        if error is not None:
+            self._translate(error)
+
+    def _leave(self, error: BaseException | None) -> None:
+        failure = error
+        if failure is None:
+            try:
+                self._connection.commit()
+            except BaseException as problem:
+                failure = problem
+        self._database.end(self._connection, failure)
+        if error is None and failure is not None:
             raise failure
 
-    def _give_up(self, error: BaseException) -> None:
-        connection, database = self._connection, self._database
-        with contextlib.suppress(Exception):  # the connection may be gone, and the transaction with it
-            connection.driver.rollback()
-        # Who is torn out of a conversation with the server leaves it in the middle of it.
-        if not database.is_sqlite and (connection.driver.closed or not isinstance(error, Exception)):
-            connection.invalidate()
-            database.doubt()
-        database.end(connection)
+    def _translate(self, error: BaseException) -> None:
+        translated = self._database.unavailable(error)
+        if translated is not None:
+            raise translated from error
 
 
 def _make_private_files(path: Path) -> Path:

@@ -1,9 +1,8 @@
-"""Keeps SQLite's writers apart, of all threads and all processes: its own busy handler naps, and is unfair."""
+"""Keeps the writers of several processes apart on SQLite: its own busy handler naps for long, and is unfair."""
 
 from __future__ import annotations
 
 import os
-import threading
 import time
 from pathlib import Path
 
@@ -21,39 +20,21 @@ _SHORTEST_NAP, _LONGEST_NAP = 0.0001, 0.005
 
 
 class WriterLock:
-    """A lock of this process, and ``flock`` on a file; the kernel frees the latter when a process is killed.
-
-    Who waits for it does so while there is :func:`.patience.patience`. A thread that comes back at once may be served
-    before one that waits: handing the lock on in order was tried, and halved the rate of webhooks, because the next
-    thread has to wait for the interpreter first.
-    """
+    """``flock`` on a file, for one thread at a time. The kernel frees it when the process is killed."""
 
     def __init__(self, path: Path) -> None:
         self._path = path
-        self._lock = threading.Lock()
         self._file: int | None = None
 
     def acquire(self) -> None:
-        """:raises LedgerUnavailable: when others have been writing all the time."""
-        if not self._lock.acquire(timeout=remaining()):
-            raise LedgerUnavailable("the database is busy: another thread has been writing all the time")
-        try:
-            if fcntl is not None:
-                self._lock_file()
-        except BaseException:
-            self._lock.release()
-            raise
+        """Wait for other processes, as long as there is :func:`.patience.patience`.
 
-    def release(self) -> None:
-        """Let the next one write."""
-        try:
-            if self._file is not None:
-                fcntl.flock(self._file, fcntl.LOCK_UN)
-        finally:
-            self._lock.release()
+        A process that is stopped while it holds the lock must not hang us: hence the naps.
 
-    def _lock_file(self) -> None:
-        """A process that is stopped while it holds the lock must not hang us: hence the naps."""
+        :raises LedgerUnavailable: when others have been writing all the time.
+        """
+        if fcntl is None:
+            return
         if self._file is None:
             try:
                 self._file = os.open(str(self._path), os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
@@ -72,20 +53,17 @@ class WriterLock:
                 time.sleep(nap)
                 nap = min(nap * 1.25, _LONGEST_NAP)
 
+    def release(self) -> None:
+        """Let another process write."""
+        if self._file is not None:
+            fcntl.flock(self._file, fcntl.LOCK_UN)
+
     def after_fork(self) -> None:
         """In the child. A file's lock lives as long as any copy of its handle, also when the parent is killed."""
-        self._lock = threading.Lock()
-        self._close_file()
+        self.close()
 
-    def close(self, *, timeout: float) -> None:
-        """Close the file; who is writing needs it to the end, and is waited for ``timeout`` seconds."""
-        if self._lock.acquire(timeout=timeout):
-            try:
-                self._close_file()
-            finally:
-                self._lock.release()
-
-    def _close_file(self) -> None:
+    def close(self) -> None:
+        """Close the file; it is opened again when somebody writes."""
         if self._file is not None:
             os.close(self._file)
             self._file = None
