@@ -48,7 +48,7 @@ class Prepared:
 class Connection:
     """What the ledger's parts work with, within one transaction.
 
-    :meth:`row`, :meth:`change` and :meth:`change_many` take statements that are made once, as constants
+    :meth:`row`, :meth:`rows`, :meth:`change` and :meth:`change_many` take statements that are made once, as constants
     of a module or of an object that lives as long as the database: they are put together when they come first.
     :meth:`execute` and its kin are SQLAlchemy's.
     """
@@ -111,6 +111,12 @@ class Connection:
         cursor = self._execute(prepared.text, prepared.bind(values))
         found = cursor.fetchone()
         return None if found is None else prepared.row(cursor, found)
+
+    def rows(self, statement: Statement, values: Mapping[str, Any]) -> list[Row]:
+        """All rows of a prepared statement."""
+        prepared = self._prepare(statement)
+        cursor = self._execute(prepared.text, prepared.bind(values))
+        return [prepared.row(cursor, found) for found in cursor.fetchall()]
 
     def change(self, statement: Statement, values: Mapping[str, Any]) -> int:
         """Run a prepared statement that answers no rows; returns how many it changed."""

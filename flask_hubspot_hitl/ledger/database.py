@@ -93,6 +93,15 @@ class Database:
             this = weakref.WeakMethod(self._after_fork)
             os.register_at_fork(after_in_child=lambda: (method := this()) and method())
 
+    def each(self, name: str) -> sa.Select[Any]:
+        """The texts in the JSON array that is given as ``name``: one statement, however many there are."""
+        given: sa.BindParameter[str] = sa.bindparam(name)
+        if self.is_sqlite:
+            return sa.select(sa.func.json_each(given).table_valued("value").c.value)
+        from sqlalchemy.dialects.postgresql import JSONB
+
+        return sa.select(sa.func.jsonb_array_elements_text(sa.cast(given, JSONB)).column_valued())
+
     def now_ms(self) -> int:
         """The time, in epoch ms: one clock for all hosts of a PostgreSQL database, see :meth:`keep_time`."""
         return self.clock.now_ms()

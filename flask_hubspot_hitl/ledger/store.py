@@ -35,9 +35,9 @@ _AGAIN = ("step", "unheard", "unheard_since", "delays", "delayed_since", queue.R
 class _Statements:
     """Made once a database; see :class:`.connection.Connection`."""
 
-    def __init__(self, insert: Any) -> None:
-        self.queue = queue.Statements(insert)
-        self.records = records.Statements(insert)
+    def __init__(self, database: Database) -> None:
+        self.queue = queue.Statements(database.insert)
+        self.records = records.Statements(database.insert, database.each)
 
 
 class Transaction:
@@ -334,7 +334,7 @@ class Ledger:
 
     def __init__(self, url: str, clock: Clock, *, pool_size: int = 20) -> None:
         self._database = Database(url, clock, pool_size=pool_size)
-        self._statements = _Statements(self._database.insert)
+        self._statements = _Statements(self._database)
         self._notifier = Notifier(self._database, self._channel)
         self.is_sqlite = self._database.is_sqlite
         self._deployment_id: str | None = None
