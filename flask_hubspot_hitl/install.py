@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import sys
+import os
 import threading
 
 import click
@@ -15,6 +15,7 @@ from .cli import group
 from .clock import Clock, SystemClock
 from .config import Settings
 from .runtime import KEY, MayInstall, open_runtime
+from .stacks import stack_of
 from .views import create_blueprint, exempt_from_csrf
 
 
@@ -57,9 +58,4 @@ def _is_reloaders_parent() -> bool:
     """True in the process that only waits for ``app.run(debug=True)``'s reloader."""
     if is_running_from_reloader():
         return False
-    frame = sys._current_frames().get(threading.main_thread().ident or 0)
-    while frame is not None:
-        if frame.f_globals.get("__name__") == "werkzeug._reloader":
-            return True
-        frame = frame.f_back
-    return False
+    return f"{os.sep}werkzeug{os.sep}_reloader.py" in stack_of(threading.main_thread().ident)
