@@ -84,7 +84,7 @@ class Server:
         """End it."""
         if self._process is not None:
             self._process.terminate()
-            self._process.wait(timeout=20)
+            self._process.wait(timeout=60)
             assert self._process.stdout is not None
             self._process.stdout.close()
             self._process = None
@@ -114,7 +114,7 @@ class Site:
     def start_chat(self) -> None:
         """Start the example app and wait until it answers."""
         self.chat.start()
-        helpers.wait_until(self._answers, 20, "the example app")
+        helpers.wait_until(self._answers, what="the example app")
 
     def _answers(self) -> bool:
         with requests.Session() as http:

@@ -63,7 +63,7 @@ def api(hubspot: HubSpot, method: str, path: str, body: Json, *, portal: str = P
     """A call of somebody else's to HubSpot; its own deliveries go to nobody."""
     token = hubspot.control("GET", f"access-token?portalId={portal}")["access_token"]
     headers = {"Authorization": f"Bearer {token}", "Connection": "close"}
-    answer = requests.request(method, f"{hubspot.url}{path}", json=body, headers=headers, timeout=10)
+    answer = requests.request(method, f"{hubspot.url}{path}", json=body, headers=headers, timeout=30)
     assert answer.ok, answer.text
     found: Json = answer.json()
     return found

@@ -255,7 +255,7 @@ def test_python_snippets_run_as_pasted(pasted: dict[str, Any], stand: Stand) -> 
     until(lambda: "c-7 The chat with our team is over (user)." in printed)
 
     def say(text: str) -> requests.Response:
-        return stand.http.post(f"{pasted['url']}/chat/c1", data={"text": text, "contact": PHONE}, timeout=10)
+        return stand.http.post(f"{pasted['url']}/chat/c1", data={"text": text, "contact": PHONE}, timeout=30)
 
     assert say("hello").text == "You said: hello"
     assert say("a human, please").text == "I am calling somebody."

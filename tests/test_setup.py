@@ -64,7 +64,7 @@ class Desk:
                 timeout=10,
             )
             headers["Authorization"] = f"Bearer {answer.json()['access_token']}"
-        answer = requests.request(method, f"{self.hubspot.url}{path}", headers=headers, timeout=10, **more)
+        answer = requests.request(method, f"{self.hubspot.url}{path}", headers=headers, timeout=30, **more)
         answer.raise_for_status()
         return answer.json() if answer.content else None
 
