@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+import threading
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -218,6 +219,27 @@ def test_a_fault_can_happen_by_chance_and_answer_html(stand: Stand) -> None:
 
 
 # --- the command line
+
+
+def test_a_call_that_a_reset_overtakes_changes_nothing_in_the_new_world(stand: Stand) -> None:
+    stand.chaos(latency=2, faults=[{"match": "messages", "times": 1, "mode": "delay", "seconds": 0}])
+    ends: list[str] = []
+
+    def publish() -> None:
+        url = f"{stand.base}{CC}/{stand.channel}/messages"
+        try:
+            requests.post(url, json=stand.egg(), headers=bearer(stand.token), timeout=30)
+        except requests.ConnectionError:
+            ends.append("cut off")
+
+    caller = threading.Thread(target=publish)
+    caller.start()
+    until(lambda: stand.chaos()["faults"][0]["times"] == 0)  # it is there, and held back
+    stand.reset()
+    caller.join()
+    assert stand.sim("GET", "requests") == []
+    assert stand.sim("GET", "threads") == []
+    assert ends == ["cut off"]
 
 
 def test_chaos_on_the_command_line_is_what_a_reset_goes_back_to() -> None:
