@@ -371,7 +371,7 @@ def test_a_hint_outlives_an_outage_and_the_process(
     hint(app, "UPDATED", account)
     assert looks(hubspot)
     assert stored(app) == []
-    state_of(app).close(timeout=2)
+    state_of(app).close(timeout=20)
     hubspot.chaos(faults=[])
     later = make_app(clock=clock, **config)
     seen = record(later)
