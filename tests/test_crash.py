@@ -18,6 +18,7 @@ from typing import Any
 import pytest
 import requests
 
+from .databases import slow_on_postgresql
 from .helpers import HubSpot, Json, wait_until
 from .story import PHONE
 
@@ -93,6 +94,7 @@ def test_killed_between_the_204_and_the_dispatch_the_signal_fires_after_restart(
     assert [one["signal"] for one in server.heard()] == ["assigned", "message"]
 
 
+@slow_on_postgresql
 @pytest.mark.parametrize("moment", [0.0, 0.05, 0.25])
 def test_d26_killed_during_send_no_message_is_lost_or_doubled(server: Server, hubspot: HubSpot, moment: float) -> None:
     server.start()
@@ -113,6 +115,7 @@ def test_d26_killed_during_send_no_message_is_lost_or_doubled(server: Server, hu
     assert texts() == accepted
 
 
+@slow_on_postgresql
 def test_killed_again_and_again_under_load_nothing_is_lost_or_out_of_order(server: Server, hubspot: HubSpot) -> None:
     server.start()
     threads = [server.call("start", conversation_id=f"c{n}", contact=PHONE)["thread_id"] for n in range(4)]

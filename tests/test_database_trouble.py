@@ -558,6 +558,7 @@ def test_postgresql_crashes_and_is_restarted(own_postgresql: PostgreSQL, under_l
     load.finish()
 
 
+@pytest.mark.slow
 def test_postgresql_hangs(own_postgresql: PostgreSQL, under_load: UnderLoad) -> None:
     _, load = under_load(own_postgresql.url)
     load.trouble(lambda: own_postgresql.signal(signal.SIGSTOP), 8, lambda: own_postgresql.signal(signal.SIGCONT))
@@ -677,6 +678,7 @@ def test_sqlite_where_files_may_not_grow(under_load: UnderLoad, sqlite_url: str)
     load.finish()
 
 
+@pytest.mark.slow
 def test_postgresql_on_a_full_disk(own_postgresql: PostgreSQL, under_load: UnderLoad, small_disk: Path) -> None:
     _, load = under_load(own_postgresql.new_database(small_disk))
     load.trouble(lambda: fill(small_disk), 3, (small_disk / "filler").unlink)

@@ -14,6 +14,7 @@ from flask_hubspot_hitl import Handoff, Message, operator_message
 from flask_hubspot_hitl.clock import to_datetime
 
 from .conftest import MakeApp
+from .databases import slow_on_postgresql
 from .helpers import channel_event, open_handoff, signed_post, state_of, wait_until
 
 CONVERSATIONS, ROUNDS = 50, 3
@@ -86,6 +87,7 @@ def p99(took: list[float]) -> float:
     return sorted(took)[int(len(took) * 0.99)]
 
 
+@slow_on_postgresql
 @pytest.mark.timeout(300)
 def test_a_receiver_that_fails_and_one_that_hangs_delay_only_their_own_conversations(host: Host) -> None:
     without: list[float] = []

@@ -326,7 +326,10 @@ def create_app(settings):
 """
 
 
-@pytest.mark.parametrize("conftest", [0, 1], ids=["factory", "app made at import"])
+@pytest.mark.parametrize(
+    "conftest",
+    [pytest.param(0, id="factory"), pytest.param(1, id="app made at import", marks=pytest.mark.slow)],
+)
 def test_the_hosts_test_runs_as_pasted(tmp_path: Path, conftest: int) -> None:
     """With a factory, and with the quickstart's own app, which is made when its file is imported."""
     [test] = files("test_bot.py")

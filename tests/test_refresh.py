@@ -101,9 +101,20 @@ tell(len(done))
 """
 
 
+CASES = [*product(["expired", "rejected"], [False, True]), ("first", False), ("installed", True)]
+HERE = {"sqlite": [("expired", False), ("rejected", True), ("first", False)]}
+"""What each database does in every run; the other half belongs to ``make slow``."""
+HERE["postgresql"] = [one for one in CASES if one not in HERE["sqlite"]]
+
+
 @pytest.mark.parametrize(
-    ("case", "rotating"),
-    [*product(["expired", "rejected"], [False, True]), ("first", False), ("installed", True)],
+    ("database_url", "case", "rotating"),
+    [
+        pytest.param(database, *one, marks=() if one in often else pytest.mark.slow)
+        for database, often in HERE.items()
+        for one in CASES
+    ],
+    indirect=["database_url"],
 )
 def test_d33_four_processes_with_twenty_threads_refresh_once(
     hubspot: HubSpot, database_url: str, case: str, rotating: bool

@@ -25,6 +25,7 @@ from flask_hubspot_hitl.ledger import EventState
 from flask_hubspot_hitl.ledger.schema import event
 
 from .conftest import MakeApp, Serve, close_app
+from .databases import slow_on_postgresql
 from .helpers import (
     CHANNEL,
     PORTAL,
@@ -391,6 +392,7 @@ def test_b3_a_postgresql_that_is_gone_is_503_and_healthz_says_so(
 # --- what concerns us ------------------------------------------------------------------------------------
 
 
+@slow_on_postgresql
 @pytest.mark.usefixtures("database_url")
 def test_b4_ten_thousand_events_of_unknown_threads_store_nothing(app: Flask) -> None:
     before = count(app)
