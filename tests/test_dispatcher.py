@@ -122,7 +122,7 @@ def test_a_commit_wakes_an_idle_thread_within_50_ms(ledger: Ledger, make: MakeDi
     work.do = lambda event: began.setdefault(event.dedupe_key, time.monotonic())
     dispatcher = make(poll=3600.0)  # the clock must not do it
     dispatcher.ensure_started()
-    medians = []
+    medians: list[float] = []
     while len(medians) < 10 and (not medians or medians[-1] >= 0.05):  # a busy machine may need several rounds
         delays = []
         for number in range(10):
