@@ -9,13 +9,16 @@ BENCH ?= $(if $(CI),--quick --rounds 1)
 BIN := .venv/bin
 STAMP := .venv/.installed
 
+# The tests start hundreds of processes: what is compiled is kept, whatever the environment says.
+export PYTHONDONTWRITEBYTECODE =
+
 .PHONY: demo test slow lint check bench
 
 demo: $(STAMP)
 	@$(BIN)/flask --app example_app demo --die-with-parent
 
 test: $(STAMP)
-	$(BIN)/python -m pytest -n 2 --dist worksteal -m "not slow"
+	$(BIN)/python -m pytest -n 4 --dist worksteal -m "not slow"
 
 slow: $(STAMP)
 	$(BIN)/python -m pytest -m slow
