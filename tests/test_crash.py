@@ -50,7 +50,7 @@ class Server:
 
     def answers(self) -> bool:
         with contextlib.suppress(requests.RequestException):
-            return requests.get(f"{self.url}/hubspot/healthz", timeout=1).status_code == 200
+            return requests.get(f"{self.url}/hubspot/healthz", timeout=10).status_code == 200
         return False
 
     def kill(self) -> None:

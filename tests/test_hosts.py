@@ -298,5 +298,5 @@ def answers(address: tuple[str, int]) -> bool:
     """Whether a web process can be reached, and reaches the database."""
     host, port = address
     with contextlib.suppress(requests.RequestException):
-        return requests.get(f"http://{host}:{port}/hubspot/healthz", timeout=2).status_code == 200
+        return requests.get(f"http://{host}:{port}/hubspot/healthz", timeout=5).status_code == 200
     return False

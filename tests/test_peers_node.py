@@ -90,7 +90,7 @@ def test_client(node_library: Path, stand: Stand) -> None:
         params=consent,
         data={"answer": "allow", "portal": "424242"},
         allow_redirects=False,
-        timeout=5,
+        timeout=30,
     )
     seen = run(
         node_library,

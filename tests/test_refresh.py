@@ -273,6 +273,6 @@ def test_a_short_wait_in_start_does_not_lose_a_rotated_token(
     client = state_of(app).services.client(PORTAL)
     with client.deadline(0.2), pytest.raises(Exception, match="in time"):
         client.inboxes()
-    wait_until(lambda: stored(app), 5, "the token")
+    wait_until(lambda: stored(app), what="the token")
     call(app)
     assert len(refreshes(hubspot)) == 1

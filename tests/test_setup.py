@@ -61,7 +61,7 @@ class Desk:
                     "refresh_token": self.env["HUBSPOT_HITL_REFRESH_TOKEN"],
                 },
                 headers=headers,
-                timeout=10,
+                timeout=30,
             )
             headers["Authorization"] = f"Bearer {answer.json()['access_token']}"
         answer = requests.request(method, f"{self.hubspot.url}{path}", headers=headers, timeout=30, **more)

@@ -459,7 +459,7 @@ def test_an_app_is_connected_when_its_code_is_exchanged(stand: Stand) -> None:
         params=query,
         data={"answer": "allow", "portal": env["HUBSPOT_HITL_PORTAL_ID"]},
         allow_redirects=False,
-        timeout=5,
+        timeout=30,
     )
     code = answer.headers["Location"].partition("code=")[2]
     grant = {"grant_type": "authorization_code", "code": code, "redirect_uri": "https://b.test/back"}
