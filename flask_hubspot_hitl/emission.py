@@ -91,13 +91,21 @@ class Emitter:
         plan: list[dict[str, Any]] = event.progress["plan"]
         while (index := event.progress.get("step", 0)) < len(plan):
             signal = plan[index]["signal"]
-            keyed = [(f"{index}:{signal}:{label}", one) for label, one in receivers_of(signal, self._app)]
+            keyed = self._receivers(event, index, signal)
             still_open = [(key, one) for key, one in keyed if event.receipts.get(key, Receipt()).verdict is None]
             if still_open or (not keyed and self._must_be_heard(event, signal)):
                 return still_open
             event.progress["step"] = index + 1
             event.scratch.pop("kwargs", None)
         return []
+
+    def _receivers(self, event: Event, index: int, signal: str) -> list[tuple[str, Receiver]]:
+        """A step's receivers, with the names of their receipts; the same throughout a run."""
+        of_step, found = event.scratch.get("receivers", (None, []))
+        if of_step != index:
+            found = [(f"{index}:{signal}:{label}", one) for label, one in receivers_of(signal, self._app)]
+            event.scratch["receivers"] = (index, found)
+        return list(found)
 
     def _must_be_heard(self, event: Event, signal: str) -> bool:
         if signal in _CORE and self._settling() and not self.has_listeners():
@@ -127,13 +135,18 @@ class Emitter:
 
     def _kwargs(self, tx: Transaction, event: Event) -> dict[str, Any]:
         """What the current step's receivers are told."""
-        step = event.progress["plan"][event.progress.get("step", 0)]
+        plan = event.progress["plan"]
+        step = plan[event.progress.get("step", 0)]
         kwargs: dict[str, Any] = {}
         if "handoff" in step:
             record = event.scratch.get("record")  # when it was decided just now
-            if record is None or record.handoff.id != step["handoff"]:
+            is_this = record is not None and record.handoff.id == step["handoff"]
+            if not is_this:
                 record = tx.records.get(step["handoff"])
-            kwargs["handoff"] = None if record is None else _as_it_was(record.handoff, step["snapshot"])
+            if record is None or (is_this and len(plan) == 1):
+                kwargs["handoff"] = record and record.handoff
+            else:
+                kwargs["handoff"] = _as_it_was(record.handoff, step["snapshot"])
         if "message_row" in step:
             kwargs["message"] = tx.records.get_message(step["message_row"])
         if "operator" in step:

@@ -119,8 +119,18 @@ class SetUp:
 
     def _teardown_plan(self, app: AppCalls, portal: HubSpotClient | None, archive: bool) -> Plan:
         want, found = self._look(app, portal)
-        users = [] if found.channel is None else list(self._users(str(found.channel["id"])))
-        return teardown.make_plan(found, want, archive=archive, users=users)
+        if found.channel is None:
+            return teardown.make_plan(found, want, archive=archive, users=[])
+        channel_id = str(found.channel["id"])
+        plan = teardown.make_plan(found, want, archive=archive, users=list(self._users(channel_id)))
+        with self.services.ledger.read() as tx:
+            count = len(tx.records.open_with(str(self.portal_id), channel_id))
+        if plan.changes and count:
+            plan.notes.append(
+                f"{count} {'conversation is' if count == 1 else 'conversations are'} with agents through this channel; "
+                "when it is off, neither side can write. End them first: hitl.stop() gives them back to the bot."
+            )
+        return plan
 
     def _users(self, channel_id: str) -> Iterator[str]:
         """The other portals that have the channel, or of which it can't be known."""

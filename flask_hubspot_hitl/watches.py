@@ -28,6 +28,8 @@ GAP_MS = 30_000
 PARK_MS = 120_000
 SWEEP_MS = 1_000
 HOUR_MS = 3_600_000
+START_MS = 300_000
+"""Dispatchers that start within the same span of this length make one sweep."""
 DAY_MS = 86_400_000
 LOOK_MS = 30_000
 """For this long the end of an assignment's time waits for HubSpot to be readable."""
@@ -194,13 +196,13 @@ class SweepTask:
         self._settings = services.settings
 
     def put_start(self) -> None:
-        """A dispatcher starts here; those that start within the same hour make one sweep.
+        """A dispatcher starts here; see :data:`START_MS`.
 
         :raises LedgerUnavailable: when it can't be stored.
         """
         now = self._ledger.now_ms()
         with self._ledger.write() as tx:
-            tx.queue.put([_sweep("start", now // HOUR_MS, now)], now=now)
+            tx.queue.put([_sweep("start", now // START_MS, now)], now=now)
 
     def prepare(self, tx: Transaction, event: Event, now: int) -> None:
         """Everything happens in the effect."""
@@ -209,6 +211,7 @@ class SweepTask:
         now = self._ledger.now_ms()
         hour = now // HOUR_MS
         at_start = (event.payload or {}).get("at_start")
+        key = f"start:{now // START_MS}" if at_start else str(hour)
         with self._ledger.read() as tx:
             found = tx.records.to_reconcile(closed_since=closed_since(self._settings, now) if at_start else None)
 
@@ -216,7 +219,10 @@ class SweepTask:
             # The hourly lane before the handoffs': everybody locks in this order.
             if at_start and not tx.queue.has_pending("reconcile:hourly"):
                 tx.queue.put([_sweep("hourly", hour, now + HOUR_MS)], now=now)
-            tx.queue.put(reconcile_events(tx, found, key=str(hour), now=now), now=now)
+            if not at_start:  # nor may the webhook that says that our channel has left an inbox have come
+                for portal_id in sorted({one.handoff.portal_id for one in found}):
+                    accounts.look_at(tx, portal_id, now=now)
+            tx.queue.put(reconcile_events(tx, found, key=key, now=now), now=now)
 
         # What is put into a lane that is being run would be run at once: the hourly event goes on and on instead.
         return Done(effect) if at_start else Retry("until the next hour", at_ms=now + HOUR_MS, effect=effect)
@@ -307,10 +313,10 @@ def closed_since(settings: Settings, now: int) -> int:
     return now - min(int(settings.reopen_window * 1000), DAY_MS)
 
 
-def _sweep(name: str, hour: int, due_at: int) -> NewEvent:
+def _sweep(name: str, span: int, due_at: int) -> NewEvent:
     """The two have lanes of their own: one that waits for its hour would hold a start back."""
     return NewEvent(
-        dedupe_key=f"reconcile:{name}:{hour}",
+        dedupe_key=f"reconcile:{name}:{span}",
         lane=f"reconcile:{name}",
         topic=SWEEP,
         sort_at=due_at,

@@ -15,6 +15,7 @@ from flask_hubspot_hitl.clock import ManualClock
 from flask_hubspot_hitl.hubspot.wanted import account_identifier
 from flask_hubspot_hitl.ledger import AccountRecord
 from flask_hubspot_hitl.tasks import Done
+from flask_hubspot_hitl.watches import SweepTask
 
 from .conftest import MakeApp
 from .helpers import ACCOUNT, APP, CHANNEL, PORTAL, HubSpot, Json, Recorder, signed_post, state_of
@@ -281,6 +282,21 @@ def test_hubspot_may_show_a_removed_account_for_a_while(
     assert is_active(app)
     hubspot.post(f"channel-accounts/{account}/purge")
     settle(app, clock, LATE)
+    assert not is_active(app)
+    assert changes(seen) == [("removed", account)]
+
+
+def test_a_removal_that_no_webhook_told_is_found_within_the_hour(
+    app: Flask, hubspot: HubSpot, clock: ManualClock, record: RecordSignals
+) -> None:
+    account = ours(app, hubspot, clock)
+    start(app)
+    seen = record(app)
+    SweepTask(state_of(app).services).put_start()  # as a dispatcher does when it starts
+    settle(app, clock, LATE)
+    hubspot.post(f"channel-accounts/{account}/purge")
+    settle(app, clock, 3_600)
+    settle(app, clock)
     assert not is_active(app)
     assert changes(seen) == [("removed", account)]
 

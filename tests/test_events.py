@@ -6,6 +6,7 @@ import json
 from typing import Any
 
 import pytest
+from hypothesis import given
 
 from flask_hubspot_hitl.hubspot.events import (
     AHEAD_MS,
@@ -19,6 +20,7 @@ from flask_hubspot_hitl.hubspot.events import (
     normalize_actor,
     parse_body,
 )
+from flask_hubspot_hitl.testing.strategies import webhook_payloads
 
 from .helpers import app_event, assigned_event, channel_event, new_message_event, status_event
 
@@ -307,6 +309,24 @@ def test_b3_a_number_that_is_none_is_poison_and_what_is_kept_is_strict_json(raw:
     body = b'[{"subscriptionType": "conversation.deletion", "extra": [' + raw + b"]}]"
     found = poison(body)
     json.dumps(found.payload, allow_nan=False).encode("ascii")
+
+
+@pytest.mark.parametrize(
+    ("number", "is_kept"), [(2**63 - 1, True), (-(2**63 - 1), True), (2**63, False), (10**18, True)]
+)
+def test_b3_a_number_is_kept_as_long_as_a_database_can_hold_it(number: int, is_kept: bool) -> None:
+    body = json.dumps([{"subscriptionType": "conversation.deletion", "extra": number, "occurredAt": NOW,
+                        "portalId": 1, "objectId": 2}])  # fmt: skip
+    [found] = parse(body.encode())
+    assert isinstance(found, Inbound if is_kept else Poison)
+    assert found.payload["extra"] == (number if is_kept else None)
+
+
+@given(webhook_payloads(now_ms=NOW))
+def test_b3_escapes_in_a_body_change_nothing(payload: Any) -> None:
+    """A body without any is read without looking at each of its texts."""
+    plain, escaped = (json.dumps(payload, ensure_ascii=escapes).encode() for escapes in (False, True))
+    assert parse(plain) == parse(escaped)
 
 
 def nested(depth: int) -> bytes:

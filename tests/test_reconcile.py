@@ -301,6 +301,10 @@ def test_dispatchers_that_start_together_make_one_reading_and_one_every_hour(
     with story.state.ledger.read() as tx:
         assert tx.status(now=clock.now_ms())["pending"] == 0, "what waits for its hour is not waiting for us"
     assert reads(hubspot) == 3
+    clock.advance(600)
+    record(last := make_app(dispatcher="thread", **settings))
+    state_of(last).dispatcher.ensure_started()
+    wait_until(lambda: reads(hubspot) == 4 and settled(), what="the reading of one that starts later")
 
 
 def test_a_sweep_waits_for_hubspot(make_app: MakeApp, hubspot: HubSpot, clock: ManualClock, record: Record) -> None:

@@ -775,6 +775,20 @@ def test_teardown_tells_first_and_takes_back_what_is_ours(make_app: MakeApp, bar
     assert bare.channel()["id"] != channel["id"]
 
 
+def test_teardown_tells_of_conversations_that_are_with_agents(make_app: MakeApp, bare: Desk) -> None:
+    app = make_app(**bare.config)
+    setup(app)
+    assert "with agents" not in run(app, "teardown").output
+    with app.app_context():
+        HubSpotHITL().start("c1", contact=PHONE, name="Rosa")
+    told = run(app, "teardown").output
+    assert "1 conversation is with agents through this channel" in told
+    assert "run it again with --yes" in told
+    with app.app_context():
+        HubSpotHITL().stop("c1")
+    assert "with agents" not in run(app, "teardown").output
+
+
 def test_teardown_leaves_the_channel_unless_asked(make_app: MakeApp, bare: Desk) -> None:
     app = make_app(**bare.config)
     setup(app)

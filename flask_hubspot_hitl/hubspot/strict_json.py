@@ -18,7 +18,11 @@ def _refuse(token: str) -> NoReturn:
 
 
 def loads(
-    raw: bytes, *, parse_constant: Callable[[str], Any] = _refuse, parse_int: Callable[[str], Any] | None = None
+    raw: bytes,
+    *,
+    parse_constant: Callable[[str], Any] = _refuse,
+    parse_int: Callable[[str], Any] | None = None,
+    parse_float: Callable[[str], Any] | None = None,
 ) -> Any:
     """Parse UTF-8 JSON (a byte order mark is allowed). NaN and the infinities are refused by default.
 
@@ -26,7 +30,9 @@ def loads(
     """
     if _is_deep(raw):
         raise ValueError("nested too deeply")
-    return json.loads(raw.decode("utf-8-sig"), parse_constant=parse_constant, parse_int=parse_int)
+    return json.loads(
+        raw.decode("utf-8-sig"), parse_constant=parse_constant, parse_int=parse_int, parse_float=parse_float
+    )
 
 
 def _is_deep(raw: bytes) -> bool:

@@ -48,7 +48,7 @@ class Prepared:
 class Connection:
     """What the ledger's parts work with, within one transaction.
 
-    :meth:`row`, :meth:`change` and :meth:`change_many` take statements that are made once, as constants
+    :meth:`row`, :meth:`rows`, :meth:`change` and :meth:`change_many` take statements that are made once, as constants
     of a module or of an object that lives as long as the database: they are put together when they come first.
     :meth:`execute` and its kin are SQLAlchemy's.
     """
@@ -60,8 +60,11 @@ class Connection:
         self._pooled = pooled
         self._prepared = prepared
         self._core: sa.Connection | None = None
-        self.driver: Any = pooled.driver_connection
+        driver: Any = pooled.driver_connection
+        self.driver = driver
         """The driver's."""
+        # A cursor of psycopg's costs as much as a short statement; one of SQLite's would hold on to what it read.
+        self._execute = (driver if engine.dialect.name == "sqlite" else driver.cursor()).execute
         self.used_at = 0.0
         """When its last transaction ended, in monotonic seconds."""
 
@@ -105,14 +108,20 @@ class Connection:
     def row(self, statement: Statement, values: Mapping[str, Any]) -> Row | None:
         """The first row of a prepared statement, or None."""
         prepared = self._prepare(statement)
-        cursor = self.driver.execute(prepared.text, prepared.bind(values))
+        cursor = self._execute(prepared.text, prepared.bind(values))
         found = cursor.fetchone()
         return None if found is None else prepared.row(cursor, found)
+
+    def rows(self, statement: Statement, values: Mapping[str, Any]) -> list[Row]:
+        """All rows of a prepared statement."""
+        prepared = self._prepare(statement)
+        cursor = self._execute(prepared.text, prepared.bind(values))
+        return [prepared.row(cursor, found) for found in cursor.fetchall()]
 
     def change(self, statement: Statement, values: Mapping[str, Any]) -> int:
         """Run a prepared statement that answers no rows; returns how many it changed."""
         prepared = self._prepare(statement)
-        changed: int = self.driver.execute(prepared.text, prepared.bind(values)).rowcount
+        changed: int = self._execute(prepared.text, prepared.bind(values)).rowcount
         return changed
 
     def change_many(self, statement: Statement, values: Sequence[Mapping[str, Any]]) -> int:

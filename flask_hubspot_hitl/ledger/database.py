@@ -93,6 +93,15 @@ class Database:
             this = weakref.WeakMethod(self._after_fork)
             os.register_at_fork(after_in_child=lambda: (method := this()) and method())
 
+    def each(self, name: str) -> sa.Select[Any]:
+        """The texts in the JSON array that is given as ``name``: one statement, however many there are."""
+        given: sa.BindParameter[str] = sa.bindparam(name)
+        if self.is_sqlite:
+            return sa.select(sa.func.json_each(given).table_valued("value").c.value)
+        from sqlalchemy.dialects.postgresql import JSONB
+
+        return sa.select(sa.func.jsonb_array_elements_text(sa.cast(given, JSONB)).column_valued())
+
     def now_ms(self) -> int:
         """The time, in epoch ms: one clock for all hosts of a PostgreSQL database, see :meth:`keep_time`."""
         return self.clock.now_ms()
@@ -141,10 +150,14 @@ class Database:
         """A connection with a transaction."""
         connection = self.take()
         try:
-            if self.is_sqlite:  # psycopg begins by itself
+            if self.is_sqlite:
                 connection.driver.execute(f"PRAGMA busy_timeout={int(remaining() * 1000)}")
                 # A deferred transaction of SQLite's that turns into a write fails at once when another one writes.
                 connection.driver.execute("BEGIN IMMEDIATE" if writes else "BEGIN")
+            elif connection.driver.autocommit is writes:
+                # psycopg begins by itself when something is written. Each statement that reads sees what is committed
+                # by then, in a transaction or not: without one, two round trips are saved.
+                connection.driver.autocommit = not writes
             self.keep_time(connection)
         except BaseException as error:
             self.end(connection, error)

@@ -5,7 +5,7 @@ Stores and finds; what may happen to a handoff is decided in ``handoffs``.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -24,7 +24,7 @@ _given = sa.bindparam
 class Statements:
     """What is asked with every webhook, message and signal, made once."""
 
-    def __init__(self, insert: Any) -> None:
+    def __init__(self, insert: Any, each: Callable[[str], sa.Select[Any]]) -> None:
         of_conversation = sa.select(handoff).where(handoff.c.conversation_id == _given("conversation_id"))
         self.get = sa.select(handoff).where(handoff.c.id == _given("handoff_id"))
         self.get_locked = self.get.with_for_update()
@@ -34,8 +34,11 @@ class Statements:
         self._updates: dict[tuple[str, ...], sa.Update] = {}
         self.starting = sa.select(handoff.c.portal_id).where(is_starting, handoff.c.portal_id == _given("portal_id"))
         self.starting = self.starting.limit(1)
-        self.of_thread = sa.select(thread.c.handoff_id).where(
+        self.of_thread = sa.select(thread.c.thread_id, thread.c.handoff_id).where(
             thread.c.portal_id == _given("portal_id"), thread.c.thread_id == _given("thread_id")
+        )
+        self.of_threads = sa.select(thread.c.thread_id, thread.c.handoff_id).where(
+            thread.c.portal_id == _given("portal_id"), thread.c.thread_id.in_(each("thread_ids"))
         )
         new = insert(message).values({name: _given(name) for name in _MESSAGE}).on_conflict_do_nothing()
         self.insert_message = new.returning(message.c.id)
@@ -54,10 +57,6 @@ _ACCOUNTS = (
     sa.select(handoff.c.portal_id, handoff.c.channel_id, handoff.c.account_id)
     .where(handoff.c.account_id.in_(_given("accounts", expanding=True)))
     .distinct()
-)
-_THREADS = sa.select(thread).where(
-    thread.c.portal_id.in_(_given("portals", expanding=True)),
-    thread.c.thread_id.in_(_given("threads", expanding=True)),
 )
 _MESSAGE = (
     "handoff_id",
@@ -279,15 +278,16 @@ class Records:
 
     def handoffs_of_threads(self, threads: Collection[tuple[str, str]]) -> dict[tuple[str, str], str]:
         """(portal id, thread id) → handoff id, for those of the threads that are ours."""
-        if not threads:
-            return {}
-        if len(threads) == 1:
-            [(portal_id, thread_id)] = threads
-            row = self._connection.row(self._say.of_thread, {"portal_id": portal_id, "thread_id": thread_id})
-            return {} if row is None else {(portal_id, thread_id): row.handoff_id}
-        portals, ids = {portal for portal, _ in threads}, {one for _, one in threads}
-        rows = self._connection.execute(_THREADS, {"portals": list(portals), "threads": list(ids)})
-        return {(row.portal_id, row.thread_id): row.handoff_id for row in rows}
+        found: dict[tuple[str, str], str] = {}
+        for portal_id in {portal for portal, _ in threads}:
+            ids = [thread_id for portal, thread_id in threads if portal == portal_id]
+            if len(ids) == 1:
+                rows = self._connection.rows(self._say.of_thread, {"portal_id": portal_id, "thread_id": ids[0]})
+            else:
+                given = {"portal_id": portal_id, "thread_ids": codec.dumps(ids)}
+                rows = self._connection.rows(self._say.of_threads, given)
+            found |= {(portal_id, row.thread_id): row.handoff_id for row in rows}
+        return found
 
     def bind_thread(self, *, portal_id: str, thread_id: str, handoff_id: str) -> None:
         """Remember whose thread it is; the newest handoff has it."""

@@ -5,8 +5,8 @@ Above this module nobody knows that there is SQL.
 
 from __future__ import annotations
 
-import contextlib
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager
 from typing import Any
 
 import sqlalchemy as sa
@@ -17,7 +17,7 @@ from .bridges import Bridges
 from .buckets import Buckets
 from .channels import Channels
 from .connection import Connection
-from .database import Database
+from .database import Database, Scope
 from .installations import Installations
 from .notify import FileWatch, Listener, Notifier, Watch
 from .once import Once
@@ -35,9 +35,9 @@ _AGAIN = ("step", "unheard", "unheard_since", "delays", "delayed_since", queue.R
 class _Statements:
     """Made once a database; see :class:`.connection.Connection`."""
 
-    def __init__(self, insert: Any) -> None:
-        self.queue = queue.Statements(insert)
-        self.records = records.Statements(insert)
+    def __init__(self, database: Database) -> None:
+        self.queue = queue.Statements(database.insert)
+        self.records = records.Statements(database.insert, database.each)
 
 
 class Transaction:
@@ -313,12 +313,28 @@ def _event_facts(row: sa.Row[Any]) -> dict[str, Any]:
     }
 
 
+class _Opened:
+    """A transaction as a context; generators would cost more than what many transactions do."""
+
+    __slots__ = ("_make", "_scope")
+
+    def __init__(self, scope: Scope, make: Callable[[Connection], Transaction]) -> None:
+        self._scope = scope
+        self._make = make
+
+    def __enter__(self) -> Transaction:
+        return self._make(self._scope.__enter__())
+
+    def __exit__(self, *error: Any) -> None:
+        self._scope.__exit__(*error)
+
+
 class Ledger:
     """One app's database: ``with ledger.read() as tx`` and ``with ledger.write() as tx``."""
 
     def __init__(self, url: str, clock: Clock, *, pool_size: int = 20) -> None:
         self._database = Database(url, clock, pool_size=pool_size)
-        self._statements = _Statements(self._database.insert)
+        self._statements = _Statements(self._database)
         self._notifier = Notifier(self._database, self._channel)
         self.is_sqlite = self._database.is_sqlite
         self._deployment_id: str | None = None
@@ -344,23 +360,22 @@ class Ledger:
                 self._deployment_id = tx.get_meta("deployment_id") or ""
         return self._deployment_id
 
-    @contextlib.contextmanager
-    def read(self) -> Iterator[Transaction]:
+    def read(self) -> AbstractContextManager[Transaction]:
         """A transaction that only reads.
 
         :raises LedgerUnavailable: when the database can't be reached.
         """
-        with self._database.read() as connection:
-            yield Transaction(connection, self._database, self._statements)
+        return _Opened(self._database.read(), self._transaction)
 
-    @contextlib.contextmanager
-    def write(self) -> Iterator[Transaction]:
+    def write(self) -> AbstractContextManager[Transaction]:
         """A transaction, committed at the end of the block.
 
         :raises LedgerUnavailable: when the database can't be reached or written; nothing was changed.
         """
-        with self._database.write() as connection:
-            yield Transaction(connection, self._database, self._statements)
+        return _Opened(self._database.write(), self._transaction)
+
+    def _transaction(self, connection: Connection) -> Transaction:
+        return Transaction(connection, self._database, self._statements)
 
     def notify(self) -> None:
         """Something was committed that may be due at once: wake the dispatchers of other processes."""

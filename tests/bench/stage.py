@@ -23,9 +23,9 @@ from flask import Flask
 from flask_hubspot_hitl import HubSpotHITL, handoffs
 from flask_hubspot_hitl.hubspot import signature
 from flask_hubspot_hitl.hubspot.events import parse_body
-from flask_hubspot_hitl.ledger import EventState
+from flask_hubspot_hitl.ledger import EventState, NewEvent
 from flask_hubspot_hitl.testing import HubSpot, running_hubspot
-from flask_hubspot_hitl.watches import SweepTask
+from flask_hubspot_hitl.watches import START_MS, SWEEP, SweepTask
 
 from .. import databases
 from ..helpers import Json, assigned_event, begin_handoff, state_of
@@ -185,9 +185,19 @@ class Host:
         self.runtime = state_of(self.app)
         self._since = self.runtime.ledger.now_ms() - 3_600_000
         self._must_be_durable()
-        # A dispatcher that starts has every open handoff compared with HubSpot, once an hour: that is not measured.
+        # A dispatcher that starts has every open handoff compared with HubSpot: that is not measured.
         SweepTask(self.runtime.services).put_start()
         self.runtime.dispatcher.run_due()
+        with self.runtime.ledger.write() as tx:
+            now = self.runtime.ledger.now_ms()
+            spans = range(now // START_MS, now // START_MS + 24)
+            done = [
+                NewEvent(
+                    dedupe_key=f"reconcile:start:{span}", lane=None, topic=SWEEP, sort_at=now, state=EventState.DONE
+                )
+                for span in spans
+            ]
+            tx.queue.put(done, now=now)
 
     def _must_be_durable(self) -> None:
         """As in production, or the figures are worth nothing."""

@@ -98,4 +98,4 @@ class Processes:
         """
         with self.log.open("ab") as log:
             command = [sys.executable, *self._flask(), name]
-            subprocess.run(command, env=self._env, cwd=ROOT, stdout=log, stderr=log, check=True, timeout=120)
+            subprocess.run(command, env=self._env, cwd=ROOT, stdout=log, stderr=log, check=True, timeout=240)
