@@ -1,6 +1,6 @@
 # make demo    the example app beside a stand-in for HubSpot; Ctrl-C stops both
 # make test    the tests          make lint    ruff and mypy          make check    both
-# make bench   how fast it is       make slow     the crash rig in a bounded form
+# make bench   how fast it is       make slow     the crash rig in a bounded form, and what else takes long
 #              make bench BENCH="--only intake --database sqlite"; on the build machine it is short
 # The first of them makes .venv and installs what is needed.
 
