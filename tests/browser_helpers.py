@@ -32,7 +32,7 @@ CHROMIUM = os.environ.get("CHROMIUM") or shutil.which("chromium") or "/usr/bin/c
 FLAGS = ("no-sandbox", "disable-gpu", "disable-quic", "no-first-run")
 QUIET = ("disable-background-networking", "disable-component-update", "disable-sync")
 SIZES = {"desktop": (1280, 800), "phone": (390, 844)}
-PATIENCE_MS = 20_000
+PATIENCE_MS = 60_000
 NAME, PHONE = "Rosa Vidal", "+34911222333"
 """A contact of the preset portal: a stand-in that was started anew knows it by the same id."""
 POLICY = "default-src 'self'; frame-ancestors 'none'; base-uri 'none'"
