@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import sys
-import threading
 
 import click
 from flask import Flask
@@ -54,12 +53,9 @@ def _may_serve() -> bool:
 
 
 def _is_reloaders_parent() -> bool:
-    """True in the process that only waits for ``app.run(debug=True)``'s reloader."""
-    if is_running_from_reloader():
-        return False
-    frame = sys._current_frames().get(threading.main_thread().ident or 0)
-    while frame is not None:
-        if frame.f_globals.get("__name__") == "werkzeug._reloader":
-            return True
-        frame = frame.f_back
-    return False
+    """True in the process that only waits for ``app.run(debug=True)``'s reloader.
+
+    Werkzeug loads its reloader when it is to run, and not before. To look for it in the main thread's stack would be
+    surer, but CPython does not keep the frames of a thread that runs from changing below whoever walks them.
+    """
+    return "werkzeug._reloader" in sys.modules and not is_running_from_reloader()
