@@ -32,7 +32,7 @@ CHROMIUM = os.environ.get("CHROMIUM") or shutil.which("chromium") or "/usr/bin/c
 FLAGS = ("no-sandbox", "disable-gpu", "disable-quic", "no-first-run")
 QUIET = ("disable-background-networking", "disable-component-update", "disable-sync")
 SIZES = {"desktop": (1280, 800), "phone": (390, 844)}
-PATIENCE_MS = 20_000
+PATIENCE_MS = 60_000
 NAME, PHONE = "Rosa Vidal", "+34911222333"
 """A contact of the preset portal: a stand-in that was started anew knows it by the same id."""
 POLICY = "default-src 'self'; frame-ancestors 'none'; base-uri 'none'"
@@ -84,7 +84,7 @@ class Server:
         """End it."""
         if self._process is not None:
             self._process.terminate()
-            self._process.wait(timeout=20)
+            self._process.wait(timeout=60)
             assert self._process.stdout is not None
             self._process.stdout.close()
             self._process = None
@@ -114,7 +114,7 @@ class Site:
     def start_chat(self) -> None:
         """Start the example app and wait until it answers."""
         self.chat.start()
-        helpers.wait_until(self._answers, 20, "the example app")
+        helpers.wait_until(self._answers, what="the example app")
 
     def _answers(self) -> bool:
         with requests.Session() as http:

@@ -297,7 +297,7 @@ def make_app(request: pytest.FixtureRequest, hubspot: HubSpot, tmp_path: Path, _
 
 def close_app(app: Flask) -> None:
     """Stop an app's dispatcher and give back what it holds."""
-    state_of(app).close(timeout=2)
+    state_of(app).close(timeout=20)
 
 
 class _QuietHandler(WSGIRequestHandler):

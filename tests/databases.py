@@ -13,6 +13,12 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import pytest
+
+slow_on_postgresql = pytest.mark.parametrize(
+    "database_url", ["sqlite", pytest.param("postgresql", marks=pytest.mark.slow)], indirect=True
+)
+"""For a test that costs much: the same on PostgreSQL belongs to ``make slow``."""
 MEMORY = Path("/dev/shm")
 """Files in memory, on Linux."""
 ROOM = 4 * 1024**3

@@ -59,7 +59,7 @@ class Relay:
         """Abort every connection and end."""
         self._run(self._shut())
         self._loop.call_soon_threadsafe(self._loop.stop)
-        self._thread.join(5)
+        self._thread.join(60)
         self._loop.close()
 
     async def _cut(self) -> None:

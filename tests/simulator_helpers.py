@@ -26,7 +26,7 @@ class Stand:
         self.process, self.base = process, base
         self.http = requests.Session()
         self.http.trust_env = False
-        self.env: dict[str, str] = self.http.get(f"{base}/_sim/env", timeout=5).json()
+        self.env: dict[str, str] = self.http.get(f"{base}/_sim/env", timeout=30).json()
         self.token: str = self.sim("GET", "access-token")["access_token"]
         self.channel = self.env["HUBSPOT_HITL_CHANNEL_ID"]
         self.account = self.env["HUBSPOT_HITL_CHANNEL_ACCOUNT_ID"]
@@ -38,7 +38,7 @@ class Stand:
     def call(self, method: str, path: str, **more: Any) -> requests.Response:
         """An API call with the static token."""
         headers = {"Authorization": f"Bearer {self.token}", **more.pop("headers", {})}
-        return self.http.request(method, self.base + path, headers=headers, timeout=10, **more)
+        return self.http.request(method, self.base + path, headers=headers, timeout=30, **more)
 
     def ok(self, method: str, path: str, **more: Any) -> Any:
         """An API call that must succeed; its JSON."""
@@ -48,7 +48,7 @@ class Stand:
 
     def sim(self, method: str, path: str, body: Any = None) -> Any:
         """A control call that must succeed; its JSON."""
-        answer = self.http.request(method, f"{self.base}/_sim/{path}", json=body, timeout=10)
+        answer = self.http.request(method, f"{self.base}/_sim/{path}", json=body, timeout=30)
         assert answer.status_code < 300, answer.text
         return answer.json()
 
@@ -75,7 +75,7 @@ class Stand:
             "refresh_token": self.env["HUBSPOT_HITL_REFRESH_TOKEN"],
             **more,
         }
-        return self.http.post(self.base + path, data=form, timeout=10)
+        return self.http.post(self.base + path, data=form, timeout=30)
 
     def chaos(self, **switches: Any) -> Any:
         """Change switches; all of them as they are now."""
@@ -114,7 +114,7 @@ def running(*options: str) -> Iterator[tuple[subprocess.Popen[str], str]]:
         yield process, process.stdout.readline().split()[2].rstrip("/")
     finally:
         process.terminate()
-        process.wait(timeout=5)
+        process.wait(timeout=60)
         process.stdout.close()
 
 
@@ -183,8 +183,8 @@ def short(event: dict[str, Any]) -> str:
     return f"{name}:{event['messageType']}" if name == "newMessage" else name
 
 
-def until(condition: Callable[[], object], seconds: float = 5.0) -> None:
-    """Wait until something holds."""
+def until(condition: Callable[[], object], seconds: float = 60.0) -> None:
+    """Wait until something holds. That it takes long on a busy machine is no failure."""
     end = time.monotonic() + seconds
     while not condition():
         assert time.monotonic() < end, "waited in vain"

@@ -64,7 +64,7 @@ def api(hubspot: HubSpot, method: str, path: str, body: Json, *, portal: str = P
     """A call of somebody else's to HubSpot; its own deliveries go to nobody."""
     token = hubspot.control("GET", f"access-token?portalId={portal}")["access_token"]
     headers = {"Authorization": f"Bearer {token}", "Connection": "close"}
-    answer = requests.request(method, f"{hubspot.url}{path}", json=body, headers=headers, timeout=10)
+    answer = requests.request(method, f"{hubspot.url}{path}", json=body, headers=headers, timeout=30)
     assert answer.ok, answer.text
     found: Json = answer.json()
     return found
@@ -387,7 +387,7 @@ def test_a_hint_outlives_an_outage_and_the_process(
     hint(app, "UPDATED", account)
     assert looks(hubspot)
     assert stored(app) == []
-    state_of(app).close(timeout=2)
+    state_of(app).close(timeout=20)
     hubspot.chaos(faults=[])
     later = make_app(clock=clock, **config)
     seen = record(later)

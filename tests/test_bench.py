@@ -45,7 +45,7 @@ def test_the_load_generators_send_every_request_once(
 
     server.start(app)
     made = [some_request().replace(b"propertyChange", b"%014d" % number) for number in range(300)]
-    found = send(server.port, made, connections=5, seconds=20, folder=tmp_path)
+    found = send(server.port, made, connections=5, seconds=10, folder=tmp_path)
     assert found.errors == 0
     assert 290 <= found.requests <= 300  # it stops where the last is sent; some answers are on their way
     assert len(set(bodies)) >= 295
@@ -64,7 +64,7 @@ def test_the_load_generators_count_errors(send: Callable[..., load.Load], server
         return ("", 503) if len(seen) % 10 == 0 else ("", 204)
 
     server.start(app)
-    found = send(server.port, [some_request()] * 200, connections=2, seconds=20, folder=tmp_path)
+    found = send(server.port, [some_request()] * 200, connections=2, seconds=10, folder=tmp_path)
     assert 15 <= found.errors <= 25
 
 

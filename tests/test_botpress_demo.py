@@ -131,23 +131,6 @@ class Run:
         self.calls: list[dict[str, Any]] = [one for one in entries if one.get("method") != "GET"]
 
 
-_RUNS: dict[str, Run] = {}
-
-
-@pytest.fixture(params=STEPS)
-def bridge(request: pytest.FixtureRequest) -> str:
-    name: str = request.param
-    return name
-
-
-@pytest.fixture
-def run(bridge: str, tmp_path_factory: pytest.TempPathFactory) -> Run:
-    """The bridge's demo, played once for all tests here."""
-    if bridge not in _RUNS:
-        _RUNS[bridge] = Run(bridge, tmp_path_factory.mktemp(bridge))
-    return _RUNS[bridge]
-
-
 def trace(run: Run) -> Iterator[Step]:
     """Its calls: direction and path, body, answer to the bot; the ids numbered as they come."""
     seen: dict[str, dict[str, str]] = {}
@@ -186,19 +169,20 @@ def golden(bridge: str) -> Iterator[Step]:
         yield f"{direction} {name}", json.loads(body), json.loads(answer or "null")
 
 
-def test_the_story_with_a_bridge_and_its_trace(bridge: str, run: Run) -> None:
+@pytest.mark.parametrize("bridge", STEPS)
+def test_the_story_with_a_bridge_and_its_trace(bridge: str, tmp_path: Path) -> None:
+    run = Run(bridge, tmp_path)
     assert run.steps == STEPS[bridge].split()
     found, wanted = list(trace(run)), list(golden(bridge))
     assert [one[0] for one in found] == [one[0] for one in wanted]
     assert found == wanted
-
-
-def test_its_calls_to_hubspot_are_valid(run: Run) -> None:
     validate(run.hubspot, all_known=True)
+    if bridge == "hitl-api":
+        validate_hitl_api(run)
 
 
-@pytest.mark.parametrize("bridge", ["hitl-api"], indirect=True)
-def test_hitl_api_traffic_is_valid_in_both_directions(run: Run) -> None:
+def validate_hitl_api(run: Run) -> None:
+    """Hold the calls in both directions against Botpress's OpenAPI files."""
     documents = {}
     for direction in ("from", "to"):
         path = OPENAPI / f"botpress-hitl-api.{direction}-botpress.json"
@@ -234,16 +218,16 @@ def test_the_host_files_are_short() -> None:
 def test_the_page_with_a_bot_of_botpress(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("EXAMPLE_BRIDGE", "chat")
     with running() as (process, addresses):
-        answer = requests.get(addresses[0], timeout=5)
+        answer = requests.get(addresses[0], timeout=30)
         assert answer.status_code == 200
         process.terminate()
-        assert process.wait(timeout=8) == 0
+        assert process.wait(timeout=60) == 0
 
 
 @pytest.mark.parametrize(("name", "said"), [("studio", "add --scripted"), ("x", "must be one of")])
 def test_what_can_not_be_played_is_said(name: str, said: str) -> None:
     env = environment(EXAMPLE_BRIDGE=name)
-    done = subprocess.run(DEMO, cwd=ROOT, env=env, capture_output=True, text=True, timeout=60)
+    done = subprocess.run(DEMO, cwd=ROOT, env=env, capture_output=True, text=True, timeout=100)
     assert done.returncode == 1
     assert said in done.stderr
 
@@ -251,7 +235,7 @@ def test_what_can_not_be_played_is_said(name: str, said: str) -> None:
 def test_without_botpress_settings_they_are_named(tmp_path: Path) -> None:
     code = "from example_app import create_app; create_app(SETTINGS)".replace("SETTINGS", repr(SETTINGS))
     env = environment(EXAMPLE_BRIDGE="studio", EXAMPLE_INSTANCE_PATH=str(tmp_path))
-    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, env=env, capture_output=True, text=True, timeout=60)
+    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, env=env, capture_output=True, text=True, timeout=100)
     assert done.returncode == 1
     for name in ("BOT_ID", "TOKEN", "CALL_SECRET"):
         assert f"HUBSPOT_HITL_BOTPRESS_{name} " in done.stderr

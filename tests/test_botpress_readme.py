@@ -54,7 +54,7 @@ class Studio:
         workflow = {"name": "Rosa", "email": "+34911222333"}
         given = {"snippet": snippet, "event": event, "env": {**self.env, **env}, "workflow": workflow}
         done = subprocess.run(
-            [self.node, str(PEER)], input=json.dumps(given), capture_output=True, text=True, timeout=60
+            [self.node, str(PEER)], input=json.dumps(given), capture_output=True, text=True, timeout=100
         )
         assert done.returncode == 0, done.stderr
         found = json.loads(done.stdout)

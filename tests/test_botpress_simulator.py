@@ -25,7 +25,7 @@ class Client:
         self.base, self.headers = base, headers
 
     def __call__(self, method: str, path: str, body: Any = None, *, status: int = 200) -> Json:
-        answer = requests.request(method, self.base + path, json=body, headers=self.headers, timeout=10)
+        answer = requests.request(method, self.base + path, json=body, headers=self.headers, timeout=30)
         assert answer.status_code == status, answer.text
         found: Json = answer.json()
         return found
@@ -146,7 +146,7 @@ def test_who_listens_hears_the_signals_and_pings(botpress: Botpress, user: Clien
     conversation = user("POST", "/conversations", {})["conversation"]["id"]
     lines: list[str] = []
     url = f"{user.base}/conversations/{conversation}/listen"
-    with requests.get(url, headers=user.headers, stream=True, timeout=10) as answer:
+    with requests.get(url, headers=user.headers, stream=True, timeout=30) as answer:
         assert answer.headers["Content-Type"] == "text/event-stream"
 
         def read() -> None:
@@ -159,7 +159,7 @@ def test_who_listens_hears_the_signals_and_pings(botpress: Botpress, user: Clien
         reader.start()
         wait_until(lambda: "data: ping" in lines, what="a ping")
         user("POST", "/messages", {"conversationId": conversation, "payload": {"type": "text", "text": "hi"}})
-        reader.join(10)
+        reader.join(60)
     heard = [json.loads(line[6:]) for line in lines if line.startswith("data: {")]
     assert [(one["type"], one["data"]["isBot"]) for one in heard] == [
         ("message_created", False),
@@ -179,9 +179,9 @@ def test_the_runtime_api_lists_by_tags_and_tells_its_limits(botpress: Botpress, 
     assert [one["id"] for one in bot("GET", "/conversations")["conversations"]] == [conversation]
     bot("GET", "/users/nobody", status=404)
     botpress.chaos(runtime_429=1)
-    limited = requests.get(f"{bot.base}/users", headers=bot.headers, timeout=10)
+    limited = requests.get(f"{bot.base}/users", headers=bot.headers, timeout=30)
     assert (limited.status_code, limited.json()["type"]) == (429, "RateLimited")
     assert (limited.headers["RateLimit-Remaining"], limited.headers["RateLimit-Reset"]) == ("0", "1")
-    assert requests.get(f"{bot.base}/users", headers=bot.headers, timeout=10).headers["RateLimit-Remaining"] == "99"
+    assert requests.get(f"{bot.base}/users", headers=bot.headers, timeout=30).headers["RateLimit-Remaining"] == "99"
     Client(bot.base, **{"x-bot-id": "x"})("GET", "/users", status=401)
     Client(bot.base, **{**bot.headers, "x-bot-id": "x"})("GET", "/users", status=403)

@@ -173,7 +173,7 @@ def api(site: Site, method: str, path: str, body: Json) -> Any:
     """An API call to the stand-in with the preset portal's token."""
     token = site.hubspot.control("GET", "access-token")["access_token"]
     headers = {"Authorization": f"Bearer {token}"}
-    answer = site.hubspot._http.request(method, site.desk.url + path, json=body, headers=headers, timeout=10)
+    answer = site.hubspot._http.request(method, site.desk.url + path, json=body, headers=headers, timeout=30)
     assert answer.ok, answer.text
     return answer.json()
 

@@ -25,7 +25,7 @@ def ready(site: Site) -> Site:
     env = site.hubspot.env()
     key = {"hapikey": env["HUBSPOT_HITL_DEVELOPER_API_KEY"], "appId": env["HUBSPOT_HITL_APP_ID"]}
     page = {"channelAccountConnectionRedirectUrl": f"{site.chat.url}/hubspot/connect"}
-    requests.patch(f"{site.desk.url}{CC}/{CHANNEL}", params=key, json=page, timeout=10).raise_for_status()
+    requests.patch(f"{site.desk.url}{CC}/{CHANNEL}", params=key, json=page, timeout=30).raise_for_status()
     return site
 
 
@@ -33,7 +33,7 @@ def install_url(site: Site) -> str:
     """A link to install with, made on the command line."""
     command = [sys.executable, "-m", "flask", "--app", "example_app", "hubspot-hitl", "install-url"]
     env = site.chat.env | {"HUBSPOT_HITL_PUBLIC_URL": site.chat.url}
-    made = subprocess.run(command, capture_output=True, text=True, check=True, timeout=60, cwd=ROOT, env=env)
+    made = subprocess.run(command, capture_output=True, text=True, check=True, timeout=100, cwd=ROOT, env=env)
     return made.stdout.split()[-1]
 
 
@@ -122,6 +122,6 @@ def test_a_channel_without_a_page_can_not_be_chosen(site: Site, watch: Watch) ->
 
 def test_our_page_lets_nobody_frame_it(ready: Site) -> None:
     query = {name: str(value) for name, value in ready.hubspot.post("staging-tokens").items()}
-    page = requests.get(f"{ready.chat.url}/hubspot/connect", params=query, timeout=10)
+    page = requests.get(f"{ready.chat.url}/hubspot/connect", params=query, timeout=30)
     assert page.headers["Content-Security-Policy"] == POLICY
     assert page.headers["X-Frame-Options"] == "DENY"

@@ -61,7 +61,7 @@ def send(url: str, body: bytes, headers: dict[str, str]) -> int:
     """Post it."""
     with requests.Session() as http:
         http.trust_env = False
-        return http.post(url, data=body, headers={**headers, "Connection": "close"}, timeout=10).status_code
+        return http.post(url, data=body, headers={**headers, "Connection": "close"}, timeout=30).status_code
 
 
 @pytest.mark.parametrize("version", ["v3", "v1"])
@@ -101,7 +101,7 @@ def run(line: str) -> str:
     if shutil.which("curl") is None:
         pytest.skip("curl is not installed")
     own = {name: value for name, value in os.environ.items() if not name.lower().endswith("_proxy")}
-    done = subprocess.run(["/bin/sh", "-c", line], capture_output=True, text=True, timeout=30, env=own)
+    done = subprocess.run(["/bin/sh", "-c", line], capture_output=True, text=True, timeout=100, env=own)
     assert done.returncode == 0, done.stderr
     return done.stdout
 

@@ -34,7 +34,7 @@ class StandIn:
     settings: dict[str, str]
 
     def control(self, path: str, **body: Any) -> Any:
-        answer = requests.post(f"{self.url}/_sim/{path}", json=body, timeout=5)
+        answer = requests.post(f"{self.url}/_sim/{path}", json=body, timeout=30)
         answer.raise_for_status()
         return answer.json()
 
@@ -47,11 +47,11 @@ def stand_in() -> Iterator[StandIn]:
             assert process.stdout is not None
             first = process.stdout.readline()
             url = first.split("HubSpot stand-in: ")[1].split("/  ")[0]
-            settings = requests.get(f"{url}/_sim/env", timeout=5).json()
+            settings = requests.get(f"{url}/_sim/env", timeout=30).json()
             yield StandIn(url, {key.removeprefix("HUBSPOT_HITL_"): value for key, value in settings.items()})
         finally:
             process.terminate()
-            process.wait(10)
+            process.wait(60)
 
 
 @pytest.fixture(params=API_VERSIONS)

@@ -91,11 +91,11 @@ def test_html_to_text(markup: str, text: str) -> None:
 
 
 def test_deep_and_long_html_is_no_trouble() -> None:
-    started = time.monotonic()
+    started = time.thread_time()
     for piece in ("<div>", "<b>", "<a href='https://x.test'>", "<blockquote><p>"):
-        clean_html(piece * 200_000)
-        html_to_text(piece * 200_000)
-    assert time.monotonic() - started < 30
+        clean_html(piece * 50_000)
+        html_to_text(piece * 50_000)
+    assert time.thread_time() - started < 8
     assert html_to_text("<p>word</p>" * 20_000).endswith("word […]")
     embedded = f'<img src="data:image/png;base64,{"A" * 2_000_000}" alt="a cat"><p>after</p>'
     assert html_to_text(embedded) == "[image: a cat]\nafter"

@@ -18,6 +18,7 @@ from typing import Any
 import pytest
 import requests
 
+from .databases import slow_on_postgresql
 from .helpers import HubSpot, Json, wait_until
 from .story import PHONE
 
@@ -45,22 +46,22 @@ class Server:
         more = {f"HUBSPOT_HITL_{key.upper()}": value for key, value in settings.items()}
         command = [sys.executable, "-m", "tests.crash_app", str(self.port), str(self.journal)]
         self._process = subprocess.Popen(command, env={**os.environ, **self._settings, **more})
-        wait_until(self.answers, 15, "the server")
+        wait_until(self.answers, what="the server")
 
     def answers(self) -> bool:
         with contextlib.suppress(requests.RequestException):
-            return requests.get(f"{self.url}/hubspot/healthz", timeout=1).status_code == 200
+            return requests.get(f"{self.url}/hubspot/healthz", timeout=10).status_code == 200
         return False
 
     def kill(self) -> None:
         """``kill -9``."""
         if self._process is not None:
             self._process.send_signal(signal.SIGKILL)
-            self._process.wait(5)
+            self._process.wait(60)
             self._process = None
 
     def call(self, path: str, **body: Any) -> Any:
-        answer = requests.post(f"{self.url}/{path}", json=body, timeout=10)
+        answer = requests.post(f"{self.url}/{path}", json=body, timeout=30)
         answer.raise_for_status()
         return answer.json()
 
@@ -85,14 +86,15 @@ def test_killed_between_the_204_and_the_dispatch_the_signal_fires_after_restart(
     thread = server.call("start", conversation_id="c1", contact=PHONE)["thread_id"]
     hubspot.act(thread, "assign")
     hubspot.act(thread, "reply", text="hello")
-    wait_until(lambda: sum(one["status"] == 204 for one in hubspot.deliveries()) >= 3, 10, "the 204s")
+    wait_until(lambda: sum(one["status"] == 204 for one in hubspot.deliveries()) >= 3, what="the 204s")
     server.kill()
     assert server.heard() == []
     server.start()
-    wait_until(lambda: len(server.heard()) >= 2, 10, "the signals")
+    wait_until(lambda: len(server.heard()) >= 2, what="the signals")
     assert [one["signal"] for one in server.heard()] == ["assigned", "message"]
 
 
+@slow_on_postgresql
 @pytest.mark.parametrize("moment", [0.0, 0.05, 0.25])
 def test_d26_killed_during_send_no_message_is_lost_or_doubled(server: Server, hubspot: HubSpot, moment: float) -> None:
     server.start()
@@ -108,11 +110,12 @@ def test_d26_killed_during_send_no_message_is_lost_or_doubled(server: Server, hu
         messages = hubspot.thread(thread)["messages"]
         return [one["text"] for one in messages if one.get("direction") == "INCOMING"][1:]
 
-    wait_until(lambda: len(texts()) >= 3, 15, "the messages")
+    wait_until(lambda: len(texts()) >= 3, what="the messages")
     time.sleep(0.5)  # would a double come?
     assert texts() == accepted
 
 
+@slow_on_postgresql
 def test_killed_again_and_again_under_load_nothing_is_lost_or_out_of_order(server: Server, hubspot: HubSpot) -> None:
     server.start()
     threads = [server.call("start", conversation_id=f"c{n}", contact=PHONE)["thread_id"] for n in range(4)]
@@ -147,7 +150,7 @@ def test_killed_again_and_again_under_load_nothing_is_lost_or_out_of_order(serve
             for index, thread in enumerate(threads)
         )
 
-    wait_until(everything, 30, "everything accepted to arrive")
+    wait_until(everything, what="everything accepted to arrive")
     repeats = 0
     for index, thread in enumerate(threads):
         once = list(dict.fromkeys(heard(index)))

@@ -30,7 +30,9 @@ def environment(**more: str) -> dict[str, str]:
     return kept | more
 
 
-@pytest.mark.parametrize("version", ["v3", pytest.param("2026-03", marks=pytest.mark.slow), "2026-09"])
+@pytest.mark.parametrize(
+    "version", [*(pytest.param(one, marks=pytest.mark.slow) for one in ("v3", "2026-03")), "2026-09"]
+)
 def test_scripted_story_and_its_traffic(version: str, tmp_path: Path) -> None:
     traffic = tmp_path / "traffic.jsonl"
     done = subprocess.run(
@@ -59,7 +61,7 @@ def validate(traffic: Path, *, all_known: bool) -> None:
             pytest.fail(f"{VALIDATOR} is missing")
         pytest.skip(f"HubSpot's OpenAPI files are not beside the repository: {VALIDATOR} is missing")
     command = [sys.executable, str(VALIDATOR), str(traffic)]
-    checked = subprocess.run(command, capture_output=True, text=True, timeout=60)
+    checked = subprocess.run(command, capture_output=True, text=True, timeout=100)
     assert checked.returncode == 0, checked.stdout
     assert " 0 failed, " in checked.stdout
     assert not all_known or " 0 unknown" in checked.stdout, checked.stdout
@@ -73,7 +75,7 @@ def test_a_step_that_does_not_happen_fails_the_demo() -> None:
     )
     code = f"{broken}; from example_app.demo import demo; demo(['--scripted'])"
     done = subprocess.run(
-        [sys.executable, "-c", code], cwd=ROOT, env=environment(), capture_output=True, text=True, timeout=60
+        [sys.executable, "-c", code], cwd=ROOT, env=environment(), capture_output=True, text=True, timeout=100
     )
     assert done.returncode == 1
     assert "greeting: did not happen within 1 s" in done.stderr
@@ -96,11 +98,11 @@ def running(*options: str) -> Iterator[tuple[subprocess.Popen[str], list[str]]]:
     finally:
         with contextlib.suppress(ProcessLookupError):
             os.killpg(process.pid, signal.SIGKILL)
-        process.wait(timeout=5)
+        process.wait(timeout=60)
         process.stdout.close()
 
 
-def group_is_gone(group: int, seconds: float = 8.0) -> bool:
+def group_is_gone(group: int, seconds: float = 60.0) -> bool:
     """Whether no process of a group is left."""
     ends = time.monotonic() + seconds
     while time.monotonic() < ends:
@@ -116,16 +118,16 @@ def test_two_pages_without_login() -> None:
     with running() as (process, addresses):
         for address in addresses:
             assert address.startswith("http://127.0.0.1:")
-            answer = requests.get(address, timeout=5)
+            answer = requests.get(address, timeout=30)
             assert answer.status_code == 200
             assert answer.headers["Content-Security-Policy"].startswith("default-src 'self'")
-        assert requests.get(addresses[0], headers={"Host": "evil.test"}, timeout=5).status_code == 400
+        assert requests.get(addresses[0], headers={"Host": "evil.test"}, timeout=30).status_code == 400
         process.terminate()
-        assert process.wait(timeout=8) == 0
+        assert process.wait(timeout=60) == 0
         assert group_is_gone(process.pid)
 
 
-@pytest.mark.parametrize("how", ["SIGINT", "SIGTERM", "SIGKILL", "group"])
+@pytest.mark.parametrize("how", ["SIGINT", pytest.param("SIGTERM", marks=pytest.mark.slow), "SIGKILL", "group"])
 def test_nothing_is_left_behind(how: str) -> None:
     if how == "SIGKILL" and sys.platform != "linux":
         pytest.skip("only Linux tells a child that its parent was killed")
@@ -134,7 +136,7 @@ def test_nothing_is_left_behind(how: str) -> None:
             os.killpg(process.pid, signal.SIGTERM)
         else:
             process.send_signal(getattr(signal, how))
-        process.wait(timeout=8)
+        process.wait(timeout=60)
         assert group_is_gone(process.pid)
         for address in addresses:
             with pytest.raises(requests.ConnectionError):
@@ -145,7 +147,7 @@ def test_a_port_that_is_taken_is_said_in_words() -> None:
     with running() as (_, addresses):
         port = addresses[0].rstrip("/").rpartition(":")[2]
         done = subprocess.run(
-            [*DEMO, "--port", port], cwd=ROOT, env=environment(), capture_output=True, text=True, timeout=30
+            [*DEMO, "--port", port], cwd=ROOT, env=environment(), capture_output=True, text=True, timeout=100
         )
     assert done.returncode == 1
     assert f"Port {port} can't be used" in done.stderr

@@ -46,12 +46,12 @@ def view(stand: Stand, thread_id: str = "", **query: str) -> Any:
 
 
 def test_the_page_has_no_inline_script_and_its_modules_parse_no_html(stand: Stand) -> None:
-    page = stand.http.get(f"{stand.base}/", timeout=5)
+    page = stand.http.get(f"{stand.base}/", timeout=30)
     assert page.status_code == 200
     assert not re.search(r"<script(?! src=)|<style|\sstyle=|\son\w+=|(src|href)=\"(https?:)?//", page.text)
     names = sorted(path.name for path in STATIC.iterdir())
     assert {"desk.js", "wire.js", "desk.css"} <= set(names)
-    answers = [page, *(stand.http.get(f"{stand.base}/static/{name}", timeout=5) for name in names)]
+    answers = [page, *(stand.http.get(f"{stand.base}/static/{name}", timeout=30) for name in names)]
     for answer in answers:
         assert answer.status_code == 200
         policy = "default-src 'self'; frame-ancestors 'none'; base-uri 'none'"
@@ -119,7 +119,7 @@ def test_agents_can_be_renamed_and_lose_their_name(stand: Stand) -> None:
     stand.sim("PUT", "agents/A-990", {"name": "Ines Duarte"})
     assert [one["id"] for one in view(stand)["agents"]] == ["A-987", "A-988", "A-990"]
     for actor_id in ("V-1", "A-x", "A-0"):
-        refused = stand.http.put(f"{stand.base}/_sim/agents/{actor_id}", json={"name": "x"}, timeout=5)
+        refused = stand.http.put(f"{stand.base}/_sim/agents/{actor_id}", json={"name": "x"}, timeout=30)
         assert refused.status_code == 404
 
 
@@ -179,7 +179,7 @@ def test_a_delivery_is_replayed_from_the_wire_view(stand: Stand, host: Host) -> 
     assert host.bodies[-1] == host.bodies[before - 1]
     assert len(view(stand, thread_id)["wire"]) == 3
     for number, status in ((call["number"], 400), (10**6, 404)):
-        answer = stand.http.post(f"{stand.base}/_sim/desk/wire/{number}/replay", json={}, timeout=5)
+        answer = stand.http.post(f"{stand.base}/_sim/desk/wire/{number}/replay", json={}, timeout=30)
         assert answer.status_code == status
 
 
@@ -209,7 +209,7 @@ def test_live_updates_tell_of_every_change(stand: Stand) -> None:
 
 def test_strangers_hear_nothing(stand: Stand) -> None:
     for path in ("desk", "desk/live", "desk/wire/0"):
-        answer = requests.get(f"{stand.base}/_sim/{path}", headers={"Sec-Fetch-Site": "cross-site"}, timeout=5)
+        answer = requests.get(f"{stand.base}/_sim/{path}", headers={"Sec-Fetch-Site": "cross-site"}, timeout=30)
         assert answer.status_code == 403
 
 

@@ -48,7 +48,18 @@ from flask_hubspot_hitl.runtime import build_dispatcher
 from flask_hubspot_hitl.sharing import encrypted
 
 from .conftest import MakeApp, Serve
-from .helpers import ACCOUNT, CHANNEL, HubSpot, Json, channel_event, open_handoff, signed_post, state_of, wait_until
+from .helpers import (
+    ACCOUNT,
+    CHANNEL,
+    HubSpot,
+    Json,
+    channel_event,
+    open_handoff,
+    seconds_of,
+    signed_post,
+    state_of,
+    wait_until,
+)
 
 GOLDEN = Path(__file__).with_name("doctor.golden")
 CHANNELS = "/conversations/v3/custom-channels"
@@ -662,7 +673,7 @@ def test_a_healthy_one_takes_less_than_three_seconds(clinic: Clinic, tmp_path: P
     took = []
     for _ in range(5):
         began, spent = time.monotonic(), _cpu_of_children()
-        done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=60, cwd=tmp_path)
+        done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=100, cwd=tmp_path)
         wall, cpu = time.monotonic() - began, _cpu_of_children() - spent
         assert (done.returncode, done.stderr) == (0, ""), done.stdout + done.stderr
         looked = json.loads(done.stdout)["seconds"]
@@ -722,10 +733,10 @@ def test_each_account_is_looked_at_and_one_in_trouble_does_not_hide_the_others(c
 def test_what_takes_long_shows_a_bar_and_ends(clinic: Clinic) -> None:
     released = threading.Event()
     clinic.stack.callback(released.set)
-    clinic.behind(lambda request: Response(str(released.wait(30))))
-    began = time.monotonic()
-    result = clinic.look()
-    assert 4 < time.monotonic() - began < 15
+    clinic.behind(lambda request: Response(str(released.wait(100))))
+    looks = []
+    assert 4 < seconds_of(lambda: looks.append(clinic.look()), less_than=15) < 15
+    result = looks[-1]
     assert "HH302" in result.stdout
     assert "no answer within 5 s; HubSpot waits no longer" in result.stdout
     assert "Looking" in result.stderr
@@ -790,7 +801,7 @@ def test_a_worker_is_alive_until_it_ends_or_was_not_seen_for_a_minute(clinic: Cl
     worker.ensure_started()
     wait_until(lambda: clinic.is_alive(app), what="a sign of life")
     assert codes(clinic) == []
-    assert worker.stop(5)
+    assert worker.stop(60)
     assert codes(clinic) == ["HH601"]
     for age, found in ((59_000, []), (61_000, ["HH601"])):
         with runtime.ledger.write() as tx:

@@ -149,7 +149,7 @@ def test_two_apps_in_one_process_do_not_hear_each_other(
     assert set(heard_one.names()) >= {"handoff_started", "operator_message"}
     assert "webhook_rejected" not in heard_one.names()
     assert heard_two.names() == ["webhook_rejected"]
-    wait_until(lambda: set(everywhere) == {one, two}, 5, "both")
+    wait_until(lambda: set(everywhere) == {one, two}, what="both")
     assert {type(app) for app in everywhere} == {Flask}  # the sender is the real app, not a proxy
 
 
@@ -180,7 +180,7 @@ def test_receivers_run_in_an_app_context(make_app: MakeApp, serve: Serve, hubspo
     with app.app_context():
         handoff = HubSpotHITL().start("c1", contact="rosa@example.test")
     hubspot.act(handoff.thread_id, "reply", text="hello")
-    wait_until(lambda: seen == ["bot"], 5, "the receiver")
+    wait_until(lambda: seen == ["bot"], what="the receiver")
 
 
 def test_importing_costs_no_heavy_library_that_is_only_needed_later() -> None:

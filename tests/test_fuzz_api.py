@@ -155,7 +155,7 @@ def ask(stand: Stand, operation: Any, mode: Any, known: Known, headers: Json, qu
         known.put(data, case.body)
         case.query = {**(case.query or {}), **query}
         sent = {"User-Agent": "schemathesis", **headers}
-        answer = case.call(base_url=stand.base, session=stand.http, headers=sent, timeout=10, allow_redirects=False)
+        answer = case.call(base_url=stand.base, session=stand.http, headers=sent, timeout=30, allow_redirects=False)
         if answer.status_code == 200 and operation.path.endswith(ONLY_ERRORS):
             return
         case.validate_response(answer, checks=CHECKS)
@@ -185,7 +185,7 @@ def test_every_operation_wants_credentials(path: Any, stand: Stand) -> None:
         headers, query = credentials(stand, operation)
 
         def status(more: Json, wrong: Json | None = None, method: str = method, target: str = target) -> int:
-            answer = requests.request(method, target, headers=more, params=wrong, json={}, timeout=10)
+            answer = requests.request(method, target, headers=more, params=wrong, json={}, timeout=30)
             assert answer.json()["category"]
             return answer.status_code
 

@@ -60,13 +60,13 @@ class Line:
                 began.set()
                 put(tx, key)
                 if is_first:
-                    assert self._go.wait(10)
+                    assert self._go.wait(60)
                 if then is not None:
                     then(tx)
 
         self.blocks.append(self._pool.submit(write))
         if is_first:
-            assert began.wait(10)
+            assert began.wait(60)
         else:
             wait_until(lambda: waiting(self._ledger) == len(self.blocks) - 1)
 
@@ -187,7 +187,7 @@ def test_a_process_that_is_killed_before_the_commit_has_told_nobody_that_it_stor
     ledger: Ledger, sqlite_url: str
 ) -> None:
     process = subprocess.run(
-        [sys.executable, "-c", _KILLED, sqlite_url], capture_output=True, text=True, check=False, timeout=30
+        [sys.executable, "-c", _KILLED, sqlite_url], capture_output=True, text=True, check=False, timeout=100
     )
     assert (process.returncode, process.stdout) == (-9, "")
     assert stored(ledger) == []

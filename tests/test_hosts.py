@@ -25,7 +25,7 @@ from flask_hubspot_hitl import HubSpotHITL
 
 from . import network
 from .conftest import MakeApp
-from .helpers import HubSpot, Json, state_of, wait_until
+from .helpers import PATIENCE, HubSpot, Json, state_of, wait_until
 from .network import Machine, Network, NoNamespaces
 from .relay import Relay
 from .story import PHONE
@@ -104,7 +104,7 @@ class Deployment:
         for process in self._processes:
             with contextlib.suppress(ProcessLookupError):
                 os.killpg(process.pid, signal.SIGKILL)
-            process.wait(5)
+            process.wait(60)
             assert process.stdout is not None
             process.stdout.close()
 
@@ -130,7 +130,7 @@ class Deployment:
         lines = self.journal.read_text().splitlines() if self.journal.exists() else []
         return [one for one in map(json.loads, lines) if facts.items() <= one.items()]
 
-    def wait_for(self, count: int = 1, timeout: float = 30.0, **facts: Any) -> list[Json]:
+    def wait_for(self, count: int = 1, timeout: float = PATIENCE, **facts: Any) -> list[Json]:
         """Wait for so many such lines."""
         wait_until(lambda: len(self.heard(**facts)) >= count, timeout, f"{count} × {facts}, have {self.heard()}")
         return self.heard(**facts)
@@ -204,7 +204,7 @@ def test_a_host_that_is_cut_off_and_comes_back_repeats_nothing(
         worker = d.run(*WORKER, "2", on=machine)
         workers[worker.pid] = (machine, worker)
     for machine in net.machines:
-        wait_until(lambda machine=machine: answers(machine.web), 30, "the web process")  # type: ignore[misc]
+        wait_until(lambda machine=machine: answers(machine.web), what="the web process")  # type: ignore[misc]
     one, two = d.start("c1"), d.start("c2")
     d.wait_for(2, signal="assigned")
     d.reply(one, "wait")
@@ -213,7 +213,7 @@ def test_a_host_that_is_cut_off_and_comes_back_repeats_nothing(
     [(_, other)] = workers.values()
     d.reply(one, "m1")
     d.send("c1", "u1")
-    wait_until(lambda: d.published(one) == ["u1"], 30)
+    wait_until(lambda: d.published(one) == ["u1"])
     # Another process there is in the middle of a transaction, with the lane of the second conversation locked.
     holder = d.run("-c", HOLD, machine.database, f"in:424242:{two}", on=machine)
     assert holder.stdout is not None
@@ -228,17 +228,17 @@ def test_a_host_that_is_cut_off_and_comes_back_repeats_nothing(
     d.go(other)
     d.wait_for(obeys="m2", pid=other.pid)
     d.wait_for(obeys="hello", pid=other.pid)  # its lane was given free
-    wait_until(lambda: d.published(one) == ["u1", "u2"], 30)
-    wait_until(lambda: len(d.receipts()) == 4, 30, "the receipts")
+    wait_until(lambda: d.published(one) == ["u1", "u2"])
+    wait_until(lambda: len(d.receipts()) == 4, what="the receipts")
     d.go(worker)
     d.wait_for(obeyed="wait", pid=worker.pid)
-    wait_until(lambda: worker.says("The database can't be used"), 30, "the cut-off host's finding out")
+    wait_until(lambda: worker.says("The database can't be used"), what="the cut-off host's finding out")
     before = d.rows(EVENTS)
     assert not worker.says("A lease was lost")
 
     machine.restore()
-    wait_until(lambda: worker.says("A lease was lost"), 60, "its done mark's refusal")
-    wait_until(lambda: answers(machine.web), 30, "its web process")
+    wait_until(lambda: worker.says("A lease was lost"), what="its done mark's refusal")
+    wait_until(lambda: answers(machine.web), what="its web process")
     assert [(line["obeys"], line["pid"]) for line in d.heard() if "obeys" in line and line["obeys"] != "hello"] == [
         ("wait", worker.pid),
         ("wait", other.pid),
@@ -247,7 +247,7 @@ def test_a_host_that_is_cut_off_and_comes_back_repeats_nothing(
     ]
     # It takes part again, with all its threads.
     other.terminate()
-    assert other.wait(30) == 0
+    assert other.wait(60) == 0
     d.stay(worker)
     d.reply(one, "wait")
     d.reply(two, "wait")
@@ -264,17 +264,17 @@ def test_a_host_that_is_cut_off_and_comes_back_repeats_nothing(
         1,
     ]
     d.send("c1", "u3")
-    wait_until(lambda: d.published(one) == ["u1", "u2", "u3"], 30)
-    wait_until(lambda: len(d.receipts()) == 7, 30, "the receipts")
+    wait_until(lambda: d.published(one) == ["u1", "u2", "u3"])
+    wait_until(lambda: len(d.receipts()) == 7, what="the receipts")
     assert len(set(d.receipts())) == 7
-    wait_until(lambda: d.rows(LISTENERS) == [(1,)], 30, "one listening connection")
+    wait_until(lambda: d.rows(LISTENERS) == [(1,)], what="one listening connection")
 
 
 def test_leases_hold_and_run_out_whatever_the_hosts_clocks_say(deploy: Deploy, postgresql_url: str) -> None:
     web = ("127.0.0.1", network.free_port())
     d = deploy(database_url=postgresql_url, public_url=f"http://127.0.0.1:{web[1]}")
     d.serve(web, CLOCK_AHEAD="3600", HUBSPOT_HITL_DISPATCHER="external")  # what it takes in is due now, not in an hour
-    wait_until(lambda: answers(web), 30, "the web process")
+    wait_until(lambda: answers(web), what="the web process")
     wrong = [d.run(*WORKER, "1", CLOCK_AHEAD=ahead) for ahead in ("3600", "-3600")]
     one, two, three = d.start("c1"), d.start("c2"), d.start("c3")
     d.wait_for(3, signal="assigned")
@@ -290,7 +290,7 @@ def test_leases_hold_and_run_out_whatever_the_hosts_clocks_say(deploy: Deploy, p
         worker.kill()
     d.wait_for(2, obeys="wait", pid=right.pid)
     d.go(right)
-    wait_until(lambda: d.rows("SELECT count(*) FROM hitl_event WHERE state = 0 AND lane LIKE 'in:%'") == [(0,)], 30)
+    wait_until(lambda: d.rows("SELECT count(*) FROM hitl_event WHERE state = 0 AND lane LIKE 'in:%'") == [(0,)])
     assert len(d.heard(obeys="wait")) == 4
 
 
@@ -298,5 +298,5 @@ def answers(address: tuple[str, int]) -> bool:
     """Whether a web process can be reached, and reaches the database."""
     host, port = address
     with contextlib.suppress(requests.RequestException):
-        return requests.get(f"http://{host}:{port}/hubspot/healthz", timeout=2).status_code == 200
+        return requests.get(f"http://{host}:{port}/hubspot/healthz", timeout=5).status_code == 200
     return False

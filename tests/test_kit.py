@@ -98,7 +98,7 @@ def test_a_whole_story(
     assert user.sees("I am <looking>").html == "I am <b>looking</b>"
     agent.attach("receipt.txt", b"on its way", content_type="text/plain", text="Here")
     file = user.sees("receipt.txt").attachments[0]
-    assert requests.get(str(file.url), timeout=10).content == b"on its way"
+    assert requests.get(str(file.url), timeout=30).content == b"on its way"
     agent.comment("between us")
     settle()
     assert agent.has_seen("between us")
@@ -420,16 +420,16 @@ def test_a_killed_test_run_leaves_no_stand_in_behind() -> None:
     assert run.stdout is not None
     url = run.stdout.readline().strip()
     try:
-        assert requests.get(f"{url}/_sim/env", timeout=10).ok
+        assert requests.get(f"{url}/_sim/env", timeout=30).ok
     finally:
         run.send_signal(getattr(signal, "SIGKILL", signal.SIGTERM))
-        run.wait(timeout=10)
+        run.wait(timeout=60)
         run.stdin.close()
         run.stdout.close()
 
     def is_gone() -> bool:
         try:
-            requests.get(f"{url}/_sim/env", timeout=10)
+            requests.get(f"{url}/_sim/env", timeout=30)
         except requests.ConnectionError:
             return True
         return False
@@ -441,7 +441,7 @@ def test_a_stand_in_that_ended_says_so() -> None:
     with running_hubspot() as hubspot:
         assert hubspot._process is not None
         hubspot._process.terminate()
-        hubspot._process.wait(timeout=10)
+        hubspot._process.wait(timeout=60)
         with pytest.raises(AssertionError, match="its process ended with status 0"):
             hubspot.env()
     with (

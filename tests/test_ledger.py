@@ -27,7 +27,7 @@ from flask_hubspot_hitl.domain import CloseReason
 from flask_hubspot_hitl.ledger import Event, EventState, Lease, Ledger, NewEvent, Transaction
 
 from .conftest import MakeApp
-from .helpers import begin_handoff, opening, state_of, wait_until
+from .helpers import begin_handoff, opening, seconds_of, state_of, wait_until
 
 NOW = 1_790_000_000_000
 TTL = 15_000
@@ -105,7 +105,7 @@ def in_threads(number: int, work: Callable[[int], Any]) -> list[Any]:
     barrier = threading.Barrier(number)
 
     def run(index: int) -> Any:
-        barrier.wait(10)
+        barrier.wait(60)
         return work(index)
 
     with ThreadPoolExecutor(number) as pool:
@@ -250,11 +250,11 @@ class TestContract:
             one.start()
         in_threads(8, lambda index: [put(ledger, new(f"{index}-{n}", f"in:1:{n % 3}")) for n in range(15)])
         try:
-            wait_until(lambda: len(seen) >= total, 20, "every event")
+            wait_until(lambda: len(seen) >= total, what="every event")
         finally:
             stop.set()
             for one in workers:
-                one.join(10)
+                one.join(60)
         assert sorted(seen) == sorted({f"{index}-{n}" for index in range(8) for n in range(15)})
         assert count(ledger) == 0
 
@@ -355,7 +355,7 @@ class TestContract:
                 tx.queue.put([new("c", "gap:1:1")], now=NOW)
 
         def prolong() -> None:
-            assert is_parking.wait(10)
+            assert is_parking.wait(60)
             with ledger.write() as tx:
                 tx.queue.heartbeat(leases, now=NOW + 1, ttl_ms=TTL)
 
@@ -371,7 +371,7 @@ class TestContract:
         def transaction(name: str) -> Iterator[Transaction]:
             """The second begins while the first is not committed yet."""
             if name != first:
-                assert first_has_written.wait(10)
+                assert first_has_written.wait(60)
             with ledger.write() as tx:
                 yield tx
                 if name == first:
@@ -460,7 +460,7 @@ class TestContract:
             assert process.stdin is not None
             process.stdin.write("go\n")
             process.stdin.flush()
-        found = [process.communicate(timeout=30)[0].strip() for process in started]
+        found = [process.communicate(timeout=60)[0].strip() for process in started]
         assert [process.returncode for process in started] == [0, 0, 0]
         assert len(set(found)) == 1
         assert found[0]
@@ -552,18 +552,14 @@ def test_a_locked_database_is_unavailable_within_five_seconds_also_for_those_who
 ) -> None:
     other = sqlite3.connect(sqlite_url.removeprefix("sqlite:///"), isolation_level=None)
     other.execute("BEGIN EXCLUSIVE")
-    took: list[float] = []
 
     def work(index: int) -> None:
-        began = time.monotonic()
         with pytest.raises(LedgerUnavailable):
             put(on_sqlite, new(f"k{index}"))
-        took.append(time.monotonic() - began)
 
-    in_threads(4, work)
+    assert seconds_of(lambda: in_threads(4, work), less_than=5.0) < 5.0
     other.execute("ROLLBACK")
     other.close()
-    assert max(took) < 5.0
     assert put(on_sqlite, new("after")) == 1
 
 
@@ -573,10 +569,12 @@ def test_a_process_stopped_while_it_writes_does_not_hang_the_others(on_sqlite: L
     path = sqlite_url.removeprefix("sqlite:///") + ".lock"
     with open(path, "rb+") as file:
         fcntl.flock(file, fcntl.LOCK_EX)
-        began = time.monotonic()
-        with pytest.raises(LedgerUnavailable, match="another process"):
-            put(on_sqlite, new("a"))
-        assert time.monotonic() - began < 5.0
+
+        def write() -> None:
+            with pytest.raises(LedgerUnavailable, match="another process"):
+                put(on_sqlite, new("a"))
+
+        assert seconds_of(write, less_than=5.0) < 5.0
         fcntl.flock(file, fcntl.LOCK_UN)
     assert put(on_sqlite, new("a")) == 1
 
@@ -602,7 +600,7 @@ with ledger.write() as tx:
 
 def test_a_killed_writer_frees_its_lock_also_when_a_child_of_its_lives_on(on_sqlite: Ledger, sqlite_url: str) -> None:
     process = subprocess.run(
-        [sys.executable, "-c", _KILLED, sqlite_url], capture_output=True, text=True, check=False, timeout=30
+        [sys.executable, "-c", _KILLED, sqlite_url], capture_output=True, text=True, check=False, timeout=100
     )
     child = int(process.stdout)
     try:
@@ -649,7 +647,7 @@ def test_the_lanes_of_a_killed_owner_are_freed_at_once_on_sqlite(
         with state.ledger.read() as tx:
             return tx.queue.owners()
 
-    wait_until(lambda: owners() == ["elsewhere:1:1:x"], 5, "the dead owner's lane")
+    wait_until(lambda: owners() == ["elsewhere:1:1:x"], what="the dead owner's lane")
     process.wait()
     assert socket.gethostname() != "elsewhere"
 
@@ -685,10 +683,10 @@ def test_a_process_stopped_in_a_transaction_frees_its_rows(postgresql_url: str, 
                     return put(ledger, new("a")) == 1
                 return False
 
-            wait_until(stored, 30)
+            wait_until(stored)
         finally:
             process.send_signal(signal.SIGCONT)
-        assert process.communicate(timeout=30)[0] == "lost it\n"
+        assert process.communicate(timeout=60)[0] == "lost it\n"
     assert drain(ledger) == ["a"]
     ledger.close()
 

@@ -22,9 +22,9 @@ from flask_hubspot_hitl.ledger.notify import Listener
 from flask_hubspot_hitl.tasks import Done, Outcome
 
 from .conftest import RelayOf
-from .helpers import wait_until
+from .helpers import PATIENCE, wait_until
 
-LONG = 60.0
+LONG = 3600.0
 """Seconds; a wait of this kind that ends early was ended by something."""
 
 PUT = """
@@ -60,7 +60,7 @@ def another_process(database_url: str) -> Iterator[Callable[[str], None]]:
     with process:
         yield put
         stdin.close()
-        assert process.wait(10) == 0
+        assert process.wait(60) == 0
 
 
 class Said:
@@ -107,14 +107,14 @@ def watching(watch: Watch) -> Iterator[Callable[[], int]]:
     thread.start()
     try:
         if isinstance(watch, Listener):
-            wait_until(lambda: watch.hears, 10, "its own notification")
-        wait_until(lambda: settled(lambda: rounds[0]), 10, "the first lasting wait")
+            wait_until(lambda: watch.hears, what="its own notification")
+        wait_until(lambda: settled(lambda: rounds[0]), what="the first lasting wait")
         before = rounds[0]
         yield lambda: rounds[0] - before
     finally:
         over.set()
         watch.interrupt()
-        thread.join(10)
+        thread.join(60)
     assert not thread.is_alive()
 
 
@@ -129,7 +129,7 @@ def test_a_commit_in_another_process_ends_the_wait(
 ) -> None:
     with watching(ledger.watch(said)) as ended:
         another_process("a")
-        wait_until(ended, 10, "the end of the wait")
+        wait_until(ended, what="the end of the wait")
     assert said.lines == []
 
 
@@ -137,7 +137,7 @@ def test_an_interruption_ends_the_wait_that_is_going_on_and_the_next_one(ledger:
     watch = ledger.watch(said)
     with watching(watch) as ended:
         watch.interrupt()
-        wait_until(ended, 10, "the end of the wait")
+        wait_until(ended, what="the end of the wait")
     watch.interrupt()  # closed by now
 
 
@@ -154,7 +154,7 @@ class Work:
 
     def run(self, event: Event, lease: Lease) -> Outcome:
         self.ran[event.dedupe_key] = time.monotonic()
-        self.go.wait(30)
+        self.go.wait(60)
         return Done()
 
     def buried(self, tx: Transaction, event: Event, error: str, now: int) -> None:
@@ -179,7 +179,7 @@ def dispatching(ledger: Ledger, work: Work, *, threads: int = 2) -> Iterator[Dis
         yield dispatcher
     finally:
         work.go.set()
-        stopped = dispatcher.stop(10)
+        stopped = dispatcher.stop(60)
     assert stopped
 
 
@@ -190,11 +190,11 @@ def test_what_another_process_stores_is_dispatched_and_how_soon(
     delays = []
     with dispatching(ledger, work):
         another_process("first")
-        wait_until(lambda: "first" in work.ran, 10)
+        wait_until(lambda: "first" in work.ran)
         for number in range(20):
             another_process(f"e{number}")
             stored = time.monotonic()
-            wait_until(lambda number=number: f"e{number}" in work.ran, 10)  # type: ignore[misc]
+            wait_until(lambda number=number: f"e{number}" in work.ran)  # type: ignore[misc]
             delays.append(max(0.0, work.ran[f"e{number}"] - stored) * 1000)
     kind = "SQLite" if ledger.is_sqlite else "PostgreSQL"
     with capsys.disabled():
@@ -243,16 +243,16 @@ def test_a_process_with_an_idle_thread_tells_nobody(postgresql_url: str) -> None
         opened(postgresql_url) as ledger,
         dispatching(ledger, work, threads=1) as dispatcher,
     ):
-        wait_until(lambda: dispatcher.pool._idle, 10)
-        wait_until(lambda: settled(lambda: heard(bystander)), 10, "its proof of hearing")
+        wait_until(lambda: dispatcher.pool._idle)
+        wait_until(lambda: settled(lambda: heard(bystander)), what="its proof of hearing")
         work.go.clear()
         put(ledger, "a")
         dispatcher.wake()
-        wait_until(lambda: "a" in work.ran, 10)
+        wait_until(lambda: "a" in work.ran)
         assert heard(bystander) == 0
         put(ledger, "b", lane="in:1:2")
         dispatcher.wake()  # its only thread is at work
-        wait_until(lambda: heard(bystander), 10, "a call for others")
+        wait_until(lambda: heard(bystander), what="a call for others")
 
 
 def put(ledger: Ledger, key: str, lane: str = "in:1:1") -> None:
@@ -266,7 +266,7 @@ def put(ledger: Ledger, key: str, lane: str = "in:1:1") -> None:
 def test_a_forked_process_tells_too(postgresql_url: str) -> None:
     with ears(postgresql_url) as bystander, opened(postgresql_url) as ledger:
         ledger.notify()
-        wait_until(lambda: heard(bystander), 10)
+        wait_until(lambda: heard(bystander))
         pid = os.fork()
         if pid == 0:  # pragma: no cover - not measured in there
             ledger.notify()
@@ -295,7 +295,7 @@ def test_behind_a_pooler_that_loses_notifications_the_database_is_polled(
         watch = ledger.watch(said)
         assert isinstance(watch, Listener)
         with contextlib.closing(watch):
-            ends = time.monotonic() + 10
+            ends = time.monotonic() + PATIENCE
             while not said.lines:
                 assert time.monotonic() < ends
                 watch.wait(LONG)  # it takes no time
@@ -303,7 +303,7 @@ def test_behind_a_pooler_that_loses_notifications_the_database_is_polled(
         assert "LISTEN hears nothing" in said.lines[0]
         with dispatching(ledger, work):
             put(elsewhere, "a")
-            wait_until(lambda: "a" in work.ran, 10)
+            wait_until(lambda: "a" in work.ran)
 
 
 def test_a_lost_connection_is_made_again_and_hardly_mentioned(
@@ -316,13 +316,13 @@ def test_a_lost_connection_is_made_again_and_hardly_mentioned(
             watch = dispatcher.pool._watch
             assert isinstance(watch, Listener)
             for turn in range(3):
-                wait_until(lambda: watch.hears, 20, "its own notification")
-                assert listeners(postgresql_url) == 1
+                wait_until(lambda: watch.hears, what="its own notification")
+                wait_until(lambda: listeners(postgresql_url) == 1, what="the end of the connection that was lost")
                 relay.reset()
                 put(elsewhere, f"e{turn}")
-                wait_until(lambda turn=turn: f"e{turn}" in work.ran, 20)  # type: ignore[misc]
-            wait_until(lambda: watch.hears, 20, "its own notification")
-        assert listeners(postgresql_url) == 0, "closed with the dispatcher"
+                wait_until(lambda turn=turn: f"e{turn}" in work.ran)  # type: ignore[misc]
+            wait_until(lambda: watch.hears, what="its own notification")
+        wait_until(lambda: listeners(postgresql_url) == 0, what="the end of the dispatcher's connection")
     lines = [one.getMessage() for one in caplog.records if one.levelno >= logging.ERROR]
     assert len(lines) == len(set(lines)), "once a minute each"
     assert any("Nobody wakes us" in line for line in lines)

@@ -260,7 +260,7 @@ def test_a_link_works_once_and_a_preview_does_not_use_it_up(
     serve(app, target=False)
     made = link(app)
     for _ in range(3):
-        assert requests.head(made, timeout=10).status_code == 200
+        assert requests.head(made, timeout=30).status_code == 200
         assert browsers().get(made).status_code == 200
     chosen = browsers()
     page = chosen.get(made)
@@ -348,7 +348,7 @@ def test_flask_wtf_stays_out_of_the_way(make_app: MakeApp, hubspot: HubSpot) -> 
 
 def test_a_state_works_once(app: Flask, url: str, browser: Browser, hubspot: HubSpot) -> None:
     back = browser.agree(browser.to_hubspot(url), PORTAL)
-    assert requests.head(back, timeout=10).status_code == 204
+    assert requests.head(back, timeout=30).status_code == 204
     assert said(browser.get(back)) == "HubSpot is connected"
     before = installations(app)
     refused(browser.get(back), Why.STATE_USED, app, stored=1)
@@ -470,7 +470,7 @@ def test_a_code_used_twice(app: Flask, url: str, browser: Browser, hubspot: HubS
         "redirect_uri": url.replace("install", "callback"),
         "code": query_of(back)["code"],
     }
-    requests.post(f"{hubspot.url}/oauth/v3/token", data=asked, timeout=10)
+    requests.post(f"{hubspot.url}/oauth/v3/token", data=asked, timeout=30)
     refused(browser.get(back), Why.CODE_REFUSED, app)
 
 

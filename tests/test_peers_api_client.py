@@ -65,7 +65,7 @@ def test_oauth_exchanges_a_code_from_the_address_it_builds(stand: Stand, client:
     built = get_auth_url(app["client_id"], back, scopes, ("files",), "the state")
     url = stand.base + "/oauth/authorize" + built.removeprefix(AUTHORIZE_URL)
     allowed = {"answer": "allow", "portal": "424242"}
-    answer = stand.http.post(url, data=allowed, allow_redirects=False, timeout=5)
+    answer = stand.http.post(url, data=allowed, allow_redirects=False, timeout=30)
     assert answer.headers["Location"].endswith("&state=the+state")
     code = answer.headers["Location"].partition("code=")[2].partition("&")[0]
     grant = {"grant_type": "authorization_code", "code": code, "redirect_uri": back}

@@ -90,7 +90,7 @@ def test_client(node_library: Path, stand: Stand) -> None:
         params=consent,
         data={"answer": "allow", "portal": "424242"},
         allow_redirects=False,
-        timeout=5,
+        timeout=30,
     )
     seen = run(
         node_library,
@@ -108,7 +108,7 @@ def test_client(node_library: Path, stand: Stand) -> None:
     )
     # The page opens at the address that the client builds, but for the host.
     page = stand.base + "/oauth/authorize?" + seen["authorizationUrl"].partition("?")[2]
-    assert "Connect app" in stand.http.get(page, timeout=5).text
+    assert "Connect app" in stand.http.get(page, timeout=30).text
     refresh = stand.env["HUBSPOT_HITL_REFRESH_TOKEN"]
     for tokens in (seen["exchanged"], seen["refreshed"]):
         assert (tokens["tokenType"], tokens["refreshToken"], tokens["expiresIn"]) == ("bearer", refresh, 1800)

@@ -214,7 +214,7 @@ def test_oauth(stand: Stand) -> None:
             params={"client_id": app["client_id"], "redirect_uri": back, "scope": "oauth conversations.read"},
             data={"answer": "allow", "portal": "424242"},
             allow_redirects=False,
-            timeout=5,
+            timeout=30,
         )
         code = allowed.headers["Location"].partition("code=")[2]
         exchanged: Any = oauth.create_token(grant_type="authorization_code", code=code, redirect_uri=back, **app)

@@ -66,7 +66,7 @@ class Portal:
     def _call(self, method: str, path: str, **more: Any) -> requests.Response:
         token = self._hubspot.control("GET", f"access-token?portalId={self.id}")["access_token"]
         headers = {"Authorization": f"Bearer {token}", "Connection": "close"}
-        answer = requests.request(method, f"{self._hubspot.url}{path}", headers=headers, timeout=10, **more)
+        answer = requests.request(method, f"{self._hubspot.url}{path}", headers=headers, timeout=30, **more)
         answer.raise_for_status()
         return answer
 

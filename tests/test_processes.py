@@ -22,7 +22,7 @@ from flask_hubspot_hitl.install import _may_serve
 from flask_hubspot_hitl.ledger import EventState
 
 from .conftest import MakeApp, _Ports
-from .helpers import HubSpot, Json, assigned_event, signed_post, state_of, wait_until
+from .helpers import PATIENCE, HubSpot, Json, assigned_event, signed_post, state_of, wait_until
 from .story import PHONE
 
 FACTORY = "tests.process_app:create_app"
@@ -57,7 +57,7 @@ class Host:
         self._processes: list[subprocess.Popen[str]] = []
         with app.app_context():
             self.thread = HubSpotHITL().start("c1", contact=PHONE).thread_id
-        hubspot.chaos(retry_delays=[0.2] * 50)
+        hubspot.chaos(retry_delays=[0.2] * 500)
         hubspot.target(f"http://127.0.0.1:{self.port}/hubspot/webhook")
 
     def run(self, *arguments: str, mode: str = "thread") -> subprocess.Popen[str]:
@@ -76,7 +76,7 @@ class Host:
         for process in self._processes:
             with contextlib.suppress(ProcessLookupError):
                 os.killpg(process.pid, signal.SIGKILL)
-            process.wait(5)
+            process.wait(60)
             assert process.stdout is not None
             process.stdout.close()
 
@@ -101,7 +101,7 @@ class Host:
         lines = self.journal.read_text().splitlines() if self.journal.exists() else []
         return [one for one in map(json.loads, lines) if facts.items() <= one.items()]
 
-    def wait_for(self, timeout: float = 15.0, **facts: str) -> Json:
+    def wait_for(self, timeout: float = PATIENCE, **facts: str) -> Json:
         """Wait for such a line; the newest of them."""
         wait_until(lambda: self.heard(**facts), timeout, f"{facts}, have {self.heard()}")
         return self.heard(**facts)[-1]
@@ -157,7 +157,7 @@ def test_a_server_works_off_its_backlog_unasked_and_dispatches_a_signed_webhook(
     ran_in = host.wait_for(obeys="hello")["pid"]
     assert (ran_in != process.pid) == (server in PARENTS)
     if server in PARENTS:
-        wait_until(lambda: threads_of(process.pid) in (1, None), 2, "its timer's end: no dispatcher in there")
+        wait_until(lambda: threads_of(process.pid) in (1, None), what="its timer's end: no dispatcher in there")
 
 
 @pytest.mark.parametrize("server", ["sync", "gthread", "gevent"])
@@ -170,11 +170,11 @@ def test_sigterm_to_gunicorn_finishes_what_is_held(host: Host, server: str) -> N
     worker = host.wait_for(obeys="wait")["pid"]
     process.terminate()
     host.go()
-    process.wait(15)
+    process.wait(60)
     assert [one["pid"] for one in host.heard(obeyed="wait")] == [worker]
     with state_of(host.app).ledger.read() as tx:
         assert tx.queue.owners() == []
-    assert host.run(*FLASK, "hubspot-hitl", "tick", mode="external").wait(15) == 0
+    assert host.run(*FLASK, "hubspot-hitl", "tick", mode="external").wait(60) == 0
     assert len(host.heard(obeys="wait")) == 1, "its done mark was written"
 
 
@@ -192,7 +192,7 @@ def test_two_web_processes_take_webhooks_and_one_worker_dispatches(host: Host) -
     assert {one["pid"] for one in host.heard() if "obeys" in one} == {worker.pid}
     assert [one["text"] for one in host.heard(signal="message")] == [f"m{number}" for number in range(6)]
     worker.terminate()
-    assert worker.wait(10) == 0
+    assert worker.wait(60) == 0
 
 
 def test_a_run_whose_web_process_and_worker_were_killed_equals_one_that_was_never_down(host: Host) -> None:
@@ -216,13 +216,13 @@ def test_a_run_whose_web_process_and_worker_were_killed_equals_one_that_was_neve
     wait_until(lambda: host.leased() == 0, what="that all is settled: who is killed before that may repeat a signal")
     for process in (web, worker):
         os.killpg(process.pid, signal.SIGKILL)
-        process.wait(5)
+        process.wait(60)
     host.hubspot.chaos(retry_delays=[0, 0])
     happen("down")
     wait_until(lambda: host.hubspot.pending() == 0, what="that HubSpot gives up")
     host.run(*GUNICORN, mode="external")
     host.run(*WORKER, mode="external")
-    assert host.run(*FLASK, "hubspot-hitl", "reconcile", mode="external").wait(30) == 0
+    assert host.run(*FLASK, "hubspot-hitl", "reconcile", mode="external").wait(60) == 0
     host.wait_for(conversation="down", signal="completed")
     assert told("down") == told("up")
     messages = [("message", f"m{number}") for number in range(5)]
@@ -240,10 +240,10 @@ def test_the_first_sigterm_lets_the_worker_finish(host: Host) -> None:
     assert worker.stdout.readline().startswith("Finishing")
     assert worker.poll() is None, "it waits for the receiver"
     host.go()
-    assert worker.wait(10) == 0
+    assert worker.wait(60) == 0
     assert host.heard(obeyed="wait")
     assert host.heard(obeys="later") == [], "nothing more is claimed"
-    assert host.run(*FLASK, "hubspot-hitl", "tick", mode="external").wait(15) == 0
+    assert host.run(*FLASK, "hubspot-hitl", "tick", mode="external").wait(60) == 0
     assert len(host.heard(obeys="wait")) == len(host.heard(obeys="later")) == 1, "its done mark was written"
 
 
@@ -256,7 +256,7 @@ def test_the_second_sigterm_ends_the_worker_and_the_next_one_runs_the_event_agai
     while not worker.stdout.readline().startswith("Finishing"):
         assert worker.poll() is None
     worker.terminate()
-    assert worker.wait(5) == 1
+    assert worker.wait(60) == 1
     with state_of(host.app).ledger.read() as tx:
         assert tx.queue.owners() == [], "its lease is given back at once"
     host.go()
@@ -264,13 +264,13 @@ def test_the_second_sigterm_ends_the_worker_and_the_next_one_runs_the_event_agai
     assert host.wait_for(obeyed="wait")["pid"] == again.pid
     assert len(host.heard(obeys="wait")) == 2
     again.send_signal(signal.SIGINT)
-    assert again.wait(10) == 0
+    assert again.wait(60) == 0
 
 
 def test_tick_dispatches_what_is_due_and_ends(host: Host) -> None:
     host.post("hello")
     tick = host.run(*FLASK, "hubspot-hitl", "tick", mode="external")
-    out, _ = tick.communicate(timeout=15)
+    out, _ = tick.communicate(timeout=60)
     assert tick.returncode == 0
     assert "lane(s) run" in out
     assert host.heard(obeys="hello")
@@ -279,9 +279,9 @@ def test_tick_dispatches_what_is_due_and_ends(host: Host) -> None:
 def test_a_receiver_that_ends_its_process_five_times_is_given_up(host: Host) -> None:
     host.post("kill")
     for _ in range(5):
-        assert host.run(*FLASK, "hubspot-hitl", "tick", mode="external").wait(15) == -signal.SIGKILL
+        assert host.run(*FLASK, "hubspot-hitl", "tick", mode="external").wait(60) == -signal.SIGKILL
     assert host.dead() == 0
-    assert host.run(*FLASK, "hubspot-hitl", "tick", mode="external").wait(15) == 0
+    assert host.run(*FLASK, "hubspot-hitl", "tick", mode="external").wait(60) == 0
     assert host.dead() == 1
     assert len(host.heard(obeys="kill")) == 5
     assert len(host.heard(signal="message")) == 1, "the receiver that accepted it was not asked again"
@@ -290,7 +290,7 @@ def test_a_receiver_that_ends_its_process_five_times_is_given_up(host: Host) -> 
 def test_other_commands_start_no_dispatcher(host: Host) -> None:
     host.post("hello")
     command = host.run(*FLASK, "threads")
-    out, _ = command.communicate(timeout=15)
+    out, _ = command.communicate(timeout=60)
     assert out.strip() == "MainThread"
     assert host.heard() == []
 

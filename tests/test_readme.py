@@ -255,7 +255,7 @@ def test_python_snippets_run_as_pasted(pasted: dict[str, Any], stand: Stand) -> 
     until(lambda: "c-7 The chat with our team is over (user)." in printed)
 
     def say(text: str) -> requests.Response:
-        return stand.http.post(f"{pasted['url']}/chat/c1", data={"text": text, "contact": PHONE}, timeout=10)
+        return stand.http.post(f"{pasted['url']}/chat/c1", data={"text": text, "contact": PHONE}, timeout=30)
 
     assert say("hello").text == "You said: hello"
     assert say("a human, please").text == "I am calling somebody."
@@ -326,7 +326,10 @@ def create_app(settings):
 """
 
 
-@pytest.mark.parametrize("conftest", [0, 1], ids=["factory", "app made at import"])
+@pytest.mark.parametrize(
+    "conftest",
+    [pytest.param(0, id="factory"), pytest.param(1, id="app made at import", marks=pytest.mark.slow)],
+)
 def test_the_hosts_test_runs_as_pasted(tmp_path: Path, conftest: int) -> None:
     """With a factory, and with the quickstart's own app, which is made when its file is imported."""
     [test] = files("test_bot.py")

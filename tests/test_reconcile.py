@@ -395,13 +395,13 @@ def test_d08_the_timer_fires_once_with_several_workers_and_restarts(
             close_app(app)
         apps = workers()
         clock.advance(101)
-        wait_until(lambda wanted=session: count() == wanted, 10)  # type: ignore[misc]
+        wait_until(lambda wanted=session: count() == wanted)  # type: ignore[misc]
         for app in apps:  # and one just after
             close_app(app)
         apps = workers()
         clock.advance(900)
         host.status(thread, "CLOSED", at=host.now)
-        wait_until(lambda: not host.is_active(), 10)
+        wait_until(lambda: not host.is_active())
         assert count() == session
 
 

@@ -17,6 +17,7 @@ from flask_hubspot_hitl import (
     Contact,
     ContactInvalid,
     ContactNotFound,
+    Handoff,
     HandoffState,
     HistoryEntry,
     HubSpotRejected,
@@ -27,7 +28,7 @@ from flask_hubspot_hitl.clock import ManualClock
 
 from . import helpers
 from .conftest import MakeApp
-from .helpers import HubSpot, Json, Recorder, state_of, wait_until
+from .helpers import HubSpot, Json, Recorder, seconds_of, state_of, wait_until
 from .story import PHONE, Story
 
 Record = Callable[[Flask], Recorder]
@@ -112,13 +113,16 @@ def test_c1_with_hubspot_down_it_is_starting_and_messages_queue_behind_the_first
 def test_c1_with_hubspot_slow_start_returns_in_time(make_app: MakeApp, hubspot: HubSpot, record: Record) -> None:
     app = make_app(dispatcher="thread", start_timeout="0.5")
     story = Story(app, hubspot, ManualClock(), record(app))
-    hubspot.chaos(faults=[fault(PUBLISH, "delay", times=1, seconds=1.5)])
-    began = time.monotonic()
-    handoff = story.start()
-    assert time.monotonic() - began < 1.2
-    assert handoff.state is HandoffState.STARTING
-    story.recorder.wait_for("handoff_started", timeout=10)
-    assert len(hubspot.threads()) == 1, "the answer was lost, the thread is the same"
+    started: list[Handoff] = []
+
+    def start() -> None:
+        hubspot.chaos(faults=[fault(PUBLISH, "delay", times=1, seconds=1.5)])
+        started.append(story.start(f"c{len(started)}"))
+        assert started[-1].state is HandoffState.STARTING
+
+    assert seconds_of(start, less_than=1.2) < 1.2
+    story.recorder.wait_for("handoff_started", len(started))
+    assert len(hubspot.threads()) == len(started), "the answer was lost, the thread is the same"
 
 
 def test_c1_a_contact_that_hubspot_does_not_know_leaves_nothing_behind(story: Story) -> None:
@@ -396,14 +400,14 @@ def test_c4_send_racing_with_the_end_goes_to_exactly_one_side(
         time.sleep(turn * 0.004)
         story.stop(conversation)
         for one in threads:
-            one.join(20)
+            one.join(60)
         assert not story.send("after", conversation)
         story.recorder.wait_for("conversation_completed", count=turn + 1)
 
         def settled(conversation: str = conversation, accepted: list[str] = accepted) -> bool:
             return sorted(story.recorder_texts(conversation)) == sorted(accepted)
 
-        wait_until(settled, 10, "every accepted message to be delivered or failed")
+        wait_until(settled, what="every accepted message to be delivered or failed")
         delivered = story.recorder_texts(conversation, "message_delivered")
         assert sorted(texts(story, thread)) == sorted(delivered)
 

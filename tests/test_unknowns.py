@@ -112,7 +112,7 @@ def settle(story: Story, *, seconds: float = 0.0) -> None:
     The app's time must stay within five minutes of the stand-in's, or nothing is believed any more.
     """
     for passing in (0.0, seconds):
-        wait_until(lambda: story.hubspot.pending() == 0, 20, "the deliveries")
+        wait_until(lambda: story.hubspot.pending() == 0, what="the deliveries")
         story.run(passing)
 
 

@@ -25,6 +25,7 @@ from flask_hubspot_hitl.ledger import EventState
 from flask_hubspot_hitl.ledger.schema import event
 
 from .conftest import MakeApp, Serve, close_app
+from .databases import slow_on_postgresql
 from .helpers import (
     CHANNEL,
     PORTAL,
@@ -35,6 +36,7 @@ from .helpers import (
     channel_event,
     new_message_event,
     open_handoff,
+    seconds_of,
     signature_headers,
     signed_post,
     state_of,
@@ -330,7 +332,7 @@ def test_b3_a_streamed_body_that_grows_too_large_is_413(make_app: MakeApp, serve
         )
         with requests.Session() as session:
             session.trust_env = False
-            return session.post(url, data=stream(size), headers=headers, timeout=10).status_code
+            return session.post(url, data=stream(size), headers=headers, timeout=30).status_code
 
     assert post(100_000) == 400  # read whole, verified, and not JSON
     assert post(110_000) == 413
@@ -352,9 +354,11 @@ def test_b3_over_a_thousand_items_is_413(app: Flask) -> None:
 def test_b3_a_locked_sqlite_is_503_within_hubspots_five_seconds(app: Flask, sqlite_url: str) -> None:
     other = sqlite3.connect(sqlite_url.removeprefix("sqlite:///"), isolation_level=None)
     other.execute("BEGIN EXCLUSIVE")
-    began = time.monotonic()
-    assert signed_post(app, [closed(app)]).status_code == 503
-    assert time.monotonic() - began < 5
+
+    def refused() -> None:
+        assert signed_post(app, [closed(app)]).status_code == 503
+
+    assert seconds_of(refused, less_than=5) < 5
     assert signed_post(app, [], secret="wrong").status_code == 401  # needs no database
     other.execute("ROLLBACK")
     other.close()
@@ -372,11 +376,13 @@ def test_b3_a_postgresql_that_is_gone_is_503_and_healthz_says_so(
     with psycopg.connect(postgresql_server, autocommit=True) as admin:
         admin.execute(f'ALTER DATABASE "{name}" ALLOW_CONNECTIONS false'.encode())
         admin.execute("SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = %s", (name,))
-        began = time.monotonic()
-        for _ in range(3):
-            assert signed_post(app, [closed(app)]).status_code == 503
-        assert app.test_client().get("/hubspot/healthz").status_code == 503
-        assert time.monotonic() - began < 5
+
+        def refused() -> None:
+            for _ in range(3):
+                assert signed_post(app, [closed(app)]).status_code == 503
+            assert app.test_client().get("/hubspot/healthz").status_code == 503
+
+        assert seconds_of(refused, less_than=5) < 5
         admin.execute(f'ALTER DATABASE "{name}" ALLOW_CONNECTIONS true'.encode())
     assert signed_post(app, [closed(app)]).status_code == 204
     assert app.test_client().get("/hubspot/healthz").json == {"status": "ok"}
@@ -386,6 +392,7 @@ def test_b3_a_postgresql_that_is_gone_is_503_and_healthz_says_so(
 # --- what concerns us ------------------------------------------------------------------------------------
 
 
+@slow_on_postgresql
 @pytest.mark.usefixtures("database_url")
 def test_b4_ten_thousand_events_of_unknown_threads_store_nothing(app: Flask) -> None:
     before = count(app)
@@ -600,7 +607,7 @@ def test_b3_it_is_on_disk_before_hubspot_gets_its_2xx(
         assert process.stdout is not None
         first = process.stdout.readline()
         if first != "ready\n":
-            err = process.communicate(timeout=10)[1]
+            err = process.communicate(timeout=60)[1]
             if "ptrace" in err.lower():
                 pytest.skip("strace may not trace here")
             pytest.fail(err[-2_000:])
@@ -615,11 +622,11 @@ def test_b3_it_is_on_disk_before_hubspot_gets_its_2xx(
                     f"http://127.0.0.1:{port}/hubspot/webhook", data=body, headers=headers, timeout=20
                 )
                 assert answer.status_code == 204
-        process.communicate(timeout=20)
+        process.communicate(timeout=60)
     finally:
         if process.poll() is None:
             process.kill()
-            process.communicate(timeout=5)
+            process.communicate(timeout=60)
     lines = trace.read_text().splitlines()
     answered = next(index for index, line in enumerate(lines) if '"HTTP/1.' in line and " 204 " in line)
     written = max(i for i, line in enumerate(lines[:answered]) if "pwrite64" in line and "sqlite3-wal" in line)

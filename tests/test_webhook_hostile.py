@@ -24,6 +24,7 @@ from flask import Flask
 from flask_hubspot_hitl.ledger import EventState
 
 from .conftest import MakeApp, Serve
+from .databases import slow_on_postgresql
 from .helpers import (
     THREAD,
     assigned_event,
@@ -334,6 +335,7 @@ def odd_requests(attack: Attack) -> None:
             attack.saw(answer.status_code, answer.text)
 
 
+@slow_on_postgresql
 @pytest.mark.usefixtures("database_url")
 def test_b3_two_thousand_hostile_requests_give_2xx_or_4xx_and_a_clean_log(attack: Attack) -> None:
     began = time.monotonic()

@@ -78,8 +78,9 @@ class Middleware:
     ) -> Iterable[bytes]:
         method = environ["REQUEST_METHOD"]
         with self._sim.lock:
-            fault = None if PAGES.fullmatch(path) else self._sim.chaos.fault_for(method, path)
-            latency = self._sim.chaos.latency
+            chaos = self._sim.chaos  # a reset makes new ones
+            fault = None if PAGES.fullmatch(path) else chaos.fault_for(method, path)
+            latency = chaos.latency
         if latency:
             time.sleep(latency)
         entry: JSON = {
@@ -91,7 +92,10 @@ class Middleware:
             "at": now_ms(),
         }
         mode = fault.mode if fault else ""
-        answer = self._run(environ, path) if mode not in ("status", "drop") else None
+        with self._sim.lock:
+            if self._sim.chaos is not chaos:  # a reset: what was asked of the world before must not change this one
+                cut(environ)
+            answer = self._run(environ, path) if mode not in ("status", "drop") else None
         if fault is not None:
             entry["fault"] = mode
             if answer is not None:
@@ -103,7 +107,8 @@ class Middleware:
         entry["status"] = shown.status_code
         entry["response_body"] = parsed_response(shown)
         with self._sim.lock:
-            self._sim.log_call(entry)
+            if self._sim.chaos is chaos:
+                self._sim.log_call(entry)
             self._traffic.keep(entry)
         if mode in ("drop", "drop_after"):
             cut(environ)

@@ -67,7 +67,7 @@ class Processes:
                     start_new_session=True,
                 )
 
-    def wait(self, seconds: float = 30.0) -> None:
+    def wait(self, seconds: float = 60.0) -> None:
         """Wait until the server answers."""
         ends = time.monotonic() + seconds
         while not self._answers():
@@ -77,7 +77,7 @@ class Processes:
 
     def _answers(self) -> bool:
         with contextlib.suppress(requests.RequestException):
-            return requests.get(f"{self.url}/hubspot/healthz", timeout=1).status_code == 200
+            return requests.get(f"{self.url}/hubspot/healthz", timeout=5).status_code == 200
         return False
 
     def kill(self, groups: Iterable[int] | None = None) -> tuple[float, float]:
@@ -88,7 +88,7 @@ class Processes:
             with contextlib.suppress(ProcessLookupError):
                 os.killpg(process.pid, signal.SIGKILL)
         for process in doomed:
-            process.wait(10)
+            process.wait(60)
         return begun, time.time()
 
     def command(self, name: str) -> None:
