@@ -18,6 +18,8 @@ except ImportError:  # pragma: no cover - Windows: the busy timeout alone keeps 
 
 _SHORTEST_NAP, _LONGEST_NAP = 0.0001, 0.005
 """Seconds. A transaction takes some tenths of a millisecond: whoever naps for much longer leaves the disk idle."""
+_NEXT_NAP = 0.0005
+"""The longest nap of who comes next."""
 
 
 class WriterLock:
@@ -45,7 +47,7 @@ class WriterLock:
                 raise LedgerUnavailable(f"the database's lock file can't be opened: {error.strerror}") from error
         _wait_for(fcntl.lockf, self._file, longest_nap=_LONGEST_NAP)
         try:
-            _wait_for(fcntl.flock, self._file, longest_nap=_SHORTEST_NAP)
+            _wait_for(fcntl.flock, self._file, longest_nap=_NEXT_NAP)
         finally:
             fcntl.lockf(self._file, fcntl.LOCK_UN)
 
