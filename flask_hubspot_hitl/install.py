@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-import sys
+import os
+import threading
 
 import click
 from flask import Flask
@@ -14,6 +15,7 @@ from .cli import group
 from .clock import Clock, SystemClock
 from .config import Settings
 from .runtime import KEY, MayInstall, open_runtime
+from .stacks import stack_of
 from .views import create_blueprint, exempt_from_csrf
 
 
@@ -53,9 +55,7 @@ def _may_serve() -> bool:
 
 
 def _is_reloaders_parent() -> bool:
-    """True in the process that only waits for ``app.run(debug=True)``'s reloader.
-
-    Werkzeug loads its reloader when it is to run, and not before. To look for it in the main thread's stack would be
-    surer, but CPython does not keep the frames of a thread that runs from changing below whoever walks them.
-    """
-    return "werkzeug._reloader" in sys.modules and not is_running_from_reloader()
+    """True in the process that only waits for ``app.run(debug=True)``'s reloader."""
+    if is_running_from_reloader():
+        return False
+    return f"{os.sep}werkzeug{os.sep}_reloader.py" in stack_of(threading.main_thread().ident)

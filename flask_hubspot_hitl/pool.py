@@ -9,10 +9,8 @@ import contextlib
 import logging
 import os
 import socket
-import sys
 import threading
 import time
-import traceback
 import uuid
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -20,6 +18,7 @@ from dataclasses import dataclass
 from .errors import LedgerUnavailable
 from .ledger import Lease, Ledger, Watch, patience
 from .runner import Runner
+from .stacks import stack_of
 from .tasks import Task
 
 logger = logging.getLogger(__name__)
@@ -284,11 +283,9 @@ class Pool:
             hung = [one for one in self._running if not one.hung and now - one.since > self._handler_timeout]
         for running in hung:
             running.hung = True
-            frame = sys._current_frames().get(running.thread.ident or 0)
-            stack = "".join(traceback.format_stack(frame)) if frame else "(no stack)"
             logger.error(
                 "A receiver runs for more than %.0f s (lane %s); its thread is replaced\n%s",
-                self._handler_timeout, running.lease.lane, stack,
+                self._handler_timeout, running.lease.lane, stack_of(running.thread.ident) or "(no stack)",
             )  # fmt: skip
             if running.thread in self._threads:
                 self._threads.remove(running.thread)

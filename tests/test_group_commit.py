@@ -193,26 +193,34 @@ def test_a_process_that_is_killed_before_the_commit_has_told_nobody_that_it_stor
     assert stored(ledger) == []
 
 
-def test_writers_of_two_processes_both_get_their_turn(ledger: Ledger, sqlite_url: str) -> None:
-    """Whoever writes all the time with many threads leaves the other one room."""
-    other = Ledger(sqlite_url, SystemClock())  # its lock is another file handle, as another process's is
-    over = threading.Event()
+_FLOOD = """
+import sys, threading
+from flask_hubspot_hitl.clock import SystemClock
+from flask_hubspot_hitl.ledger import Ledger, NewEvent
+ledger = Ledger(sys.argv[1], SystemClock())
 
-    def write_on(number: int) -> None:
-        count = 0
-        while not over.is_set():
-            count += 1
-            with ledger.write() as tx:
-                put(tx, f"{number}:{count}")
+def write_on(number):
+    for count in range(10**9):
+        with ledger.write() as tx:
+            key = f"{number}:{count}"
+            tx.queue.put([NewEvent(dedupe_key=key, lane="in:1:1", topic="test", sort_at=0)], now=0)
 
-    with ThreadPoolExecutor(8) as pool, contextlib.closing(other):
-        running = [pool.submit(write_on, number) for number in range(8)]
+for number in range(16):
+    threading.Thread(target=write_on, args=(number,), daemon=True).start()
+print("floods", flush=True)
+sys.stdin.read()
+"""
+
+
+def test_a_process_that_writes_all_the_time_leaves_others_their_turn(ledger: Ledger, sqlite_url: str) -> None:
+    command = [sys.executable, "-c", _FLOOD, sqlite_url]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as process:
         try:
-            for number in range(20):
-                with other.write() as tx:
-                    put(tx, f"other:{number}")
+            assert process.stdout is not None
+            assert process.stdout.readline() == "floods\n"
+            for number in range(50):
+                with ledger.write() as tx:
+                    put(tx, f"ours:{number}")
         finally:
-            over.set()
-        for one in running:
-            one.result(10)
-    assert sum(key.startswith("other:") for key in stored(ledger)) == 20
+            process.kill()
+    assert sum(key.startswith("ours:") for key in stored(ledger)) == 50

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 from ..errors import LedgerUnavailable
@@ -20,7 +21,11 @@ _SHORTEST_NAP, _LONGEST_NAP = 0.0001, 0.005
 
 
 class WriterLock:
-    """``flock`` on a file, for one thread at a time. The kernel frees it when the process is killed."""
+    """``flock`` on a file, for one thread at a time. The kernel frees it when the process is killed.
+
+    Who waits for it holds a second lock meanwhile, of another kind: a process that writes all the time can't come back
+    before the one that waited had its turn.
+    """
 
     def __init__(self, path: Path) -> None:
         self._path = path
@@ -28,8 +33,6 @@ class WriterLock:
 
     def acquire(self) -> None:
         """Wait for other processes, as long as there is :func:`.patience.patience`.
-
-        A process that is stopped while it holds the lock must not hang us: hence the naps.
 
         :raises LedgerUnavailable: when others have been writing all the time.
         """
@@ -40,18 +43,11 @@ class WriterLock:
                 self._file = os.open(str(self._path), os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
             except OSError as error:
                 raise LedgerUnavailable(f"the database's lock file can't be opened: {error.strerror}") from error
-        nap = _SHORTEST_NAP
-        while True:
-            try:
-                fcntl.flock(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                return
-            except BlockingIOError:
-                if not remaining():
-                    raise LedgerUnavailable(
-                        "the database is busy: another process has been writing all the time"
-                    ) from None
-                time.sleep(nap)
-                nap = min(nap * 1.25, _LONGEST_NAP)
+        _wait_for(fcntl.lockf, self._file, longest_nap=_LONGEST_NAP)
+        try:
+            _wait_for(fcntl.flock, self._file, longest_nap=_SHORTEST_NAP)
+        finally:
+            fcntl.lockf(self._file, fcntl.LOCK_UN)
 
     def release(self) -> None:
         """Let another process write."""
@@ -67,3 +63,17 @@ class WriterLock:
         if self._file is not None:
             os.close(self._file)
             self._file = None
+
+
+def _wait_for(lock: Callable[[int, int], object], file: int, *, longest_nap: float) -> None:
+    """A process that is stopped while it holds the lock must not hang us: hence the naps."""
+    nap = _SHORTEST_NAP
+    while True:
+        try:
+            lock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            return
+        except (BlockingIOError, PermissionError):  # which of the two a lock raises depends on its kind
+            if not remaining():
+                raise LedgerUnavailable("the database is busy: another process has been writing all the time") from None
+            time.sleep(nap)
+            nap = min(nap * 1.25, longest_nap)
