@@ -6,7 +6,7 @@ import time
 from itertools import permutations
 from typing import Any
 
-from flask_hubspot_hitl import HubSpotHITL
+from flask_hubspot_hitl import HandoffState, HubSpotHITL
 from flask_hubspot_hitl.botpress.chat import ChatBridge, ChatUser
 from flask_hubspot_hitl.botpress.studio import StudioBridge
 from flask_hubspot_hitl.clock import ManualClock
@@ -93,7 +93,14 @@ class Gate:
         return found
 
     def start(self, conversation_id: str, **more: Any) -> Json:
-        return self.post("start", conversationId=conversation_id, user={"email": PHONE}, **more)
+        """Hand over. The studio is answered soon in any case: on a busy machine that may be before HubSpot has it."""
+        answer = self.post("start", conversationId=conversation_id, user={"email": PHONE}, **more)
+        for _ in range(20):
+            handoff = self.story.handoff(conversation_id)
+            if handoff is None or handoff.state is not HandoffState.STARTING:
+                break
+            self.story.run(5)
+        return answer
 
     def turn(self, conversation_id: str, key: str, text: str) -> Json:
         body = {"messageId": key, "eventId": f"e-{key}", "type": "text", "payload": {"text": text}, "text": text}

@@ -11,9 +11,8 @@ import pytest
 from flask_hubspot_hitl import HubSpotHITL
 from flask_hubspot_hitl.botpress.chat import ChatBridge, ChatUser
 from flask_hubspot_hitl.botpress.hitl_api import HitlApiBridge
-from flask_hubspot_hitl.botpress.studio import StudioBridge
 
-from .botpress_story import Page, make_story
+from .botpress_story import Gate, Page, make_story
 from .conftest import MakeApp, Record, Serve
 from .helpers import Botpress, HubSpot, Json, state_of, wait_until
 from .story import Story
@@ -36,10 +35,7 @@ def sent(story: Story) -> list[str]:
 
 @pytest.mark.parametrize("faults", [DOWN, GONE])
 def test_studio_is_down_for_ten_minutes(story: Story, botpress: Botpress, faults: list[Json]) -> None:
-    StudioBridge(HubSpotHITL()).init_app(story.app)
-    headers = {"Authorization": f"Bearer {botpress.env()['HUBSPOT_HITL_BOTPRESS_CALL_SECRET']}"}
-    asked = {"conversationId": "c1", "user": {"email": "+34911222333"}}
-    assert story.client.post("/hubspot/botpress/start", json=asked, headers=headers).get_json()["status"] == "open"
+    assert Gate(story, botpress).start("c1")["status"] == "open"
     thread = story.hubspot.threads()[0]["id"]
     botpress.chaos(faults=faults)
     for number in range(3):
@@ -55,10 +51,7 @@ def test_studio_is_down_for_ten_minutes(story: Story, botpress: Botpress, faults
 
 
 def test_an_answer_that_was_lost_is_looked_for(story: Story, botpress: Botpress) -> None:
-    StudioBridge(HubSpotHITL()).init_app(story.app)
-    headers = {"Authorization": f"Bearer {botpress.env()['HUBSPOT_HITL_BOTPRESS_CALL_SECRET']}"}
-    asked = {"conversationId": "c1", "user": {"email": "+34911222333"}}
-    story.client.post("/hubspot/botpress/start", json=asked, headers=headers)
+    assert Gate(story, botpress).start("c1")["status"] == "open"
     thread = story.hubspot.threads()[0]["id"]
     botpress.chaos(faults=[{"match": "POST /v1/chat/messages", "mode": "drop_after", "times": 1}])
     story.says(thread, "once")

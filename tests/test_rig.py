@@ -176,7 +176,7 @@ def plan(database_url: str, folder: Path, **more: Any) -> Plan:
 
 
 @pytest.mark.slow
-@pytest.mark.timeout(300)
+@pytest.mark.timeout(900)
 def test_e_killed_ten_times_under_load_nothing_is_lost_doubled_or_out_of_order(
     database_url: str, tmp_path: Path
 ) -> None:
@@ -187,7 +187,7 @@ def test_e_killed_ten_times_under_load_nothing_is_lost_doubled_or_out_of_order(
 
 
 @pytest.mark.slow
-@pytest.mark.timeout(600)
+@pytest.mark.timeout(900)
 def test_e_holds_under_all_of_hubspots_troubles_at_once(database_url: str, tmp_path: Path) -> None:
     verdict = run(plan(database_url, tmp_path, kills=2, storm=True, chats=3, threads=8))
     assert verdict.passed, table(verdict, {})
@@ -215,7 +215,7 @@ BITES: dict[str, tuple[str, dict[str, Any]]] = {
 
 
 @pytest.mark.slow
-@pytest.mark.timeout(300)
+@pytest.mark.timeout(900)
 @pytest.mark.parametrize("mutant", MUTANTS)
 def test_a_mutant_fails_the_rig(sqlite_url: str, tmp_path: Path, mutant: str) -> None:
     fault, load = BITES[mutant]

@@ -28,7 +28,7 @@ HELD_SECONDS = (0.5, 3.0)
 """A batch that is held back waits so long at most, the one or the other."""
 BACKLOG = 150
 """So many batches may wait for a server that is down; then no new ones are made."""
-PATIENCE = 120.0
+PATIENCE = 240.0
 """Seconds after which a user who gets no answer breaks the run."""
 LAST_WORDS_SECONDS = 60.0
 """Most agents wait so long at most for what the user has said to arrive, before they close."""
