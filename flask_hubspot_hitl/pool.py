@@ -96,6 +96,8 @@ class Pool:
 
     def start(self, threads: int) -> None:
         """Start the clock, and ``threads`` threads that run what is due."""
+        if self._clock is not None and self._clock.is_alive():
+            return  # two would share a watch, and the one that ends would close the other one's connection
         if threads:
             self._watch = self._ledger.watch(self._say_once, poll=self._poll)
         self._clock = threading.Thread(target=self._keep_time, name="hubspot-hitl-clock", daemon=True)

@@ -281,7 +281,7 @@ def make_app(request: pytest.FixtureRequest, hubspot: HubSpot, tmp_path: Path, _
         settings: dict[str, Any] = {
             **hubspot.env(),
             "HUBSPOT_HITL_PUBLIC_URL": f"http://127.0.0.1:{port}",
-            "HUBSPOT_HITL_START_TIMEOUT": 30,  # a busy machine may need more than the five seconds
+            "HUBSPOT_HITL_START_TIMEOUT": "30",  # a busy machine may need more than the five seconds
             "HUBSPOT_HITL_DATABASE_URL": url,
         }
         settings |= {key if key.isupper() else f"HUBSPOT_HITL_{key.upper()}": value for key, value in config.items()}

@@ -326,6 +326,21 @@ def test_stop_gives_back_what_is_not_finished(ledger: Ledger, make: MakeDispatch
     assert len(work.ran) == 2, "the next one runs it again"
 
 
+def test_tick_where_a_dispatcher_runs_already_starts_no_second_clock(
+    ledger: Ledger, make: MakeDispatcher, work: Work
+) -> None:
+    def clocks() -> int:
+        return sum(thread.name == "hubspot-hitl-clock" for thread in threading.enumerate())
+
+    dispatcher = make(threads=1)
+    dispatcher.ensure_started()
+    before, during = clocks(), []
+    work.do = lambda event: during.append(clocks())
+    put(ledger, "a")
+    dispatcher.tick()
+    assert during == [before], "two would use one connection, and the first that ends would close it"
+
+
 def test_tick_keeps_its_leases_alive(ledger: Ledger, make: MakeDispatcher, work: Work) -> None:
     work.do = lambda event: time.sleep(2.5)
     rival = make(lease_ttl=2)

@@ -10,7 +10,8 @@ from ..ledger.crypto import Undecipherable
 from ..runtime import Runtime, not_adopted
 from .findings import Code, Finding, sentence
 
-PATIENCE_SECONDS = 1.0
+PATIENCE_SECONDS = 3.0
+"""A database that is only busy is no finding; webhooks wait as long."""
 
 
 def check(runtime: Runtime) -> Iterator[Finding]:
