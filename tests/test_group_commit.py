@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import random
 import subprocess
 import sys
 import threading
@@ -152,6 +153,15 @@ def test_when_the_transaction_is_lost_everybody_in_it_is_told(ledger: Ledger, li
     assert stored(ledger) == ["c"]
 
 
+def test_also_when_the_first_loses_it(ledger: Ledger, line: Line) -> None:
+    line.add("a", lambda tx: tx._connection.driver.rollback())
+    line.add("b")
+    a, b = line.go()
+    assert isinstance(a, LedgerUnavailable)
+    assert b is None
+    assert stored(ledger) == ["b"]
+
+
 def test_who_runs_out_of_patience_is_not_missed(ledger: Ledger, line: Line) -> None:
     line.add("a")
     with pytest.raises(LedgerUnavailable, match="another thread"), patience(0.05), ledger.write() as tx:
@@ -159,6 +169,33 @@ def test_who_runs_out_of_patience_is_not_missed(ledger: Ledger, line: Line) -> N
     line.add("b")
     assert line.go() == [None] * 2
     assert stored(ledger) == ["a", "b"]
+
+
+def test_what_is_acknowledged_is_stored_and_nothing_else_whatever_the_others_do(ledger: Ledger) -> None:
+    def write(number: int) -> tuple[list[str], list[str]]:
+        chance, told, untold = random.Random(number), [], []
+        for count in range(60):
+            key, fate = f"{number}:{count}", chance.random()
+            try:
+                with patience(chance.choice([0.001, 3.0, 3.0])), ledger.write() as tx:
+                    put(tx, key)
+                    if fate < 0.1:
+                        raise ValueError
+                    if fate < 0.15:
+                        tx._connection.driver.rollback()  # as SQLite does after an error of the disk
+                    elif fate < 0.2:
+                        tx._connection.execute(sa.text("SELEKT"))
+                told.append(key)
+            except (ValueError, LedgerUnavailable):
+                untold.append(key)
+        return told, untold
+
+    with ThreadPoolExecutor(16) as pool:
+        found = list(pool.map(write, range(16)))
+    assert sorted(stored(ledger)) == sorted(key for told, _ in found for key in told)
+    assert all(untold for _, untold in found)
+    assert ledger._database.writers is not None
+    assert not ledger._database.writers._is_taken
 
 
 _KILLED = """

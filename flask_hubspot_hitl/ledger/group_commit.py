@@ -92,15 +92,18 @@ class Writers:
         group = self._group
         if group is None:
             raise RuntimeError("no block was begun")
+        driver = group.connection.driver
         try:
+            if not driver.in_transaction:  # as after an error of the disk: SQLite has taken everything back
+                raise LedgerUnavailable("the database can't be used just now (the transaction was lost)")
             if error is None:
                 if group.blocks:
-                    group.connection.driver.execute("RELEASE block")
+                    driver.execute("RELEASE block")
                 group.blocks += 1
             elif group.blocks:
-                group.connection.driver.execute("ROLLBACK TO block")
-                group.connection.driver.execute("RELEASE block")
-        except BaseException as problem:  # the transaction is gone, as after an error of the disk
+                driver.execute("ROLLBACK TO block")
+                driver.execute("RELEASE block")
+        except BaseException as problem:
             self._finish(group, problem)
             raise
         if not group.blocks:
