@@ -208,7 +208,7 @@ BITES: dict[str, tuple[str, dict[str, Any]]] = {
     "no-lease": ("doubled", {"kills": 1}),
     "prefetch": (
         "out_of_order",
-        {"kills": 1, "work_seconds": 0.02, "life": (6.0, 7.0), "held_back": 0.5, "batches_per_second": 20.0},
+        {"kills": 1, "work_seconds": 0.15, "life": (6.0, 7.0), "held_back": 0.5, "batches_per_second": 20.0},
     ),
 }
 """What each mutant does wrong, and under which load it is seen for certain."""

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import queue
 import threading
+import time
 from collections.abc import Iterable, Sequence
 from types import ModuleType
 from typing import Any, ClassVar
@@ -24,10 +25,11 @@ from flask_hubspot_hitl.ledger.schema import event, in_state
 from flask_hubspot_hitl.tasks import Outcome
 
 PREFETCH = 20
+WRITE_BEHIND_SECONDS = 0.2
 
 
 class AckFirstIntake(Intake):
-    """Ack before commit: HubSpot has its 2xx, and the events are stored a moment later."""
+    """Ack before commit: HubSpot has its 2xx, and the events are stored a moment later, as by a cache behind it."""
 
     def __init__(self, *given: Any) -> None:
         super().__init__(*given)
@@ -43,7 +45,9 @@ class AckFirstIntake(Intake):
 
     def _store(self) -> None:
         while True:
-            super().accept(self._waiting.get())
+            time.sleep(WRITE_BEHIND_SECONDS)
+            while not self._waiting.empty():
+                super().accept(self._waiting.get())
 
 
 class DoneFirstEmitter(Emitter):
