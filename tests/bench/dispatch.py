@@ -7,7 +7,6 @@ ledger's own transactions without handoffs, signals and receivers, and what the 
 from __future__ import annotations
 
 import contextlib
-import os
 import sqlite3
 import time
 import uuid
@@ -19,7 +18,7 @@ from pathlib import Path
 from flask_hubspot_hitl.ledger import EventState, NewEvent
 
 from .figures import Case, Figure, Target, interleave
-from .stage import Host, Stage
+from .stage import Host, Stage, cpu_seconds
 
 LANES = 300
 PER_LANE = 10
@@ -79,12 +78,6 @@ def drain(stage: Stage, host: Host, events: int, *, threads: int | None = None, 
 
 TIMERS = 2
 """Events that always wait: the hourly comparison with HubSpot, and the housekeeping."""
-
-
-def cpu_seconds(pid: int) -> float:
-    """What a process has used so far."""
-    fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
-    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
 
 
 def bare_ledger(host: Host, events: int) -> dict[str, float]:

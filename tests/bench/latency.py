@@ -33,11 +33,11 @@ def run(stage: Stage) -> Iterator[Figure]:
         for kind in stage.databases:
             here, there = (stack.enter_context(stage.host(kind, threads=count)) for _ in MODES)
             stack.enter_context(there.worker())
-            ports = {"the same process": (here, here.serve("thread")), "across processes": (there, there.serve())}
-            for mode, (host, serving) in ports.items():
-                cases[f"{mode}, {kind}"] = partial(_measure, stage, host, stack.enter_context(serving), count)
+            served = {"the same process": (here, here.serve("thread")), "across processes": (there, there.serve())}
+            for mode, (host, serving) in served.items():
+                cases[f"{mode}, {kind}"] = partial(_measure, stage, host, stack.enter_context(serving).port, count)
         bare = stack.enter_context(stage.serve("create_bare", {}))
-        cases[BARE] = partial(_bare, bare, count)
+        cases[BARE] = partial(_bare, bare.port, count)
         for case in cases.values():
             case()  # warm up
         found = interleave(cases, stage.rounds, stage.say)

@@ -12,6 +12,7 @@ import sys
 import time
 import uuid
 from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -98,16 +99,16 @@ class Stage:
             yield {kind: stack.enter_context(self.host(kind, threads=threads)) for kind in self.databases}
 
     @contextlib.contextmanager
-    def serve(self, factory: str, settings: dict[str, str]) -> Iterator[int]:
-        """gunicorn with gthread workers; its port. ``factory`` is a function of ``host.py``."""
+    def serve(self, factory: str, settings: dict[str, str]) -> Iterator[Server]:
+        """gunicorn with gthread workers. ``factory`` is a function of ``host.py``."""
         with socket.socket() as probe:
             probe.bind(("127.0.0.1", 0))
             port: int = probe.getsockname()[1]
         command = f"-m gunicorn tests.bench.host:{factory}() --worker-class gthread --workers {WEB_PROCESSES}"
         command += f" --threads {WEB_THREADS} --bind 127.0.0.1:{port} --log-level warning --no-control-socket"
-        with self.process(command.split(), settings):
+        with self.process(command.split(), settings) as process:
             self.wait_until(lambda: _answers(port))
-            yield port
+            yield Server(port, process.pid)
 
     @contextlib.contextmanager
     def process(self, arguments: list[str], settings: dict[str, str]) -> Iterator[subprocess.Popen[bytes]]:
@@ -153,6 +154,25 @@ class Stage:
 
         self.wait_until(is_settled)
         return found[-1]
+
+
+@dataclass(frozen=True, slots=True)
+class Server:
+    """A gunicorn that listens on ``port``; ``pid`` is its master's."""
+
+    port: int
+    pid: int
+
+    def cpu(self) -> list[float]:
+        """What each of its processes that serve has used so far, in seconds."""
+        children = Path(f"/proc/{self.pid}/task/{self.pid}/children").read_text().split()
+        return [cpu_seconds(int(pid)) for pid in children]
+
+
+def cpu_seconds(pid: int) -> float:
+    """What a process has used so far."""
+    fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
 
 
 def _answers(port: int) -> bool:
@@ -287,8 +307,8 @@ class Host:
 
     # Processes -------------------------------------------------------------------------------------------
 
-    def serve(self, dispatcher: str = "external") -> contextlib.AbstractContextManager[int]:
-        """Serve it; the port."""
+    def serve(self, dispatcher: str = "external") -> contextlib.AbstractContextManager[Server]:
+        """Serve it."""
         return self._stage.serve("create_app", {**self.settings, "HUBSPOT_HITL_DISPATCHER": dispatcher})
 
     def worker(
