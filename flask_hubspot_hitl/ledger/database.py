@@ -150,14 +150,14 @@ class Database:
         """A connection with a transaction."""
         connection = self.take()
         try:
-            if self.is_sqlite:
+            # Who only reads needs no transaction: each statement sees what is committed by then, with one or without.
+            if not self.is_sqlite:
+                if connection.driver.autocommit is writes:
+                    connection.driver.autocommit = not writes  # psycopg begins by itself
+            elif writes:
                 connection.driver.execute(f"PRAGMA busy_timeout={int(remaining() * 1000)}")
                 # A deferred transaction of SQLite's that turns into a write fails at once when another one writes.
-                connection.driver.execute("BEGIN IMMEDIATE" if writes else "BEGIN")
-            elif connection.driver.autocommit is writes:
-                # psycopg begins by itself when something is written. Each statement that reads sees what is committed
-                # by then, in a transaction or not: without one, two round trips are saved.
-                connection.driver.autocommit = not writes
+                connection.driver.execute("BEGIN IMMEDIATE")
             self.keep_time(connection)
         except BaseException as error:
             self.end(connection, error)
