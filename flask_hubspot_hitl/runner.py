@@ -148,7 +148,8 @@ class Runner:
         with self._ledger.write() as tx:
             now = self._ledger.now_ms()
             lease.head = None
-            if not tx.queue.holds(lease):
+            finishes = isinstance(outcome, Done) and not is_repeat
+            if not (tx.queue.finish_held(lease, event, now=now) if finishes else tx.queue.holds(lease)):
                 logger.warning("A lease was lost while its event ran (lane %s); somebody else has it", lease.lane)
                 return
             # A commit whose answer was lost may have come through; then its effect must not happen again.
@@ -156,7 +157,7 @@ class Runner:
                 return
             if not (is_repeat and tx.queue.is_settled(event)):
                 outcome.effect(tx)
-                if not self._conclude(tx, lease, event, outcome, now):
+                if not finishes and not self._conclude(tx, lease, event, outcome, now):
                     return
             lease.failures = 0
             if go_on:

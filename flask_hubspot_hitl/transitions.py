@@ -27,10 +27,11 @@ def assigned(tx: Transaction, record: HandoffRecord, operator: Operator | None, 
     if same:
         tx.records.update(record)
         return []
-    handoff = replace(handoff, operator=operator, assigned_at=to_datetime(occurred_ms) if operator else None)
+    state = handoff.state
     if handoff.is_open:
-        handoff = replace(handoff, state=HandoffState.ASSIGNED if operator else HandoffState.WAITING)
-    record.handoff = handoff
+        state = HandoffState.ASSIGNED if operator else HandoffState.WAITING
+    assigned_at = to_datetime(occurred_ms) if operator else None
+    record.handoff = handoff = replace(handoff, operator=operator, assigned_at=assigned_at, state=state)
     tx.records.update(record)
     if not handoff.is_open:
         return []  # the host has the conversation; if it is reopened, the signal will name the operator

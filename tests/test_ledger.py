@@ -73,10 +73,9 @@ def claimed(ledger: Ledger, owner: str = "me", *, now: int = NOW) -> Lease:
 def finish(ledger: Ledger, lease: Lease, *, now: int = NOW) -> bool:
     """Settle the head as the dispatcher does; False when the lease was lost. The next head is taken."""
     with ledger.write() as tx:
-        if not tx.queue.holds(lease):
-            return False
         assert lease.head is not None
-        tx.queue.finish(lease.head, EventState.DONE, now=now)
+        if not tx.queue.finish_held(lease, lease.head, now=now):
+            return False
         lease.head = tx.queue.head(lease)
         if lease.head is None:
             tx.queue.release(lease, now=now, due_at=None)
@@ -194,6 +193,7 @@ class TestContract:
             tx.queue.release(stale, now=NOW + TTL, due_at=None)
             tx.queue.heartbeat([stale], now=NOW + 10 * TTL, ttl_ms=TTL)
             tx.queue.mark_hung(stale, now=NOW)
+            assert not tx.queue.holds(stale)
             assert tx.queue.holds(fresh)
         assert claim(ledger, "third", now=NOW + 2 * TTL - 1) is None
         assert claimed(ledger, "third", now=NOW + 2 * TTL).head is not None
@@ -225,8 +225,7 @@ class TestContract:
         lease = claimed(ledger)
         with ledger.write() as tx:  # the lane is empty after this …
             assert lease.head is not None
-            assert tx.queue.holds(lease)
-            tx.queue.finish(lease.head, EventState.DONE, now=NOW)
+            assert tx.queue.finish_held(lease, lease.head, now=NOW)
             assert tx.queue.head(lease) is None
         put(ledger, new("b"))  # … something comes in …
         with ledger.write() as tx:  # … and only then is it given back

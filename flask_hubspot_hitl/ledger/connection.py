@@ -65,6 +65,7 @@ class Connection:
         """The driver's."""
         # A cursor of psycopg's costs as much as a short statement; one of SQLite's would hold on to what it read.
         self._execute = (driver if engine.dialect.name == "sqlite" else driver.cursor()).execute
+        self._busy_timeout = 0
         self.used_at = 0.0
         """When its last transaction ended, in monotonic seconds."""
 
@@ -86,6 +87,13 @@ class Connection:
     def scalars(self, statement: sa.Executable, values: Any = None) -> Any:
         """See SQLAlchemy."""
         return self.core.scalars(statement, values)
+
+    def be_patient(self, seconds: float) -> None:
+        """How long SQLite waits for others' writers, in steps of a tenth: each step is a statement that it prepares."""
+        timeout = int(seconds * 10) * 100 + 100
+        if timeout != self._busy_timeout:
+            self.driver.execute(f"PRAGMA busy_timeout={timeout}")
+            self._busy_timeout = timeout
 
     def commit(self) -> None:
         """End the transaction."""

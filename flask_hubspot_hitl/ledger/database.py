@@ -155,7 +155,7 @@ class Database:
                 if connection.driver.autocommit is writes:
                     connection.driver.autocommit = not writes  # psycopg begins by itself
             elif writes:
-                connection.driver.execute(f"PRAGMA busy_timeout={int(remaining() * 1000)}")
+                connection.be_patient(remaining())
                 # A deferred transaction of SQLite's that turns into a write fails at once when another one writes.
                 connection.driver.execute("BEGIN IMMEDIATE")
             self.keep_time(connection)

@@ -172,6 +172,9 @@ class Statements:
             .where(this_event)
             .values(state=given("now_is"), done_at=given("now"), error=given("why"), **run)
         )
+        fence = sa.select(lane.c.fence).where(lane.c.key == given("lane_key")).with_for_update().scalar_subquery()
+        wake = sa.select(lane.c.wake).where(lane.c.key == given("lane_key")).scalar_subquery()
+        self.finish_held = self.finish.where(fence == given("mine")).returning(wake.label("wake"))
         self.next_due = sa.select(sa.func.min(lane.c.due_at)).where(lane.c.due_at.is_not(None))
 
 
@@ -301,6 +304,17 @@ class Queue:
         """Remember why the last run failed; the event stays pending."""
         self._connection.change(self._say.failed, {**_run(taken), "why": error})
 
+    def finish_held(self, lease: Lease, taken: Event, *, now: int) -> bool:
+        """:meth:`holds` and, if it does, :meth:`finish` as done, in one statement."""
+        done = {"event_id": taken.id, "done": None, "failed": taken.attempts, "now_is": int(EventState.DONE)}
+        given = {**done, "now": now, "why": None, "lane_key": lease.lane, "mine": lease.fence}
+        row = self._connection.row(self._say.finish_held, given)
+        if row is None:
+            return False
+        lease.wake = row.wake
+        self._set_gap(taken, EventState.DONE)
+        return True
+
     def finish(self, taken: Event, state: EventState, *, now: int, error: str | None = None) -> None:
         """Mark an event done or dead. After a dead one the lane's next event carries ``after_gap``.
 
@@ -310,6 +324,9 @@ class Queue:
             _run(taken) if state == EventState.DEAD else {"event_id": taken.id, "done": None, "failed": taken.attempts}
         )
         self._connection.change(self._say.finish, {**run, "now_is": int(state), "now": now, "why": error})
+        self._set_gap(taken, state)
+
+    def _set_gap(self, taken: Event, state: EventState) -> None:
         gap = int(state == EventState.DEAD)
         if gap != int(taken.after_gap):
             self._connection.change(self._say.gap, {"lane_key": taken.lane, "is_gap": gap})

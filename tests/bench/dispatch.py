@@ -14,16 +14,21 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from pathlib import Path
+from typing import Any
 
-from flask_hubspot_hitl.ledger import EventState, NewEvent
+from flask import Flask
+
+from flask_hubspot_hitl import operator_assigned
+from flask_hubspot_hitl.ledger import NewEvent
 
 from .figures import Case, Figure, Target, interleave
 from .stage import Host, Stage, cpu_seconds
 
-LANES = 300
-PER_LANE = 10
 SLOW_SECONDS = 0.1
 SLOW_THREADS = 64
+LANES = 5 * SLOW_THREADS
+"""So all threads have something to do until the end."""
+PER_LANE = 10
 ROWS = 1000
 CLAIMERS = {"sqlite": 1, "postgresql": 4}
 """Threads that do the ledger's bare transactions. SQLite has one writer at a time: more are no faster."""
@@ -31,7 +36,7 @@ CLAIMERS = {"sqlite": 1, "postgresql": 4}
 
 def run(stage: Stage) -> Iterator[Figure]:
     """Events a second; with receivers that do nothing, and with some that take 100 ms."""
-    events, slow = (LANES * 3, 900) if stage.quick else (LANES * PER_LANE, 3000)
+    events = LANES * (3 if stage.quick else PER_LANE)
     with stage.hosts(threads=LANES) as hosts:
         cases: dict[str, Case] = {}
         for kind, host in hosts.items():
@@ -40,7 +45,7 @@ def run(stage: Stage) -> Iterator[Figure]:
             cases[f"no-op, {kind}"] = partial(drain, stage, host, events)
         found = interleave(cases, stage.rounds, stage.say)
         waiting: dict[str, Case] = {
-            kind: partial(drain, stage, host, slow, threads=SLOW_THREADS, work=SLOW_SECONDS)
+            kind: partial(drain, stage, host, events, threads=SLOW_THREADS, work=SLOW_SECONDS)
             for kind, host in hosts.items()
         }
         slowly = interleave(waiting, 1 if stage.quick else 2, stage.say)
@@ -106,9 +111,8 @@ def bare_ledger(host: Host, events: int) -> dict[str, float]:
                 return done
             while event is not None:
                 with ledger.write() as tx:
-                    if not tx.queue.holds(lease):
+                    if not tx.queue.finish_held(lease, event, now=now):
                         raise RuntimeError("a lease was lost")
-                    tx.queue.finish(event, EventState.DONE, now=now)
                     done += 1
                     event = tx.queue.head(lease)
                     if event is None:
@@ -161,9 +165,18 @@ def _rate(say: Callable[[int], object]) -> float:
 
 def profiled(host: Host, count: int) -> Callable[[], None]:
     """What ``--profile dispatch`` looks at: a backlog of so many events, run in the caller."""
+    heard = 0
+
+    def on_assigned(sender: Flask, **facts: Any) -> None:
+        nonlocal heard
+        heard += 1
+
     host.accept(count)
 
     def go() -> None:
-        host.runtime.dispatcher.run_due()
+        with operator_assigned.connected_to(on_assigned, sender=host.app):
+            host.runtime.dispatcher.run_due()
+        if heard != count:
+            raise RuntimeError(f"{count} signals were expected, and {heard} were heard")
 
     return go

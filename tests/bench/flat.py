@@ -15,7 +15,6 @@ from functools import partial
 import sqlalchemy as sa
 
 from flask_hubspot_hitl.hubspot.events import parse_body
-from flask_hubspot_hitl.ledger import EventState
 
 from .figures import Case, Figure, Target, interleave
 from .stage import Host, Stage
@@ -81,8 +80,7 @@ def _measure(host: Host) -> dict[str, float]:
         if lease is None or event is None:
             raise RuntimeError("an event was stored, and none was due")
         with ledger.write() as tx:
-            if tx.queue.holds(lease):
-                tx.queue.finish(event, EventState.DONE, now=now)
+            if tx.queue.finish_held(lease, event, now=now):
                 tx.queue.release(lease, now=now, due_at=None)
         settled = time.perf_counter()
         for name, spent in (("intake", stored - began), ("claim", claimed - stored), ("settle", settled - claimed)):

@@ -271,7 +271,8 @@ class Host:
 
     def accept(self, count: int, size: int = 100) -> None:
         """Store so many events through the intake, without HTTP."""
-        for body in self.bodies(count // size, size):
+        whole, rest = divmod(count, size)
+        for body in [*self.bodies(whole, size), *self.bodies(1 if rest else 0, rest)]:
             self.runtime.intake.accept(parse_body(body, now_ms=self.runtime.ledger.now_ms()))
         self.runtime.dispatcher.wake()
 
