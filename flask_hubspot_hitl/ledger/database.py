@@ -23,6 +23,7 @@ from . import migrations
 from .connection import USED_AT, Connection, Prepared, Statement
 from .group_commit import Writers
 from .patience import LONGEST, patience, remaining
+from .turns import Turns
 from .writer_lock import WriterLock
 
 logger = logging.getLogger(__name__)
@@ -35,6 +36,9 @@ _SLOW_MS = 1_000
 """An answer about the time that took longer is not used."""
 _FRESH_SECONDS = 1.0
 """A connection that was used so short a time ago is taken to work still; others are asked first."""
+_WRITERS = 8
+"""So many threads of a process write to PostgreSQL at a time. Python runs one of them anyway, and whoever has begun
+should come to an end before others begin: of 64 that go on at once, all are as late as the last one."""
 _WARM = 8
 """So many connections wait for the next transaction outside of the pool."""
 
@@ -49,11 +53,12 @@ class Database:
         parsed = make_url(url)
         self.is_sqlite = parsed.get_backend_name() == "sqlite"
         self.clock = clock
+        self.turns = Turns(1 if self.is_sqlite else _WRITERS)
         self.writers: Writers | None = None
         if self.is_sqlite:
             self.path = Path(parsed.database or "")
             lock = WriterLock(_make_private_files(self.path))
-            self.writers = Writers(lock, lambda: self.begin(writes=True), self.end)
+            self.writers = Writers(self.turns, lock, lambda: self.begin(writes=True), self.end)
             self.engine = sa.create_engine(
                 parsed,
                 hide_parameters=True,
@@ -234,6 +239,7 @@ class Database:
         # A child must neither use the parent's connections nor close them: they are kept, and never looked at again.
         self._inherited, self._warm = self._warm, []
         self.engine.dispose(close=False)
+        self.turns.reset()
         if self.writers is not None:
             self.writers.after_fork()
 
@@ -276,10 +282,7 @@ class Scope:
         self._patience = patience(self._seconds)
         self._patience.__enter__()
         try:
-            if self._writers is not None:
-                self._connection = self._writers.enter()
-            else:
-                self._connection = self._database.begin(writes=self._writes)
+            self._connection = self._enter()
         except BaseException as error:
             self._patience.__exit__(None, None, None)
             self._translate(error)
@@ -300,7 +303,26 @@ class Scope:
         if error is not None:
             self._translate(error)
 
+    def _enter(self) -> Connection:
+        if self._writers is not None:
+            return self._writers.enter()
+        if not self._writes:
+            return self._database.begin(writes=False)
+        self._database.turns.take()
+        try:
+            return self._database.begin(writes=True)
+        except BaseException:
+            self._database.turns.give_back()
+            raise
+
     def _leave(self, error: BaseException | None) -> None:
+        try:
+            self._end(error)
+        finally:
+            if self._writes:
+                self._database.turns.give_back()
+
+    def _end(self, error: BaseException | None) -> None:
         failure = error
         if failure is None:
             try:

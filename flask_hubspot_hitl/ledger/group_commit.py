@@ -9,16 +9,16 @@ from __future__ import annotations
 
 import threading
 import time
-from collections import deque
 from collections.abc import Callable
 
 from ..errors import LedgerUnavailable
 from .connection import Connection
-from .patience import patience, remaining
+from .patience import patience
+from .turns import Turns, held_lock
 from .writer_lock import WriterLock
 
 MOST_BLOCKS = 64
-LONGEST_SECONDS = 0.02
+LONGEST_SECONDS = 0.005
 """So long a transaction is handed on, by default: other processes write, too, and all in it wait for its end."""
 
 
@@ -40,12 +40,13 @@ class _Group:
 
 
 class Writers:
-    """The threads of this process that write. ``lock`` keeps other processes out; ``begin`` opens a transaction, and
-    ``end`` takes its connection when it is over, with the error when it has to be taken back.
+    """The threads of this process that write. There is one turn; ``lock`` keeps other processes out; ``begin`` opens a
+    transaction, and ``end`` takes its connection when it is over, with the error when it has to be taken back.
     """
 
     def __init__(
         self,
+        turns: Turns,
         lock: WriterLock,
         begin: Callable[[], Connection],
         end: Callable[[Connection, BaseException | None], None],
@@ -54,12 +55,7 @@ class Writers:
         self._begin = begin
         self._end = end
         self.longest_seconds = LONGEST_SECONDS
-        self._reset()
-
-    def _reset(self) -> None:
-        self._mutex = threading.Lock()
-        self._waiting: deque[threading.Lock] = deque()
-        self._is_taken = False
+        self._turns = turns
         self._group: _Group | None = None
 
     def enter(self) -> Connection:
@@ -67,7 +63,7 @@ class Writers:
 
         :raises LedgerUnavailable: when others have been writing all the time.
         """
-        self._take_turn()
+        self._turns.take()
         try:
             if self._group is None:
                 self._lock.acquire()
@@ -120,48 +116,23 @@ class Writers:
                 name = type(group.failure).__name__
                 raise LedgerUnavailable(f"the database can't be used just now ({name})") from group.failure
 
-    def _take_turn(self) -> None:
-        with self._mutex:
-            if not self._is_taken:
-                self._is_taken = True
-                return
-            turn = _held_lock()
-            self._waiting.append(turn)
-        try:
-            is_ours = turn.acquire(timeout=remaining())
-        except BaseException:
-            if not self._withdraw(turn):
-                self._decline()
-            raise
-        if not is_ours and self._withdraw(turn):
-            raise LedgerUnavailable("the database is busy: another thread has been writing all the time")
-
-    def _withdraw(self, turn: threading.Lock) -> bool:
-        """Wait no longer; False when the turn has come in this very moment."""
-        with self._mutex:
-            if turn not in self._waiting:
-                return False
-            self._waiting.remove(turn)
-            return True
-
     def _decline(self) -> None:
         """Whose turn it is can't use it."""
         if self._group is not None:
             self._finish(self._group, None)
         else:
-            self._pass_on()
+            self._turns.give_back()
 
     def _hand_over(self, group: _Group) -> threading.Lock | None:
         """Leave the transaction to the next who waits: then what opens when it is committed, otherwise None."""
         if not group.has_room(self.longest_seconds):
             return None
-        with self._mutex:
-            if not self._waiting:
-                return None
-            committed = _held_lock()
-            group.members.append(committed)
-            self._waiting.popleft().release()
-        return committed
+        committed = held_lock()
+        group.members.append(committed)
+        if self._turns.hand_over():
+            return committed
+        group.members.remove(committed)
+        return None
 
     def _finish(self, group: _Group, error: BaseException | None) -> None:
         """Commit, or take everything back when there is an ``error``; then it is the next one's turn."""
@@ -176,34 +147,20 @@ class Writers:
         finally:
             group.failure = error
             self._lock.release()
-            self._pass_on()
+            self._turns.give_back()
             for member in group.members:
                 member.release()
 
-    def _pass_on(self) -> None:
-        with self._mutex:
-            if self._waiting:
-                self._waiting.popleft().release()
-            else:
-                self._is_taken = False
-
     def after_fork(self) -> None:
         """In the child, which has none of the parent's other threads, and must not touch its transaction."""
-        self._inherited = self._group
-        self._reset()
+        self._inherited, self._group = self._group, None
         self._lock.after_fork()
 
     def close(self, *, seconds: float) -> None:
         """Close the lock's file; who is writing needs it to the end, and is waited for."""
         with patience(seconds):
-            self._take_turn()
+            self._turns.take()
         try:
             self._lock.close()
         finally:
-            self._pass_on()
-
-
-def _held_lock() -> threading.Lock:
-    lock = threading.Lock()
-    lock.acquire()
-    return lock
+            self._turns.give_back()
