@@ -228,6 +228,43 @@ def test_a_process_that_is_killed_before_the_commit_has_told_nobody_that_it_stor
     assert stored(ledger) == []
 
 
+_TORN = """
+from gevent import monkey
+monkey.patch_all()
+import sys
+import gevent
+from flask_hubspot_hitl.clock import SystemClock
+from flask_hubspot_hitl.ledger import Ledger
+ledger = Ledger(sys.argv[1], SystemClock())
+ledger.create()
+
+def write(name, then):
+    with ledger.write() as tx:
+        tx.set_meta(name, "stored")
+        then()
+
+def tear():
+    second.start()
+    while not ledger._database.turns.waiting:
+        gevent.sleep(0.001)
+    second.kill(block=False)  # it comes before the turn that it is given now
+
+second = gevent.Greenlet(write, "second", lambda: None)
+first = gevent.spawn(write, "first", tear)
+first.get(timeout=30)
+second.join(30)
+with ledger.read() as tx:
+    print(tx.get_meta("first"), tx.get_meta("second"), ledger._database.turns.free)
+"""
+
+
+def test_who_is_torn_out_of_waiting_leaves_no_transaction_open(ledger: Ledger, sqlite_url: str) -> None:
+    process = subprocess.run(
+        [sys.executable, "-c", _TORN, sqlite_url], capture_output=True, text=True, check=False, timeout=100
+    )
+    assert process.stdout == "stored None 1\n", process.stderr
+
+
 _FLOOD = """
 import sys, threading
 from flask_hubspot_hitl.clock import SystemClock

@@ -63,7 +63,7 @@ class Writers:
 
         :raises LedgerUnavailable: when others have been writing all the time.
         """
-        self._turns.take()
+        self._turns.take(abandon=self._decline)
         try:
             if self._group is None:
                 self._lock.acquire()
@@ -117,7 +117,7 @@ class Writers:
                 raise LedgerUnavailable(f"the database can't be used just now ({name})") from group.failure
 
     def _decline(self) -> None:
-        """Whose turn it is can't use it."""
+        """Whose turn it is can't use it; others may wait for the commit of the transaction that came with it."""
         if self._group is not None:
             self._finish(self._group, None)
         else:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections import deque
+from collections.abc import Callable
 
 from ..errors import LedgerUnavailable
 from .patience import remaining
@@ -32,8 +33,11 @@ class Turns:
         """How many turns nobody has."""
         return self._free
 
-    def take(self) -> None:
+    def take(self, *, abandon: Callable[[], None] | None = None) -> None:
         """Wait for a turn, as long as there is :func:`.patience.patience`.
+
+        ``abandon`` is what becomes of a turn that came when its thread was torn out of waiting for it (gevent does
+        so); by default it is given back.
 
         :raises LedgerUnavailable: when others have been at it all the time.
         """
@@ -47,7 +51,7 @@ class Turns:
             is_ours = turn.acquire(timeout=min(remaining(), threading.TIMEOUT_MAX))
         except BaseException:
             if not self._withdraw(turn):
-                self.give_back()
+                (abandon or self.give_back)()
             raise
         if not is_ours and self._withdraw(turn):
             raise LedgerUnavailable("the database is busy: other threads have been writing all the time")
