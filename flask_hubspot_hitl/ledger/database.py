@@ -36,7 +36,7 @@ _SLOW_MS = 1_000
 """An answer about the time that took longer is not used."""
 _FRESH_SECONDS = 1.0
 """A connection that was used so short a time ago is taken to work still; others are asked first."""
-_WRITERS = 8
+_WRITERS = 16
 """So many threads of a process write to PostgreSQL at a time. Python runs one of them anyway, and whoever has begun
 should come to an end before others begin: of 64 that go on at once, all are as late as the last one."""
 _WARM = 8
