@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import subprocess
 import sys
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +20,7 @@ from flask_hubspot_hitl.ledger import Ledger, Receipt, schema
 from flask_hubspot_hitl.ledger.migrations import STEPS
 
 from .conftest import MakeApp
-from .helpers import HubSpot, Json, Recorder, state_of
+from .helpers import HubSpot, Json, Recorder, state_of, wait_until
 
 STORES = Path(__file__).parent / "stores"
 OLD = [1, 2]
@@ -230,6 +232,39 @@ def test_how_far_receivers_are_is_kept_with_the_event(database_url: str) -> None
         }
         assert head.progress == {"plan": [{"signal": "installation_added", "portal_id": "424242"}]}
     ledger.close()
+
+
+def create(url: str) -> int | None:
+    """What a process does that starts: the version that it migrated from."""
+    with contextlib.closing(Ledger(url, SystemClock())) as ledger:
+        ledger.create()
+        return ledger.migrated_from
+
+
+def test_a_process_that_starts_waits_for_nobody_who_writes(postgresql_url: str) -> None:
+    create(postgresql_url)
+    with engine_of(postgresql_url).connect() as others, ThreadPoolExecutor(1) as pool:
+        for table in ("hitl_lane", "hitl_event", "hitl_handoff"):
+            others.exec_driver_sql(f"LOCK TABLE {table} IN ROW EXCLUSIVE MODE")  # as who writes to it
+        starting = pool.submit(create, postgresql_url)
+        try:
+            assert starting.result(10) is None
+        finally:
+            others.rollback()
+
+
+def test_who_migrates_tries_again_when_others_write_meanwhile(postgresql_url: str) -> None:
+    """PostgreSQL breaks two that wait for each other: here the one that migrates, which has waited longer."""
+    make_store(postgresql_url, 2)
+    with engine_of(postgresql_url).connect() as others, ThreadPoolExecutor(1) as pool:
+        others.exec_driver_sql("SELECT FROM hitl_receipt LIMIT 1")  # which it will drop
+        starting = pool.submit(create, postgresql_url)
+        with engine_of(postgresql_url).connect() as looking:
+            wait_until(lambda: looking.scalar(sa.text("SELECT count(*) FROM pg_locks WHERE NOT granted")))
+        others.exec_driver_sql("LOCK TABLE hitl_event IN ACCESS EXCLUSIVE MODE")  # which it has written to
+        others.rollback()
+        assert starting.result(60) == 2
+    assert create(postgresql_url) is None
 
 
 def test_a_newer_store_is_refused_and_left_as_it_is(database_url: str) -> None:

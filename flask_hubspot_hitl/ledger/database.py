@@ -250,6 +250,20 @@ class Database:
 
         :raises LedgerUnavailable: when the database can't be reached, or was made by a newer version.
         """
+        ends = time.monotonic() + _MIGRATION_PATIENCE
+        while True:
+            try:
+                return self._bring_up()
+            except LedgerUnavailable as error:
+                # PostgreSQL breaks one of two that wait for each other; nothing was changed, and the other goes on.
+                if not self._is_deadlock(error) or time.monotonic() > ends:
+                    raise
+
+    def _is_deadlock(self, error: LedgerUnavailable) -> bool:
+        cause = getattr(error.__cause__, "orig", error.__cause__)
+        return not self.is_sqlite and isinstance(cause, self.driver.errors.DeadlockDetected)
+
+    def _bring_up(self) -> int | None:
         with self.write(seconds=_MIGRATION_PATIENCE) as connection:
             if not self.is_sqlite:
                 connection.execute(sa.text(f"SET LOCAL lock_timeout = {int(_MIGRATION_PATIENCE * 1000)}"))

@@ -85,6 +85,8 @@ def bring_up(connection: Connection, insert: Any) -> int | None:
             f"the database has schema {found}, this version of Flask-HubSpot-HITL knows {schema.VERSION}: "
             "upgrade the package, or use another database"
         )
+    elif found == schema.VERSION:
+        return None  # on PostgreSQL, making an index that is there waits for all who write, and they for it
     else:
         for version in range(found + 1, schema.VERSION + 1):
             for step in STEPS[version]:
@@ -95,7 +97,7 @@ def bring_up(connection: Connection, insert: Any) -> int | None:
             _set_version(connection, version)
     for statement in schema.PARTIAL_INDEXES:
         connection.core.exec_driver_sql(statement)
-    if found is None or found == schema.VERSION:
+    if found is None:
         return None
     logger.warning("The database was brought from schema %d to %d", found, schema.VERSION)
     return found
