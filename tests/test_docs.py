@@ -1,0 +1,148 @@
+"""The pages of the project: they render without a warning, facts say how they are known, and what is cited exists."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from functools import cache
+from pathlib import Path
+
+import pytest
+from docutils import nodes
+from docutils.core import publish_doctree
+
+ROOT = Path(__file__).parents[1]
+STRICT = {"report_level": 2, "halt_level": 5, "syntax_highlight": "none", "_disable_config": True, "warning_stream": ""}
+PAGES = sorted([*ROOT.glob("*.rst"), *(ROOT / "docs").glob("*.rst")])
+FACTS = ("hubspot", "botpress")
+FOLDERS = ("flask_hubspot_hitl", "tests", "example_app")
+TEXT = {".py", ".js", ".html", ".css", ".sql", ".lua", ".golden"}
+TOOLS = [ROOT / name for name in ("setup.cfg", "pyproject.toml", "Makefile", ".ci/run")]
+CITED = re.compile(r"docs/(?:hubspot|botpress|rules)\.rst")
+SECTIONS = re.compile(r"docs/(hubspot|botpress)\.rst(?: \(|: )([^()]+)\)")
+RULES = re.compile(r"docs/rules\.rst ([A-E][0-9]*(?:, [A-E][0-9]*)*)\b")
+LINK = re.compile(r"`docs/\w+\.rst <docs/\w+\.rst>`_|``docs/\w+\.rst``")
+MARK = re.compile(r"\[(?:spec|docs|run|live|code|reported|inferred)\]")
+TELLING = (nodes.bullet_list, nodes.enumerated_list, nodes.table)
+
+
+@cache
+def tree(path: Path) -> nodes.document:
+    """A page as docutils reads it."""
+    return publish_doctree(path.read_text(encoding="utf-8"), settings_overrides=STRICT)
+
+
+@cache
+def sections(page: str) -> dict[str, int]:
+    """A page's sections by title without number, each with the number of items of its own numbered list."""
+    found: dict[str, int] = {}
+    for section in tree(ROOT / "docs" / f"{page}.rst").findall(nodes.section):
+        title = re.sub(r"^[0-9]+(?:\.[0-9]+)? |^[0-9]+\. ", "", str(section[0].astext()))
+        numbered = [one for one in section.children if isinstance(one, nodes.enumerated_list)]
+        assert title not in found, f"two sections of {page} are called {title!r}"
+        found[title] = len(numbered[0].children) if numbered else 0
+    return found
+
+
+@cache
+def rules() -> set[str]:
+    """The anchors of the rules: A, B, B1 and so on."""
+    named = {name for node in tree(ROOT / "docs" / "rules.rst").findall(nodes.target) for name in node["ids"]}
+    named |= {name for node in tree(ROOT / "docs" / "rules.rst").findall(nodes.section) for name in node["ids"]}
+    return {name.upper() for name in named if re.fullmatch(r"[a-e][0-9]?", name)}
+
+
+def missing(text: str) -> Iterator[str]:
+    """What a text cites of the docs that is not there, or cites in no known form."""
+    flat = re.sub(r"\s+(?:# |// |\* )?", " ", text)
+    flat = LINK.sub("", flat)
+    known = 0
+    for page, titles in SECTIONS.findall(flat):
+        known += 1
+        for title in titles.split("; "):
+            name, _, number = title.rpartition(" ")
+            is_item = number.isdecimal() and 1 <= int(number) <= sections(page).get(name, 0)
+            if title not in sections(page) and not is_item:
+                yield f"docs/{page}.rst has no section {title!r}"
+    for found in RULES.findall(flat):
+        known += 1
+        for rule in found.split(", "):
+            if rule not in rules():
+                yield f"docs/rules.rst has no rule {rule}"
+    for start in (one.start() for one in CITED.finditer(flat)):
+        if not (SECTIONS.match(flat, start) or RULES.match(flat, start)):
+            yield f"no section is cited in {flat[start : start + 60]!r}"
+
+
+def citing() -> list[tuple[str, str]]:
+    """Every file of the project that may cite a page, with its text; this one has citations that are wrong."""
+    ours = [path for name in FOLDERS for path in sorted((ROOT / name).rglob("*")) if path.suffix in TEXT]
+    files = [path for path in [*ours, *TOOLS, *PAGES] if path != Path(__file__)]
+    return [(str(path.relative_to(ROOT)), path.read_text(encoding="utf-8")) for path in files]
+
+
+@pytest.mark.parametrize("path", PAGES, ids=lambda path: path.stem)
+def test_each_page_renders_without_a_warning(path: Path) -> None:
+    said = [one.astext() for one in tree(path).findall(nodes.system_message) if one["level"] >= STRICT["report_level"]]
+    assert not said
+    assert not [line for line in path.read_text(encoding="utf-8").splitlines() if len(line) > 120]
+    directives = set(re.findall(r"^ *\.\. (\w[\w-]*)::", path.read_text(encoding="utf-8"), flags=re.MULTILINE))
+    assert directives <= {"contents", "list-table", "code-block"}, "plain docutils is enough for these pages"
+
+
+@pytest.mark.parametrize("path", PAGES, ids=lambda path: path.stem)
+def test_each_link_to_a_file_of_the_project_leads_there(path: Path) -> None:
+    for reference in tree(path).findall(nodes.reference):
+        target = str(reference.get("refuri", ""))
+        assert not target or "://" in target or target.startswith("mailto:") or (path.parent / target).is_file(), target
+
+
+@pytest.mark.parametrize("page", FACTS)
+def test_each_section_of_facts_has_a_source_and_a_mark(page: str) -> None:
+    for section in tree(ROOT / "docs" / f"{page}.rst").findall(nodes.section):
+        tells = [one for one in section.children if isinstance(one, TELLING)]
+        title = section[0].astext()
+        if not tells or title.startswith("0. "):
+            continue
+        fields = {one[0].astext(): one[1].astext() for one in section.findall(nodes.field)}
+        assert fields.keys() == {"Source", "Mark"}, title
+        assert MARK.fullmatch(fields["Mark"]) or fields["Mark"].startswith("each is open"), title
+
+
+@pytest.mark.parametrize("page", FACTS)
+def test_every_mark_is_one_that_the_page_explains(page: str) -> None:
+    text = (ROOT / "docs" / f"{page}.rst").read_text(encoding="utf-8")
+    explained = set(re.findall(r"^(\[\w+\]) ", text, flags=re.MULTILINE))
+    prose = re.sub(r"``[^`]*``", "", text)
+    assert set(re.findall(r"\[[a-z]+\]", prose)) == explained
+    assert explained <= {f"[{one}]" for one in ("spec", "docs", "run", "live", "code", "reported", "inferred")}
+
+
+def test_the_rules_keep_their_anchors() -> None:
+    assert rules() == {"A", "D", "E"} | {"B", *(f"B{n}" for n in range(1, 10))} | {"C", *(f"C{n}" for n in range(1, 8))}
+    named = [re.match(r"[A-E][0-9]?(?=\. )", title) for title in sections("rules")]
+    assert {one.group() for one in named if one} == rules(), "each anchor stands at the rule of its name"
+
+
+def test_each_cited_section_exists() -> None:
+    wrong = [f"{name}: {why}" for name, text in citing() for why in missing(text)]
+    assert not wrong, "\n".join(wrong)
+
+
+@pytest.mark.parametrize(
+    ("text", "complaints"),
+    [
+        ("see docs/hubspot.rst (Signing rules), and docs/rules.rst B4.", 0),
+        ("a switch (docs/hubspot.rst: Unknowns 20; Threading)", 0),
+        ("# docs/hubspot.rst\n    # (Threading; Idempotency)", 0),
+        ("docs/hubspot.rst (Signing)", 1),
+        ("docs/hubspot.rst (Unknowns 21)", 1),
+        ("docs/hubspot.rst (Threading 1)", 1),
+        ("docs/botpress.rst (Threading; Studio)", 1),
+        ("docs/rules.rst B4, B12", 1),
+        ("docs/rules.rst (B4)", 1),
+        ("it is in docs/hubspot.rst", 1),
+    ],
+)
+def test_the_check_of_citations_bites(text: str, complaints: int) -> None:
+    assert len(list(missing(text))) == complaints
