@@ -23,6 +23,14 @@ SECTIONS = re.compile(r"docs/(hubspot|botpress)\.rst(?: \(|: )([^()]+)\)")
 RULES = re.compile(r"docs/rules\.rst ([A-E][0-9]*(?:, [A-E][0-9]*)*)\b")
 LINK = re.compile(r"`docs/\w+\.rst <docs/\w+\.rst>`_|``docs/\w+\.rst``")
 MARK = re.compile(r"\[(?:spec|docs|run|live|code|reported|inferred)\]")
+OPEN_QUESTION = re.compile(r"[Oo]pen question ([0-9]+)")
+DEFECT = re.compile(r"\bD[0-9]{2}\b(?!-)")
+LINK = re.compile(r"`docs/\w+\.rst <docs/\w+\.rst>`_|``docs/\w+\.rst``")
+MARK = re.compile(r"\[(?:spec|docs|run|live|code|reported|inferred)\]")
+OPEN_QUESTION = re.compile(r"[Oo]pen question ([0-9]+)")
+DEFECT = re.compile(r"\bD[0-9]{2}\b(?!-)")
+ELSEWHERE = re.compile(r"facts §?[0-9]|\brules\.md|\bdesign\.md|\bledger\.md|§[0-9]")
+"""Citations of pages that a reader of the project does not have."""
 TELLING = (nodes.bullet_list, nodes.enumerated_list, nodes.table)
 
 
@@ -52,26 +60,35 @@ def rules() -> set[str]:
     return {name.upper() for name in named if re.fullmatch(r"[a-e][0-9]?", name)}
 
 
+@cache
+def defects() -> set[str]:
+    """The numbers of other projects' mistakes."""
+    return {row[0].astext() for row in tree(ROOT / "docs" / "defects.rst").findall(nodes.row)}
+
+
 def missing(text: str) -> Iterator[str]:
     """What a text cites of the docs that is not there, or cites in no known form."""
     flat = re.sub(r"\s+(?:# |// |\* )?", " ", text)
     flat = LINK.sub("", flat)
-    known = 0
     for page, titles in SECTIONS.findall(flat):
-        known += 1
         for title in titles.split("; "):
             name, _, number = title.rpartition(" ")
             is_item = number.isdecimal() and 1 <= int(number) <= sections(page).get(name, 0)
             if title not in sections(page) and not is_item:
                 yield f"docs/{page}.rst has no section {title!r}"
     for found in RULES.findall(flat):
-        known += 1
         for rule in found.split(", "):
             if rule not in rules():
                 yield f"docs/rules.rst has no rule {rule}"
     for start in (one.start() for one in CITED.finditer(flat)):
         if not (SECTIONS.match(flat, start) or RULES.match(flat, start)):
             yield f"no section is cited in {flat[start : start + 60]!r}"
+    for number in OPEN_QUESTION.findall(flat):
+        if not 1 <= int(number) <= sections("hubspot")["Unknowns"]:
+            yield f"docs/hubspot.rst has no open question {number}"
+    for number in DEFECT.findall(flat):
+        if number not in defects():
+            yield f"docs/defects.rst has no {number}"
 
 
 def citing() -> list[tuple[str, str]]:
@@ -135,6 +152,9 @@ def test_each_cited_section_exists() -> None:
         ("see docs/hubspot.rst (Signing rules), and docs/rules.rst B4.", 0),
         ("a switch (docs/hubspot.rst: Unknowns 20; Threading)", 0),
         ("# docs/hubspot.rst\n    # (Threading; Idempotency)", 0),
+        ("Open question 12 both ways (D07, D52)", 0),
+        ("(open question 0)", 1),
+        ("as D55 does", 1),
         ("docs/hubspot.rst (Signing)", 1),
         ("docs/hubspot.rst (Unknowns 21)", 1),
         ("docs/hubspot.rst (Threading 1)", 1),
