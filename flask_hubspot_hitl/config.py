@@ -1,6 +1,6 @@
 """``HUBSPOT_HITL_*`` → one frozen :class:`Settings`, or one :class:`ConfigError` that lists every problem.
 
-May import only ``errors``. Read once, at ``init_app``.
+Of ours it may import ``errors`` and ``hubspot.addresses`` only. Read once, at ``init_app``.
 """
 
 from __future__ import annotations
@@ -16,11 +16,13 @@ from typing import Any
 from urllib.parse import SplitResult, urlsplit
 
 from .errors import ConfigError
+from .hubspot import addresses
 
 logger = logging.getLogger(__name__)
 
 PREFIX = "HUBSPOT_HITL_"
 _DURATION_MAX = 10 * 365 * 86_400.0
+_ROUTES = "/webhook|/healthz|/connect|/oauth/[a-z]+|/botpress(?:/.*)?"
 
 
 class _Problem(ValueError):
@@ -94,16 +96,23 @@ def _split(text: str) -> SplitResult:
 
 def _url(value: Any) -> str:
     text = _text(value).rstrip("/")
-    if not re.fullmatch("[!-~]*", text):
-        raise _Problem("must be a URL in plain ASCII without spaces (other letters as xn--… or %XX)")
-    parts = _split(text)
-    if parts.scheme not in ("http", "https") or not parts.hostname:
-        raise _Problem("must be a full URL, such as https://bot.example.com")
-    if parts.query or parts.fragment or parts.username:
-        raise _Problem("must have no query, fragment or user name")
-    if parts.scheme == "http" and not is_loopback(text):
+    try:
+        address = addresses.parse(text)
+    except addresses.AddressRefused as why:
+        raise _Problem(f"{why}: it must be a full URL in plain ASCII (other letters as xn--… or %XX)") from None
+    if "?" in text or "#" in text:
+        raise _Problem("must have no query and no fragment")
+    if address.scheme == "http" and not address.is_loopback:
         raise _Problem("must be https (http only for a loopback address)")
     return text
+
+
+def _host(value: Any) -> str:
+    text = _text(value).removeprefix(".")
+    try:
+        return addresses.host_of(f"[{text}]" if ":" in text and "[" not in text else text)
+    except addresses.AddressRefused:
+        raise _Problem("must be names of hosts, without https:// and port") from None
 
 
 def _database_url(value: Any) -> str:
@@ -173,8 +182,10 @@ def _signature_version(value: Any) -> str:
 
 def is_loopback(url: str) -> bool:
     """True when ``url`` names this machine only."""
-    host = urlsplit(url).hostname or ""
-    return host == "localhost" or host == "::1" or bool(re.fullmatch(r"127(\.\d{1,3}){3}", host))
+    try:
+        return addresses.parse(url).is_loopback
+    except addresses.AddressRefused:
+        return False
 
 
 def _setting(parse: Callable[[Any], Any], default: Any = MISSING, *, example: str, secret: bool = False) -> Any:
@@ -239,8 +250,10 @@ class Settings:
     max_body_bytes: int = _setting(_count, 1_048_576, example="1048576")
     """A webhook's body may have this many bytes; more is 413."""
     max_attachment_bytes: int = _setting(_count, 20_971_520, example="20971520")
-    attachment_hosts: tuple[str, ...] = _setting(_list_of(_text), (), example="files.example.com")
+    attachment_hosts: tuple[str, ...] = _setting(_list_of(_host), (), example="files.example.com")
     """Hosts, with their subdomains, that a message's attachments given by URL are fetched from."""
+    private_hosts: tuple[str, ...] = _setting(_list_of(_host), (), example="botpress.internal")
+    """Hosts, without their subdomains, that may be in a private network: all others have to be public."""
     payload_ttl: float = _setting(_seconds, 86_400.0, example="86400")
     """How long what an event brought is kept once it is done; its dedupe key stays for ``RETENTION``."""
     retention: float = _setting(_positive(_seconds), 7 * 86_400.0, example="604800")
@@ -308,6 +321,11 @@ def _across(values: Mapping[str, Any]) -> list[str]:
         problems.append(_line("client_id", "is missing, and HUBSPOT_HITL_REFRESH_TOKEN needs it", "app's id"))
     if "signature_versions" in values and "v3" not in values["signature_versions"]:
         problems.append(_line("signature_versions", "must include v3", "v3,v1"))
+    prefix = values.get("url_prefix", "/hubspot")
+    for url in values.get("public_url", ()):
+        if route := re.fullmatch(f"(.*)({re.escape(prefix)}(?:{_ROUTES}))", url):
+            why = f"ends in a route of ours, {route[2]}, which is added to it: leave that out"
+            problems.append(_line("public_url", why, route[1]))
     base = values.get("api_base_url", "https://api.hubapi.com")
     if not is_loopback(base):
         for name in ("client_secret", "developer_api_key", "refresh_token", "access_token"):

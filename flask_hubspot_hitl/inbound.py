@@ -15,7 +15,7 @@ from .clock import to_datetime
 from .domain import Attachment, Author, CloseReason, Message, Operator
 from .emission import Emitter
 from .errors import HubSpotNotFound, HubSpotRejected, HubSpotUnavailable, NotConfigured
-from .hubspot.content import ParsedMessage, parse_message
+from .hubspot.content import ParsedMessage, parse_message, safe_url
 from .hubspot.events import Kind, normalize_actor
 from .hubspot.text import clean_html, guess_content_type, scrub
 from .ledger import Event, HandoffRecord, Lease, NewEvent, Transaction
@@ -215,12 +215,11 @@ class InboundTask:
             signed = self._services.client(str(event.portal_id)).signed_url(attachment.file_id)
         except HubSpotRejected:
             return attachment
-        url = signed.get("url")
         size = signed.get("size")
         name = attachment.name or _signed_name(signed)
         return replace(
             attachment,
-            url=url if isinstance(url, str) else None,
+            url=safe_url(signed.get("url")),
             size=attachment.size if attachment.size is not None else (size if isinstance(size, int) else None),
             name=name,
             content_type=attachment.content_type or guess_content_type(name or ""),

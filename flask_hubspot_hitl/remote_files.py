@@ -1,20 +1,21 @@
 """Fetching the files that a host names by their URL, from hosts on a list only.
 
-A host that is not on the list, a redirect to one, plain http, or too many bytes: the agent gets the link instead.
+A host that is not on the list, a redirect to one, plain http, an IP address that is not public, or too many bytes: the
+agent gets the link instead.
 """
 
 from __future__ import annotations
 
-import http.cookiejar
 import time
-from collections.abc import Iterable
-from urllib.parse import unquote, urljoin, urlsplit
+from collections.abc import Collection, Iterable
+from urllib.parse import unquote
 
 import requests
 import urllib3
 
-from .config import is_loopback
 from .domain import Attachment
+from .hubspot import addresses, connections
+from .hubspot.addresses import Address, AddressRefused
 from .hubspot.text import clean_name, guess_content_type
 
 REDIRECTS = 3
@@ -37,67 +38,68 @@ class NotFetched(Exception):
 class Fetcher:
     """Fetches files of at most ``limit`` bytes, in at most ``seconds``, from ``hosts`` and their subdomains.
 
-    Thread-safe.
+    Those of ``private_hosts`` may be in a private network. Thread-safe.
     """
 
     def __init__(
-        self, hosts: Iterable[str] = (), *, limit: int, proxy: str | None = None, seconds: float = SECONDS
+        self,
+        hosts: Iterable[str] = (),
+        *,
+        limit: int,
+        proxy: str | None = None,
+        private_hosts: Collection[str] = (),
+        seconds: float = SECONDS,
     ) -> None:
         self._hosts: tuple[str, ...] = ()
         self.allow(*hosts)
         self._limit = limit
         self._seconds = seconds
-        self._session = requests.Session()
-        self._session.trust_env = False
-        self._session.cookies.set_policy(http.cookiejar.DefaultCookiePolicy(allowed_domains=[]))
-        if proxy:
-            self._session.proxies = {"http": proxy, "https": proxy}
+        self._session = connections.session(private_hosts=private_hosts, proxy=proxy)
 
     def allow(self, *hosts: str) -> None:
         """Put more hosts on the list."""
-        self._hosts += tuple(host.strip().lower().lstrip(".") for host in hosts)
+        self._hosts += hosts
 
     def close(self) -> None:
         """Close the idle connections."""
         self._session.close()
 
-    def allows(self, url: str) -> bool:
-        """True for https (on this machine also http) to a host on the list, without user name and odd port."""
-        try:
-            parts = urlsplit(url)
-            host, port = (parts.hostname or "").lower(), parts.port
-        except ValueError:
+    def allows(self, address: Address) -> bool:
+        """True for https (on this machine also http) to a host on the list, without an odd port."""
+        if not any(address.host == one or address.host.endswith(f".{one}") for one in self._hosts):
             return False
-        if parts.username or not any(host == one or host.endswith(f".{one}") for one in self._hosts):
-            return False
-        return is_loopback(url) or (parts.scheme == "https" and port in (None, 443))
+        return address.is_loopback or (address.scheme, address.port) == ("https", 443)
 
     def fetch(self, wanted: Attachment) -> tuple[Attachment, bytes]:
         """The file at ``wanted.url``, with its name, type and size, and its bytes.
 
         :raises NotFetched: when it can't be had.
         """
-        url = wanted.url or ""
         ends = time.monotonic() + self._seconds
         try:
+            address = addresses.parse(addresses.spell(wanted.url or ""))
             for _ in range(REDIRECTS + 1):
-                if not self.allows(url):
+                if not self.allows(address):
                     raise NotFetched("its host is not on the list")
                 if (left := ends - time.monotonic()) <= 0:
                     raise NotFetched("it takes too long", later=True)
                 patience = (min(3.05, left), min(10.0, left))
-                with self._session.get(url, stream=True, allow_redirects=False, timeout=patience) as answer:
+                with self._session.get(address.url, stream=True, allow_redirects=False, timeout=patience) as answer:
                     if answer.status_code in (301, 302, 303, 307, 308):
-                        url = urljoin(url, answer.headers.get("Location", ""))
+                        address = addresses.follow(address, answer.headers.get("Location", ""))
                         continue
                     if answer.status_code != 200:
                         raise NotFetched("its host refuses it", later=answer.status_code >= 500)
-                    return self._read(wanted, url, answer, ends)
+                    return self._read(wanted, address, answer, ends)
+        except AddressRefused as refused:
+            raise NotFetched(f"its address {refused}") from None
         except (requests.RequestException, urllib3.exceptions.HTTPError, OSError, ValueError):
             raise NotFetched("its host does not answer", later=True) from None
         raise NotFetched("it is redirected too often")
 
-    def _read(self, wanted: Attachment, url: str, answer: requests.Response, ends: float) -> tuple[Attachment, bytes]:
+    def _read(
+        self, wanted: Attachment, address: Address, answer: requests.Response, ends: float
+    ) -> tuple[Attachment, bytes]:
         chunks: list[bytes] = []
         size = 0
         while chunk := answer.raw.read1(_CHUNK, decode_content=True):
@@ -108,7 +110,7 @@ class Fetcher:
                 raise NotFetched("it takes too long", later=True)
             chunks.append(chunk)
         kind = answer.headers.get("Content-Type", "").partition(";")[0].strip().lower() or None
-        name = clean_name(wanted.name or unquote(urlsplit(url).path), content_type=kind)
+        name = clean_name(wanted.name or unquote(address.target.partition("?")[0]), content_type=kind)
         if kind in (None, "application/octet-stream", "binary/octet-stream"):
             kind = guess_content_type(name) or kind
         return Attachment(name=name, content_type=kind, size=size), b"".join(chunks)

@@ -43,7 +43,10 @@ class Services:
     def __post_init__(self) -> None:
         settings = self.settings
         self.remote_files = Fetcher(
-            settings.attachment_hosts, limit=settings.max_attachment_bytes, proxy=settings.proxy
+            settings.attachment_hosts,
+            limit=settings.max_attachment_bytes,
+            proxy=settings.proxy,
+            private_hosts=settings.private_hosts,
         )
 
     @property
@@ -77,6 +80,7 @@ class Services:
                     developer_api_key=settings.developer_api_key,
                     app_id=settings.app_id,
                     proxy=settings.proxy,
+                    private_hosts=settings.private_hosts,
                     gate=gate,
                 )
             return self._clients[portal_id]
@@ -98,6 +102,7 @@ class Services:
             developer_api_key=settings.developer_api_key,
             app_id=settings.app_id,
             proxy=settings.proxy,
+            private_hosts=settings.private_hosts,
         )
 
     def known_operator(self, portal_id: str, actor_id: str) -> Operator | None:
@@ -141,6 +146,7 @@ class Services:
             refresh_token=configured,
             clock=self.clock,
             proxy=settings.proxy,
+            private_hosts=settings.private_hosts,
             gate=gate,
             store=DatabaseTokens(self.ledger, portal_id, cipher, configured),
         )
@@ -175,6 +181,7 @@ class Services:
             client_secret=settings.client_secret[0],
             clock=self.clock,
             proxy=settings.proxy,
+            private_hosts=settings.private_hosts,
         )
 
     def _refused(self, portal_id: str) -> None:

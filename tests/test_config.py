@@ -112,6 +112,7 @@ STRINGS: dict[str, tuple[Any, Any]] = {
     "retention": ("86400", 86_400.0),
     "payload_ttl": ("3600", 3_600.0),
     "attachment_hosts": ("a.example, b.example", ("a.example", "b.example")),
+    "private_hosts": (" Botpress.internal,[FD00::0:5],10.0.0.7", ("botpress.internal", "fd00::5", "10.0.0.7")),
 }
 
 
@@ -142,6 +143,21 @@ BAD: dict[str, list[Any]] = {
         "http://localhost.evil.test",
         "http://127.0.0.1.evil.test",
         "//bot.example.com",
+    ],
+    "attachment_hosts": [
+        "https://files.example.com",
+        "files.example.com:443",
+        "files.example.com/",
+        "*",
+        "a..b",
+        "1.2.3",
+    ],
+    "private_hosts": [
+        "https://botpress.internal",
+        "user@botpress.internal",
+        "botpress.internal:8443",
+        "b\u00f6t",
+        "::zz",
     ],
     "portal_id": ["", "x", "-1", "1.0", 1.0, True, "9" * 20, "٤٢", [1], "1,2"],
     "inbox_id": ["a", "1,b", [None], "[]"],

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from typing import Any
-from urllib.parse import urlsplit
 
 from flask import Flask
 
-from ..config import PREFIX, is_loopback
+from ..config import PREFIX
 from ..errors import ConfigError
+from ..hubspot import addresses
 
 SECRET_LENGTH = 16
 """The least number of characters of a secret."""
@@ -35,13 +35,13 @@ class Options:
         if not value:
             return value
         try:
-            parts = urlsplit(value)
-            host = parts.hostname
-        except ValueError:
-            parts, host = urlsplit(""), None
-        if not host or parts.query or parts.fragment or parts.scheme not in ("https", "http"):
+            address = addresses.parse(value)
+        except addresses.AddressRefused as why:
+            self._problem(name, f"{why}: it must be a full URL in plain ASCII", example)
+            return value
+        if "?" in value or "#" in value:
             self._problem(name, "must be a URL without query", example)
-        elif parts.scheme == "http" and not is_loopback(value):
+        elif address.scheme == "http" and not address.is_loopback:
             self._problem(name, "must be https (http is for this machine only)", example)
         return value
 

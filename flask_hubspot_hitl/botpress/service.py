@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from typing import Any
-from urllib.parse import urlsplit
 
 from ..clock import Clock
 from ..errors import DeliveryDelayed, HITLError, HubSpotUnavailable
+from ..hubspot import addresses
 from ..hubspot.transport import Transport, hide
+from ..runtime import Runtime
 
 LATER = frozenset({408, 425, 429})
 
@@ -47,11 +48,20 @@ class Service:
         headers: Mapping[str, str] | None = None,
         timeout: tuple[float, float] = (3.05, 10.0),
         proxy: str | None = None,
+        private_hosts: Collection[str] = (),
     ) -> None:
         self._headers = dict(headers or {})
-        for part in urlsplit(base_url).path.split("/"):
+        for part in addresses.parse(base_url).target.split("/"):
             hide(part)
-        self._transport = Transport(base_url, clock=clock, timeout=timeout, proxy=proxy, service="Botpress")
+        self._transport = Transport(
+            base_url, clock=clock, timeout=timeout, proxy=proxy, private_hosts=private_hosts, service="Botpress"
+        )
+
+    @classmethod
+    def of(cls, runtime: Runtime, base_url: str, *, headers: Mapping[str, str] | None = None) -> Service:
+        """Make one that speaks as an app's settings say: its proxy, its private hosts, its clock."""
+        settings, clock = runtime.settings, runtime.services.clock
+        return cls(base_url, clock=clock, headers=headers, proxy=settings.proxy, private_hosts=settings.private_hosts)
 
     def close(self) -> None:
         """Close the idle connections."""

@@ -6,7 +6,6 @@ somebody else answers.
 
 from __future__ import annotations
 
-import ipaddress
 import re
 import secrets
 import ssl
@@ -14,7 +13,7 @@ import time
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from email.utils import parsedate_to_datetime
-from urllib.parse import urljoin, urlsplit
+from urllib.parse import urlsplit
 
 import requests
 import urllib3
@@ -22,7 +21,7 @@ import urllib3
 from .. import self_test
 from .._version import __version__
 from ..config import Settings, is_loopback
-from ..hubspot import signature, strict_json
+from ..hubspot import addresses, signature, strict_json
 from ..runtime import Runtime
 from .findings import Code, Finding
 
@@ -67,7 +66,7 @@ def _judge(runtime: Runtime, url: str, hook: str, nonce: str, answer: _Answer) -
     settings, status = runtime.settings, answer.status
     told = f"POST {hook} was answered with {status}"
     if 300 <= status < 400:
-        yield Code.URL_REDIRECTS.found(f"{told} to {_place(urljoin(hook, answer.headers.get('Location', '')))}.")
+        yield Code.URL_REDIRECTS.found(f"{told} to {_place(hook, answer.headers.get('Location', ''))}.")
     elif status in (404, 405):
         better = _find_routes(url, settings)
         fix = None if better is None else f"Set HUBSPOT_HITL_PUBLIC_URL to {better}, where the app's routes are."
@@ -141,20 +140,24 @@ def _find_routes(url: str, settings: Settings) -> str | None:
 
 def _why_private(url: str) -> str | None:
     """Why HubSpot can't reach an address, as far as the address alone tells."""
-    host = urlsplit(url).hostname or ""
-    if is_loopback(url) or host.endswith(".localhost"):
+    address = addresses.parse(url)
+    host, ip = address.host, addresses.literal(address.host)
+    if address.is_loopback or host.endswith(".localhost"):
         return "is this machine's own address"
-    try:
-        is_global = ipaddress.ip_address(host).is_global
-    except ValueError:
+    if ip is not None:
+        is_global = addresses.may_connect(host, ip, ())
+    else:
         is_global = "." in host and not host.endswith((".local", ".internal", ".lan", ".test", ".home.arpa"))
     return None if is_global else "is an address of a private network"
 
 
-def _place(url: str) -> str:
+def _place(hook: str, location: str) -> str:
     """A redirect's target without its query, which may hold a secret."""
-    parts = urlsplit(url)
-    return "".join(one if one.isprintable() else "?" for one in f"{parts.scheme}://{parts.netloc}{parts.path}")[:200]
+    try:
+        found = addresses.follow(addresses.parse(hook), location)
+    except addresses.AddressRefused as why:
+        return f"an address that {why}"
+    return f"{found.origin}{found.target.partition('?')[0]}"[:200]
 
 
 # One request ------------------------------------------------------------------------------------------------------

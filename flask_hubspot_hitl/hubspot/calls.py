@@ -6,7 +6,7 @@ knows an operation.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from typing import Any
@@ -25,7 +25,8 @@ MAX_PAGES = 500
 class Caller:
     """Makes calls for one portal. Thread-safe; keeps connections open.
 
-    ``timeout`` is (connect, read) in seconds, ``max_response_bytes`` counts decoded bytes, ``proxy`` is a URL.
+    ``timeout`` is (connect, read) in seconds, ``max_response_bytes`` counts decoded bytes, ``proxy`` is a URL,
+    ``private_hosts`` may be in a private network.
     ``developer_api_key`` and ``app_id`` are needed for the calls on channels only. ``gate`` is asked before every
     request.
     """
@@ -38,6 +39,7 @@ class Caller:
     app_id: str | None = None
     timeout: tuple[float, float] = (3.05, 10.0)
     proxy: str | None = None
+    private_hosts: Collection[str] = ()
     max_response_bytes: int = 10_000_000
     pool_size: int = 32
     gate: Gate | None = None
@@ -49,6 +51,7 @@ class Caller:
             clock=self.clock,
             timeout=self.timeout,
             proxy=self.proxy,
+            private_hosts=self.private_hosts,
             max_response_bytes=self.max_response_bytes,
             pool_size=self.pool_size,
             gate=self.gate,

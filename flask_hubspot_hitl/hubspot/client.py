@@ -20,6 +20,7 @@ from ..errors import HubSpotConflict, HubSpotError, HubSpotUnavailable
 from .admin import AppCalls
 from .calls import read_pages
 from .contacts import SEARCH_PROPERTIES, pick, search_filters
+from .content import safe_url
 from .outgoing import build_incoming, file_attachment, iso_time, opaque
 from .text import escape_text, scrub
 
@@ -114,7 +115,8 @@ class HubSpotClient(AppCalls):
         if known is not None:
             return known
         found = self.call("GET", self.paths.actor(actor_id), doing="reading an actor")
-        operator = Operator(actor_id, *(_text(found.get(key)) for key in ("name", "email", "avatar")))
+        name, email = (_text(found.get(key)) for key in ("name", "email"))
+        operator = Operator(actor_id, name, email, avatar=safe_url(found.get("avatar")))
         with self._lock:
             _remember(self._operators, actor_id, (operator, self.clock.now_ms() + OPERATOR_FOR_MS))
             self._failed.pop(actor_id, None)

@@ -1,11 +1,10 @@
 """What is said, both ways: HubSpot's message objects as facts, and the texts we write for agents.
 
-Pure functions. Of ours it may import ``domain`` and :mod:`.text` only; no Flask, no database, no HTTP.
+Pure functions. Of ours it may import ``domain`` and its neighbours :mod:`.addresses` and :mod:`.text`; no HTTP.
 """
 
 from __future__ import annotations
 
-import ipaddress
 import re
 from collections import deque
 from collections.abc import Iterable, Mapping
@@ -15,6 +14,7 @@ from typing import Any
 from urllib.parse import unquote, urlsplit
 
 from ..domain import Attachment, HistoryEntry
+from . import addresses
 from .text import clean_html, clean_name, escape_text, guess_content_type, html_to_text, scrub
 
 __all__ = [
@@ -29,6 +29,7 @@ __all__ = [
     "parse_time",
     "render_first_message",
     "render_history",
+    "safe_url",
     "scrub",
 ]
 
@@ -204,7 +205,7 @@ def _attachment(item: Mapping[str, Any]) -> Attachment | str:
     kind = _string(item.get("type")) or "unknown"
     if kind != "FILE":
         return f"[{_describe(kind, item)}]"
-    url = _safe_url(item.get("url"))
+    url = safe_url(item.get("url"))
     file_id = _optional_id(item.get("fileId"))
     usage = _USAGE_TYPES.get(_string(item.get("fileUsageType")) or "")
     given = _string(item.get("name")) or (unquote(urlsplit(url).path) if url else None)
@@ -262,19 +263,15 @@ def _labelled(label: str, parts: Iterable[str]) -> str:
     return f"{label}: {listed}" if listed else label
 
 
-def _safe_url(value: object) -> str | None:
+def safe_url(value: object) -> str | None:
     """``value`` if it is an https URL (or an http one of this machine), else None."""
     if not isinstance(value, str) or not value.isprintable() or " " in value:
         return None
     try:
-        parts = urlsplit(value)
-        host = parts.hostname or ""
-        if parts.scheme == "https" and host:
-            return value
-        loopback = host == "localhost" or ipaddress.ip_address(host).is_loopback
-    except ValueError:
+        address = addresses.parse(addresses.spell(value))
+    except addresses.AddressRefused:
         return None
-    return value if parts.scheme == "http" and loopback else None
+    return value if address.scheme == "https" or address.is_loopback else None
 
 
 def _id(value: object, what: str) -> str:

@@ -13,7 +13,7 @@ import hashlib
 import logging
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, Protocol
 from urllib.parse import quote, urlencode
@@ -164,6 +164,7 @@ class TokenEndpoint:
         clock: Clock,
         timeout: tuple[float, float] = (3.05, 10.0),
         proxy: str | None = None,
+        private_hosts: Collection[str] = (),
         gate: Gate | None = None,
     ) -> None:
         if oauth_version not in OAUTH_VERSIONS:
@@ -175,7 +176,15 @@ class TokenEndpoint:
         self._client_id = client_id
         self._client_secret = client_secret
         self._clock = clock
-        self._transport = Transport(base_url, clock=clock, timeout=timeout, proxy=proxy, pool_size=4, gate=gate)
+        self._transport = Transport(
+            base_url,
+            clock=clock,
+            timeout=timeout,
+            proxy=proxy,
+            private_hosts=private_hosts,
+            pool_size=4,
+            gate=gate,
+        )
 
     def __repr__(self) -> str:
         return f"TokenEndpoint({self._transport.base_url!r}, client_id={self._client_id!r})"
@@ -302,6 +311,7 @@ class RefreshingToken:
         on_rotated: Callable[[str], None] | None = None,
         timeout: tuple[float, float] = (3.05, 10.0),
         proxy: str | None = None,
+        private_hosts: Collection[str] = (),
         gate: Gate | None = None,
         store: TokenStore | None = None,
     ) -> None:
@@ -313,6 +323,7 @@ class RefreshingToken:
             clock=clock,
             timeout=timeout,
             proxy=proxy,
+            private_hosts=private_hosts,
             gate=gate,
         )
         self._store = store

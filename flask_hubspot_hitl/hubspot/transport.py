@@ -1,18 +1,17 @@
 """One HTTP attempt to HubSpot: bounded in time and size, without redirects, its failures made typed errors.
 
-Of ours it may import ``errors``, ``clock`` and ``strict_json``; no Flask, no database. Nothing here knows an operation.
+Of ours it may import ``errors``, ``clock`` and neighbours here; no Flask, no database. Nothing here knows an operation.
 """
 
 from __future__ import annotations
 
 import contextvars
-import http.cookiejar
 import logging
 import re
 import ssl
 import threading
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from concurrent.futures import Future
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -22,7 +21,6 @@ from typing import Any, Protocol, TypeVar
 
 import requests
 import urllib3
-from requests.adapters import HTTPAdapter
 
 from ..clock import Clock
 from ..errors import (
@@ -32,7 +30,9 @@ from ..errors import (
     HubSpotRejected,
     HubSpotUnavailable,
 )
-from . import strict_json
+from . import addresses, strict_json
+from .addresses import AddressRefused
+from .connections import session
 
 #: The longest a single attempt may last when the caller sets no deadline, in seconds.
 ATTEMPT_SECONDS = 60.0
@@ -141,7 +141,8 @@ class Gate(Protocol):
 class Transport:
     """A pool of connections to one base URL. Thread-safe. ``gate`` is asked before every request.
 
-    ``service`` is who answers there, for the texts of errors.
+    ``service`` is who answers there, for the texts of errors. ``private_hosts`` may be in a private network; without a
+    proxy any other host has to be public, or this machine by its very spelling.
     """
 
     def __init__(
@@ -155,22 +156,17 @@ class Transport:
         pool_size: int = 32,
         gate: Gate | None = None,
         service: str = "HubSpot",
+        private_hosts: Collection[str] = (),
     ) -> None:
-        self.base_url = base_url.rstrip("/")
+        self.base_url = addresses.parse(base_url).url.rstrip("/")
         self._service = service
         self._gate = gate
         self._clock = clock
         self._heard: tuple[str, int] | None = None
         self._connect_timeout, self._read_timeout = timeout
         self._max_bytes = max_response_bytes
-        self._session = requests.Session()
-        self._session.trust_env = False  # no proxies, .netrc or CA bundles from the environment
-        self._session.cookies.set_policy(http.cookiejar.DefaultCookiePolicy(allowed_domains=[]))
-        self._session.headers["User-Agent"] = "Flask-HubSpot-HITL"
-        if proxy:
-            self._session.proxies = {"http": proxy, "https": proxy}
         # Only connecting is repeated here: a request that was sent belongs to the ledger.
-        retry = urllib3.Retry(
+        retries = urllib3.Retry(
             total=None,
             connect=1,
             read=0,
@@ -180,9 +176,8 @@ class Transport:
             raise_on_status=False,
             respect_retry_after_header=False,
         )
-        adapter = HTTPAdapter(pool_connections=1, pool_maxsize=pool_size, max_retries=retry)
-        self._session.mount("https://", adapter)
-        self._session.mount("http://", adapter)
+        self._session = session(private_hosts=private_hosts, proxy=proxy, retries=retries, size=pool_size)
+        self._session.headers["User-Agent"] = "Flask-HubSpot-HITL"
         _install_redaction()
 
     def __repr__(self) -> str:
@@ -345,6 +340,8 @@ def _verdict(status: int) -> Verdict:
 
 def _no_answer(error: Exception, doing: str, service: str, *, safe: bool) -> HubSpotUnavailable:
     """Why there is no answer; "not ambiguous" only where nothing can have been sent."""
+    if isinstance(error, AddressRefused):
+        return HubSpotUnavailable(f"{doing}: the address of {service} {error}")
     cause: Any = error.args[0] if error.args else None
     cause = getattr(cause, "reason", None) or cause
     never_sent = isinstance(

@@ -81,7 +81,7 @@ class ChatBridge:
             app=app,
             runtime=runtime,
             relay=Relay(app, NAME),
-            api=ChatApi(Service(url, clock=runtime.services.clock, proxy=runtime.settings.proxy), key),
+            api=ChatApi(Service.of(runtime, url), key),
             users=Users(runtime.ledger),
             sessions=Sessions(app, NAME, self._messages),
             delivery=Delivery(runtime.ledger, NAME),

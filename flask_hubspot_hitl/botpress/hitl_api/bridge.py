@@ -46,7 +46,7 @@ class HitlApiBridge:
         options.check()
         runtime = get_runtime(app)
         runtime.services.remote_files.allow(*FILE_HOSTS)
-        botpress = Service(url, clock=runtime.services.clock, proxy=runtime.settings.proxy)
+        botpress = Service.of(runtime, url)
         relay = Relay(app, NAME)
         tickets = Tickets(runtime.ledger, relay)
         agents = Agents(app, runtime.ledger, botpress, tickets, Delivery(runtime.ledger, NAME))

@@ -68,11 +68,10 @@ class StudioBridge:
         options.check()
         runtime = get_runtime(app)
         runtime.services.remote_files.allow(*FILE_HOSTS)
-        clock, proxy = runtime.services.clock, runtime.settings.proxy
         headers = {"Authorization": f"Bearer {token}", "x-bot-id": bot_id}
-        api = RuntimeApi(Service(api_url, clock=clock, proxy=proxy, headers=headers), bot_id)
+        api = RuntimeApi(Service.of(runtime, api_url, headers=headers), bot_id)
         headers = {"x-bp-secret": secret} if secret else {}
-        resumed = Service(resume, clock=clock, proxy=proxy, headers=headers) if resume else None
+        resumed = Service.of(runtime, resume, headers=headers) if resume else None
         sessions, memory = Sessions(app, NAME, self._messages), Memory(runtime.ledger)
         gate = Gate(runtime, Relay(app, NAME), api, sessions, memory)
         channel = Channel(app, api, sessions, memory, Delivery(runtime.ledger, NAME), resume=resumed)
