@@ -80,8 +80,8 @@ class Attachment:
     """A file.
 
     From the agent: ``name, content_type, size`` (bytes), ``url`` and ``file_id`` as far as HubSpot tells.
-    From the host: ``name``, ``content_type`` and ``content`` (bytes or a binary file object, read at once); or ``url``
-    instead of the content: it is fetched when its host is one of ``ATTACHMENT_HOSTS``, else sent as a link.
+    From the host: ``name``, ``content_type`` and ``content`` (bytes, or a binary file object, which is read to its end
+    at once); or ``url`` instead: the file is fetched when its host is one of ``ATTACHMENT_HOSTS``, else sent as a link.
     """
 
     name: str | None = field(default=None, repr=False)
@@ -89,7 +89,7 @@ class Attachment:
     size: int | None = None
     url: str | None = field(default=None, repr=False)
     file_id: str | None = None
-    content: bytes | IO[bytes] | None = field(default=None, repr=False, compare=False)
+    content: bytes | bytearray | memoryview | IO[bytes] | None = field(default=None, repr=False, compare=False)
 
 
 @dataclass(frozen=True, slots=True)

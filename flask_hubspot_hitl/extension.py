@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping
 from typing import TYPE_CHECKING, Any
 
 from .clock import Clock
@@ -103,9 +103,9 @@ class HubSpotHITL:
     def send(
         self,
         conversation_id: str,
-        text: str = "",
+        text: str | None = "",
         *,
-        attachments: Sequence[Attachment] = (),
+        attachments: Iterable[Attachment] = (),
         message_id: str | None = None,
     ) -> bool:
         """Give a message of the user's to the humans, if they have the conversation.
@@ -113,7 +113,10 @@ class HubSpotHITL:
         Never waits for HubSpot. True: it is on disk, the humans have it. False: there is no open handoff, the bot
         answers. The same ``message_id`` twice is one message; the first content wins.
 
+        :param text: plain text; None is no text.
+        :param attachments: files; see :class:`Attachment`.
         :raises ValueError: there is neither text nor file, or a file is too large or has no content.
+        :raises TypeError: the text is no text, or a file object is not opened in binary mode.
         :raises LedgerUnavailable: it could not be stored; nothing was accepted.
         """
         from . import verbs

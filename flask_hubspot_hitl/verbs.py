@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterable, Mapping, Sequence
-from typing import Any
+from collections.abc import Iterable, Mapping
+from typing import IO, Any
 
 from . import handoffs, portals
 from .config import PREFIX
@@ -53,9 +53,9 @@ def start(runtime: Runtime, opening: handoffs.Opening) -> Handoff:
 def send(
     runtime: Runtime,
     conversation_id: str,
-    text: str = "",
+    text: str | None = "",
     *,
-    attachments: Sequence[Attachment] = (),
+    attachments: Iterable[Attachment] = (),
     message_id: str | None = None,
     otherwise: Effect | None = None,
 ) -> bool:
@@ -63,8 +63,10 @@ def send(
 
     ``otherwise`` is done in the same transaction when there is no open handoff.
     """
+    if text is None:
+        text = ""
     if not isinstance(text, str):
-        raise TypeError("text must be a str")
+        raise TypeError(f"text must be a str, not {type(text).__name__}")
     files = [_file(one, runtime.settings.max_attachment_bytes) for one in attachments]
     if not text.strip() and not files:
         raise ValueError("send() needs text or an attachment")
@@ -202,11 +204,30 @@ def _file(attachment: Attachment, limit: int) -> tuple[Attachment, bytes | None]
         return Attachment(name=named, content_type=attachment.content_type, url=scrub(attachment.url)), None
     if content is None:
         raise ValueError("an attachment needs 'content' (bytes or a binary file object) or 'url'")
-    data = content if isinstance(content, bytes) else content.read(limit + 1)
-    if not isinstance(data, bytes):
-        raise TypeError("an attachment's file object must be opened in binary mode")
+    data = bytes(content) if isinstance(content, bytes | bytearray | memoryview) else _read_all(content, limit)
     if len(data) > limit:
         raise ValueError(f"an attachment is larger than {PREFIX}MAX_ATTACHMENT_BYTES ({limit} bytes)")
     name = clean_name(attachment.name, content_type=attachment.content_type)
     kind = attachment.content_type or guess_content_type(name)
     return Attachment(name=name, content_type=kind, size=len(data)), data
+
+
+def _read_all(file: IO[bytes], limit: int) -> bytes:
+    """A file object to its end, or to one byte beyond ``limit``: a pipe or a socket gives less than it is asked for."""
+    if not callable(getattr(file, "read", None)):
+        raise TypeError(f"an attachment's content must be bytes or a binary file object, not {type(file).__name__}")
+    parts: list[bytes] = []
+    wanted = limit + 1
+    while wanted > 0:
+        part = file.read(wanted)
+        if isinstance(part, str):
+            raise TypeError("an attachment's file object must be opened in binary mode, such as open(path, 'rb')")
+        if part is None:
+            raise ValueError("an attachment's file object has nothing to read just now: it must not be non-blocking")
+        if not isinstance(part, bytes | bytearray | memoryview):
+            raise TypeError(f"an attachment's file object must give bytes, not {type(part).__name__}")
+        if not part:
+            break
+        parts.append(bytes(part))
+        wanted -= len(parts[-1])
+    return b"".join(parts)
