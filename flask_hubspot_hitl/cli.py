@@ -13,6 +13,7 @@ import click
 from flask import current_app
 from flask.cli import AppGroup
 
+from .cli_common import EVENT_ID, hubspot_id
 from .cli_common import Command as _Command
 from .cli_common import app_runtime as _runtime
 from .cli_common import progress as _progress
@@ -139,7 +140,7 @@ def handoffs(limit: int, as_json: bool) -> None:
 
 
 @group.command(cls=_Command)
-@click.option("--thread", "thread_id", default=None, help="Only this thread of HubSpot's.")
+@click.option("--thread", "thread_id", default=None, callback=hubspot_id, help="Only this thread of HubSpot's.")
 @click.option("--json", "as_json", is_flag=True, help="For machines.")
 def reconcile(thread_id: str | None, as_json: bool) -> None:
     """Compare handoffs with their threads in HubSpot now, and feed what was missed."""
@@ -203,7 +204,7 @@ def dead_list(as_json: bool) -> None:
 
 
 @dead.command("show", cls=_Command)
-@click.argument("event_id", type=int)
+@click.argument("event_id", type=EVENT_ID)
 @click.option("--json", "as_json", is_flag=True, help="For machines.")
 def dead_show(event_id: int, as_json: bool) -> None:
     """One of them, with its content and what each receiver did."""
@@ -215,7 +216,7 @@ def dead_show(event_id: int, as_json: bool) -> None:
 
 
 @dead.command("retry", cls=_Command)
-@click.argument("event_ids", type=int, nargs=-1)
+@click.argument("event_ids", type=EVENT_ID, nargs=-1)
 @click.option("--all", "everything", is_flag=True, help="All of them.")
 def dead_retry(event_ids: tuple[int, ...], everything: bool) -> None:
     """Try again; receivers that accepted an event are not asked again."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import math
 import sys
 import time
 from collections.abc import Callable, Iterator
@@ -32,6 +33,28 @@ def say(value: Any, as_json: bool, lines: list[str]) -> None:
 def when(ms: int) -> str:
     """Epoch ms as a date and time."""
     return datetime.fromtimestamp(ms / 1000, UTC).isoformat(timespec="seconds")
+
+
+EVENT_ID = click.IntRange(1, 2**63 - 1)
+"""The id of an event, as the database has them."""
+
+
+def hubspot_id(_context: click.Context, _parameter: click.Parameter, value: Any) -> Any:
+    """Take an id of HubSpot's, or several: a whole number that a database can hold."""
+    for one in value if isinstance(value, tuple) else [value]:
+        if one is not None and not (one.isascii() and one.isdecimal() and len(one) <= 19):
+            raise click.BadParameter("must be a number, such as 424242")
+    return value
+
+
+class Amount(click.FloatRange):
+    """A number within bounds; ``nan`` is none, though it is not out of any bounds."""
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        found = super().convert(value, param, ctx)
+        if math.isnan(found):
+            self.fail(f"{value!r} is not a number.", param, ctx)
+        return found
 
 
 class Command(click.Command):

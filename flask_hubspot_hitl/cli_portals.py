@@ -6,21 +6,19 @@ import click
 from flask.cli import with_appcontext
 
 from . import portals
-from .cli_common import Command, app_runtime, say, when
+from .cli_common import Amount, Command, app_runtime, hubspot_id, say, when
 from .consent import Consent, Refused
 from .errors import NotConfigured
 from .services import NO_KEY
 
 
 @click.command("install-url", cls=Command)
-@click.option("--portal", "portal_id", default=None, help="Only this HubSpot account may be connected with it.")
-@click.option("--minutes", default=60.0, type=click.FloatRange(min=0, min_open=True), help="How long it works; 60.")
+@click.option("--portal", "portal_id", callback=hubspot_id, help="Only this HubSpot account may be connected with it.")
+@click.option("--minutes", default=60.0, type=Amount(0, 525_600, min_open=True), help="How long it works; 60.")
 @with_appcontext
 def install_url(portal_id: str | None, minutes: float) -> None:
     """A link to connect HubSpot with; it works once, for whoever has it."""
     runtime = app_runtime()
-    if portal_id is not None and not (portal_id.isascii() and portal_id.isdecimal()):
-        raise click.BadParameter("must be a number, such as 424242", param_hint="--portal")
     ours = runtime.settings.portal_id
     if ours is not None and portal_id not in (None, ours):
         raise click.ClickException(f"HUBSPOT_HITL_PORTAL_ID is {ours}: no other account may be connected.")

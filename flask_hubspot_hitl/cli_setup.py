@@ -12,7 +12,7 @@ import click
 from flask.cli import with_appcontext
 
 from . import cli_doctor, portals
-from .cli_common import Command, app_runtime, say
+from .cli_common import Amount, Command, app_runtime, hubspot_id, say
 from .config import PREFIX
 from .errors import HubSpotError, NotConfigured
 from .hubspot.changes import Change
@@ -24,14 +24,7 @@ from .setting_up import PATIENCE, SetUp
 _json = click.option("--json", "as_json", is_flag=True, help="For machines.")
 
 
-def _number(_context: click.Context, _parameter: click.Parameter, value: Any) -> Any:
-    for one in value if isinstance(value, tuple) else [value]:
-        if one is not None and not (one.isascii() and one.isdecimal()):
-            raise click.BadParameter("must be a number, such as 424242")
-    return value
-
-
-_portal = click.option("--portal", "portal_id", callback=_number, help="The HubSpot account, when there are several.")
+_portal = click.option("--portal", "portal_id", callback=hubspot_id, help="The HubSpot account, if there are several.")
 
 
 @click.command(cls=Command)
@@ -43,8 +36,8 @@ _portal = click.option("--portal", "portal_id", callback=_number, help="The HubS
 )
 @click.option("--take-over", is_flag=True, help="Repoint what serves another installation; its address is printed.")
 @click.option("--new-channel", is_flag=True, help="Make another channel: the one made before was deleted in HubSpot.")
-@click.option("--inbox", "inbox_ids", multiple=True, callback=_number, help="Instead of HUBSPOT_HITL_INBOX_ID.")
-@click.option("--wait", default=PATIENCE, type=click.FloatRange(0, 3600), show_default=True, help="For a new channel.")
+@click.option("--inbox", "inbox_ids", multiple=True, callback=hubspot_id, help="Instead of HUBSPOT_HITL_INBOX_ID.")
+@click.option("--wait", default=PATIENCE, type=Amount(0, 3600), show_default=True, help="For a new channel.")
 @_portal
 @_json
 @with_appcontext

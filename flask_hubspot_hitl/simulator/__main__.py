@@ -8,6 +8,7 @@ import ipaddress
 import json
 import logging
 import os
+import re
 import signal
 import sys
 import threading
@@ -37,6 +38,13 @@ def is_loopback(host: str) -> bool:
         return host == "localhost"
 
 
+def port(text: str) -> int:
+    """Read a port to listen on, from the command line."""
+    if not re.fullmatch("[0-9]{1,5}", text, re.ASCII) or int(text) > 65_535:
+        raise argparse.ArgumentTypeError(f"{text!r} is no port: a number from 0 to 65535")
+    return int(text)
+
+
 def stop_with_stdin() -> None:
     """Return at once; end this process when standard input ends, as it does when a parent has died."""
 
@@ -51,7 +59,7 @@ def stop_with_stdin() -> None:
 def main(arguments: list[str] | None = None, *, prog: str = "python -m flask_hubspot_hitl.simulator") -> int:
     """Parse the command line and serve. Returns the exit status."""
     parser = argparse.ArgumentParser(prog=prog, description="The stand-in for HubSpot: serves until SIGTERM or Ctrl-C.")
-    parser.add_argument("--port", type=int, default=0, help="the port to listen on; 0 takes a free one")
+    parser.add_argument("--port", type=port, default=0, help="the port to listen on; 0 takes a free one")
     parser.add_argument("--host", default="127.0.0.1", help="the address to listen on (default: %(default)s)")
     parser.add_argument("--control-token", help="asked for on /_sim/*; needed with an address others can reach")
     parser.add_argument("--allow-host", action="append", default=[], help="a further name it is reached by")

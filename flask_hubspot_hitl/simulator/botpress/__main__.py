@@ -11,7 +11,7 @@ from types import FrameType
 
 from werkzeug.serving import make_server
 
-from ..__main__ import QuietHandler, stop_with_stdin
+from ..__main__ import QuietHandler, port, stop_with_stdin
 from .app import create_app
 from .world import BotpressWorld
 
@@ -19,7 +19,7 @@ from .world import BotpressWorld
 def main(arguments: list[str] | None = None) -> int:
     """Parse the command line and serve on loopback. Returns the exit status."""
     parser = argparse.ArgumentParser(prog="python -m flask_hubspot_hitl.simulator.botpress", description=__doc__)
-    parser.add_argument("--port", type=int, required=True, help="the port to listen on; 0 takes a free one")
+    parser.add_argument("--port", type=port, required=True, help="the port to listen on; 0 takes a free one")
     parser.add_argument("--stop-with-stdin", action="store_true", help="stop when standard input ends")
     options = parser.parse_args(arguments)
     logging.basicConfig(level=logging.WARNING, format="%(asctime)s %(name)s %(levelname)s %(message)s")
