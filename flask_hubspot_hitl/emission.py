@@ -250,19 +250,25 @@ class Emitter:
         return self._settled(event, "no receiver is connected to operator_message")
 
     def _settled(self, event: Event, error: str | None) -> Outcome:
-        """All receivers are through: the agent gets a receipt for each message."""
+        """All receivers are through: the agent gets a receipt for each message. One given up gets it when buried."""
+        if error is not None:
+            return Dead(error)
 
         def effect(tx: Transaction) -> None:
-            for index, step in enumerate(event.progress["plan"]):
-                if step["signal"] == "operator_message":
-                    self._receipt(tx, event, index, step, error)
+            self._put_receipts(tx, event, is_dead=False)
 
-        return Done(effect) if error is None else Dead(error, effect)
+        return Done(effect)
 
-    def _receipt(self, tx: Transaction, event: Event, index: int, step: dict[str, Any], error: str | None) -> None:
+    def _put_receipts(self, tx: Transaction, event: Event, *, is_dead: bool) -> None:
+        for index, step in enumerate(event.progress.get("plan", ())):
+            if step["signal"] == "operator_message":
+                self._receipt(tx, event, index, step, is_dead=is_dead)
+
+    def _receipt(self, tx: Transaction, event: Event, index: int, step: dict[str, Any], *, is_dead: bool) -> None:
         mine = [one for key, one in event.receipts.items() if key.startswith(f"{index}:")]
         refused = next((one.error for one in mine if one.verdict == "refused"), None)
-        dead = error is not None and (not mine or any(one.verdict == "dead" for one in mine))
+        is_through = event.progress.get("step", 0) > index and mine and not any(one.verdict == "dead" for one in mine)
+        dead = is_dead and not is_through
         reason = refused or (NOT_DELIVERED if refused is not None or dead else None)
         record = tx.records.get(step["handoff"])
         message = tx.records.get_message(step["message_row"])
@@ -273,13 +279,8 @@ class Emitter:
         handoffs.put_receipt(tx, record, message.message_id, error=reason, now=self._ledger.now_ms())
 
     def buried(self, tx: Transaction, event: Event, error: str, now: int) -> None:
-        """The event died outside a receiver: agents must not take its messages for delivered."""
-        for step in event.progress.get("plan", ()):
-            if step["signal"] == "operator_message":
-                record = tx.records.get(step["handoff"])
-                message = tx.records.get_message(step["message_row"])
-                if record is not None and message is not None:
-                    handoffs.put_receipt(tx, record, message.message_id, error=NOT_DELIVERED, now=now)
+        """The event is given up, by a receiver or outside one: agents must not take its messages for delivered."""
+        self._put_receipts(tx, event, is_dead=True)
 
 
 def _as_it_was(handoff: Handoff, snapshot: dict[str, Any]) -> Handoff:

@@ -532,6 +532,9 @@ def test_d02_a_receiver_that_never_heals_is_dead_and_the_lane_goes_on(story: Sto
         status = story.message_status(thread, poison)
         assert status["statusType"] == "FAILED"
         assert "secret" not in status["failureDetails"]["errorMessage"], "never str(exc)"
+        told = [one["path"] for one in story.hubspot.requests() if one["path"].endswith(str(poison["message"]["id"]))]
+        assert len(told) == 1, "FAILED is told once"
+        assert ("operator", "poison", "failed") in story.transcript()
         assert gaps == [True], "the next event carries after_gap"
         assert len(story.recorder.of("event_dead")) == 1
         with story.state.ledger.read() as tx:
