@@ -30,6 +30,7 @@ from .errors import (
     LedgerUnavailable,
     NotConfigured,
     TokenRevoked,
+    WrongPortal,
 )
 from .extension import HubSpotHITL
 from .signals import (
@@ -84,6 +85,7 @@ __all__ = [
     "HITLError",
     "ConfigError",
     "NotConfigured",
+    "WrongPortal",
     "ContactError",
     "ContactInvalid",
     "ContactNotFound",

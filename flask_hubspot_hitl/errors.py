@@ -5,6 +5,7 @@
     HITLError
     ├── ConfigError (ValueError)         a setting is wrong or missing; lists every problem at once
     ├── NotConfigured                    the setting is only needed now, and is not there
+    │   └── WrongPortal                  the token is another portal's than the one that is configured
     ├── ContactError
     │   ├── ContactInvalid (ValueError)  not a phone number with country code, nor an e-mail address
     │   └── ContactNotFound (LookupError) HubSpot answered that it does not know the contact
@@ -40,6 +41,16 @@ class ConfigError(HITLError, ValueError):
 
 class NotConfigured(HITLError):
     """A setting that this call needs is missing; the text names it."""
+
+
+class WrongPortal(NotConfigured):
+    """The configured token is not that of ``HUBSPOT_HITL_PORTAL_ID``: an agent's replies would never be heard."""
+
+    def __init__(self, wanted: str, owner: str) -> None:
+        super().__init__(
+            f"HUBSPOT_HITL_PORTAL_ID is {wanted}, but the configured token is portal {owner}'s: correct the one or "
+            "the other"
+        )
 
 
 class ContactError(HITLError):

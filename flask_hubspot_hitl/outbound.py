@@ -23,6 +23,7 @@ from .errors import (
     HubSpotUnavailable,
     InboxNotConnected,
     NotConfigured,
+    WrongPortal,
 )
 from .hubspot.client import HubSpotClient
 from .hubspot.contacts import identifier_of
@@ -69,6 +70,8 @@ class OutboundTask:
                 event.progress["maybe"] = True
             return outage(error, now)
         except NotConfigured as error:
+            if isinstance(error, WrongPortal) and event.topic == handoffs.OPEN:
+                return Dead(str(error), cause=error)  # else the agents would be asked, and never be heard
             return Retry(str(error), cause=error)
         except (HubSpotRejected, ContactNotFound, InboxNotConnected, ValueError) as error:
             cause = error if isinstance(error, HITLError) else None
@@ -123,6 +126,7 @@ class OpenTask(OutboundTask):
             return Done()
         if record.handoff.state != HandoffState.STARTING and not event.progress.get("maybe"):
             return Done()
+        self._services.check_portal(record.handoff.portal_id)
         if record.recipient is None:
             account = event.progress.get("account") or self._account(client, record)
             event.progress["account"] = account

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 from .clock import Clock
 from .config import Settings, is_loopback
 from .domain import Operator
-from .errors import LedgerUnavailable, NotConfigured
+from .errors import HubSpotRejected, LedgerUnavailable, NotConfigured, WrongPortal
 from .hubspot.admin import AppCalls
 from .hubspot.client import HubSpotClient
 from .hubspot.oauth import NoToken, RefreshingToken, StaticToken, TokenEndpoint, TokenProvider
@@ -38,6 +38,7 @@ class Services:
     """Fetches the attachments that are given by URL."""
     _notes_refused: dict[str, int] = field(default_factory=dict, repr=False)
     _clients: dict[str, HubSpotClient] = field(default_factory=dict, repr=False)
+    _checked: set[str] = field(default_factory=set, repr=False)
     _lock: threading.Lock = field(default_factory=threading.Lock, repr=False)
 
     def __post_init__(self) -> None:
@@ -84,6 +85,22 @@ class Services:
                     gate=gate,
                 )
             return self._clients[portal_id]
+
+    def check_portal(self, portal_id: str) -> None:
+        """Ask HubSpot once whose the configured access token is; a refresh token's portal is told with each renewal.
+
+        :raises WrongPortal: when it is another portal's.
+        :raises HubSpotUnavailable: when HubSpot can't be asked.
+        """
+        if portal_id != self.settings.portal_id or not self.settings.access_token or portal_id in self._checked:
+            return
+        try:
+            owner = str(self.client(portal_id).account_info().get("portalId"))
+        except HubSpotRejected:
+            return  # a token without the right to ask; doctor tells
+        if owner != portal_id:
+            raise WrongPortal(portal_id, owner)
+        self._checked.add(portal_id)
 
     def skew_seconds(self) -> float | None:
         """How far our clock is ahead of HubSpot's (negative: behind), by any portal's newest answer; None without."""
@@ -149,6 +166,7 @@ class Services:
             private_hosts=settings.private_hosts,
             gate=gate,
             store=DatabaseTokens(self.ledger, portal_id, cipher, configured),
+            portal_id=None if configured is None else portal_id,
         )
 
     def cipher(self) -> Cipher | None:

@@ -13,7 +13,7 @@ import requests
 from cryptography.fernet import Fernet
 from flask import Flask
 
-from flask_hubspot_hitl import HubSpotHITL, NotConfigured, TokenRevoked, portals
+from flask_hubspot_hitl import HubSpotHITL, NotConfigured, TokenRevoked, WrongPortal, portals
 from flask_hubspot_hitl.clock import ManualClock
 from flask_hubspot_hitl.hubspot.oauth import Tokens
 from flask_hubspot_hitl.ledger import AccountRecord, ChannelRecord, Installation, InstallationState, schema
@@ -21,7 +21,7 @@ from flask_hubspot_hitl.ledger.crypto import Cipher
 from flask_hubspot_hitl.sharing import encrypted
 
 from .browser import Browser, said
-from .conftest import MakeApp, Serve
+from .conftest import MakeApp, Record, Serve
 from .helpers import (
     APP,
     CHANNEL,
@@ -37,7 +37,7 @@ from .helpers import (
     status_event,
     wait_until,
 )
-from .story import PHONE
+from .story import PHONE, Story
 
 NO_TOKEN: dict[str, Any] = dict.fromkeys(("refresh_token", "portal_id", "channel_account_id", "inbox_id"))
 RecordSignals = Callable[[Flask], Recorder]
@@ -477,3 +477,39 @@ def test_three_portals_under_load_do_not_touch_each_other(
         assert [one.account_id for one in tx.channels.accounts()] == [portal.account for portal in there]
     assert not [one for one in seen.of("operator_assigned") if one["operator"].actor_id == "A-666"]
     assert not [one for one in seen.of("operator_message") if one["message"].text == "forged"]
+
+
+@pytest.mark.parametrize("kind", ["refresh_token", "access_token", "v1"])
+def test_a_portal_id_with_a_typing_error_is_refused_at_the_token(
+    make_app: MakeApp, hubspot: HubSpot, clock: ManualClock, record: Record, kind: str
+) -> None:
+    """Its agents would be asked, and what they answer would come for a portal that we don't know."""
+    token = hubspot.get("access-token")["access_token"]
+    own: dict[str, Any] = {"refresh_token": None, "access_token": token} if kind == "access_token" else {}
+    if kind == "v1":  # its answers do not say whose the token is
+        hubspot.chaos(lean_v1_tokens=True)
+        own = {"oauth_version": "v1"}
+    app = make_app(clock=clock, dispatcher="inline", portal_id="424243", SECRET_KEY="a key", **own)
+    story = Story(app, hubspot, clock, record(app))
+    with pytest.raises(WrongPortal) as raised:
+        story.start()
+    assert str(raised.value) == (
+        "HUBSPOT_HITL_PORTAL_ID is 424243, but the configured token is portal 424242's: correct the one or the other"
+    )
+    assert not story.is_active()
+    assert hubspot.threads() == []
+    right = make_app(clock=clock, dispatcher="inline", SECRET_KEY="a key", **own)
+    assert Story(right, hubspot, clock, record(right)).start().thread_id is not None
+
+
+def test_a_portal_id_of_start_with_a_typing_error_is_told_at_once(
+    make_app: MakeApp, hubspot: HubSpot, clock: ManualClock, record: Record
+) -> None:
+    for configured in ("424242", None):
+        app = make_app(clock=clock, dispatcher="inline", portal_id=configured, SECRET_KEY="a key", refresh_token=None)
+        story = Story(app, hubspot, clock, record(app))
+        with pytest.raises(NotConfigured, match="424243"):
+            story.start(portal_id="424243", inbox_id="700200300")
+        assert not story.is_active()
+        result = app.test_cli_runner().invoke(args=["hubspot-hitl", "inboxes", "--portal", "424243"])
+        assert (result.exit_code, "424243" in result.output) == (1, True)

@@ -13,6 +13,7 @@ from ..errors import (
     HubSpotUnavailable,
     NotConfigured,
     TokenRevoked,
+    WrongPortal,
 )
 from ..hubspot import wanted
 from ..hubspot.client import HubSpotClient
@@ -49,6 +50,8 @@ def check(runtime: Runtime, portal_id: str) -> Iterator[Finding]:
         with client.deadline(HUBSPOT_SECONDS):
             for code, what in _examine(runtime, client, portal_id, lacking):
                 yield code.found(what, portal_id=portal_id)
+    except WrongPortal as error:
+        yield Code.OTHER_PORTAL.found(sentence(error), portal_id=portal_id)
     except NotConfigured as error:
         yield Code.NO_TOKEN.found(sentence(error), portal_id=portal_id)
     except TokenRevoked as error:

@@ -19,7 +19,7 @@ from typing import Any, Protocol
 from urllib.parse import quote, urlencode
 
 from ..clock import Clock
-from ..errors import HubSpotError, HubSpotNotFound, HubSpotRejected, HubSpotUnavailable, TokenRevoked
+from ..errors import HubSpotError, HubSpotNotFound, HubSpotRejected, HubSpotUnavailable, TokenRevoked, WrongPortal
 from .paths import OAUTH_VERSIONS, Paths, segment
 from .transport import Gate, Transport, bounded, deadline
 
@@ -205,7 +205,7 @@ class TokenEndpoint:
         tokens = self._ask(doing, form, secrets=(code, code_verifier or ""))
         if isinstance(tokens, HubSpotError):
             raise tokens
-        return tokens if tokens.hub_id else replace(tokens, hub_id=self._portal_of(tokens.access_token))
+        return tokens if tokens.hub_id else replace(tokens, hub_id=self.portal_of(tokens.access_token))
 
     def refresh(self, refresh_token: str) -> Tokens:
         """A new access token.
@@ -275,7 +275,7 @@ class TokenEndpoint:
         # Only a 400 is HubSpot's word on a token; a 404 or a redirect is somebody's on the way.
         return (CodeRefused if error.status == 400 else HubSpotRejected)(str(error), **facts)
 
-    def _portal_of(self, access_token: str) -> str:
+    def portal_of(self, access_token: str) -> str:
         """Whose token it is, for answers that don't tell (v1). HubSpot OpenAPI, account info, ``PortalInformation``."""
         doing = "asking which account has been connected"
         headers = {"Authorization": f"Bearer {access_token}"}
@@ -294,6 +294,8 @@ class RefreshingToken:
     With a ``store``, by one thread of all processes at a time: the others wait for what it stores. The stored
     refresh token goes before the one given here, which is tried when the stored one is dead. None is given here
     when the portal installed the app: then it is in the store.
+
+    With a ``portal_id`` a token of another portal is refused (``WrongPortal``).
 
     ``on_rotated`` is called with the new refresh token when HubSpot gives another one, before any call uses
     the new access token. When it raises, it is called again at the next :meth:`token`.
@@ -314,7 +316,9 @@ class RefreshingToken:
         private_hosts: Collection[str] = (),
         gate: Gate | None = None,
         store: TokenStore | None = None,
+        portal_id: str | None = None,
     ) -> None:
+        self._portal_id = portal_id
         self._endpoint = TokenEndpoint(
             base_url=base_url,
             oauth_version=oauth_version,
@@ -469,9 +473,25 @@ class RefreshingToken:
 
     def _ask_in_time(self, refresh_token: str) -> Tokens:
         with deadline(REFRESH_SECONDS):
-            return bounded(
+            tokens = bounded(
                 lambda: self._endpoint.refresh(refresh_token), doing="refreshing the access token", safe=True
             )
+            self._check_portal(tokens)
+            return tokens
+
+    def _check_portal(self, tokens: Tokens) -> None:
+        """Refuse another portal's token; when HubSpot does not say whose it is, the next renewal asks again."""
+        if self._portal_id is None:
+            return
+        owner = tokens.hub_id
+        if owner is None:
+            try:
+                owner = self._endpoint.portal_of(tokens.access_token)
+            except HubSpotError:
+                return
+        if owner != self._portal_id:
+            raise WrongPortal(self._portal_id, owner)
+        self._portal_id = None
 
     def _save(self) -> None:
         if self._refresh_token is None or self._refresh_token == self._saved:
