@@ -17,6 +17,8 @@ from .ledger.crypto import Cipher, Undecipherable
 _BODY = '{"type":"FLASK_HUBSPOT_HITL_SELF_TEST","nonce":"%s"}'
 _PATTERN = re.compile((re.escape(_BODY) % "([0-9a-f]{32})").encode())
 _ANSWER = "self_test"
+BODY_GONE = "the body did not arrive whole"
+"""What the webhook says to anybody whose body somebody else has read before; doctor knows it by this."""
 
 
 def body(nonce: str) -> bytes:

@@ -5,12 +5,14 @@ from __future__ import annotations
 import contextlib
 import logging
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 from flask import Blueprint, Flask, current_app, request
+from flask.sansio.app import App
+from flask.sansio.blueprints import BlueprintSetupState
 from flask.typing import ResponseReturnValue
-from werkzeug.exceptions import RequestEntityTooLarge
+from werkzeug.exceptions import ClientDisconnected, RequestEntityTooLarge
 
 from . import connect_views, oauth_views, self_test, signals
 from .config import Settings
@@ -24,15 +26,55 @@ from .runtime import Runtime, get_runtime
 logger = logging.getLogger(__name__)
 
 BLUEPRINT = "hubspot_hitl"
+_HOST = "hubspot_hitl_host"
+BODY_GONE = "body_gone"
+"""The reason when a webhook's body has been read by somebody before us."""
+BODY_GONE_HINT = (
+    "its body did not arrive whole: a before_request function or a WSGI middleware of the app reads it first (it "
+    "should leave our routes alone, or use request.get_data(), which keeps it), or the sender hung up"
+)
 PATIENCE_SECONDS, SHORT_PATIENCE_SECONDS = 3.0, 0.1
 """For so long a webhook waits for the database: HubSpot waits five seconds for its answer, in ten requests at once."""
 SHORT_SECONDS = 1.0
 """After one has waited in vain, the others, who may have queued for its thread, are short with the database."""
 
 
+class AnyHost(Blueprint):
+    """A blueprint whose routes are there whatever host is asked for, in apps with ``host_matching`` too."""
+
+    def __init__(self, *arguments: Any, **options: Any) -> None:
+        super().__init__(*arguments, **options)
+        self.url_value_preprocessor(_forget_host)
+        self.url_defaults(_same_host)
+
+    def make_setup_state(
+        self, app: App, options: dict[str, Any], first_registration: bool = False
+    ) -> BlueprintSetupState:
+        return _AnyHostState(self, app, options, first_registration)
+
+
+class _AnyHostState(BlueprintSetupState):
+    def add_url_rule(
+        self, rule: str, endpoint: str | None = None, view_func: Callable[..., Any] | None = None, **options: Any
+    ) -> None:
+        if self.app.url_map.host_matching:  # else a rule without a host is for the empty host, which nobody asks for
+            options.setdefault("host", f"<{_HOST}>")
+        super().add_url_rule(rule, endpoint, view_func, **options)
+
+
+def _forget_host(endpoint: str | None, values: dict[str, Any] | None) -> None:
+    if values is not None:
+        values.pop(_HOST, None)
+
+
+def _same_host(endpoint: str, values: dict[str, Any]) -> None:
+    if current_app.url_map.is_endpoint_expecting(endpoint, _HOST):
+        values.setdefault(_HOST, request.host)
+
+
 def create_blueprint(settings: Settings) -> Blueprint:
     """The routes of one app."""
-    blueprint = Blueprint(
+    blueprint = AnyHost(
         BLUEPRINT, __name__, template_folder="templates", static_folder="static", static_url_path="/static"
     )
     blueprint.add_url_rule("/webhook", view_func=webhook, methods=["POST"])
@@ -63,9 +105,12 @@ def webhook() -> ResponseReturnValue:
     runtime = get_runtime()
     settings = runtime.settings
     try:
-        body = _raw_body(settings.max_body_bytes)
+        body = read_body(settings.max_body_bytes)
     except RequestEntityTooLarge:
         return _answer("the body is too large", 413)
+    except BodyGone:
+        _tell_rejected(BODY_GONE, f"; {BODY_GONE_HINT}")
+        return _answer(self_test.BODY_GONE, 400)
     except Exception:  # whatever the server makes of a broken body
         return _answer("the body can't be read", 400)
     now_ms = runtime.ledger.now_ms()
@@ -131,15 +176,31 @@ def _answer(text: str, status: int) -> ResponseReturnValue:
     return {"error": text}, status
 
 
-def _raw_body(limit: int) -> bytes:
-    """The body as sent, at most ``limit`` bytes, whatever the host's own limits are."""
+class BodyGone(Exception):
+    """A request's body is not whole: something of the host's read it first, or the sender hung up."""
+
+
+def read_body(limit: int) -> bytes:
+    """Read the body as sent, whatever the host's own limits are.
+
+    :param limit: bytes.
+    :raises RequestEntityTooLarge: when it has more of them.
+    :raises BodyGone: when less has come than was announced.
+    """
+    was_used = "stream" in vars(request)
     if request.content_length is not None and request.content_length > limit:
         raise RequestEntityTooLarge
     # Werkzeug cuts a streamed body off at the maximum without a word: one byte more tells that there was more.
     request.max_content_length = limit + 1
-    body = request.get_data(cache=False)
+    try:
+        body = request.get_data(cache=False)
+    except ClientDisconnected:
+        raise BodyGone from None
     if len(body) > limit:
         raise RequestEntityTooLarge
+    # A body without a length that comes empty is nobody's fault, unless somebody has had its stream.
+    if len(body) < (request.content_length or (was_used and request.content_length is None)):
+        raise BodyGone
     return body
 
 
@@ -175,6 +236,10 @@ def _reject(verdict: Verdict, now_ms: int) -> None:
     if verdict is Verdict.STALE:
         skew = skew_seconds(request.headers.get("X-HubSpot-Request-Timestamp"), now_ms) or 0.0
         detail = f": its time is {skew:+.0f} s from ours; check this machine's clock"
+    _tell_rejected(reason, detail)
+
+
+def _tell_rejected(reason: str, detail: str) -> None:
     _log_once(reason, f"A webhook was rejected ({reason}){detail}")
     app: Any = current_app._get_current_object()  # type: ignore[attr-defined]
     for receiver in list(signals.webhook_rejected.receivers_for(app)):

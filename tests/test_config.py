@@ -313,3 +313,32 @@ def test_the_default_database_is_a_file_of_the_app_in_its_instance_folder() -> N
 def test_settings_are_frozen() -> None:
     with pytest.raises(AttributeError):
         read().portal_id = "1"  # type: ignore[misc]
+
+
+@pytest.mark.parametrize(
+    ("given", "why", "example"),
+    [
+        ("https://bot.example.com/hubspot/webhook/", "/hubspot/webhook", "https://bot.example.com"),
+        (
+            "https://bot.example.com/app/hubspot/oauth/callback",
+            "/hubspot/oauth/callback",
+            "https://bot.example.com/app",
+        ),
+        ("https://bot.example.com/hubspot/connect", "/hubspot/connect", "https://bot.example.com"),
+        ("https://bot.example.com/hubspot/healthz", "/hubspot/healthz", "https://bot.example.com"),
+        ("https://bot.example.com/hubspot/botpress/chat", "/hubspot/botpress/chat", "https://bot.example.com"),
+    ],
+)
+def test_a_public_url_with_a_route_of_ours(given: str, why: str, example: str) -> None:
+    [problem] = problems(public_url=given)
+    assert problem == (
+        f"HUBSPOT_HITL_PUBLIC_URL ends in a route of ours, {why}, which is added to it: leave that out. "
+        f"Example: {example}"
+    )
+    assert read(public_url=given, url_prefix="/crm").public_url == (given.rstrip("/"),)
+
+
+def test_a_public_url_may_have_the_path_of_its_mount() -> None:
+    for url in ("https://bot.example.com/hubspot", "https://bot.example.com/webhook"):
+        assert read(public_url=url).public_url == (url,)
+    assert problems(public_url="https://bot.example.com/crm/webhook", url_prefix="/crm")

@@ -24,7 +24,7 @@ import click
 import pytest
 import requests
 from click.testing import CliRunner, Result
-from flask import Flask
+from flask import Flask, request
 from flask.cli import ScriptInfo
 from werkzeug.serving import make_server
 from werkzeug.wrappers import Request, Response
@@ -318,6 +318,13 @@ def an_older_server(clinic: Clinic) -> None:
         return Response(json.dumps({"self_test": sealed}), content_type="application/json")
 
     app = clinic.behind(answer)
+
+
+@breaks(Code.URL_BODY)
+def a_hook_that_reads_every_body(clinic: Clinic) -> None:
+    app = clinic.make()
+    app.before_request(lambda: request.stream.read() and None)
+    clinic.open(app)
 
 
 @breaks(Code.HUBSPOT_DOWN)

@@ -12,7 +12,7 @@ import time
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from flask import Blueprint, Flask, request
+from flask import Flask, request
 from flask.typing import ResponseReturnValue
 from werkzeug.exceptions import RequestEntityTooLarge
 
@@ -20,6 +20,7 @@ from ..errors import LedgerUnavailable
 from ..hubspot import strict_json
 from ..hubspot.events import scrub
 from ..runtime import get_runtime
+from ..views import BODY_GONE_HINT, AnyHost, BodyGone, read_body
 
 logger = logging.getLogger(__name__)
 
@@ -45,7 +46,7 @@ def add_routes(app: Flask, name: str, path: str, views: Mapping[str, View], *, c
 
     ``check`` gets the rule's segments and refuses strangers, before anything of the body is read.
     """
-    blueprint = Blueprint(f"hubspot_hitl_{name}", __name__)
+    blueprint = AnyHost(f"hubspot_hitl_{name}", __name__)
     for rule, view in views.items():
         endpoint = rule.rpartition("/")[2] or "root"
         blueprint.add_url_rule(rule, endpoint, _guarded(view, check), methods=["POST"])
@@ -116,18 +117,15 @@ def same(given: object, secret: str) -> bool:
 
 def read_object() -> dict[str, Any]:
     """The body as a JSON object that a database can hold: scrubbed, no NaN, not too deep, at most 1 MiB."""
-    if request.content_length is not None and request.content_length > BODY_LIMIT:
-        raise Refused(413, "the body is too large")
     try:
-        # Werkzeug cuts a streamed body off at the maximum without a word: one byte more tells that there was more.
-        request.max_content_length = BODY_LIMIT + 1
-        body = request.get_data(cache=False)
+        body = read_body(BODY_LIMIT)
     except RequestEntityTooLarge:
         raise Refused(413, "the body is too large") from None
+    except BodyGone:
+        _say_once("A request of Botpress's was refused: %s", BODY_GONE_HINT)
+        raise Refused(400, "the body did not arrive whole") from None
     except Exception:  # whatever the server makes of a broken body
         raise Refused(400, "the body can't be read") from None
-    if len(body) > BODY_LIMIT:
-        raise Refused(413, "the body is too large")
     try:
         value = scrub(strict_json.loads(body))
     except ValueError:

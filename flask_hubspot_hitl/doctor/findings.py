@@ -164,6 +164,14 @@ class Code(Enum):
         "What this command looks at may not be what the servers do.",
         "Restart the servers and workers after an upgrade.",
     )
+    URL_BODY = (
+        "HH311",
+        Level.ERROR,
+        "The webhook gets no body.",
+        "Something of the app's has read it before, so no webhook can be verified, and no reply of an agent arrives.",
+        "Have the app's before_request functions and WSGI middlewares leave our routes alone, or read the body with "
+        "request.get_data(), which keeps it.",
+    )
 
     # The app at HubSpot -------------------------------------------------------------------------------------------
     HUBSPOT_DOWN = (

@@ -73,6 +73,8 @@ def _judge(runtime: Runtime, url: str, hook: str, nonce: str, answer: _Answer) -
         yield Code.URL_NOT_FOUND.found(f"{told}.", fix=fix)
     elif status in _REFUSED:
         yield Code.URL_REFUSES.found(_refusal(runtime, url, hook, told, answer))
+    elif status == 400 and answer.value == {"error": self_test.BODY_GONE}:
+        yield Code.URL_BODY.found(f"{told}: {self_test.BODY_GONE}.")
     elif not 200 <= status < 300:
         words = " (its database can't be used)" if status == 503 and answer.is_ours else ""
         yield Code.URL_TROUBLE.found(f"{told}{words}.")
