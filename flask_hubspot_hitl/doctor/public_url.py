@@ -202,8 +202,8 @@ def _send(
             http.proxies = {"http": settings.proxy, "https": settings.proxy}
         try:
             with http.request(
-                method, url, data=body, headers=own | (headers or {}), allow_redirects=False, stream=True,
-                timeout=(CONNECT_SECONDS, ANSWER_SECONDS),
+                method, addresses.parse(url).url, data=body, headers=own | (headers or {}), stream=True,
+                allow_redirects=False, timeout=(CONNECT_SECONDS, ANSWER_SECONDS),
             ) as answer:  # fmt: skip
                 return _Answer(answer.status_code, answer.headers, _json(answer))
         except (requests.RequestException, urllib3.exceptions.HTTPError, OSError, ValueError) as error:
