@@ -19,7 +19,7 @@ import requests
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
-from hypothesis import given
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from flask_hubspot_hitl import Attachment, HubSpotUnavailable
@@ -145,14 +145,20 @@ _targets = st.one_of(
 _addresses = st.tuples(st.sampled_from(["http://", "https://", "HTTPS://", "ftp://"]), _hosts, _ports, _targets)
 
 
+# A busy machine may take seconds to make the first input, with its tables of Unicode.
+patient = settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])
+
+
 @st.composite
 def _nearly(draw: Callable[[Any], Any]) -> str:
     """An address, with one character of any kind put in somewhere."""
     text = "".join(draw(_addresses))
     at = draw(st.integers(0, len(text)))
-    return text[:at] + draw(st.characters()) + text[at:]
+    more: str = draw(st.characters())
+    return text[:at] + more + text[at:]
 
 
+@patient
 @given(st.one_of(st.text(), _addresses.map("".join), _nearly()))
 def test_exactly_what_fits_the_grammar_is_taken(text: str) -> None:
     try:
@@ -167,6 +173,7 @@ def test_exactly_what_fits_the_grammar_is_taken(text: str) -> None:
     assert found.host in text.lower() or _is(ipaddress.IPv6Address, found.host)
 
 
+@patient
 @given(_addresses.map("".join).filter(fits), st.text(st.characters(codec="ascii")))
 def test_a_redirect_has_to_fit_the_grammar_too(text: str, location: str) -> None:
     with contextlib.suppress(AddressRefused):
