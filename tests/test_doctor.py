@@ -51,6 +51,7 @@ from .conftest import MakeApp, Serve
 from .helpers import (
     ACCOUNT,
     CHANNEL,
+    PATIENCE,
     HubSpot,
     Json,
     channel_event,
@@ -514,10 +515,16 @@ def the_mode_for_tests(clinic: Clinic) -> None:
 
 @breaks(Code.HUNG)
 def a_handler_that_hangs(clinic: Clinic) -> None:
-    released = threading.Event()
+    begun, released = threading.Event(), threading.Event()
     clinic.stack.callback(released.set)
-    app = clinic.open(handler_timeout="0.2", on=lambda **extra: released.wait(60))
+
+    def hang(**extra: object) -> None:
+        begun.set()
+        released.wait(2 * PATIENCE)
+
+    app = clinic.open(handler_timeout="0.2", on=hang)
     _agent_writes(app)
+    assert begun.wait(PATIENCE)
     wait_until(lambda: _status(app)["hung_lanes"], what="it to be noticed")
 
 
