@@ -137,7 +137,7 @@ class Pool:
                 thread.join(max(0.0, ends - time.monotonic()))
         self._over.set()
         self._watch.interrupt()
-        if self._clock is not None:
+        if self._clock is not None and self._clock.is_alive():  # as the threads: it may be about to start
             self._clock.join(1.0)  # it closes its connection
         with self._lock:
             unfinished = [running.lease for running in self._running]
