@@ -1,6 +1,6 @@
 # make demo    the example app beside a stand-in for HubSpot; Ctrl-C stops both
 # make test    the tests          make lint    ruff and mypy          make check    both
-# make test-min    the tests with the lowest versions that setup.cfg allows, in .venv-min
+# make test-min    the tests (or TESTS="tests/test_x.py …") with the lowest versions that setup.cfg allows, in .venv-min
 # make bench   how fast it is       make slow     the crash rig in a bounded form, and what else takes long
 #              make bench BENCH="--only intake --database sqlite"; on the build machine it is short
 # The first of them makes .venv and installs what is needed.
@@ -9,7 +9,7 @@ PYTHON ?= python3
 BENCH ?= $(if $(CI),--quick --rounds 1)
 BIN := .venv/bin
 STAMP := .venv/.installed
-# Processes that are waited for keep no core busy: with four workers two cores are busy all the time.
+# Four workers for two cores: a test that waits for other processes keeps no core busy.
 TEST := -m pytest -n 4 --dist worksteal -m "not slow"
 
 # The tests start hundreds of processes: what is compiled is kept, whatever the environment says.
@@ -24,7 +24,7 @@ test: $(STAMP)
 	$(BIN)/python $(TEST)
 
 test-min: .venv-min/.installed
-	.venv-min/bin/python $(TEST) $(MIN)
+	.venv-min/bin/python $(TEST) $(TESTS)
 
 slow: $(STAMP)
 	$(BIN)/python -m pytest -m slow
