@@ -29,7 +29,7 @@ from .bridges import BRIDGES
 
 ROOT = Path(__file__).parents[1]
 NAME, PHONE = "Ada Lovelace", "+14155550123"
-START_SECONDS = 15.0
+START_SECONDS = 60.0
 STOP_SECONDS = 5.0
 KEPT = ("HUBSPOT_HITL_API_VERSION",)
 """Settings of the caller's that the demo passes on; the others may belong to a real portal."""
