@@ -1,5 +1,6 @@
 # make demo    the example app beside a stand-in for HubSpot; Ctrl-C stops both
 # make test    the tests          make lint    ruff and mypy          make check    both
+# make test-min    the tests (or TESTS="tests/test_x.py …") with the lowest versions that setup.cfg allows, in .venv-min
 # make bench   how fast it is       make slow     the crash rig in a bounded form, and what else takes long
 #              make bench BENCH="--only intake --database sqlite"; on the build machine it is short
 # The first of them makes .venv and installs what is needed.
@@ -8,17 +9,22 @@ PYTHON ?= python3
 BENCH ?= $(if $(CI),--quick --rounds 1)
 BIN := .venv/bin
 STAMP := .venv/.installed
+# Four workers for two cores: a test that waits for other processes keeps no core busy.
+TEST := -m pytest -n 4 --dist worksteal -m "not slow"
 
 # The tests start hundreds of processes: what is compiled is kept, whatever the environment says.
 export PYTHONDONTWRITEBYTECODE =
 
-.PHONY: demo test slow lint check bench
+.PHONY: demo test test-min slow lint check bench
 
 demo: $(STAMP)
 	@$(BIN)/flask --app example_app demo --die-with-parent
 
 test: $(STAMP)
-	$(BIN)/python -m pytest -n 4 --dist worksteal -m "not slow"
+	$(BIN)/python $(TEST)
+
+test-min: .venv-min/.installed
+	.venv-min/bin/python $(TEST) $(TESTS)
 
 slow: $(STAMP)
 	$(BIN)/python -m pytest -m slow
@@ -32,6 +38,13 @@ check: lint test
 
 bench: $(STAMP)
 	$(BIN)/python -m tests.bench $(BENCH)
+
+.venv-min/.installed: setup.cfg pyproject.toml .ci/lowest.py
+	test -x .venv-min/bin/python || $(PYTHON) -m venv .venv-min
+	$(PYTHON) .ci/lowest.py > .venv-min/constraints.txt
+	.venv-min/bin/python -m pip install --quiet --disable-pip-version-check \
+	  --constraint .venv-min/constraints.txt --editable '.[test,demo,postgresql]'
+	@touch $@
 
 $(STAMP): setup.cfg pyproject.toml
 	test -x $(BIN)/python || $(PYTHON) -m venv .venv

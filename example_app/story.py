@@ -13,7 +13,7 @@ from typing import Any, TypeVar
 
 import requests
 
-STEP_SECONDS = 10.0
+STEP_SECONDS = 60.0
 Found = TypeVar("Found")
 
 QUESTION = "hello, what are your hours?"
@@ -41,7 +41,7 @@ def until(step: str, look: Callable[[], Found | None], *, seconds: float = STEP_
 
 
 class Side:
-    """One side's HTTP: a session that keeps cookies and gives up after five seconds."""
+    """One side's HTTP: a session that keeps cookies and gives up after half a minute."""
 
     def __init__(self, base: str) -> None:
         self.base = base
@@ -57,7 +57,7 @@ class Side:
         """A call that must succeed; its JSON, or its bytes. Raises :class:`Missed` when it does not."""
         url = path if path.startswith("http") else self.base + path
         try:
-            answer = self._http.request(method, url, timeout=5, **more)
+            answer = self._http.request(method, url, timeout=30, **more)
         except requests.RequestException as error:
             raise Missed(f"{method} {path}: {type(error).__name__}") from None
         if not answer.ok:

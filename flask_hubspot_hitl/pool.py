@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import contextlib
 import logging
+import math
 import os
 import socket
 import threading
@@ -136,7 +137,7 @@ class Pool:
                 thread.join(max(0.0, ends - time.monotonic()))
         self._over.set()
         self._watch.interrupt()
-        if self._clock is not None:
+        if self._clock is not None and self._clock.is_alive():  # as the threads: it may be about to start
             self._clock.join(1.0)  # it closes its connection
         with self._lock:
             unfinished = [running.lease for running in self._running]
@@ -209,6 +210,7 @@ class Pool:
                     return
                 running.since = time.monotonic()
                 outcome = self.runner.perform(lease)
+                running.since = math.inf  # what is left to do waits for the database, and for no receiver
                 spent = count == LANE_EVENTS or time.monotonic() > ends
                 go_on = not (spent or running.hung or self._stopping.is_set())
                 self.runner.settle(lease, outcome, go_on=go_on)

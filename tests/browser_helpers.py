@@ -121,7 +121,7 @@ class Site:
             http.trust_env = False
             try:
                 return http.get(f"{self.chat.url}/hubspot/healthz", timeout=10).ok
-            except requests.ConnectionError:
+            except requests.RequestException:
                 return False
 
     def reset(self) -> None:

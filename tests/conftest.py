@@ -241,9 +241,7 @@ class _Ports:
         self.sockets: dict[int, socket.socket] = {}
 
     def take(self) -> int:
-        held = socket.socket()
-        held.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        held.bind(("127.0.0.1", 0))
+        held = helpers.held_port()
         port: int = held.getsockname()[1]
         self.sockets[port] = held
         return port

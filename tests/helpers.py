@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import socket
 import time
 from collections.abc import Callable, Mapping
 from typing import Any
@@ -50,6 +51,26 @@ def seconds_of(action: Callable[[], object], less_than: float, tries: int = 5) -
         action()
         took.append(time.monotonic() - began)
     return min(took)
+
+
+def held_port() -> socket.socket:
+    """A port of this machine that nobody else is given as long as the socket is open: neither another test's server nor
+    somebody's connection. A server of ours may listen there, again and again, because all of them reuse addresses.
+    """
+    held = socket.socket()
+    held.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    held.bind(("127.0.0.1", 0))
+    return held
+
+
+_HELD: list[socket.socket] = []
+
+
+def own_port() -> int:
+    """A port for a server in a process of its own; it stays ours until this process ends."""
+    _HELD.append(held_port())
+    port: int = _HELD[-1].getsockname()[1]
+    return port
 
 
 def state_of(app: Flask) -> Runtime:

@@ -11,7 +11,6 @@ import functools
 import importlib
 import secrets
 import shutil
-import socket
 import subprocess
 import sys
 import warnings
@@ -20,6 +19,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from . import databases
+from .helpers import own_port
 from .relay import Relay
 
 WEB_PORT = 8000
@@ -122,11 +122,11 @@ def _relay_process(machine: Machine, port: int, target: str) -> Iterator[None]:
 def relays(hubspot_port: int, names: list[str]) -> Iterator[Network]:
     """Processes that do not share anything but relays: to the database, to HubSpot, and from the web."""
     with contextlib.ExitStack() as stack:
-        database_port = free_port()
+        database_port = own_port()
         stack.enter_context(_postgresql("127.0.0.1", database_port, "127.0.0.1/32"))
         machines = []
         for name in names:
-            web_port = free_port()
+            web_port = own_port()
             targets = (database_port, hubspot_port, web_port)
             lines = [Relay(("127.0.0.1", port)) for port in targets]
             for line in lines:
@@ -149,14 +149,6 @@ def relays(hubspot_port: int, names: list[str]) -> Iterator[Network]:
 def _all(lines: list[Relay], do: Callable[[Relay], None]) -> None:
     for line in lines:
         do(line)
-
-
-def free_port() -> int:
-    """A port nobody listens on just now."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-        return port
 
 
 def _url(host: str, port: int) -> str:

@@ -14,6 +14,8 @@ from typing import Any
 
 import requests
 
+from .helpers import PATIENCE, wait_until
+
 CC = "/conversations/v3/custom-channels"
 CV = "/conversations/v3/conversations"
 VERSIONS = ("v3", "2026-03", "2026-09")
@@ -135,8 +137,8 @@ class Host:
                 host.overlap = host.overlap or not busy.acquire(blocking=False)
                 body = self.rfile.read(int(self.headers["Content-Length"]))
                 time.sleep(host.delay)
-                host.bodies.append(body)
                 host.headers.append({name.lower(): value for name, value in self.headers.items()})
+                host.bodies.append(body)  # last: by the bodies a test knows that it came
                 status = host.answers.pop(0) if host.answers else 200
                 if busy.locked():
                     busy.release()
@@ -183,9 +185,6 @@ def short(event: dict[str, Any]) -> str:
     return f"{name}:{event['messageType']}" if name == "newMessage" else name
 
 
-def until(condition: Callable[[], object], seconds: float = 60.0) -> None:
+def until(condition: Callable[[], object], seconds: float = PATIENCE) -> None:
     """Wait until something holds. That it takes long on a busy machine is no failure."""
-    end = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < end, "waited in vain"
-        time.sleep(0.01)
+    wait_until(condition, timeout=seconds, what="something of the stand-in's")

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import pytest
 import requests
 
-from .browser_helpers import POLICY, ROOT, Site, Watch, expect, shot
+from .browser_helpers import POLICY, ROOT, Site, Watch, expect, shot, wait_for
 from .helpers import CHANNEL
 from .simulator_helpers import CC
 
@@ -92,6 +92,7 @@ def test_an_admin_connects_the_help_desk_and_removes_it_again(ready: Site, watch
     expect(account.locator(".pill")).to_have_text("switched off")
     account.get_by_role("button", name="Remove").click()
     expect(account).to_have_count(0)
+    wait_for(lambda: ready.hubspot.pending() == 0, desk, "HubSpot to have told all of it")
     kinds = [
         one["body"].split('"type"')[1].split('"')[1] for one in ready.hubspot.deliveries() if "CHANNEL_" in one["body"]
     ]

@@ -182,7 +182,7 @@ def test_from_hubspots_popup_to_an_account_that_handoffs_use(
     deployment_id = state_of(app).ledger.deployment_id
     assert account["name"] == "Acme chat"
     assert account["identifier"] == f"flask-hubspot-hitl.{deployment_id}.{PORTAL}.{HELP_DESK}"
-    [told] = seen.wait_for("channel_account_changed", 1, timeout=20)
+    [told] = seen.wait_for("channel_account_changed", 1)
     assert told == {
         "portal_id": PORTAL,
         "change": "created",

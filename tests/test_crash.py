@@ -6,7 +6,6 @@ import contextlib
 import json
 import os
 import signal
-import socket
 import subprocess
 import sys
 import time
@@ -19,7 +18,7 @@ import pytest
 import requests
 
 from .databases import slow_on_postgresql
-from .helpers import HubSpot, Json, wait_until
+from .helpers import HubSpot, Json, own_port, wait_until
 from .story import PHONE
 
 
@@ -27,9 +26,7 @@ class Server:
     """The host app, which can be killed and started again on the same port and database."""
 
     def __init__(self, hubspot: HubSpot, database_url: str, folder: Path) -> None:
-        with socket.socket() as probe:
-            probe.bind(("127.0.0.1", 0))
-            self.port: int = probe.getsockname()[1]
+        self.port = own_port()
         self.url = f"http://127.0.0.1:{self.port}"
         self.journal = folder / "journal"
         self._settings = {

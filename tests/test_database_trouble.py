@@ -38,7 +38,17 @@ from flask_hubspot_hitl.tasks import Done, Outcome
 
 from . import databases
 from .conftest import MakeApp
-from .helpers import HubSpot, Json, Recorder, assigned_event, signature_headers, signed_post, state_of, wait_until
+from .helpers import (
+    HubSpot,
+    Json,
+    Recorder,
+    assigned_event,
+    own_port,
+    signature_headers,
+    signed_post,
+    state_of,
+    wait_until,
+)
 from .story import PHONE, Story
 
 Record = Callable[[Flask], Recorder]
@@ -67,9 +77,7 @@ class App:
     """The host app in a process of its own; it is started once and must stay up."""
 
     def __init__(self, hubspot: HubSpot, database_url: str, folder: Path, server: Sequence[str] = THREADED) -> None:
-        with socket.socket() as probe:
-            probe.bind(("127.0.0.1", 0))
-            port: int = probe.getsockname()[1]
+        port = own_port()
         self.url = f"http://127.0.0.1:{port}"
         self._journal, self._log = folder / "journal", folder / "log"
         env = {

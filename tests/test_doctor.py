@@ -10,7 +10,6 @@ import fcntl
 import json
 import os
 import re
-import resource
 import socket
 import subprocess
 import sys
@@ -51,6 +50,7 @@ from .conftest import MakeApp, Serve
 from .helpers import (
     ACCOUNT,
     CHANNEL,
+    PATIENCE,
     HubSpot,
     Json,
     channel_event,
@@ -521,10 +521,16 @@ def the_mode_for_tests(clinic: Clinic) -> None:
 
 @breaks(Code.HUNG)
 def a_handler_that_hangs(clinic: Clinic) -> None:
-    released = threading.Event()
+    begun, released = threading.Event(), threading.Event()
     clinic.stack.callback(released.set)
-    app = clinic.open(handler_timeout="0.2", on=lambda **extra: released.wait(60))
+
+    def hang(**extra: object) -> None:
+        begun.set()
+        released.wait(2 * PATIENCE)
+
+    app = clinic.open(handler_timeout="0.2", on=hang)
     _agent_writes(app)
+    assert begun.wait(PATIENCE)
     wait_until(lambda: _status(app)["hung_lanes"], what="it to be noticed")
 
 
@@ -670,32 +676,29 @@ def test_json(clinic: Clinic) -> None:
     assert all(first[name] for name in ("title", "what", "why", "fix"))
 
 
-def test_a_healthy_one_takes_less_than_three_seconds(clinic: Clinic, tmp_path: Path) -> None:
-    """The whole command, in a process of its own, against an app that is served elsewhere."""
+def test_looking_takes_hardly_longer_than_starting(clinic: Clinic, tmp_path: Path) -> None:
+    """The whole command, in a process of its own, against an app that is served elsewhere: three seconds at most where
+    the machine has nothing else to do. What it costs to start Python, Flask and the app is the measure elsewhere.
+    """
     app = clinic.open()
     (tmp_path / "bot.py").write_text(BOT, encoding="utf-8")
     settings = {key: value for key, value in app.config.items() if key.startswith("HUBSPOT_HITL_")}
     environment = {**os.environ, **settings, "FLASK_SECRET_KEY": SECRET_KEY, "PYTHONPATH": str(tmp_path)}
-    command = [sys.executable, "-m", "flask", "--app", "bot", "hubspot-hitl", "doctor", "--json"]
-    took = []
-    for _ in range(5):
-        began, spent = time.monotonic(), _cpu_of_children()
-        done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=100, cwd=tmp_path)
-        wall, cpu = time.monotonic() - began, _cpu_of_children() - spent
+
+    def run(*command: str) -> tuple[float, str]:
+        began = time.monotonic()
+        flask = [sys.executable, "-m", "flask", "--app", "bot", *command]
+        done = subprocess.run(flask, env=environment, capture_output=True, text=True, timeout=100, cwd=tmp_path)
         assert (done.returncode, done.stderr) == (0, ""), done.stdout + done.stderr
-        looked = json.loads(done.stdout)["seconds"]
-        took.append((wall, cpu, looked))
-        if wall < 3:
-            break
-    wall, cpu, looked = min(took)
-    print(f"doctor, a healthy set-up: {wall:.2f} s, of which {looked:.2f} s looking; {cpu:.2f} s of CPU")
-    # On a machine that has other things to do, the wall's time is theirs: then what we do ourselves must fit in.
-    assert wall < 3 or cpu + looked < 3
+        return time.monotonic() - began, done.stdout
 
-
-def _cpu_of_children() -> float:
-    used = resource.getrusage(resource.RUSAGE_CHILDREN)
-    return used.ru_utime + used.ru_stime
+    for _ in range(5):
+        started, _ = run("routes")
+        took, told = run("hubspot-hitl", "doctor", "--json")
+        print(f"doctor, a healthy set-up: {took:.2f} s, of which {json.loads(told)['seconds']:.2f} s looking")
+        if took < max(3, 3 * started):
+            return
+    pytest.fail(f"doctor takes {took:.2f} s where starting the app takes {started:.2f} s")
 
 
 BOT = """

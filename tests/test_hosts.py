@@ -25,7 +25,7 @@ from flask_hubspot_hitl import HubSpotHITL
 
 from . import network
 from .conftest import MakeApp
-from .helpers import PATIENCE, HubSpot, Json, state_of, wait_until
+from .helpers import PATIENCE, HubSpot, Json, own_port, state_of, wait_until
 from .network import Machine, Network, NoNamespaces
 from .relay import Relay
 from .story import PHONE
@@ -271,7 +271,7 @@ def test_a_host_that_is_cut_off_and_comes_back_repeats_nothing(
 
 
 def test_leases_hold_and_run_out_whatever_the_hosts_clocks_say(deploy: Deploy, postgresql_url: str) -> None:
-    web = ("127.0.0.1", network.free_port())
+    web = ("127.0.0.1", own_port())
     d = deploy(database_url=postgresql_url, public_url=f"http://127.0.0.1:{web[1]}")
     d.serve(web, CLOCK_AHEAD="3600", HUBSPOT_HITL_DISPATCHER="external")  # what it takes in is due now, not in an hour
     wait_until(lambda: answers(web), what="the web process")

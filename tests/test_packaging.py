@@ -10,7 +10,8 @@ import tomllib
 import zipfile
 from collections.abc import Iterator
 from configparser import ConfigParser
-from importlib.metadata import version
+from importlib.metadata import requires, version
+from itertools import pairwise
 from pathlib import Path
 
 import pytest
@@ -153,6 +154,24 @@ def test_versions_and_python_agree() -> None:
     target = tools["tool"]["ruff"]["target-version"].removeprefix("py3")
     assert setup["options"]["python_requires"] == f">=3.{target}"
     assert setup["mypy"]["python_version"] == f"3.{target}"
+
+
+def test_each_run_time_dependency_has_a_lower_bound_its_reason_and_is_tested_with_it() -> None:
+    text = (ROOT / "setup.cfg").read_text(encoding="utf-8")
+    parts = text.partition("install_requires =\n")[2], text.partition("[options.extras_require]\n")[2]
+    lines = [*parts[0].partition("include_package_data")[0].splitlines()]
+    lines += [line for line in parts[1].partition("\ntest =\n")[0].splitlines() if not line.endswith(" =")]
+    bounds = []
+    for before, line in pairwise(["", *lines]):
+        if line.startswith("    ") and not line.strip().startswith("#"):
+            assert before.strip().startswith("#"), f"{line.strip()}: why not an older one?"
+            name, bound = line.strip().split(">=")
+            bounds.append(f"{name.partition('[')[0]}=={bound}")
+    assert len(bounds) > 10
+    told = subprocess.run([sys.executable, ROOT / ".ci" / "lowest.py"], capture_output=True, text=True, check=True)
+    assert told.stdout.splitlines() == bounds
+    unbound = [one for one in requires("Flask-HubSpot-HITL") or () if "<" in one.partition(";")[0] or ">=" not in one]
+    assert unbound == []
 
 
 def test_a_wheel_holds_all_that_is_needed(tmp_path: Path) -> None:

@@ -394,7 +394,7 @@ def test_three_portals_under_load_do_not_touch_each_other(
     for portal in there:
         portal.store(app)
         assert said(browser.connect(f"{url}/hubspot/oauth/install", portal.id)) == "HubSpot is connected"
-    seen.wait_for("installation_added", 3, timeout=20)
+    seen.wait_for("installation_added", 3)
     chats = {f"{portal.id}-{number}": portal for portal in there for number in range(3)}
     threads = {name: start(app, name, portal_id=portal.id).thread_id for name, portal in chats.items()}
     assert None not in threads.values()
@@ -455,7 +455,7 @@ def test_three_portals_under_load_do_not_touch_each_other(
 
     gone.uninstall()
     together(*[partial(talk, one, range(4, 8), with_agent=one is not gone) for one in there], forge)
-    assert seen.wait_for("installation_revoked", 1, timeout=60) == [{"portal_id": gone.id}]
+    assert seen.wait_for("installation_revoked", 1) == [{"portal_id": gone.id}]
     for name in chats:
         if chats[name] is not gone:
             all_is_there(name)

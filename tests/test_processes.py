@@ -21,7 +21,7 @@ from flask_hubspot_hitl import HubSpotHITL
 from flask_hubspot_hitl.install import _may_serve
 from flask_hubspot_hitl.ledger import EventState
 
-from .conftest import MakeApp, _Ports
+from .conftest import MakeApp
 from .helpers import PATIENCE, HubSpot, Json, assigned_event, signed_post, state_of, wait_until
 from .story import PHONE
 
@@ -46,12 +46,11 @@ PARENTS = {"sync", "gthread", "preload", "gevent", "reloader", "app-run-reloader
 class Host:
     """Processes of one app, wired to the stand-in, and the app in this process, which only stores."""
 
-    def __init__(self, app: Flask, hubspot: HubSpot, ports: _Ports, folder: Path) -> None:
+    def __init__(self, app: Flask, hubspot: HubSpot, folder: Path) -> None:
         self.app = app
         self.hubspot = hubspot
         self.journal = folder / "journal"
         self.port: int = app.config["TEST_PORT"]
-        ports.sockets.pop(self.port).close()
         settings = {key: value for key, value in app.config.items() if key.startswith("HUBSPOT_HITL_")}
         self._env = {**os.environ, **settings, "JOURNAL": str(self.journal), "PORT": str(self.port)}
         self._processes: list[subprocess.Popen[str]] = []
@@ -121,8 +120,8 @@ class Host:
 
 
 @pytest.fixture
-def host(make_app: MakeApp, hubspot: HubSpot, _ports: _Ports, tmp_path: Path) -> Iterator[Host]:
-    one = Host(make_app(dispatcher="external"), hubspot, _ports, tmp_path)
+def host(make_app: MakeApp, hubspot: HubSpot, tmp_path: Path) -> Iterator[Host]:
+    one = Host(make_app(dispatcher="external"), hubspot, tmp_path)
     yield one
     one.close()
 

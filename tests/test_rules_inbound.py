@@ -668,7 +668,7 @@ def hung_lanes(app: Flask) -> list[Any]:
 def test_b7_a_hung_receiver_is_shown_and_its_thread_replaced(
     make_app: MakeApp, hubspot: HubSpot, record: Record, caplog: pytest.LogCaptureFixture
 ) -> None:
-    app = make_app(dispatcher="thread", dispatcher_threads=1, handler_timeout="0.3")
+    app = make_app(dispatcher="thread", dispatcher_threads=1, handler_timeout="1")
     recorder = record(app)
     release = threading.Event()
 

@@ -433,7 +433,9 @@ def test_another_address_needs_a_control_token() -> None:
     refused = subprocess.run(command, capture_output=True, text=True, timeout=100, check=False)
     assert refused.returncode == 2
     assert "--control-token" in refused.stderr
+    began = time.monotonic()
     with running("--control-token", "sim-control", "--allow-host", "Hub") as (child, base):
+        start_seconds = time.monotonic() - began
         base = base.replace("Hub", "127.0.0.1")
         assert requests.get(f"{base}/_sim/env", timeout=30).status_code == 401
         headers = {"Authorization": "Bearer sim-control", "Host": "hub:1"}
@@ -441,7 +443,7 @@ def test_another_address_needs_a_control_token() -> None:
         started = time.monotonic()
         child.terminate()
         assert child.wait(timeout=60) == 0
-        assert time.monotonic() - started < 3
+        assert time.monotonic() - started < max(3, 3 * start_seconds), "it waits for nothing"
 
 
 # --- held to HubSpot's own documents

@@ -26,6 +26,7 @@ from flask_hubspot_hitl.ledger import EventState
 from .conftest import MakeApp, Serve
 from .databases import slow_on_postgresql
 from .helpers import (
+    PATIENCE,
     THREAD,
     assigned_event,
     begin_handoff,
@@ -339,6 +340,10 @@ def odd_requests(attack: Attack) -> None:
 @pytest.mark.usefixtures("database_url")
 def test_b3_two_thousand_hostile_requests_give_2xx_or_4xx_and_a_clean_log(attack: Attack) -> None:
     began = time.monotonic()
+    for _ in range(100):
+        assert attack.post([attack.good()]) == 204
+    good = time.monotonic() - began
+    began = time.monotonic()
     parts: list[Callable[[Attack], None]] = [
         header_bytes,
         odd_requests,
@@ -349,8 +354,9 @@ def test_b3_two_thousand_hostile_requests_give_2xx_or_4xx_and_a_clean_log(attack
     ]
     for part in parts:
         part(attack)
+    took = time.monotonic() - began
     attack.finish(least=2_000)
-    assert time.monotonic() - began < 60
+    assert took < max(60, 20 * 20 * good), "a hostile request takes not much longer than a good one"
     assert set(attack.statuses) <= {200, 204, 400, 401, 404, 405, 413}
     with attack.state.ledger.read() as tx:
         assert 100 <= tx.count(EventState.QUARANTINED) <= 1_000
@@ -385,7 +391,7 @@ def test_b3_quarantine_is_bounded(attack: Attack) -> None:
 # --- over a real socket ----------------------------------------------------------------------------------
 
 
-def exchange(port: int, *parts: bytes, reset: bool = False, timeout: float = 5.0) -> int | None:
+def exchange(port: int, *parts: bytes, reset: bool = False, timeout: float = PATIENCE) -> int | None:
     """Send bytes as they are; the status, None when there was no answer."""
     with socket.create_connection(("127.0.0.1", port), timeout=timeout) as connection:
         try:

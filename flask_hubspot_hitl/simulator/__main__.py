@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+import _thread
 import argparse
-import contextlib
 import ipaddress
 import json
 import logging
@@ -14,13 +14,16 @@ import sys
 import threading
 from types import FrameType
 
-from werkzeug.serving import WSGIRequestHandler, make_server
+from werkzeug.serving import BaseWSGIServer, WSGIRequestHandler, make_server
 
 from .app import create_app
 from .chaos import MEANINGS, Chaos
 from .recording import Recording
 from .simulation import Simulation
 from .wire import ApiError
+
+STOP_SECONDS = 0.05
+"""How long it takes at most until a stand-in that was told to stop takes no more requests."""
 
 
 class QuietHandler(WSGIRequestHandler):
@@ -54,6 +57,22 @@ def stop_with_stdin() -> None:
         os.kill(os.getpid(), signal.SIGTERM)
 
     threading.Thread(target=watch, daemon=True).start()
+
+
+def serve_until_told(server: BaseWSGIServer, first_line: str, *, with_stdin: bool) -> None:
+    """Say where the stand-in is, and serve until SIGTERM or SIGINT, or until standard input ends."""
+
+    def stop(number: int, frame: FrameType | None) -> None:
+        # No exception: one that falls into a weak reference's callback is lost, and we would go on for ever. And no
+        # ``threading.Thread``: the main thread may just be starting one, with a lock that a second needs as well.
+        _thread.start_new_thread(server.shutdown, ())
+
+    signal.signal(signal.SIGTERM, stop)
+    signal.signal(signal.SIGINT, stop)
+    print(first_line, flush=True)
+    if with_stdin:
+        stop_with_stdin()
+    server.serve_forever(poll_interval=STOP_SECONDS)
 
 
 def main(arguments: list[str] | None = None, *, prog: str = "python -m flask_hubspot_hitl.simulator") -> int:
@@ -104,16 +123,8 @@ def main(arguments: list[str] | None = None, *, prog: str = "python -m flask_hub
     shown = f"[{name}]" if ":" in name else name
     sim.base_url = f"http://{shown}:{server.server_port}"
 
-    def stop(number: int, frame: FrameType | None) -> None:
-        raise KeyboardInterrupt
-
-    with contextlib.suppress(KeyboardInterrupt):
-        signal.signal(signal.SIGTERM, stop)
-        signal.signal(signal.SIGINT, stop)
-        print(f"HubSpot stand-in: {sim.base_url}/  (settings: {sim.base_url}/_sim/env)", flush=True)
-        if options.stop_with_stdin:
-            stop_with_stdin()
-        server.serve_forever()
+    first_line = f"HubSpot stand-in: {sim.base_url}/  (settings: {sim.base_url}/_sim/env)"
+    serve_until_told(server, first_line, with_stdin=options.stop_with_stdin)
     if sim.recording is not None:
         with sim.lock:
             sim.recording.close()

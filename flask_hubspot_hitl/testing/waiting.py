@@ -6,8 +6,9 @@ import time
 from collections.abc import Callable
 from typing import TypeVar
 
-PATIENCE = 20.0
-"""Seconds that everything waits at most, unless told otherwise."""
+PATIENCE = 60.0
+"""Seconds that everything waits at most, unless told otherwise: on a busy machine all takes long, and only a test that
+fails waits to the end."""
 INTERVAL = 0.02
 
 Found = TypeVar("Found")

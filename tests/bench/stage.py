@@ -6,7 +6,6 @@ import contextlib
 import json
 import os
 import signal
-import socket
 import subprocess
 import sys
 import time
@@ -29,7 +28,7 @@ from flask_hubspot_hitl.testing import HubSpot, running_hubspot
 from flask_hubspot_hitl.watches import START_MS, SWEEP, SweepTask
 
 from .. import databases
-from ..helpers import Json, assigned_event, begin_handoff, state_of
+from ..helpers import Json, assigned_event, begin_handoff, own_port, state_of
 
 ROOT = Path(__file__).parents[2]
 DATABASES = ("sqlite", "postgresql")
@@ -101,9 +100,7 @@ class Stage:
     @contextlib.contextmanager
     def serve(self, factory: str, settings: dict[str, str]) -> Iterator[Server]:
         """gunicorn with gthread workers. ``factory`` is a function of ``host.py``."""
-        with socket.socket() as probe:
-            probe.bind(("127.0.0.1", 0))
-            port: int = probe.getsockname()[1]
+        port = own_port()
         command = f"-m gunicorn tests.bench.host:{factory}() --worker-class gthread --workers {WEB_PROCESSES}"
         command += f" --threads {WEB_THREADS} --bind 127.0.0.1:{port} --log-level warning --no-control-socket"
         with self.process(command.split(), settings) as process:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import os
 import signal
-import socket
 import subprocess
 import sys
 import time
@@ -13,6 +12,8 @@ from collections.abc import Iterable
 from pathlib import Path
 
 import requests
+
+from ..helpers import own_port
 
 ROOT = Path(__file__).parents[2]
 FACTORY = "tests.rig.host:create_app"
@@ -27,9 +28,7 @@ class Processes:
     def __init__(
         self, settings: dict[str, str], folder: Path, *, workers: int, work_seconds: float, mutant: str | None
     ) -> None:
-        with socket.socket() as probe:
-            probe.bind(("127.0.0.1", 0))
-            self.port: int = probe.getsockname()[1]
+        self.port = own_port()
         self.url = f"http://127.0.0.1:{self.port}"
         self.witness = folder / "witness"
         self.log = folder / "server.log"

@@ -3,15 +3,12 @@
 from __future__ import annotations
 
 import argparse
-import contextlib
 import logging
-import signal
 import sys
-from types import FrameType
 
 from werkzeug.serving import make_server
 
-from ..__main__ import QuietHandler, port, stop_with_stdin
+from ..__main__ import QuietHandler, port, serve_until_told
 from .app import create_app
 from .world import BotpressWorld
 
@@ -27,16 +24,8 @@ def main(arguments: list[str] | None = None) -> int:
     server = make_server("127.0.0.1", options.port, create_app(world), threaded=True, request_handler=QuietHandler)
     world.base_url = f"http://127.0.0.1:{server.server_port}"
 
-    def stop(number: int, frame: FrameType | None) -> None:
-        raise KeyboardInterrupt
-
-    with contextlib.suppress(KeyboardInterrupt):
-        signal.signal(signal.SIGTERM, stop)
-        signal.signal(signal.SIGINT, stop)
-        print(f"Botpress stand-in: {world.base_url}/  (settings: {world.base_url}/_sim/env)", flush=True)
-        if options.stop_with_stdin:
-            stop_with_stdin()
-        server.serve_forever()
+    first_line = f"Botpress stand-in: {world.base_url}/  (settings: {world.base_url}/_sim/env)"
+    serve_until_told(server, first_line, with_stdin=options.stop_with_stdin)
     return 0
 
 
