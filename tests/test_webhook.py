@@ -41,6 +41,7 @@ from .helpers import (
     signed_post,
     state_of,
     status_event,
+    wait_until,
 )
 
 Record = Callable[[Flask], Recorder]
