@@ -69,14 +69,23 @@ def open_runtime(app: Flask, settings: Settings, clock: Clock) -> Runtime:
     :raises ConfigError: when waiting would not change that.
     """
     threads = settings.dispatcher_threads or SERVING_THREADS
-    try:
-        ledger = Ledger(settings.database(app.instance_path, app.name), clock, pool_size=threads + 16)
-        ledger.create()
-    except Misconfigured as error:
-        raise ConfigError([f"{PREFIX}DATABASE_URL: {error}"]) from error
+    ledger = _open_ledger(settings.database(app.instance_path, app.name), clock, pool_size=threads + 16)
     services = Services(settings=settings, ledger=ledger, clock=clock, secret_keys=lambda: _secret_keys(app))
     dispatcher = build_dispatcher(app, services, threads=threads)
     return Runtime(settings, services, dispatcher, Intake(settings, ledger), Health(ledger))
+
+
+def _open_ledger(url: str, clock: Clock, *, pool_size: int) -> Ledger:
+    try:
+        ledger = Ledger(url, clock, pool_size=pool_size)
+        try:
+            ledger.create()
+        except BaseException:
+            ledger.close()
+            raise
+    except Misconfigured as error:
+        raise ConfigError([f"{PREFIX}DATABASE_URL: {error}"]) from error
+    return ledger
 
 
 def _secret_keys(app: Flask) -> list[str | bytes]:

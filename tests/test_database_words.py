@@ -154,6 +154,12 @@ def test_what_may_pass_is_no_config_error(
     assert re.search(wanted, str(error))
 
 
+def test_a_server_that_says_nothing(make_app: MakeApp) -> None:
+    with silent_server() as silent:
+        error = opening(make_app, f"postgresql://u:{SECRET}@{silent}/d?connect_timeout=2")
+    assert re.search(r"just now: no server answers there \(127.0.0.1: .*time", str(error))
+
+
 def test_the_server_that_answers_is_found_behind_one_that_does_not(cluster: Cluster) -> None:
     with silent_server() as silent:
         ledger = Ledger(f"postgresql://postgres@{silent},{cluster.server}/postgres", SystemClock())

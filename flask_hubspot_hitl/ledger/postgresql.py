@@ -12,7 +12,7 @@ import psycopg
 import sqlalchemy as sa
 
 from .patience import LONGEST, remaining
-from .trouble import Trouble
+from .trouble import Trouble, first_line
 
 # A host that is cut off sends no goodbye. Without these its threads would wait for a quarter of an hour, and the
 # server would keep its row locks for two.
@@ -85,7 +85,8 @@ class Connector:
             try:
                 connection = _connect(*args, **{**parameters, **server}, among=len(servers) - number)
             except psycopg.Error as error:
-                reasons.append(str(error))
+                reason, host = first_line(str(error)), server.get("host", "")
+                reasons.append(reason if host in reason else f"{host}: {reason}")
                 continue
             self._last = server
             _must_hold_all_text(connection)

@@ -106,7 +106,7 @@ def of_sqlstate(state: str | None, message: str | None) -> Trouble | None:
 # PostgreSQL: why there is no connection --------------------------------------------------------------------------
 
 _REFUSALS: tuple[tuple[str, Trouble], ...] = (
-    (r"Connection refused|No such file or directory", Trouble("nobody listens there", passes=True)),
+    (r"Connection refused|failed: No such file or directory", Trouble("nobody listens there", passes=True)),
     (r"timeout expired|timed out|no time left", Trouble("no server answers there", passes=True)),
     (
         r"starting up|shutting down|in recovery mode|accept(ing)? connections",
@@ -114,8 +114,12 @@ _REFUSALS: tuple[tuple[str, Trouble], ...] = (
     ),
     (r"too many clients|too many connections|connection slots|connection limit", Trouble(_TOO_MANY, passes=True)),
     (r"session is read-only|hot standby mode", Trouble(_READ_ONLY, passes=True)),
+    (r"closed the connection|closed unexpectedly|[Cc]onnection reset|SYSCALL|[Nn]etwork is|No route to host", _CUT),
     (r"Temporary failure in name resolution", Trouble("its host can't be looked up", passes=True)),
-    (r"resolve host|translate host name", Trouble("its host is not known", is_setting=True)),
+    (
+        r"resolve host|translate host name|Name or service not known|nodename nor servname|No address associated",
+        Trouble("its host is not known", is_setting=True),
+    ),
     (r"no password supplied", Trouble("it wants a password, and the URL has none", is_setting=True)),
     (r"authentication failed", Trouble("the password is wrong, or the user is not known", is_setting=True)),
     (r'role ".*" does not exist', Trouble("the user is not known", is_setting=True)),
@@ -124,7 +128,6 @@ _REFUSALS: tuple[tuple[str, Trouble], ...] = (
     (r"permission denied for database", Trouble("its role lacks a privilege: GRANT CONNECT", is_setting=True)),
     (r"SSL|TLS|certificate", Trouble("TLS fails", is_setting=True)),
     (r"\binvalid\b|bad value for|unrecognized configuration parameter", Trouble("the URL is wrong", is_setting=True)),
-    (r"server closed the connection|[Cc]onnection reset|[Nn]etwork is|No route to host", _CUT),
 )
 """What libpq's line has in it, the first that fits."""
 
@@ -172,7 +175,6 @@ _SQLITE: Mapping[str, Trouble] = {
     "SQLITE_NOLFS": Trouble("the file system takes no file of that size"),
     "SQLITE_CORRUPT": Trouble("the file is damaged: stop the app, and bring back a copy"),
     "SQLITE_NOTADB": Trouble("the file is no SQLite database", is_setting=True),
-    "SQLITE_ERROR": Trouble(_TABLES),
 }
 """By SQLite's primary result code."""
 
@@ -180,5 +182,9 @@ _SQLITE: Mapping[str, Trouble] = {
 def of_sqlite(error: BaseException) -> Trouble:
     """What an error of SQLite's says; its own messages hold no values."""
     name = str(getattr(error, "sqlite_errorname", ""))
-    found = _SQLITE.get("_".join(name.split("_")[:2])) or Trouble(type(error).__name__)
-    return replace(found, words=f"{found.words} ({name}: {error})" if name else f"{found.words} ({error})")
+    if not name:
+        return Trouble(type(error).__name__, passes=True)
+    found = _SQLITE.get("_".join(name.split("_")[:2])) or Trouble("SQLite refuses")
+    if name == "SQLITE_ERROR" and "no such" in str(error):
+        found = Trouble(_TABLES)
+    return replace(found, words=f"{found.words} ({name}: {error})")
