@@ -218,6 +218,31 @@ def test_tables_that_are_dropped_at_run_time(make_app: MakeApp, postgresql_url: 
         forget(app)
 
 
+def test_a_connection_whose_statements_are_out_of_date_is_dropped(postgresql_url: str) -> None:
+    """As after another process has migrated; psycopg prepares what comes often."""
+    import psycopg
+
+    ledger = Ledger(postgresql_url, SystemClock())
+    ledger.create()
+
+    def look() -> None:
+        with ledger.read() as tx:
+            tx.get_meta("schema_version")
+
+    try:
+        for _ in range(10):
+            look()
+        with psycopg.connect(postgresql_url, autocommit=True) as admin:
+            found = admin.execute("SELECT schemaname FROM pg_tables WHERE tablename = 'hitl_meta'").fetchone()
+            assert found is not None
+            admin.execute(f"ALTER TABLE {found[0]}.hitl_meta ALTER value TYPE varchar(9999)".encode())
+        with pytest.raises(LedgerUnavailable, match="just now: the tables were changed meanwhile"):
+            look()
+        look()
+    finally:
+        ledger.close()
+
+
 def test_a_faulty_statement_is_still_a_bug(database_url: str) -> None:
     ledger = Ledger(database_url, SystemClock())
     ledger.create()
@@ -266,6 +291,7 @@ def test_without_psycopg_commands_say_what_to_install(command: str, hubspot: Hub
     assert done.returncode == 1
     assert "pip install 'Flask-HubSpot-HITL[postgresql]'" in done.stdout + done.stderr
     assert "Traceback" not in done.stderr
+    assert ("HH201" in done.stdout) is (command == "doctor")
     assert not any(part in done.stdout + done.stderr for part in PASSWORDS)
 
 
