@@ -13,7 +13,7 @@ from typing import Any
 
 import click
 
-from .errors import LedgerUnavailable
+from .errors import ConfigError, LedgerUnavailable
 from .runtime import Runtime, get_runtime
 
 
@@ -58,12 +58,12 @@ class Amount(click.FloatRange):
 
 
 class Command(click.Command):
-    """A command that says in one line that the database is down, instead of a traceback."""
+    """A command that says in a line or two that the database is down or a setting wrong, instead of a traceback."""
 
     def invoke(self, ctx: click.Context) -> Any:
         try:
             return super().invoke(ctx)
-        except LedgerUnavailable as error:
+        except (ConfigError, LedgerUnavailable) as error:
             raise click.ClickException(str(error)) from None
 
 

@@ -1,6 +1,6 @@
 """``HUBSPOT_HITL_*`` → one frozen :class:`Settings`, or one :class:`ConfigError` that lists every problem.
 
-Of ours it may import ``errors`` and ``hubspot.addresses`` only. Read once, at ``init_app``.
+Of ours it may import ``errors``, ``database_url`` and ``hubspot.addresses`` only. Read once, at ``init_app``.
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import SplitResult, urlsplit
 
+from .database_url import SCHEMES, split_servers
 from .errors import ConfigError
 from .hubspot import addresses
 
@@ -117,12 +118,15 @@ def _host(value: Any) -> str:
 
 def _database_url(value: Any) -> str:
     text = _text(value)
-    if not text.startswith(("sqlite:///", "postgresql://", "postgresql+psycopg://")):
+    if not text.startswith(SCHEMES):
         raise _Problem("must start with sqlite:/// or postgresql://")
     if text in ("sqlite:///", "sqlite:///:memory:"):
         raise _Problem("must be a file: what is accepted has to survive a restart")
     if not text.startswith("sqlite:"):
-        _split(text)
+        try:
+            split_servers(text)
+        except ValueError as error:
+            raise _Problem(str(error)) from None
     return text
 
 

@@ -12,7 +12,7 @@
     ├── InboxNotConnected (LookupError)  no authorised channel account of ours in that inbox
     ├── DeliveryFailed                   raised *by a receiver*: the message is refused for good
     ├── DeliveryDelayed                  raised *by a receiver*: not now; this was no attempt
-    ├── LedgerUnavailable                the database can't be read or written just now
+    ├── LedgerUnavailable                the database can't be read or written
     └── HubSpotError                     a call to HubSpot failed
         ├── HubSpotUnavailable           try again later: no connection, time-out, 429, 5xx, dead token
         │   └── TokenRevoked             HubSpot refuses our token; somebody must reconnect the portal
@@ -88,7 +88,7 @@ class DeliveryDelayed(HITLError):
 
 
 class LedgerUnavailable(HITLError):
-    """The database can't be read or written just now; nothing was accepted."""
+    """The database can't be read or written; nothing was accepted. "Just now" in the text: waiting helps."""
 
 
 class HubSpotError(HITLError):

@@ -12,11 +12,13 @@ from .clock import Clock
 from .config import PREFIX, Settings
 from .dispatcher import GRACE_SECONDS, Dispatcher
 from .emission import Emitter
+from .errors import ConfigError
 from .handoffs import ACCOUNT_REMOVED, ASSIGN, CLOSE, NOTE, OPEN, PUBLISH, RECEIPT, SIGNAL, TIMER, UNPARK
+from .health import Health
 from .hubspot.events import Kind
 from .inbound import InboundTask
 from .intake import Intake
-from .ledger import Ledger
+from .ledger import Ledger, Misconfigured
 from .outbound import AssignTask, CloseTask, MessageTask, NoteTask, OpenTask, ReceiptTask
 from .services import Services
 from .tasks import Task
@@ -35,6 +37,7 @@ class Runtime:
     services: Services
     dispatcher: Dispatcher
     intake: Intake
+    health: Health
     may_install: MayInstall | None = None
     """Decides who may connect a portal; None: whoever debugs the app, and whoever has a link."""
 
@@ -63,13 +66,26 @@ def open_runtime(app: Flask, settings: Settings, clock: Clock) -> Runtime:
     """Open the app's database and put everything together; nothing runs yet.
 
     :raises LedgerUnavailable: when the database can't be opened.
+    :raises ConfigError: when waiting would not change that.
     """
     threads = settings.dispatcher_threads or SERVING_THREADS
-    ledger = Ledger(settings.database(app.instance_path, app.name), clock, pool_size=threads + 16)
-    ledger.create()
+    ledger = _open_ledger(settings.database(app.instance_path, app.name), clock, pool_size=threads + 16)
     services = Services(settings=settings, ledger=ledger, clock=clock, secret_keys=lambda: _secret_keys(app))
     dispatcher = build_dispatcher(app, services, threads=threads)
-    return Runtime(settings, services, dispatcher, Intake(settings, ledger))
+    return Runtime(settings, services, dispatcher, Intake(settings, ledger), Health(ledger))
+
+
+def _open_ledger(url: str, clock: Clock, *, pool_size: int) -> Ledger:
+    try:
+        ledger = Ledger(url, clock, pool_size=pool_size)
+        try:
+            ledger.create()
+        except BaseException:
+            ledger.close()
+            raise
+    except Misconfigured as error:
+        raise ConfigError([f"{PREFIX}DATABASE_URL: {error}"]) from error
+    return ledger
 
 
 def _secret_keys(app: Flask) -> list[str | bytes]:

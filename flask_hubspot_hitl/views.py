@@ -162,12 +162,10 @@ def _answer_self_test(runtime: Runtime, nonce: str) -> ResponseReturnValue:
 
 
 def healthz() -> ResponseReturnValue:
-    """200 when the database answers, 503 when it does not."""
-    runtime = get_runtime()
-    try:
-        with runtime.ledger.read() as tx:
-            tx.get_meta("schema_version")
-    except LedgerUnavailable:
+    """200 when the database can be written, 503 when it can't; see :class:`.health.Health`."""
+    trouble = get_runtime().health.trouble()
+    if trouble is not None:
+        _log_once("health", f"Nothing can be accepted, healthz answers 503: {trouble}")
         return {"status": "unavailable"}, 503
     return {"status": "ok"}
 

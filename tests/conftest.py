@@ -178,6 +178,20 @@ def postgresql_url(postgresql_server: str) -> Iterator[str]:
         yield url
 
 
+@pytest.fixture(scope="session")
+def other_postgresql() -> Iterator[Callable[[int], str]]:
+    """Servers of other versions; the URL of one's maintenance database."""
+    running: dict[int, str] = {}
+    with contextlib.ExitStack() as stack:
+
+        def start(version: int) -> str:
+            if version not in running:
+                running[version] = stack.enter_context(databases.cluster(version)).url
+            return running[version]
+
+        yield start
+
+
 RelayOf = Callable[..., tuple[Relay, str]]
 
 
@@ -206,10 +220,14 @@ def sqlite_url(tmp_path: Path) -> str:
 
 
 @pytest.fixture(params=["sqlite", "postgresql"])
-def database_url(request: pytest.FixtureRequest) -> str:
-    """Each engine in turn."""
-    url: str = request.getfixturevalue(f"{request.param}_url")
-    return url
+def database_url(request: pytest.FixtureRequest) -> Iterator[str]:
+    """Each engine in turn; ``postgresql-15`` is PostgreSQL of that version."""
+    engine, _, version = request.param.partition("-")
+    if not version:
+        yield request.getfixturevalue(f"{engine}_url")
+        return
+    with databases.postgresql_database(request.getfixturevalue("other_postgresql")(int(version))) as url:
+        yield url
 
 
 # --- apps ------------------------------------------------------------------------------------------------

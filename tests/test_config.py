@@ -169,6 +169,12 @@ BAD: dict[str, list[Any]] = {
         5,
         "postgresql://h:port/db",
         "postgresql://[::1/db",
+        "postgresql://user:pa@ss@host/db",
+        "postgresql://user:pa/ss@word@host/db",
+        "postgresql://host1,,host2/db",
+        "postgresql://host1:5432:5433/db",
+        "postgresql://ho st/db",
+        "postgresql://host'/db",
     ],
     "dispatcher": ["", "threads", True, 1],
     "dispatcher_threads": [0, "-1", "2.5", True, "", 10**12, "٤"],
@@ -189,6 +195,22 @@ def test_a_bad_value_is_a_config_error_that_names_its_key(name: str, value: Any)
     assert found[0].startswith(PREFIX + name.upper())
     if isinstance(value, str) and len(value) > 12 and name in ("client_secret", "database_url"):
         assert value not in found[0]
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "postgresql://h/d",
+        "postgresql+psycopg://u:p@h:5432/d",
+        "postgresql://u:p%40ss@h1,h2:5433/d?target_session_attrs=read-write",
+        "postgresql://u@[::1]:5432,127.0.0.1/d",
+        "postgresql://u@%2Frun%2Fpostgresql/d",
+        "postgresql://u:@/d?host=/run/postgresql",
+        "postgresql:///d",
+    ],
+)
+def test_a_database_may_have_several_servers(url: str) -> None:
+    assert read(database_url=url).database_url == url
 
 
 def test_none_is_the_same_as_missing() -> None:

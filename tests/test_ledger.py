@@ -27,6 +27,7 @@ from flask_hubspot_hitl.domain import CloseReason
 from flask_hubspot_hitl.ledger import Event, EventState, Lease, Ledger, NewEvent, Transaction
 
 from .conftest import MakeApp
+from .databases import every_database
 from .helpers import begin_handoff, opening, seconds_of, state_of, wait_until
 
 NOW = 1_790_000_000_000
@@ -111,6 +112,7 @@ def in_threads(number: int, work: Callable[[int], Any]) -> list[Any]:
         return list(pool.map(run, range(number)))
 
 
+@every_database
 class TestContract:
     """What both engines must do."""
 

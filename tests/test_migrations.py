@@ -20,6 +20,7 @@ from flask_hubspot_hitl.ledger import Ledger, Receipt, schema
 from flask_hubspot_hitl.ledger.migrations import STEPS
 
 from .conftest import MakeApp
+from .databases import every_database
 from .helpers import HubSpot, Json, Recorder, state_of, wait_until
 
 STORES = Path(__file__).parent / "stores"
@@ -101,6 +102,7 @@ def test_there_is_a_step_to_every_version_and_an_old_store_of_each() -> None:
     assert list(range(1, schema.VERSION)) == OLD
 
 
+@every_database
 @pytest.mark.parametrize("version", OLD)
 def test_a_migrated_store_has_the_shape_of_a_new_one(
     database_url: str, version: int, request: pytest.FixtureRequest, tmp_path: Path
@@ -137,6 +139,7 @@ print(ledger.migrated_from, flush=True)
 """
 
 
+@every_database
 @pytest.mark.parametrize("version", OLD)
 def test_two_processes_at_once_migrate_once_and_keep_everything(database_url: str, version: int) -> None:
     make_store(database_url, version)
@@ -175,6 +178,7 @@ def test_two_processes_at_once_migrate_once_and_keep_everything(database_url: st
             assert [row[: len(was[0])] for row in after[table]] == was if was else after[table] == []
 
 
+@every_database
 @pytest.mark.parametrize("version", OLD)
 def test_what_was_going_on_goes_on(
     database_url: str,
@@ -212,6 +216,7 @@ def test_what_was_going_on_goes_on(
         assert [one["error"] for one in tx.dead_events()] == ["given up"]
 
 
+@every_database
 def test_how_far_receivers_are_is_kept_with_the_event(database_url: str) -> None:
     make_store(database_url, 2)
     ledger = Ledger(database_url, ManualClock(NOW))
@@ -267,6 +272,7 @@ def test_who_migrates_tries_again_when_others_write_meanwhile(postgresql_url: st
     assert create(postgresql_url) is None
 
 
+@every_database
 def test_a_newer_store_is_refused_and_left_as_it_is(database_url: str) -> None:
     ledger = Ledger(database_url, SystemClock())
     ledger.create()
@@ -284,6 +290,7 @@ def test_a_newer_store_is_refused_and_left_as_it_is(database_url: str) -> None:
     assert (rows(database_url), shape(database_url)) == (before, shaped)
 
 
+@every_database
 def test_a_step_that_fails_leaves_the_old_store(database_url: str, monkeypatch: pytest.MonkeyPatch) -> None:
     make_store(database_url, 1)
     before, shaped = rows(database_url), shape(database_url)

@@ -20,7 +20,7 @@ ROOT = Path(__file__).parents[1]
 PACKAGE = ROOT / "flask_hubspot_hitl"
 
 LADDER = {
-    0: {"_version", "errors", "domain", "signals", "clock"},
+    0: {"_version", "errors", "domain", "signals", "clock", "database_url"},
     1: {"config", "hubspot", "ledger"},
     2: set[str](),  # the rules and what carries them out: everything that is not named here
     3: {

@@ -68,6 +68,8 @@ def examine(app: Flask, progress: Progress | None = None) -> Report:
 
 def explain(error: ConfigError | LedgerUnavailable) -> Report:
     """Of an app that does not even start."""
+    if isinstance(error.__cause__, LedgerUnavailable):
+        error = error.__cause__
     if isinstance(error, ConfigError):
         found = [Code.SETTING.found(f"{problem.rstrip('.')}.") for problem in error.problems]
     else:

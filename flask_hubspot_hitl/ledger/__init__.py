@@ -12,6 +12,7 @@ from .queue import Event, Lease, NewEvent, Receipt
 from .records import HandoffRecord
 from .schema import EventState
 from .store import Ledger, Transaction
+from .trouble import Misconfigured
 
 __all__ = [
     "AccountRecord",
@@ -23,6 +24,7 @@ __all__ = [
     "InstallationState",
     "Lease",
     "Ledger",
+    "Misconfigured",
     "NewEvent",
     "Receipt",
     "Transaction",

@@ -15,6 +15,8 @@ from sqlalchemy.sql.dml import UpdateBase
 
 USED_AT = "hitl_used_at"
 """In a pooled connection's ``info``: :attr:`Connection.used_at`."""
+MADE_AT = "hitl_made_at"
+"""The same: :attr:`Connection.made_at`."""
 Row = Any
 """A named tuple, its fields called as the columns are."""
 Statement = sa.Select[Any] | UpdateBase
@@ -68,6 +70,8 @@ class Connection:
         self._busy_timeout = 0
         self.used_at = 0.0
         """When its last transaction ended, in monotonic seconds."""
+        self.made_at: float = pooled.info.get(MADE_AT, 0.0)
+        """When it was connected, the same; 0 for SQLite."""
 
     @property
     def core(self) -> sa.Connection:

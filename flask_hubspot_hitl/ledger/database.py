@@ -18,11 +18,13 @@ import sqlalchemy as sa
 from sqlalchemy.engine import make_url
 
 from ..clock import Clock, SystemClock, uptime_ms
+from ..database_url import split_servers
 from ..errors import LedgerUnavailable
 from . import migrations
-from .connection import USED_AT, Connection, Prepared, Statement
+from .connection import MADE_AT, USED_AT, Connection, Prepared, Statement
 from .group_commit import Writers
 from .patience import LONGEST, patience, remaining
+from .trouble import Misconfigured, Session, Trouble, first_line, of_refusals, of_sqlite, of_sqlstate
 from .turns import Turns
 from .writer_lock import WriterLock
 
@@ -42,6 +44,8 @@ should come to an end before others begin: of 64 that go on at once, all are as 
 _WARM = 8
 """So many connections wait for the next transaction outside of the pool."""
 
+NO_PSYCOPG = "PostgreSQL needs a driver that is not installed: pip install 'Flask-HubSpot-HITL[postgresql]'"
+
 
 class Database:
     """An engine, its schema, and ``read()``/``write()`` transactions.
@@ -50,8 +54,9 @@ class Database:
     """
 
     def __init__(self, url: str, clock: Clock, *, pool_size: int = 20) -> None:
-        parsed = make_url(url)
-        self.is_sqlite = parsed.get_backend_name() == "sqlite"
+        self.is_sqlite = url.startswith("sqlite:")
+        bare, servers = (url, []) if self.is_sqlite else split_servers(url)
+        parsed = make_url(bare)
         self.clock = clock
         self.turns = Turns(1 if self.is_sqlite else _WRITERS)
         self.writers: Writers | None = None
@@ -73,8 +78,12 @@ class Database:
 
             self.insert: Any = sqlite.insert
         else:
-            from . import postgresql as driver  # needs psycopg
+            try:
+                from . import postgresql as driver  # needs psycopg
+            except ImportError as error:
+                raise Misconfigured(f"{NO_PSYCOPG} ({first_line(str(error))})") from error
 
+            connector = driver.Connector()
             self.engine = sa.create_engine(
                 parsed.set(drivername="postgresql+psycopg"),
                 hide_parameters=True,
@@ -82,9 +91,10 @@ class Database:
                 max_overflow=pool_size,
                 pool_timeout=3,
                 pool_reset_on_return=None,
-                connect_args=driver.options_of(parsed),
+                connect_args=driver.options_of(parsed, servers),
             )
-            sa.event.listen(self.engine, "do_connect", driver.on_do_connect)
+            sa.event.listen(self.engine, "do_connect", connector.on_do_connect)
+            sa.event.listen(self.engine, "connect", _on_connect)
             sa.event.listen(self.engine, "checkout", self._on_checkout)
             from sqlalchemy.dialects import postgresql
 
@@ -92,6 +102,8 @@ class Database:
         self._prepared: dict[Statement, Prepared] = {}
         self._warm: list[Connection] = []
         self._doubted_at = 0.0
+        self.rejected_at = 0.0
+        """Connections to PostgreSQL that were made before, in monotonic seconds, are of no use."""
         self._sync_at = 0
         self._closed = False
         if hasattr(os, "register_at_fork"):
@@ -146,10 +158,18 @@ class Database:
                 connection = self._warm.pop()
             except IndexError:
                 break
-            if self._is_fresh(connection.used_at):
+            if self._is_fresh(connection.used_at) and connection.made_at >= self.rejected_at:
                 return connection
             connection.close()
-        return Connection(self.engine, self.engine.raw_connection(), self._prepared)
+        return Connection(self.engine, self._take_pooled(), self._prepared)
+
+    def _take_pooled(self) -> sa.PoolProxiedConnection:
+        while True:
+            pooled = self.engine.raw_connection()
+            if pooled.info.get(MADE_AT, 0.0) >= self.rejected_at:
+                return pooled
+            pooled.invalidate()
+            pooled.close()
 
     def begin(self, *, writes: bool) -> Connection:
         """A connection with a transaction."""
@@ -179,13 +199,22 @@ class Database:
         else:
             with contextlib.suppress(Exception):  # the connection may be gone, and the transaction with it
                 connection.driver.rollback()
-            # Who is torn out of a conversation with the server leaves it in the middle of it.
-            if not self.is_sqlite and (connection.driver.closed or not isinstance(error, Exception)):
-                connection.invalidate()
-                self._doubted_at = time.monotonic()  # the others may have broken too
+            if not self.is_sqlite:
+                self._judge(connection, error)
         connection.close()
         if self._closed:
             self.engine.pool.dispose()  # nobody else would end it
+
+    def _judge(self, connection: Connection, error: BaseException) -> None:
+        """Drop a connection to PostgreSQL that an error says is of no use any more, and doubt the others."""
+        trouble = self._trouble(error)
+        session = Session.KEPT if trouble is None else trouble.session
+        # Who is torn out of a conversation with the server leaves it in the middle of it.
+        if connection.driver.closed or not isinstance(error, Exception) or session is not Session.KEPT:
+            connection.invalidate()
+            self._doubted_at = time.monotonic()
+        if session is Session.REJECTED:
+            self.rejected_at = time.monotonic()
 
     def _is_fresh(self, used_at: float) -> bool:
         return used_at > self._doubted_at and time.monotonic() - used_at < _FRESH_SECONDS
@@ -209,13 +238,28 @@ class Database:
 
     def unavailable(self, error: BaseException) -> LedgerUnavailable | None:
         """What the driver or SQLAlchemy raise when the database can't be used, translated; None for other errors."""
+        trouble = self._trouble(error)
+        return None if trouble is None else trouble.error()
+
+    def _trouble(self, error: BaseException) -> Trouble | None:
+        """What an error says of the database; None for our faults, and the data's."""
         driver = self.driver
-        cause = error.orig if isinstance(error, sa.exc.DBAPIError) else error
-        # A plain DatabaseError is SQLite's word for a damaged file; the others are our faults, or the data's.
-        transient = (driver.OperationalError, driver.InterfaceError, driver.InternalError, sa.exc.TimeoutError)
-        if isinstance(cause, transient) or type(cause) is driver.DatabaseError:
-            return LedgerUnavailable(f"the database can't be used just now ({type(cause).__name__})")
-        return None
+        cause: Any = error.orig if isinstance(error, sa.exc.DBAPIError) else error
+        if isinstance(error, sa.exc.TimeoutError):
+            return Trouble("all connections of this process are in use", passes=True)
+        # A plain DatabaseError is SQLite's word for a damaged file.
+        is_its_own = isinstance(cause, (driver.OperationalError, driver.InterfaceError, driver.InternalError))
+        is_its_own = is_its_own or type(cause) is driver.DatabaseError
+        if self.is_sqlite:
+            return of_sqlite(cause) if is_its_own else None
+        if not isinstance(cause, driver.Error):
+            return None
+        if (reasons := getattr(cause, "reasons", None)) is not None:
+            return of_refusals(reasons)
+        found = of_sqlstate(cause.sqlstate, cause.diag.message_primary)
+        if found is None and is_its_own:
+            found = Trouble(f"{type(cause).__name__}: {first_line(str(cause))}", passes=True)
+        return found
 
     def connect_alone(self) -> Any:
         """A psycopg connection of its own, in autocommit mode; whoever asked closes it.
@@ -224,7 +268,7 @@ class Database:
         """
         with patience(LONGEST):
             try:
-                pooled = self.engine.raw_connection()
+                pooled = self._take_pooled()
             except Exception as error:
                 translated = self.unavailable(error)
                 if translated is not None:
@@ -369,6 +413,10 @@ def _make_private_files(path: Path) -> Path:
     except OSError as error:
         raise LedgerUnavailable(f"the database file {path} can't be made or opened: {error.strerror}") from error
     return lock
+
+
+def _on_connect(_connection: Any, record: Any) -> None:
+    record.info[MADE_AT] = time.monotonic()
 
 
 def _on_sqlite_connect(connection: sqlite3.Connection, _record: Any) -> None:

@@ -14,6 +14,7 @@ from collections.abc import Callable
 from ..errors import LedgerUnavailable
 from .connection import Connection
 from .patience import patience
+from .trouble import of_sqlite
 from .turns import Turns, held_lock
 from .writer_lock import WriterLock
 
@@ -113,8 +114,7 @@ class Writers:
         elif error is None:
             committed.acquire()
             if group.failure is not None:
-                name = type(group.failure).__name__
-                raise LedgerUnavailable(f"the database can't be used just now ({name})") from group.failure
+                raise of_sqlite(group.failure).error() from group.failure
 
     def _decline(self) -> None:
         """Whose turn it is can't use it; others may wait for the commit of the transaction that came with it."""

@@ -198,6 +198,7 @@ class Listener(Watch):
         self._say_once = say_once
         self._connection: psycopg.Connection[Any] | None = None
         self._heard_at = self._asked_at = _NEVER
+        self._connected_at = _NEVER
         self._retry_at, self._delay = 0.0, RETRY_SECONDS[0]
         self._bell, self._clapper = socket.socketpair()
         for end in (self._bell, self._clapper):
@@ -210,8 +211,11 @@ class Listener(Watch):
 
     def wait(self, at_most: float) -> None:
         try:
+            if self._connected_at < self._database.rejected_at:
+                self._hang_up()
             if self._connection is None and time.monotonic() >= self._retry_at:
                 channel = self._channel()
+                self._connected_at = time.monotonic()
                 self._connection = self._database.connect_alone()
                 with patience(LONGEST):
                     self._connection.execute(f'LISTEN "{channel}"'.encode())

@@ -5,13 +5,14 @@ Socket time-outs don't help: of a server that is stopped, the system still ackno
 
 from __future__ import annotations
 
-from collections.abc import Generator
+from collections.abc import Generator, Mapping, Sequence
 from typing import Any, TypeVar
 
 import psycopg
 import sqlalchemy as sa
 
 from .patience import LONGEST, remaining
+from .trouble import Trouble, first_line
 
 # A host that is cut off sends no goodbye. Without these its threads would wait for a quarter of an hour, and the
 # server would keep its row locks for two.
@@ -28,6 +29,7 @@ SETTINGS = {
 _LEAST_CONNECT_SECONDS = 2  # psycopg takes less for that
 
 _Result = TypeVar("_Result")
+_Server = dict[str, str]
 
 
 class ImpatientConnection(psycopg.Connection[Any]):
@@ -51,25 +53,83 @@ class ImpatientConnection(psycopg.Connection[Any]):
             return result
 
 
-def connect(*args: Any, **parameters: Any) -> ImpatientConnection:
-    """Connect while there is patience; the parameters are psycopg's.
+class Unreachable(psycopg.OperationalError):
+    """None of the servers that were tried has connected us; ``reasons`` has what libpq said of each."""
 
-    :raises psycopg.OperationalError: when the server can't be reached in time.
+    def __init__(self, reasons: Sequence[str]) -> None:
+        super().__init__("; ".join(reasons))
+        self.reasons = list(reasons)
+
+
+class Connector:
+    """Connects while there is patience, to one of the servers in turn; the one that took us last comes first.
+
+    libpq would begin with the first each time, and wait for it when its host is gone.
     """
+
+    def __init__(self) -> None:
+        self._last: _Server | None = None
+
+    def on_do_connect(self, _dialect: Any, _record: Any, args: Any, parameters: dict[str, Any]) -> ImpatientConnection:
+        """SQLAlchemy's ``do_connect`` event.
+
+        :raises Unreachable: when no server takes us in time.
+        :raises Misconfigured: when the database is not one that can hold what we store.
+        """
+        servers = servers_of(parameters)
+        if len(servers) > 1:
+            parameters = {"target_session_attrs": "read-write", **parameters}  # a standby is of no use
+        servers.sort(key=lambda one: one != self._last)
+        reasons = []
+        for number, server in enumerate(servers):
+            try:
+                connection = _connect(*args, **{**parameters, **server}, among=len(servers) - number)
+            except psycopg.Error as error:
+                reason, host = first_line(str(error)), server.get("host", "")
+                reasons.append(reason if host in reason else f"{host}: {reason}")
+                continue
+            self._last = server
+            _must_hold_all_text(connection)
+            return connection
+        raise Unreachable(reasons)
+
+
+def servers_of(parameters: Mapping[str, Any]) -> list[_Server]:
+    """What differs between the servers that libpq's parameters name; one of nothing where they name none."""
+    lists = {name: str(parameters[name]).split(",") for name in ("host", "hostaddr", "port") if parameters.get(name)}
+    count = max(map(len, lists.values()), default=1)
+    for name, values in lists.items():
+        if len(values) == 1:
+            lists[name] = values * count
+    if any(len(values) != count for values in lists.values()):
+        return [{}]  # libpq will say so
+    return [{name: values[number] for name, values in lists.items()} for number in range(count)]
+
+
+def _connect(*args: Any, among: int, **parameters: Any) -> ImpatientConnection:
     left = remaining()
     if left < _LEAST_CONNECT_SECONDS / 2:
         raise psycopg.OperationalError("there is no time left to connect to the server")
-    seconds = max(_LEAST_CONNECT_SECONDS, int(min(left, LONGEST)))
+    seconds = max(_LEAST_CONNECT_SECONDS, int(min(left, LONGEST) / among))
     return ImpatientConnection.connect(*args, **{"connect_timeout": seconds, **parameters})
 
 
-def on_do_connect(_dialect: Any, _record: Any, args: Any, parameters: dict[str, Any]) -> ImpatientConnection:
-    """SQLAlchemy's ``do_connect`` event."""
-    return connect(*args, **parameters)
+def _must_hold_all_text(connection: ImpatientConnection) -> None:
+    """Text is what people write, in any script: an encoding that lacks some of it would refuse their messages."""
+    encoding = connection.info.parameter_status("server_encoding")
+    if encoding in (None, "UTF8"):
+        return
+    name = connection.info.dbname
+    connection.close()
+    raise Trouble(
+        f'the database "{name}" has the encoding {encoding}, which can\'t hold all text; make another and name that: '
+        f"CREATE DATABASE \"{name}_utf8\" TEMPLATE template0 ENCODING 'UTF8' LOCALE 'C'",
+        is_setting=True,
+    ).error()
 
 
-def options_of(url: sa.URL) -> dict[str, Any]:
-    """How to connect; what the URL says itself comes last and holds.
+def options_of(url: sa.URL, servers: Sequence[tuple[str, str]]) -> dict[str, Any]:
+    """How to connect, to one of ``servers``; what the URL says itself comes last and holds.
 
     ``prepare_threshold=none`` in it keeps psycopg from preparing statements, which some poolers need.
     """
@@ -77,6 +137,9 @@ def options_of(url: sa.URL) -> dict[str, Any]:
     settings = " ".join(f"-c {name}={value}" for name, value in SETTINGS.items())
     options: dict[str, Any] = {name: value for name, value in _KEEPALIVE.items() if name not in given}
     options["options"] = " ".join([settings, *given.get("options", ())])
+    options["client_encoding"] = "utf8"  # whatever PGCLIENTENCODING says
+    if servers:
+        options |= {"host": ",".join(host for host, _ in servers), "port": ",".join(port for _, port in servers)}
     for threshold in given.get("prepare_threshold", ()):
         options["prepare_threshold"] = int(threshold) if threshold.isdigit() else None
     return options
