@@ -16,6 +16,7 @@ import urllib3
 from .config import is_loopback
 from .domain import Attachment
 from .hubspot.text import clean_name, guess_content_type
+from .process import Process
 
 REDIRECTS = 3
 SECONDS = 20.0
@@ -47,11 +48,21 @@ class Fetcher:
         self.allow(*hosts)
         self._limit = limit
         self._seconds = seconds
-        self._session = requests.Session()
-        self._session.trust_env = False
-        self._session.cookies.set_policy(http.cookiejar.DefaultCookiePolicy(allowed_domains=[]))
-        if proxy:
-            self._session.proxies = {"http": proxy, "https": proxy}
+        self._proxy = proxy
+        self._session = self._new_session()
+        self._process = Process(self._begin_anew)
+
+    def _new_session(self) -> requests.Session:
+        session = requests.Session()
+        session.trust_env = False
+        session.cookies.set_policy(http.cookiejar.DefaultCookiePolicy(allowed_domains=[]))
+        if self._proxy:
+            session.proxies = {"http": self._proxy, "https": self._proxy}
+        return session
+
+    def _begin_anew(self) -> None:
+        # The parent's connections are kept: closing them in the child would end them at the other side.
+        self._inherited, self._session = self._session, self._new_session()
 
     def allow(self, *hosts: str) -> None:
         """Put more hosts on the list."""
@@ -59,6 +70,7 @@ class Fetcher:
 
     def close(self) -> None:
         """Close the idle connections."""
+        self._process.check()
         self._session.close()
 
     def allows(self, url: str) -> bool:
@@ -77,6 +89,7 @@ class Fetcher:
 
         :raises NotFetched: when it can't be had.
         """
+        self._process.check()
         url = wanted.url or ""
         ends = time.monotonic() + self._seconds
         try:

@@ -18,7 +18,7 @@ from flask import Flask
 from flask.cli import FlaskGroup, routes_command, run_command
 
 from flask_hubspot_hitl import HubSpotHITL
-from flask_hubspot_hitl.install import _may_serve
+from flask_hubspot_hitl.servers import may_serve
 from flask_hubspot_hitl.ledger import EventState
 
 from .conftest import MakeApp, _Ports

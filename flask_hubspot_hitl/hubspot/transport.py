@@ -1,6 +1,7 @@
 """One HTTP attempt to HubSpot: bounded in time and size, without redirects, its failures made typed errors.
 
-Of ours it may import ``errors``, ``clock`` and ``strict_json``; no Flask, no database. Nothing here knows an operation.
+Of ours it may import ``errors``, ``clock``, ``process`` and ``strict_json``; no Flask, no database. Nothing here knows
+an operation.
 """
 
 from __future__ import annotations
@@ -32,6 +33,7 @@ from ..errors import (
     HubSpotRejected,
     HubSpotUnavailable,
 )
+from ..process import Process, gives_threads_time
 from . import strict_json
 
 #: The longest a single attempt may last when the caller sets no deadline, in seconds.
@@ -75,8 +77,8 @@ def bounded(call: Callable[[], _T], *, doing: str, safe: bool) -> _T:
     swallows packets gets its own. So the call runs in a thread, which ends by itself later.
     """
     left = remaining()
-    if left is None:
-        return call()
+    if left is None or (left > 0 and not gives_threads_time()):
+        return call()  # a thread that is stopped where it stands would keep the locks it has
     if left <= 0:
         raise HubSpotUnavailable(f"{doing}: no time was left to ask HubSpot")
     future: Future[_T] = Future()
@@ -163,12 +165,19 @@ class Transport:
         self._heard: tuple[str, int] | None = None
         self._connect_timeout, self._read_timeout = timeout
         self._max_bytes = max_response_bytes
-        self._session = requests.Session()
-        self._session.trust_env = False  # no proxies, .netrc or CA bundles from the environment
-        self._session.cookies.set_policy(http.cookiejar.DefaultCookiePolicy(allowed_domains=[]))
-        self._session.headers["User-Agent"] = "Flask-HubSpot-HITL"
-        if proxy:
-            self._session.proxies = {"http": proxy, "https": proxy}
+        self._proxy = proxy
+        self._pool_size = pool_size
+        self._session = self._new_session()
+        self._process = Process(self._begin_anew)
+        _install_redaction()
+
+    def _new_session(self) -> requests.Session:
+        session = requests.Session()
+        session.trust_env = False  # no proxies, .netrc or CA bundles from the environment
+        session.cookies.set_policy(http.cookiejar.DefaultCookiePolicy(allowed_domains=[]))
+        session.headers["User-Agent"] = "Flask-HubSpot-HITL"
+        if self._proxy:
+            session.proxies = {"http": self._proxy, "https": self._proxy}
         # Only connecting is repeated here: a request that was sent belongs to the ledger.
         retry = urllib3.Retry(
             total=None,
@@ -180,16 +189,21 @@ class Transport:
             raise_on_status=False,
             respect_retry_after_header=False,
         )
-        adapter = HTTPAdapter(pool_connections=1, pool_maxsize=pool_size, max_retries=retry)
-        self._session.mount("https://", adapter)
-        self._session.mount("http://", adapter)
-        _install_redaction()
+        adapter = HTTPAdapter(pool_connections=1, pool_maxsize=self._pool_size, max_retries=retry)
+        session.mount("https://", adapter)
+        session.mount("http://", adapter)
+        return session
+
+    def _begin_anew(self) -> None:
+        # Two processes on one connection would read each other's answers. The parent's are kept, not closed.
+        self._inherited, self._session = self._session, self._new_session()
 
     def __repr__(self) -> str:
         return f"Transport({self.base_url!r})"
 
     def close(self) -> None:
         """Close the idle connections."""
+        self._process.check()
         self._session.close()
 
     def send(
@@ -210,6 +224,7 @@ class Transport:
         ``ambiguous`` is False when nothing was sent. A 2xx whose body is lost, too slow or too big is
         ambiguous unless ``method`` only reads.
         """
+        self._process.check()
         permit = None if self._gate is None else self._gate.enter(doing)
         verdict, retry_after = Verdict.UNKNOWN, None
         began, left = time.monotonic(), remaining()
