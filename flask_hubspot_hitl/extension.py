@@ -39,7 +39,7 @@ class HubSpotHITL:
     ) -> None:
         self._may_install = may_install
         if isinstance(serving_commands, str):
-            raise TypeError("serving_commands is a list of names; write serving_commands=[%r]" % serving_commands)
+            raise TypeError(f"serving_commands is a list of names: write [{serving_commands!r}]")
         self._serving_commands = frozenset(serving_commands)
         self._clock = clock
         if app is not None:

@@ -43,7 +43,12 @@ def prepare(dispatcher: Dispatcher, serving_commands: Collection[str]) -> None:
         return
     server: Any = uwsgi()
     if server is not None and server.worker_id() == 0:
-        after_uwsgi_forks(lambda: server.worker_id() and dispatcher.start_soon(may_start))  # 0: a mule, or a spooler
+
+        def begin() -> None:
+            if server.worker_id():  # mules and spoolers have none
+                dispatcher.start_soon(may_start)
+
+        after_uwsgi_forks(begin)
     else:
         dispatcher.start_soon(may_start)
 
