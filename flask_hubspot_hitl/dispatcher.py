@@ -75,7 +75,7 @@ class Dispatcher:
         self._may_start: Callable[[], bool] = lambda: True
         self._is_master = False
         self._begin_life()
-        self._process = Process(self._begin_anew)
+        self._process = Process(self._begin_anew, at_once=True)
         if hasattr(os, "register_at_fork"):
             this = weakref.WeakMethod(self._after_fork)
             os.register_at_fork(after_in_parent=lambda: (method := this()) and method())

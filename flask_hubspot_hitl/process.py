@@ -19,13 +19,16 @@ class Process:
 
     :param begin_anew: a method that replaces locks, threads and connections. It must close nothing that is the
         parent's, and is not called twice in a process. It is held weakly.
+    :param at_once: also call it right after a fork that Python tells of. By default it is called when the child first
+        comes to :meth:`check`: gevent may replace locks in between.
     """
 
-    def __init__(self, begin_anew: Callable[[], None]) -> None:
+    def __init__(self, begin_anew: Callable[[], None], *, at_once: bool = False) -> None:
         self._begin_anew = weakref.WeakMethod(begin_anew)
         self._pid = os.getpid()
         self._locks: dict[int, threading.Lock] = {}  # by process: the parent's may be held for ever
-        _known.add(self)
+        if at_once:
+            _at_once.add(self)
 
     def check(self) -> None:
         """Begin anew if this is another process; every door to what is kept calls this first."""
@@ -39,17 +42,16 @@ class Process:
                 self._pid = pid
 
 
-_known: weakref.WeakSet[Process] = weakref.WeakSet()
+_at_once: weakref.WeakSet[Process] = weakref.WeakSet()
 
 
-def _check_all() -> None:
-    """At once where Python forks: a child that never comes to a door would keep the parent's file locks alive."""
-    for one in list(_known):
+def _after_fork() -> None:
+    for one in list(_at_once):
         one.check()
 
 
 if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=_check_all)
+    os.register_at_fork(after_in_child=_after_fork)
 
 
 def uwsgi() -> ModuleType | None:

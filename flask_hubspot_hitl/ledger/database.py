@@ -94,7 +94,8 @@ class Database:
         self._doubted_at = 0.0
         self._sync_at = 0
         self._closed = False
-        self._process = Process(self._begin_anew)
+        # At once: a child that never comes here would keep the lock of a parent that is killed.
+        self._process = Process(self._begin_anew, at_once=True)
 
     def each(self, name: str) -> sa.Select[Any]:
         """The texts in the JSON array that is given as ``name``: one statement, however many there are."""
