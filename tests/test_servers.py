@@ -238,20 +238,34 @@ def test_a_uwsgi_without_threads_says_so_once_and_works_with_external(host: Host
     ],
 )
 def test_without_threads_in_uwsgi_none_is_started(
-    make_app: MakeApp, database_url: str, facts: dict[str, object], starts: bool, caplog: pytest.LogCaptureFixture
+    make_app: MakeApp,
+    database_url: str,
+    facts: dict[str, object],
+    starts: bool,
+    caplog: pytest.LogCaptureFixture,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
+    started: set[str] = set()
+    really_start = threading.Thread.start
+
+    def start(thread: threading.Thread) -> None:
+        started.add(thread.name)
+        really_start(thread)
+
+    monkeypatch.setattr(threading.Thread, "start", start)
     with uwsgi(worker_id=lambda: 1, **facts):
-        before = set(threading.enumerate())
         app = make_app(dispatcher="thread")
         assert app.test_client().get("/hubspot/healthz").status_code == 200
+        with app.app_context():
+            assert HubSpotHITL().start("c1", contact=PHONE).thread_id, "it calls HubSpot at once"
+            assert HubSpotHITL().send("c1", "Hello")
         event = assigned_event("A-987", at=state_of(app).ledger.now_ms())
         assert signed_post(app, [event]).status_code == 204
-        state_of(app).dispatcher.wake()
-        assert bool(set(threading.enumerate()) - before) is starts
         state_of(app).close()
-    assert [ONE_ERROR in one.message for one in caplog.records if one.levelname == "ERROR"] == (
-        [] if starts else [True]
-    )
+    assert ({"hubspot-hitl-clock", "hubspot-call"} <= started) is starts
+    assert starts or not started
+    errors = [one.message for one in caplog.records if one.levelname == "ERROR"]
+    assert [ONE_ERROR in one for one in errors] == ([] if starts else [True])
 
 
 @pytest.mark.parametrize("master", [0, 4711])
