@@ -3,6 +3,7 @@
 # make test-min    the tests (or TESTS="tests/test_x.py …") with the lowest versions that setup.cfg allows, in .venv-min
 # make bench   how fast it is       make slow     the crash rig in a bounded form, and what else takes long
 #              make bench BENCH="--only intake --database sqlite"; on the build machine it is short
+# make servers    the matrix of servers with the versions in tests/servers.txt; make servers-newest only tells
 # The first of them makes .venv and installs what is needed.
 
 PYTHON ?= python3
@@ -15,7 +16,7 @@ TEST := -m pytest -n 4 --dist worksteal -m "not slow"
 # The tests start hundreds of processes: what is compiled is kept, whatever the environment says.
 export PYTHONDONTWRITEBYTECODE =
 
-.PHONY: demo test test-min slow lint check bench
+.PHONY: demo test test-min slow servers servers-newest lint check bench
 
 demo: $(STAMP)
 	@$(BIN)/flask --app example_app demo --die-with-parent
@@ -28,6 +29,19 @@ test-min: .venv-min/.installed
 
 slow: $(STAMP)
 	$(BIN)/python -m pytest -m slow
+
+INSTALL = -m pip install --quiet --disable-pip-version-check --editable '.[test,demo]'
+MATRIX = -m pytest -n 4 --dist worksteal tests/test_servers.py
+
+servers:
+	test -x .venv-servers/bin/python || $(PYTHON) -m venv .venv-servers
+	.venv-servers/bin/python $(INSTALL) --requirement tests/servers.txt
+	.venv-servers/bin/python $(MATRIX)
+
+servers-newest:
+	test -x .venv-newest/bin/python || $(PYTHON) -m venv .venv-newest
+	.venv-newest/bin/python $(INSTALL) --upgrade --upgrade-strategy eager
+	-.venv-newest/bin/python $(MATRIX)
 
 lint: $(STAMP)
 	$(BIN)/ruff check .
@@ -48,5 +62,5 @@ bench: $(STAMP)
 
 $(STAMP): setup.cfg pyproject.toml
 	test -x $(BIN)/python || $(PYTHON) -m venv .venv
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[test,demo]'
+	$(BIN)/python $(INSTALL)
 	@touch $@

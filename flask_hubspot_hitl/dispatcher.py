@@ -17,6 +17,7 @@ from types import FrameType
 
 from .ledger import Ledger
 from .pool import Pool
+from .process import Process
 from .runner import Runner
 from .tasks import Task
 
@@ -32,10 +33,10 @@ class Dispatcher:
 
     ``lease_ttl``, ``handler_timeout`` and ``poll`` (see :class:`.pool.Pool`) are in seconds.
 
-    In ``thread`` mode a process dispatches once it has served a request, or, with :meth:`start_soon`, before:
+    In ``thread`` mode a process dispatches once a request has come, or, with :meth:`start_soon`, before:
     after a crash the backlog must not wait for the next request. Servers that load the app and then fork
     (``gunicorn --preload``) are told by just that: who forks before having served a request is a master, and its
-    children serve. Who forks later has a helper, which dispatches nothing.
+    children serve. Who forks later has a helper, which dispatches nothing. (Of uWSGI's forks see ``servers``.)
     """
 
     def __init__(
@@ -56,7 +57,7 @@ class Dispatcher:
         self.tasks = tasks
         """What is run, by the topic of the event. More may be added while nothing is served yet."""
         self.serving = False
-        """True from the first request on. Nothing else tells for certain that threads have time to work here."""
+        """True from the first request on. Nothing else tells for certain that this process serves."""
         self._ledger = ledger
         self._threads = threads
         self._new_pool = functools.partial(
@@ -74,12 +75,10 @@ class Dispatcher:
         self._may_start: Callable[[], bool] = lambda: True
         self._is_master = False
         self._begin_life()
+        self._process = Process(self._begin_anew, at_once=True)
         if hasattr(os, "register_at_fork"):
-            child, parent = weakref.WeakMethod(self._after_fork_in_child), weakref.WeakMethod(self._after_fork)
-            os.register_at_fork(
-                after_in_child=lambda: (method := child()) and method(),
-                after_in_parent=lambda: (method := parent()) and method(),
-            )
+            this = weakref.WeakMethod(self._after_fork)
+            os.register_at_fork(after_in_parent=lambda: (method := this()) and method())
 
     def _begin_life(self) -> None:
         self._lock = threading.Lock()
@@ -91,6 +90,7 @@ class Dispatcher:
     @property
     def pool(self) -> Pool:
         """This process's pool. Made late: gevent may replace threads and locks after a fork."""
+        self._process.check()
         with self._lock:
             if self._pool is None:
                 self._pool = self._new_pool()
@@ -103,8 +103,17 @@ class Dispatcher:
 
     # Starting and waking ---------------------------------------------------------------------------------
 
+    def serve(self, *, start: bool = True) -> None:
+        """Note that a request has come, and ``start`` now where that was not expected of this process."""
+        self._process.check()
+        if not self.serving:
+            self.serving = True
+            if start and self.mode == "thread":
+                self.ensure_started()
+
     def wake(self) -> None:
         """Something may be due: called after every commit that took something in from outside."""
+        self._process.check()
         if self.mode == "inline":
             self.run_due()
             return
@@ -130,7 +139,11 @@ class Dispatcher:
 
         After a fork by a master, its children do so. ``may_start`` is asked when the time has come.
         """
+        self._process.check()
         self._is_eager, self._may_start = True, may_start
+        self._set_timer()
+
+    def _set_timer(self) -> None:
         # gevent's worker patches after the fork: what runs in a thread from before can't start greenlets that last.
         timer = threading.Timer(START_SECONDS, self._start_now, args=[threading.get_ident])
         timer.daemon = True
@@ -150,20 +163,21 @@ class Dispatcher:
             self._pool.retire()
             self._begin_life()
 
-    def _after_fork_in_child(self) -> None:
-        """The parent's threads are gone, and so are its locks' owners."""
+    def _begin_anew(self) -> None:
+        """In the child: the parent's threads are gone, and so are its locks' owners; its connections are its own."""
         is_helper = self.serving or _forks_a_helper(sys._getframe())
+        self._inherited = self._pool
         self._begin_life()
-        self.serving = False
-        self._is_master = False
+        self.serving = self._is_master = False
         self._is_eager = self._is_eager and not is_helper
         if self._is_eager:
-            self.start_soon(self._may_start)
+            self._set_timer()
 
     # Running in the caller -------------------------------------------------------------------------------
 
     def run_due(self) -> int:
         """Run in the caller until nothing is due; returns how many lanes were run. Does not nest."""
+        self._process.check()
         if getattr(self._inline, "busy", False) or self.blocked() is not None:
             return 0
         self._inline.busy = True
@@ -201,6 +215,7 @@ class Dispatcher:
 
         Returns True when all was finished. Nothing is started in this process from now on.
         """
+        self._process.check()
         with self._lock:
             self._is_over = True
             pool = self._pool

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from typing import TYPE_CHECKING, Any
 
 from .clock import Clock
@@ -23,6 +23,9 @@ class HubSpotHITL:
     :param may_install: decides who may connect a HubSpot account at ``/hubspot/oauth/install``. It is called in that
         request, with the portal's id if it is known and else None, and answers True or False; it may also ``abort()``.
         By default only who runs the app in debug mode may, and who has a link from ``flask hubspot-hitl install-url``.
+    :param serving_commands: names of the host's own commands that serve requests, such as ``{"serve"}`` for
+        ``@app.cli.command("serve")``. With ``DISPATCHER = thread`` they dispatch as ``flask run`` does, and other
+        commands of Flask's do not. Servers with a command of their own need not be named.
     :param clock: tells the time, for tests.
     """
 
@@ -31,9 +34,13 @@ class HubSpotHITL:
         app: Flask | None = None,
         *,
         may_install: Callable[[str | None], bool] | None = None,
+        serving_commands: Collection[str] = (),
         clock: Clock | None = None,
     ) -> None:
         self._may_install = may_install
+        if isinstance(serving_commands, str):
+            raise TypeError(f"serving_commands is a list of names: write [{serving_commands!r}]")
+        self._serving_commands = frozenset(serving_commands)
         self._clock = clock
         if app is not None:
             self.init_app(app)
@@ -46,7 +53,7 @@ class HubSpotHITL:
         """
         from .install import install
 
-        install(app, self._clock, self._may_install)
+        install(app, self._clock, self._may_install, self._serving_commands)
 
     # The verbs -------------------------------------------------------------------------------------------
 

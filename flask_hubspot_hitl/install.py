@@ -2,24 +2,19 @@
 
 from __future__ import annotations
 
-import os
-import threading
+from collections.abc import Collection
 
-import click
 from flask import Flask
-from flask.cli import run_command
-from flask.helpers import get_debug_flag
-from werkzeug.serving import is_running_from_reloader
 
+from . import servers
 from .cli import group
 from .clock import Clock, SystemClock
 from .config import Settings
 from .runtime import KEY, MayInstall, open_runtime
-from .stacks import stack_of
 from .views import create_blueprint, exempt_from_csrf
 
 
-def install(app: Flask, clock: Clock | None, may_install: MayInstall | None) -> None:
+def install(app: Flask, clock: Clock | None, may_install: MayInstall | None, serving_commands: Collection[str]) -> None:
     """See :meth:`HubSpotHITL.init_app`."""
     if KEY in app.extensions:
         raise RuntimeError("HubSpotHITL is already on this app; call init_app once.")
@@ -35,27 +30,7 @@ def install(app: Flask, clock: Clock | None, may_install: MayInstall | None) -> 
     @app.before_request
     def serve() -> None:
         exempt_from_csrf(app)
-        dispatcher.serving = True
+        dispatcher.serve(start=not app.testing)
 
-    if settings.dispatcher == "thread" and _may_serve():
-        dispatcher.start_soon(lambda: not _is_reloaders_parent())
-
-
-def _may_serve() -> bool:
-    """False in CLI commands other than ``flask run``, and in the parent of that one's reloader."""
-    context = click.get_current_context(silent=True)
-    if context is None:
-        return True
-    while context.command is not run_command:
-        if context.parent is None:
-            return False
-        context = context.parent
-    reload = context.params.get("reload")
-    return not (get_debug_flag() if reload is None else reload) or is_running_from_reloader()
-
-
-def _is_reloaders_parent() -> bool:
-    """True in the process that only waits for ``app.run(debug=True)``'s reloader."""
-    if is_running_from_reloader():
-        return False
-    return f"{os.sep}werkzeug{os.sep}_reloader.py" in stack_of(threading.main_thread().ident)
+    if settings.dispatcher == "thread":
+        servers.prepare(dispatcher, serving_commands)

@@ -17,6 +17,7 @@ from .domain import Attachment
 from .hubspot import addresses, connections
 from .hubspot.addresses import Address, AddressRefused
 from .hubspot.text import clean_name, guess_content_type
+from .process import Process
 
 REDIRECTS = 3
 SECONDS = 20.0
@@ -54,7 +55,17 @@ class Fetcher:
         self.allow(*hosts)
         self._limit = limit
         self._seconds = seconds
-        self._session = connections.session(private_hosts=private_hosts, proxy=proxy)
+        self._private_hosts = private_hosts
+        self._proxy = proxy
+        self._session = self._new_session()
+        self._process = Process(self._begin_anew)
+
+    def _new_session(self) -> requests.Session:
+        return connections.session(private_hosts=self._private_hosts, proxy=self._proxy)
+
+    def _begin_anew(self) -> None:
+        # The parent's connections are kept: closing them in the child would end them at the other side.
+        self._inherited, self._session = self._session, self._new_session()
 
     def allow(self, *hosts: str) -> None:
         """Put more hosts on the list."""
@@ -62,6 +73,7 @@ class Fetcher:
 
     def close(self) -> None:
         """Close the idle connections."""
+        self._process.check()
         self._session.close()
 
     def allows(self, address: Address) -> bool:
@@ -75,6 +87,7 @@ class Fetcher:
 
         :raises NotFetched: when it can't be had.
         """
+        self._process.check()
         ends = time.monotonic() + self._seconds
         try:
             address = addresses.parse(addresses.spell(wanted.url or ""))

@@ -13,6 +13,7 @@ from typing import Any
 from ._version import __version__
 from .config import Settings
 from .ledger.crypto import Cipher, Undecipherable
+from .process import gives_threads_time
 
 _BODY = '{"type":"FLASK_HUBSPOT_HITL_SELF_TEST","nonce":"%s"}'
 _PATTERN = re.compile((re.escape(_BODY) % "([0-9a-f]{32})").encode())
@@ -33,13 +34,17 @@ def nonce_of(raw: bytes) -> str | None:
 
 
 def answer(settings: Settings, nonce: str, deployment_id: str) -> dict[str, str]:
-    """The JSON to answer with: which installation this is, sealed."""
+    """The JSON to answer with: which installation this is, and whether its dispatcher has threads, sealed."""
     facts = {"deployment_id": deployment_id, "version": __version__}
+    if settings.dispatcher == "thread" and not gives_threads_time():
+        facts["threads"] = "none"
     return {_ANSWER: Cipher((), settings.client_secret).encrypt(nonce, facts)}
 
 
 def read(settings: Settings, nonce: str, value: object) -> dict[str, Any] | None:
-    """What :func:`answer` sealed: ``deployment_id`` and ``version``; None for anything else, or another nonce's."""
+    """What :func:`answer` sealed: ``deployment_id``, ``version``, and ``threads`` ("none") or not; None for anything
+    else, or another nonce's.
+    """
     sealed = value.get(_ANSWER) if isinstance(value, dict) else None
     if not isinstance(sealed, str):
         return None

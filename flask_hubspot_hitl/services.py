@@ -16,6 +16,7 @@ from .hubspot.admin import AppCalls
 from .hubspot.client import HubSpotClient
 from .hubspot.oauth import NoToken, RefreshingToken, StaticToken, TokenEndpoint, TokenProvider
 from .ledger import Ledger
+from .process import Process
 from .remote_files import Fetcher
 from .throttle import Throttle
 
@@ -23,7 +24,7 @@ if TYPE_CHECKING:
     from .ledger.crypto import Cipher
 
 
-@dataclass(slots=True)
+@dataclass(slots=True, weakref_slot=True)
 class Services:
     """One app's settings, ledger, clock and HubSpot clients."""
 
@@ -40,8 +41,11 @@ class Services:
     _clients: dict[str, HubSpotClient] = field(default_factory=dict, repr=False)
     _checked: set[str] = field(default_factory=set, repr=False)
     _lock: threading.Lock = field(default_factory=threading.Lock, repr=False)
+    _process: Process = field(init=False, repr=False)
+    _inherited: object = field(init=False, repr=False, default=None)
 
     def __post_init__(self) -> None:
+        self._process = Process(self._begin_anew)
         settings = self.settings
         self.remote_files = Fetcher(
             settings.attachment_hosts,
@@ -49,6 +53,10 @@ class Services:
             proxy=settings.proxy,
             private_hosts=settings.private_hosts,
         )
+
+    def _begin_anew(self) -> None:
+        # The parent's clients are kept, and neither used nor closed: their locks, budgets and connections are its own.
+        self._inherited, self._clients, self._lock = self._clients, {}, threading.Lock()
 
     @property
     def is_stand_in(self) -> bool:
@@ -70,6 +78,7 @@ class Services:
         :raises LedgerUnavailable: when it can't be looked up.
         """
         settings = self.settings
+        self._process.check()
         with self._lock:
             if portal_id not in self._clients:
                 gate = Throttle(self.ledger, portal_id, settings.rate_limit)
@@ -104,6 +113,7 @@ class Services:
 
     def skew_seconds(self) -> float | None:
         """How far our clock is ahead of HubSpot's (negative: behind), by any portal's newest answer; None without."""
+        self._process.check()
         with self._lock:
             known = [client.skew_seconds() for client in self._clients.values()]
         return next((one for one in known if one is not None), None)
@@ -124,11 +134,13 @@ class Services:
 
     def known_operator(self, portal_id: str, actor_id: str) -> Operator | None:
         """An operator as this process learned of them lately; nobody is called."""
+        self._process.check()
         client = self._clients.get(portal_id)
         return None if client is None else client.known_operator(actor_id)
 
     def close(self) -> None:
         """Close the connections to HubSpot; a client that is asked for later is a new one."""
+        self._process.check()
         with self._lock:
             for client in self._clients.values():
                 client.close()

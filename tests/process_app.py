@@ -52,7 +52,3 @@ def create_app() -> Flask:
         click.echo(" ".join(one.name for one in threading.enumerate()))
 
     return app
-
-
-if __name__ == "__main__":
-    create_app().run(port=int(os.environ["PORT"]), debug=True)

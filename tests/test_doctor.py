@@ -60,6 +60,7 @@ from .helpers import (
     state_of,
     wait_until,
 )
+from .processes import uwsgi
 
 GOLDEN = Path(__file__).with_name("doctor.golden")
 CHANNELS = "/conversations/v3/custom-channels"
@@ -512,6 +513,12 @@ def a_call_that_is_refused(clinic: Clinic) -> None:
 @breaks(Code.NOBODY_DISPATCHES)
 def no_worker(clinic: Clinic) -> None:
     clinic.open(dispatcher="external")
+
+
+@breaks(Code.NO_THREADS, Code.NOBODY_DISPATCHES)
+def a_uwsgi_without_threads(clinic: Clinic) -> None:
+    clinic.stack.enter_context(uwsgi(has_threads=False))
+    clinic.open()
 
 
 @breaks(Code.INLINE)

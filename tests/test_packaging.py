@@ -20,7 +20,7 @@ ROOT = Path(__file__).parents[1]
 PACKAGE = ROOT / "flask_hubspot_hitl"
 
 LADDER = {
-    0: {"_version", "errors", "domain", "signals", "clock", "database_url"},
+    0: {"_version", "errors", "domain", "signals", "clock", "database_url", "process"},
     1: {"config", "hubspot", "ledger"},
     2: set[str](),  # the rules and what carries them out: everything that is not named here
     3: {
@@ -37,7 +37,7 @@ LADDER = {
         "cli_tools",
         "verbs",
     },
-    4: {"install", "extension"},
+    4: {"servers", "install", "extension"},
     5: {"botpress", "simulator", "testing"},
 }
 LEVEL = {part: level for level, parts in LADDER.items() for part in parts}

@@ -433,6 +433,15 @@ class Code(Enum):
         "A message did not reach the user or the agent; the agent saw FAILED.",
         "Look at: flask hubspot-hitl dead list, and when the cause is gone run: flask hubspot-hitl dead retry --all",
     )  # fmt: skip
+    NO_THREADS = (
+        "HH606",
+        Level.ERROR,
+        "The server gives background threads no time.",
+        "Such a server only stores. Its dispatcher is not started: it would be stopped in the middle of its work, with "
+        "the database locked.",
+        "Start uWSGI with 'enable-threads = true', or set HUBSPOT_HITL_DISPATCHER to external with: flask hubspot-hitl "
+        "worker",
+    )
 
     def __init__(self, code: str, level: Level, title: str, why: str, fix: str) -> None:
         self.code = code

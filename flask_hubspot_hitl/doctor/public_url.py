@@ -94,6 +94,8 @@ def _identify(runtime: Runtime, hook: str, told: str, facts: dict[str, str] | No
         yield Code.URL_OTHER_VERSION.found(
             f"{hook} is answered by version {facts.get('version')}; this command is {__version__}."
         )
+    elif facts.get("threads") == "none":
+        yield Code.NO_THREADS.found(f"{hook} is answered by a uWSGI that runs without threads.")
 
 
 def _refusal(runtime: Runtime, url: str, hook: str, told: str, answer: _Answer) -> str:

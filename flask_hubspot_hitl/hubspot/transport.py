@@ -1,6 +1,7 @@
 """One HTTP attempt to HubSpot: bounded in time and size, without redirects, its failures made typed errors.
 
-Of ours it may import ``errors``, ``clock`` and neighbours here; no Flask, no database. Nothing here knows an operation.
+Of ours it may import ``errors``, ``clock``, ``process`` and neighbours here; no Flask, no database. Nothing here knows
+an operation.
 """
 
 from __future__ import annotations
@@ -30,6 +31,7 @@ from ..errors import (
     HubSpotRejected,
     HubSpotUnavailable,
 )
+from ..process import Process, gives_threads_time
 from . import addresses, strict_json
 from .addresses import AddressRefused
 from .connections import session
@@ -75,8 +77,8 @@ def bounded(call: Callable[[], _T], *, doing: str, safe: bool) -> _T:
     swallows packets gets its own. So the call runs in a thread, which ends by itself later.
     """
     left = remaining()
-    if left is None:
-        return call()
+    if left is None or (left > 0 and not gives_threads_time()):
+        return call()  # a thread that is stopped where it stands would keep the locks it has
     if left <= 0:
         raise HubSpotUnavailable(f"{doing}: no time was left to ask HubSpot")
     future: Future[_T] = Future()
@@ -165,6 +167,14 @@ class Transport:
         self._heard: tuple[str, int] | None = None
         self._connect_timeout, self._read_timeout = timeout
         self._max_bytes = max_response_bytes
+        self._private_hosts = private_hosts
+        self._proxy = proxy
+        self._pool_size = pool_size
+        self._session = self._new_session()
+        self._process = Process(self._begin_anew)
+        _install_redaction()
+
+    def _new_session(self) -> requests.Session:
         # Only connecting is repeated here: a request that was sent belongs to the ledger.
         retries = urllib3.Retry(
             total=None,
@@ -176,15 +186,20 @@ class Transport:
             raise_on_status=False,
             respect_retry_after_header=False,
         )
-        self._session = session(private_hosts=private_hosts, proxy=proxy, retries=retries, size=pool_size)
-        self._session.headers["User-Agent"] = "Flask-HubSpot-HITL"
-        _install_redaction()
+        made = session(private_hosts=self._private_hosts, proxy=self._proxy, retries=retries, size=self._pool_size)
+        made.headers["User-Agent"] = "Flask-HubSpot-HITL"
+        return made
+
+    def _begin_anew(self) -> None:
+        # Two processes on one connection would read each other's answers. The parent's are kept, not closed.
+        self._inherited, self._session = self._session, self._new_session()
 
     def __repr__(self) -> str:
         return f"Transport({self.base_url!r})"
 
     def close(self) -> None:
         """Close the idle connections."""
+        self._process.check()
         self._session.close()
 
     def send(
@@ -205,6 +220,7 @@ class Transport:
         ``ambiguous`` is False when nothing was sent. A 2xx whose body is lost, too slow or too big is
         ambiguous unless ``method`` only reads.
         """
+        self._process.check()
         permit = None if self._gate is None else self._gate.enter(doing)
         verdict, retry_after = Verdict.UNKNOWN, None
         began, left = time.monotonic(), remaining()

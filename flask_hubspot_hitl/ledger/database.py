@@ -10,7 +10,6 @@ import logging
 import os
 import sqlite3
 import time
-import weakref
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +19,7 @@ from sqlalchemy.engine import make_url
 from ..clock import Clock, SystemClock, uptime_ms
 from ..database_url import split_servers
 from ..errors import LedgerUnavailable
+from ..process import Process
 from . import migrations
 from .connection import MADE_AT, USED_AT, Connection, Prepared, Statement
 from .group_commit import Writers
@@ -106,9 +106,8 @@ class Database:
         """Connections to PostgreSQL that were made before, in monotonic seconds, are of no use."""
         self._sync_at = 0
         self._closed = False
-        if hasattr(os, "register_at_fork"):
-            this = weakref.WeakMethod(self._after_fork)
-            os.register_at_fork(after_in_child=lambda: (method := this()) and method())
+        # At once: a child that never comes here would keep the lock of a parent that is killed.
+        self._process = Process(self._begin_anew, at_once=True)
 
     def each(self, name: str) -> sa.Select[Any]:
         """The texts in the JSON array that is given as ``name``: one statement, however many there are."""
@@ -139,6 +138,7 @@ class Database:
 
         :raises LedgerUnavailable: when the database can't be reached; also at the end of the block.
         """
+        self._process.check()
         return Scope(self, LONGEST, writes=False)
 
     def write(self, *, seconds: float = LONGEST) -> Scope:
@@ -148,6 +148,7 @@ class Database:
 
         :raises LedgerUnavailable: when the database can't be reached or written; nothing was changed.
         """
+        self._process.check()
         return Scope(self, seconds, writes=True)
 
     def take(self) -> Connection:
@@ -266,6 +267,7 @@ class Database:
 
         :raises LedgerUnavailable: when the database can't be reached.
         """
+        self._process.check()
         with patience(LONGEST):
             try:
                 pooled = self._take_pooled()
@@ -279,9 +281,10 @@ class Database:
         connection.autocommit = True
         return connection
 
-    def _after_fork(self) -> None:
+    def _begin_anew(self) -> None:
         # A child must neither use the parent's connections nor close them: they are kept, and never looked at again.
-        self._inherited, self._warm = self._warm, []
+        self._inherited = (self._warm, self.engine.pool)
+        self._warm = []
         self.engine.dispose(close=False)
         self.turns.reset()
         if self.writers is not None:
@@ -317,6 +320,11 @@ class Database:
     def close(self) -> None:
         """End all connections; one that is still in use ends with its transaction."""
         self._closed = True
+        self.let_go()
+
+    def let_go(self) -> None:
+        """Close everything that is not in use; it is opened again when it is needed."""
+        self._process.check()
         while self._warm:
             self._warm.pop().close()
         self.engine.pool.dispose()

@@ -23,6 +23,7 @@ from typing import Any
 import sqlalchemy as sa
 
 from ..errors import LedgerUnavailable
+from ..process import gives_threads_time
 from .database import Database
 from .patience import LONGEST, patience
 
@@ -44,7 +45,9 @@ _NEVER = float("-inf")
 
 
 class Notifier:
-    """Wakes the dispatchers of other processes. :meth:`notify` never waits: a thread of its own does the telling."""
+    """Wakes the dispatchers of other processes. :meth:`notify` does not wait: a thread of its own does the telling,
+    but for where threads get no time.
+    """
 
     def __init__(self, database: Database, channel: Callable[[], str]) -> None:
         self._database = database
@@ -53,7 +56,11 @@ class Notifier:
 
     def notify(self) -> None:
         """Something was committed that may be due at once. Several in a row may be told as one."""
-        if not self._database.is_sqlite:
+        if self._database.is_sqlite:
+            return
+        if not gives_threads_time():
+            self._tell()
+        else:
             teller = self._tellers.get(os.getpid()) or self._tellers.setdefault(os.getpid(), _Teller(self._tell))
             teller.ring()
 

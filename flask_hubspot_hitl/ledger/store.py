@@ -349,11 +349,14 @@ class Ledger:
         """The version that :meth:`create` found and brought up to this one's; None when there was nothing to do."""
 
     def create(self) -> None:
-        """Make the tables or bring them up to this version.
+        """Make the tables or bring them up to this version. Nothing is held open afterwards: servers fork now.
 
         :raises LedgerUnavailable: when the database can't be reached, or a newer version made it.
         """
-        self.migrated_from = self._database.create_schema()
+        try:
+            self.migrated_from = self._database.create_schema()
+        finally:
+            self._database.let_go()
 
     def now_ms(self) -> int:
         """The time, in epoch ms."""
