@@ -7,12 +7,10 @@ repeats that one receiver, with the same ``message_id``.
 
 from __future__ import annotations
 
-import inspect
 import logging
 import random
 import traceback
 import weakref
-from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
 
@@ -27,6 +25,7 @@ from .errors import DeliveryDelayed, DeliveryFailed, LedgerUnavailable
 from .hubspot.text import scrub
 from .ledger import Event, Lease, Ledger, Receipt, Transaction
 from .ledger.codec import operator_from_json
+from .receivers import Receiver, call
 from .tasks import Dead, Done, Outcome, Retry, backoff_ms
 
 logger = logging.getLogger(__name__)
@@ -39,8 +38,6 @@ START_GRACE_MS = 5_000
 MAX_UNFINISHED_STARTS = 5
 REASON_LIMIT = 500
 NOT_DELIVERED = "This message could not be delivered to the chat."
-
-Receiver = Callable[..., Any]
 
 _SIGNALS: dict[str, NamedSignal] = {
     name: value for name, value in vars(signals).items() if isinstance(value, NamedSignal)
@@ -186,9 +183,7 @@ class Emitter:
         receipt = event.receipts[key]
         receipt.starts = 0
         try:
-            with self._app.app_context():
-                call = self._app.ensure_sync(receiver) if inspect.iscoroutinefunction(receiver) else receiver
-                call(self._app, **event.scratch["kwargs"])
+            call(self._app, receiver, event.scratch["kwargs"])
         except DeliveryFailed as error:
             receipt.verdict, receipt.error = "refused", scrub(str(error))[:REASON_LIMIT]
         except DeliveryDelayed as error:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
+import contextvars
 import logging
 import time
 from collections.abc import Callable, Iterator
@@ -21,6 +23,7 @@ from .hubspot.events import TooManyItems, Unreadable, parse_body
 from .hubspot.signature import Verdict, check, skew_seconds
 from .intake import Intake
 from .ledger import patience
+from .receivers import invoke
 from .runtime import Runtime, get_runtime
 
 logger = logging.getLogger(__name__)
@@ -242,8 +245,8 @@ def _tell_rejected(reason: str, detail: str) -> None:
     app: Any = current_app._get_current_object()  # type: ignore[attr-defined]
     for receiver in list(signals.webhook_rejected.receivers_for(app)):
         try:
-            app.ensure_sync(receiver)(app, reason=reason, remote_addr=request.remote_addr)
-        except Exception as error:
+            contextvars.copy_context().run(invoke, app, receiver, app, reason=reason, remote_addr=request.remote_addr)
+        except (Exception, asyncio.CancelledError) as error:
             _log_once("receiver", f"A receiver of webhook_rejected raised {type(error).__name__}")
 
 

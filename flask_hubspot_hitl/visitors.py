@@ -6,6 +6,7 @@ import functools
 import logging
 from collections.abc import Callable, Mapping
 from enum import StrEnum
+from typing import Any
 from urllib.parse import urlsplit
 
 from flask import current_app, request
@@ -14,6 +15,7 @@ from werkzeug.wrappers import Response as AnyResponse
 from .consent import Refused, is_browser
 from .errors import LedgerUnavailable
 from .pages import page
+from .receivers import invoke
 from .runtime import Runtime
 
 logger = logging.getLogger(__name__)
@@ -58,7 +60,8 @@ def may_install(runtime: Runtime, portal_id: str | None) -> bool:
     """Whether whoever sent this request may connect a portal: the host says so; by default, who debugs the app."""
     if runtime.may_install is None:
         return current_app.debug
-    return bool(runtime.may_install(portal_id))
+    app: Any = current_app._get_current_object()  # type: ignore[attr-defined]
+    return bool(invoke(app, runtime.may_install, portal_id))  # a coroutine itself would be true for anybody
 
 
 def visiting_browser() -> str | None:

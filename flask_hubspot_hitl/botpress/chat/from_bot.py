@@ -5,6 +5,7 @@ The Chat integration posts every signal once, without retry; what is missing is 
 
 from __future__ import annotations
 
+import contextvars
 import hashlib
 import json
 import logging
@@ -15,6 +16,7 @@ from flask.typing import ResponseReturnValue
 
 from ...clock import to_ms
 from ...ledger import Event, Transaction
+from ...receivers import invoke, own_copy
 from ...tasks import Done, Outcome
 from ..delivery import Payload
 from ..door import Refused
@@ -103,7 +105,8 @@ class FromBot:
     def show(self, user_id: str, payload: Payload, **extra: Any) -> None:
         """Call the host's ``on_message``; whatever it raises goes on."""
         extra = {"name": None, "avatar": None, "metadata": None, **extra}
-        self._app.ensure_sync(self._on_message)(self._users.get(user_id), payload, **extra)
+        given = self._users.get(user_id), own_copy(payload)
+        contextvars.copy_context().run(invoke, self._app, self._on_message, *given, **own_copy(extra))
 
     def put_notice(self, tx: Transaction, user_id: str, key: str, text: str) -> None:
         """Have a text of ours shown to the user, once, in the order of what the bot says; "" is none."""
