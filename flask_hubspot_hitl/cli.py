@@ -25,7 +25,7 @@ from .cli_setup import inboxes, setup, teardown
 from .cli_tools import replay, sign, simulate
 from .errors import HubSpotError, NotConfigured
 from .reconcile import History
-from .runtime import build_dispatcher
+from .runtime import build_dispatcher, full_processes
 from .watches import closed_since
 
 WORKER_THREADS = 32
@@ -38,7 +38,10 @@ group = AppGroup("hubspot-hitl", help="Handoffs to live agents in HubSpot.")
 def worker(threads: int | None) -> None:
     """Dispatch until SIGTERM; what is being worked on is finished first, a second SIGTERM stops at once."""
     runtime = _runtime()
-    count = threads or runtime.settings.dispatcher_threads or WORKER_THREADS
+    most = runtime.settings.dispatcher_max_threads
+    count = threads or runtime.settings.dispatcher_threads or min(WORKER_THREADS, most)
+    if count > most:
+        raise click.UsageError(f"{count} threads are more than HUBSPOT_HITL_DISPATCHER_MAX_THREADS, which is {most}.")
     dispatcher = build_dispatcher(current_app._get_current_object(), runtime.services, threads=count)  # type: ignore[attr-defined]
     dispatcher.mode, dispatcher.serving = "thread", True
     runtime.dispatcher = dispatcher  # what a receiver sends is seen at once
@@ -98,6 +101,7 @@ def status(as_json: bool) -> None:
     runtime = _runtime()
     with runtime.ledger.read() as tx:
         facts = tx.status(now=runtime.ledger.now_ms())
+    facts["full_processes"] = full_processes(facts, runtime.settings)
     oldest = facts["oldest_pending_seconds"]
     lines = [
         f"pending      {facts['pending']}" + (f" (oldest {oldest:.0f} s)" if oldest is not None else ""),
@@ -106,6 +110,7 @@ def status(as_json: bool) -> None:
         f"dead         {facts['dead']}",
         f"quarantined  {facts['quarantined']}",
         f"hung         {', '.join(facts['hung_lanes']) or '0'}",
+        *(f"full         {one}: all its threads hang" for one in facts["full_processes"]),
         "handoffs     " + (", ".join(f"{name} {count}" for name, count in sorted(facts["handoffs"].items())) or "none"),
     ]
     _say(facts, as_json, lines)

@@ -228,6 +228,8 @@ class Settings:
     dispatcher: str = _setting(_choice("thread", "external", "inline"), "thread", example="thread")
     dispatcher_threads: int | None = _setting(_count, None, example="4")
     """Default: 4 in a serving process, 32 in ``flask hubspot-hitl worker``."""
+    dispatcher_max_threads: int = _setting(_count, 64, example="64")
+    """How many threads a process may have, with those whose receivers hang."""
     url_prefix: str = _setting(_prefix, "/hubspot", example="/hubspot")
     api_base_url: str = _setting(_url, "https://api.hubapi.com", example="https://api.hubapi.com")
     api_version: str = _setting(_choice("v3", "2026-03", "2026-09"), "v3", example="v3")
@@ -330,6 +332,10 @@ def _across(values: Mapping[str, Any]) -> list[str]:
         if route := re.fullmatch(f"(.*)({re.escape(prefix)}(?:{_ROUTES}))", url):
             why = f"ends in a route of ours, {route[2]}, which is added to it: leave that out"
             problems.append(_line("public_url", why, route[1]))
+    if (values.get("dispatcher_threads") or 0) > values.get("dispatcher_max_threads", 64):
+        problems.append(
+            _line("dispatcher_threads", "is more than HUBSPOT_HITL_DISPATCHER_MAX_THREADS, by default 64", "4")
+        )
     base = values.get("api_base_url", "https://api.hubapi.com")
     if not is_loopback(base):
         for name in ("client_secret", "developer_api_key", "refresh_token", "access_token"):

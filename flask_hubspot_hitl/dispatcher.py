@@ -31,7 +31,8 @@ GRACE_SECONDS = 25.0
 class Dispatcher:
     """One app's dispatcher. ``guard`` says why nothing may be dispatched (a copied database), or None.
 
-    ``lease_ttl``, ``handler_timeout`` and ``poll`` (see :class:`.pool.Pool`) are in seconds.
+    ``lease_ttl``, ``handler_timeout`` and ``poll`` (see :class:`.pool.Pool`) are in seconds. ``is_testing`` tells
+    whether the app is being tested.
 
     In ``thread`` mode a process dispatches once a request has come, or, with :meth:`start_soon`, before:
     after a crash the backlog must not wait for the next request. Servers that load the app and then fork
@@ -50,8 +51,10 @@ class Dispatcher:
         handler_timeout: float,
         max_attempts: int,
         guard: Callable[[], str | None],
+        max_threads: int = 64,
         on_start: Callable[[], None] | None = None,
         poll: float | None = None,
+        is_testing: Callable[[], bool] = lambda: False,
     ) -> None:
         self.mode = mode
         self.tasks = tasks
@@ -66,19 +69,19 @@ class Dispatcher:
             tasks,
             ttl_ms=int(lease_ttl * 1000),
             handler_timeout=handler_timeout,
+            max_threads=max_threads,
             max_attempts=max_attempts,
             guard=guard,
             on_start=on_start,
             poll=poll,
         )
+        self._is_testing = is_testing
         self._is_eager = False
         self._may_start: Callable[[], bool] = lambda: True
         self._is_master = False
         self._begin_life()
         self._process = Process(self._begin_anew, at_once=True)
-        if hasattr(os, "register_at_fork"):
-            this = weakref.WeakMethod(self._after_fork)
-            os.register_at_fork(after_in_parent=lambda: (method := this()) and method())
+        _known.add(self)
 
     def _begin_life(self) -> None:
         self._lock = threading.Lock()
@@ -95,6 +98,11 @@ class Dispatcher:
             if self._pool is None:
                 self._pool = self._new_pool()
             return self._pool
+
+    @property
+    def has_started(self) -> bool:
+        """True when this process has threads that dispatch."""
+        return self._is_started
 
     @property
     def runner(self) -> Runner:
@@ -130,14 +138,13 @@ class Dispatcher:
             if self._is_started or self._is_over:
                 return
             self._is_started = True
-        this = weakref.WeakMethod(self.stop)
-        atexit.register(lambda: (method := this()) and method())
         pool.start(self._threads)
 
     def start_soon(self, may_start: Callable[[], bool]) -> None:
         """Start without waiting for a request, but let the host connect its handlers first.
 
-        After a fork by a master, its children do so. ``may_start`` is asked when the time has come.
+        After a fork by a master, its children do so. ``may_start`` is asked when the time has come. While the app is
+        tested nothing starts before there is something to do.
         """
         self._process.check()
         self._is_eager, self._may_start = True, may_start
@@ -145,17 +152,22 @@ class Dispatcher:
 
     def _set_timer(self) -> None:
         # gevent's worker patches after the fork: what runs in a thread from before can't start greenlets that last.
-        timer = threading.Timer(START_SECONDS, self._start_now, args=[threading.get_ident])
-        timer.daemon = True
-        timer.start()
+        if not self._is_testing():
+            this = weakref.WeakMethod(self._start_now)
+            timer = threading.Timer(START_SECONDS, _call, args=[this, threading.get_ident])
+            timer.daemon = True
+            timer.start()
 
     def _start_now(self, threads_of_then: object) -> None:
-        if threading.get_ident is threads_of_then and self._is_eager and not self._is_master and self._may_start():
+        if self._is_testing() or not self._is_eager or self._is_master:
+            return
+        if threading.get_ident is threads_of_then and self._may_start():
             self.ensure_started()
 
     # Forks -----------------------------------------------------------------------------------------------
 
-    def _after_fork(self) -> None:
+    def after_fork(self) -> None:
+        """Take notice, in the parent, of a fork."""
         if self.serving or _forks_a_helper(sys._getframe()):
             return
         self._is_master = True
@@ -220,6 +232,32 @@ class Dispatcher:
             self._is_over = True
             pool = self._pool
         return pool is None or pool.stop(timeout)
+
+
+def _call(method_of: weakref.WeakMethod[Callable[..., None]], *arguments: object) -> None:
+    method = method_of()
+    if method is not None:
+        method(*arguments)
+
+
+_known: weakref.WeakSet[Dispatcher] = weakref.WeakSet()
+"""What is registered with the interpreter can't be taken back: so that is done once, and not by each app."""
+
+
+def _after_fork() -> None:
+    for one in list(_known):
+        one.after_fork()
+
+
+def _stop_all() -> None:
+    for one in list(_known):
+        if one.has_started:
+            one.stop()
+
+
+atexit.register(_stop_all)
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_parent=_after_fork)
 
 
 def _forks_a_helper(frame: FrameType | None) -> bool:

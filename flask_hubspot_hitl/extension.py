@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterable, Mapping
+from collections.abc import Awaitable, Callable, Collection, Iterable, Mapping
 from typing import TYPE_CHECKING, Any
 
 from .clock import Clock
@@ -21,7 +21,8 @@ class HubSpotHITL:
     any app.
 
     :param may_install: decides who may connect a HubSpot account at ``/hubspot/oauth/install``. It is called in that
-        request, with the portal's id if it is known and else None, and answers True or False; it may also ``abort()``.
+        request, with the portal's id if it is known and else None, and answers True or False; it may also ``abort()``,
+        and be a coroutine function.
         By default only who runs the app in debug mode may, and who has a link from ``flask hubspot-hitl install-url``.
     :param serving_commands: names of the host's own commands that serve requests, such as ``{"serve"}`` for
         ``@app.cli.command("serve")``. With ``DISPATCHER = thread`` they dispatch as ``flask run`` does, and other
@@ -33,7 +34,7 @@ class HubSpotHITL:
         self,
         app: Flask | None = None,
         *,
-        may_install: Callable[[str | None], bool] | None = None,
+        may_install: Callable[[str | None], bool | Awaitable[bool]] | None = None,
         serving_commands: Collection[str] = (),
         clock: Clock | None = None,
     ) -> None:
@@ -54,6 +55,20 @@ class HubSpotHITL:
         from .install import install
 
         install(app, self._clock, self._may_install, self._serving_commands)
+
+    def close(self, app: Flask | None = None) -> None:
+        """End everything that the extension has on an app: threads, connections and files. May be called again.
+
+        For tests, and for processes that make many apps; an app that is dropped without it ends when it is collected.
+        What is being worked on is finished first, for at most 25 seconds; what is not done stays in the database.
+        Afterwards the verbs raise :exc:`LedgerUnavailable`, and HubSpot's webhooks are answered with 503.
+
+        :param app: by default the current one.
+        :raises RuntimeError: there is no app context, or the extension is not on the app.
+        """
+        from .runtime import get_runtime
+
+        get_runtime(app).close()
 
     # The verbs -------------------------------------------------------------------------------------------
 

@@ -32,5 +32,9 @@ def install(app: Flask, clock: Clock | None, may_install: MayInstall | None, ser
         exempt_from_csrf(app)
         dispatcher.serve(start=not app.testing)
 
+    @app.teardown_appcontext
+    def rest(_error: BaseException | None) -> None:
+        runtime.ledger.rest()
+
     if settings.dispatcher == "thread":
         servers.prepare(dispatcher, serving_commands)

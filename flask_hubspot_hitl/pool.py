@@ -13,12 +13,14 @@ import socket
 import threading
 import time
 import uuid
+import weakref
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 from .errors import LedgerUnavailable
 from .ledger import Lease, Ledger, Watch, patience
 from .runner import Runner
+from .seldom import Seldom
 from .stacks import stack_of
 from .tasks import Task
 
@@ -46,12 +48,50 @@ class _Running:
     hung: bool = False
 
 
+class _Bell:
+    """Wakes idle threads. They hold this and not their pool: an app that nobody has any more can be collected."""
+
+    def __init__(self) -> None:
+        self.stopping = threading.Event()
+        self._condition = threading.Condition()
+        self.wakes = self._idle = 0
+
+    @property
+    def idle(self) -> int:
+        """How many threads wait."""
+        return self._idle
+
+    def ring(self, threads: int) -> bool:
+        """Have one of so many threads look; False when all are busy."""
+        with self._condition:
+            self.wakes = min(self.wakes + 1, threads)
+            self._condition.notify()
+            return self.wakes <= self._idle
+
+    def wait(self) -> None:
+        """Wait for a ring, or the end."""
+        with self._condition:
+            self._idle += 1
+            self._condition.wait_for(lambda: self.wakes or self.stopping.is_set())
+            self._idle -= 1
+            self.wakes = max(0, self.wakes - 1)
+
+    def end(self) -> None:
+        """Have all threads end when they have finished what they hold."""
+        with self._condition:
+            self.stopping.set()
+            self._condition.notify_all()
+
+
 class Pool:
     """What one process dispatches with, once: threads that claim lanes, and a clock that looks after them.
 
     Without :meth:`start` it runs lanes in the caller. ``guard`` says why nothing may be dispatched (a copied
     database), or None; ``on_start`` is called once, by the clock. ``poll`` is how many seconds
-    it naps where nobody tells of others' commits, by default as suits the database.
+    it naps where nobody tells of others' commits, by default as suits the database. ``max_threads`` is how many
+    threads there may be, with those whose receivers hang: at that bound none is replaced any more.
+
+    Its threads end within a second or so of its being collected.
     """
 
     def __init__(
@@ -61,6 +101,7 @@ class Pool:
         *,
         ttl_ms: int,
         handler_timeout: float,
+        max_threads: int,
         max_attempts: int,
         guard: Callable[[], str | None],
         on_start: Callable[[], None] | None = None,
@@ -70,19 +111,23 @@ class Pool:
         self._poll = poll
         self._ttl_ms = ttl_ms
         self._handler_timeout = handler_timeout
+        self._max_threads = max_threads
         self._guard = guard
         self._on_start = on_start
         self._lock = threading.Lock()
         self._running: set[_Running] = set()
-        self._work = threading.Condition()
-        self._wakes = self._idle = 0
+        self._bell = _Bell()
         self._clock: threading.Thread | None = None
         self._watch = Watch()
         self._threads: list[threading.Thread] = []
-        self._stopping = threading.Event()
+        self._replaced: list[threading.Thread] = []
+        self._stopping = self._bell.stopping
         self._over = threading.Event()
         self._trouble = threading.Event()
-        self._said: dict[str, float] = {}
+        self._next_beat = self._next_sign = 0.0
+        self._calm_at: float | None = None
+        self._is_new = True
+        self._say_once = Seldom(logger, logging.ERROR)
         self.runner = Runner(
             ledger,
             tasks,
@@ -93,6 +138,9 @@ class Pool:
             say_once=self._say_once,
         )
 
+    def __del__(self) -> None:
+        self._watch.is_dropped = True  # the clock sees that, and ends the threads
+
     # Beginning and end -----------------------------------------------------------------------------------
 
     def start(self, threads: int) -> None:
@@ -101,28 +149,24 @@ class Pool:
             return  # two would share a watch, and the one that ends would close the other one's connection
         if threads:
             self._watch = self._ledger.watch(self._say_once, poll=self._poll)
-        self._clock = threading.Thread(target=self._keep_time, name="hubspot-hitl-clock", daemon=True)
+        given = (weakref.ref(self), self._watch, self._bell, self._over)
+        self._clock = threading.Thread(target=_keep_time, args=given, name="hubspot-hitl-clock", daemon=True)
         self._clock.start()
         for number in range(threads):
             self._start_thread(f"hubspot-hitl-{number}")
 
     def _start_thread(self, name: str) -> None:
-        thread = threading.Thread(target=self._serve, name=name, daemon=True)
+        thread = threading.Thread(target=_serve, args=(weakref.ref(self), self._bell), name=name, daemon=True)
         self._threads.append(thread)
         thread.start()
 
     def wake(self) -> bool:
         """Something may be due: have one thread look. False when all of them are busy."""
-        with self._work:
-            self._wakes = min(self._wakes + 1, len(self._threads))
-            self._work.notify()
-            return self._wakes <= self._idle
+        return self._bell.ring(len(self._threads))
 
     def retire(self) -> None:
         """Claim nothing more. What is held is finished, and the threads end."""
-        with self._work:
-            self._stopping.set()
-            self._work.notify_all()
+        self._bell.end()
         self._watch.interrupt()
 
     def stop(self, timeout: float) -> bool:
@@ -132,8 +176,11 @@ class Pool:
         """
         self.retire()
         ends = time.monotonic() + timeout
+        with self._lock:
+            hung = {running.thread for running in self._running if running.hung}
         for thread in list(self._threads):
-            if thread.is_alive() and thread is not threading.current_thread():  # a signal may come while they start
+            # A signal may come while they start.
+            if thread.is_alive() and thread is not threading.current_thread() and thread not in hung:
                 thread.join(max(0.0, ends - time.monotonic()))
         self._over.set()
         self._watch.interrupt()
@@ -156,11 +203,11 @@ class Pool:
 
     # Running what is due ---------------------------------------------------------------------------------
 
-    def _serve(self) -> None:
-        me = threading.current_thread()
-        ran = False
+    def take_turn(self) -> bool:
+        """Run in one of our threads what is due, until there is no more; False when the thread was replaced."""
+        ran_any = False
         while not self._stopping.is_set():
-            ran_before, ran = ran, False
+            ran = False
             try:
                 ran = not self._trouble.is_set() and self.blocked() is None and self.run_one()
             except LedgerUnavailable as error:
@@ -170,17 +217,15 @@ class Pool:
             except BaseException:  # a thread of ours has nobody above it who could be interested
                 logger.exception("The dispatcher tripped over a bug; it goes on")
                 self._stopping.wait(1.0)
-            if me not in self._threads:
-                return  # replaced while a receiver hung
-            if ran:
-                continue
-            if ran_before:
-                self._watch.interrupt()  # what it ran may have left something for later
-            with self._work:
-                self._idle += 1
-                self._work.wait_for(lambda: self._wakes or self._stopping.is_set())
-                self._idle -= 1
-                self._wakes = max(0, self._wakes - 1)
+            if threading.current_thread() not in self._threads:
+                return False  # replaced while a receiver hung
+            if not ran:
+                break
+            ran_any = True
+        if ran_any:
+            self._watch.interrupt()  # what it ran may have left something for later
+        self._ledger.rest()
+        return True
 
     def blocked(self) -> str | None:
         """Why nothing may be dispatched, or None."""
@@ -220,51 +265,53 @@ class Pool:
 
     # Keeping time ----------------------------------------------------------------------------------------
 
-    def _keep_time(self) -> None:
-        """Notice what becomes due, keep our leases alive, and find receivers that hang; until all threads ended."""
-        next_beat = next_sign = 0.0
-        calm_at: float | None = None
-        first = True
-        with contextlib.closing(self._watch):
-            while not self._over.is_set():
-                stopping = self._stopping.is_set()
-                if stopping and not any(thread.is_alive() for thread in self._threads):
-                    return
-                try:
-                    if first:
-                        self.free_the_dead()
-                        if self._on_start is not None:
-                            self._on_start()
-                        first = False
-                    if time.monotonic() >= next_beat or self._trouble.is_set():
-                        self._beat()
-                        next_beat = time.monotonic() + self._ttl_ms / 3000
-                    if self._trouble.is_set():
-                        with self._ledger.read() as tx:
-                            tx.queue.next_due()  # it does answer
-                        calm_at = calm_at or time.monotonic() + RECOVERY_SECONDS
-                        if time.monotonic() >= calm_at:
-                            self._trouble.clear()
-                            calm_at = None
-                    elif time.monotonic() >= next_sign and not stopping:
-                        with self._ledger.write() as tx:
-                            tx.signs.show(self.runner.owner, now=self._ledger.now_ms())
-                        next_sign = time.monotonic() + SIGN_SECONDS
-                    self._look_for_hung()
-                    nap = self._watch.poll if stopping or self._trouble.is_set() else self._look_for_due()
-                    self._watch.wait(min(nap, next_beat - time.monotonic()))
-                except LedgerUnavailable as error:
-                    self._trouble.set()
-                    calm_at = None
-                    self._say_once("The database can't be used: %s", error)
-                    self._over.wait(0.5)
-                except Exception:
-                    logger.exception("The dispatcher's clock tripped over a bug; it goes on")
-                    self._over.wait(1.0)
+    def has_ended(self) -> bool:
+        """True when it stops, and no thread is left."""
+        return self._stopping.is_set() and not any(thread.is_alive() for thread in self._threads)
+
+    def look_after(self) -> float | None:
+        """Notice what becomes due, keep our leases alive, and find receivers that hang.
+
+        :returns: the seconds until it is worth looking again, unasked; None when it is at once.
+        """
+        stopping = self._stopping.is_set()
+        try:
+            if self._is_new:
+                self.free_the_dead()
+                if self._on_start is not None:
+                    self._on_start()
+                self._is_new = False
+            if time.monotonic() >= self._next_beat or self._trouble.is_set():
+                self._beat()
+                self._next_beat = time.monotonic() + self._ttl_ms / 3000
+            if self._trouble.is_set():
+                with self._ledger.read() as tx:
+                    tx.queue.next_due()  # it does answer
+                self._calm_at = self._calm_at or time.monotonic() + RECOVERY_SECONDS
+                if time.monotonic() >= self._calm_at:
+                    self._trouble.clear()
+                    self._calm_at = None
+            elif time.monotonic() >= self._next_sign and not stopping:
+                with self._ledger.write() as tx:
+                    tx.signs.show(self.runner.owner, now=self._ledger.now_ms())
+                self._next_sign = time.monotonic() + SIGN_SECONDS
+            self._look_for_hung()
+            nap = self._watch.poll if stopping or self._trouble.is_set() else self._look_for_due()
+            self._ledger.rest()
+            return min(nap, self._next_beat - time.monotonic())
+        except LedgerUnavailable as error:
+            self._trouble.set()
+            self._calm_at = None
+            self._say_once("The database can't be used: %s", error)
+            self._over.wait(0.5)
+        except Exception:
+            logger.exception("The dispatcher's clock tripped over a bug; it goes on")
+            self._over.wait(1.0)
+        return None
 
     def _look_for_due(self) -> float:
         """Wake a thread if something is due; answers the seconds until it is worth looking again, unasked."""
-        if not self._idle:
+        if not self._bell.idle:
             self.wake()  # whoever is done first looks once more
             return LOOK_SECONDS
         with self._ledger.read() as tx:
@@ -284,20 +331,36 @@ class Pool:
     def _look_for_hung(self) -> None:
         now = time.monotonic()
         with self._lock:
-            hung = [one for one in self._running if not one.hung and now - one.since > self._handler_timeout]
-        for running in hung:
-            running.hung = True
-            logger.error(
-                "A receiver runs for more than %.0f s (lane %s); its thread is replaced\n%s",
-                self._handler_timeout, running.lease.lane, stack_of(running.thread.ident) or "(no stack)",
-            )  # fmt: skip
-            if running.thread in self._threads:
-                self._threads.remove(running.thread)
-                if not self._stopping.is_set():
-                    self._start_thread(running.thread.name)
-            with self._ledger.write() as tx:
-                if tx.queue.holds(running.lease) and running in self._running:
-                    tx.queue.mark_hung(running.lease, now=self._ledger.now_ms())
+            late = [one for one in self._running if now - one.since > self._handler_timeout]
+        for running in late:
+            if not running.hung:
+                running.hung = True
+                logger.error(
+                    "A receiver runs for more than %.0f s (lane %s); its thread is replaced while there are fewer than "
+                    "%d\n%s",
+                    self._handler_timeout, running.lease.lane, self._max_threads,
+                    stack_of(running.thread.ident) or "(no stack)",
+                )  # fmt: skip
+                with self._ledger.write() as tx:
+                    if tx.queue.holds(running.lease) and running in self._running:
+                        tx.queue.mark_hung(running.lease, now=self._ledger.now_ms())
+            if running.thread in self._threads and not self._stopping.is_set():
+                self._replace(running.thread, len(late))
+
+    def _replace(self, thread: threading.Thread, hung: int) -> None:
+        """Start another thread in the place of one that hangs, if there may be one more."""
+        self._replaced = [one for one in self._replaced if one.is_alive()]
+        if len(self._threads) + len(self._replaced) >= self._max_threads:
+            self._say_once(
+                "%s and none is replaced any more: there may be so many, see HUBSPOT_HITL_DISPATCHER_MAX_THREADS. When "
+                "all hang nothing is dispatched until one returns, and webhooks are stored meanwhile. Look for the "
+                "stacks above, and give the calls in your receivers a time-out",
+                f"{hung} of {self._max_threads} threads hang,",
+            )
+            return
+        self._threads.remove(thread)
+        self._replaced.append(thread)
+        self._start_thread(thread.name)
 
     def free_the_dead(self) -> None:
         """On SQLite everybody is on this machine: a killed process's lanes need not wait for their leases.
@@ -313,12 +376,35 @@ class Pool:
                 for owner in dead:
                     tx.queue.release_owner(owner, now=self._ledger.now_ms())
 
-    def _say_once(self, text: str, what: object) -> None:
-        """Log at most once a minute per text."""
-        now = time.monotonic()
-        if now >= self._said.get(text, 0.0):
-            self._said[text] = now + 60.0
-            logger.error(text, what)
+
+def _serve(pool_of: weakref.ref[Pool], bell: _Bell) -> None:
+    """What a thread does: run what is due, and wait without holding the pool."""
+    while not bell.stopping.is_set():
+        pool = pool_of()
+        if pool is None or not pool.take_turn():
+            return
+        del pool
+        bell.wait()
+
+
+def _keep_time(pool_of: weakref.ref[Pool], watch: Watch, bell: _Bell, over: threading.Event) -> None:
+    """What the clock does, until all threads ended, or nobody has the pool any more."""
+    with contextlib.closing(watch):
+        while not over.is_set():
+            pool = pool_of()
+            if pool is None:
+                bell.end()
+                return
+            if pool.has_ended():
+                return
+            nap = pool.look_after()
+            del pool
+            try:
+                if nap is not None:
+                    watch.wait(nap)
+            except Exception:
+                logger.exception("The dispatcher's clock tripped over a bug; it goes on")
+                over.wait(1.0)
 
 
 def _started_at(pid: int) -> str:

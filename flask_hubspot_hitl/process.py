@@ -30,6 +30,10 @@ class Process:
         if at_once:
             _at_once.add(self)
 
+    def is_another(self) -> bool:
+        """True when this is another process, and nothing was begun anew yet."""
+        return os.getpid() != self._pid
+
     def check(self) -> None:
         """Begin anew if this is another process; every door to what is kept calls this first."""
         pid = os.getpid()

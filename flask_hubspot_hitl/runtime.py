@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass
+import gc
+import weakref
+from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
 
 from flask import Flask, current_app
 
@@ -25,8 +28,10 @@ from .tasks import Task
 from .watches import RECONCILE, SWEEP, AssignmentTimeoutTask, GapTask, ReconcileTask, ResumeTask, SweepTask, UnparkTask
 
 KEY = "hubspot_hitl"
-MayInstall = Callable[[str | None], bool]
+MayInstall = Callable[[str | None], bool | Awaitable[bool]]
 SERVING_THREADS = 4
+MANY_APPS = 8
+"""Apps of one process. When there are so many, what nobody has any more is collected before another one is made."""
 
 
 @dataclass(slots=True)
@@ -40,6 +45,8 @@ class Runtime:
     health: Health
     may_install: MayInstall | None = None
     """Decides who may connect a portal; None: whoever debugs the app, and whoever has a link."""
+    on_close: list[Callable[[], None]] = field(default_factory=list)
+    """What else is to be closed with the app; bridges add theirs."""
 
     @property
     def ledger(self) -> Ledger:
@@ -47,13 +54,11 @@ class Runtime:
         return self.services.ledger
 
     def close(self, timeout: float = GRACE_SECONDS) -> None:
-        """Finish what is being worked on for ``timeout`` seconds, then give all connections back.
-
-        For tests, and for processes that make many apps. What is not done yet stays in the database.
-        """
+        """See :meth:`.HubSpotHITL.close`; what is being worked on may take ``timeout`` seconds more."""
         self.dispatcher.stop(timeout)
-        self.services.close()
-        self.ledger.close()
+        _open.discard(self.ledger)
+        for close in (*self.on_close, self.services.close, self.ledger.close):
+            close()
 
     def add_task(self, topic: str, task: Task) -> None:
         """Have events of another topic run by ``task``; for bridges, while the app is being put together."""
@@ -68,16 +73,20 @@ def open_runtime(app: Flask, settings: Settings, clock: Clock) -> Runtime:
     :raises LedgerUnavailable: when the database can't be opened.
     :raises ConfigError: when waiting would not change that.
     """
-    threads = settings.dispatcher_threads or SERVING_THREADS
-    ledger = _open_ledger(settings.database(app.instance_path, app.name), clock, pool_size=threads + 16)
+    threads = settings.dispatcher_threads or min(SERVING_THREADS, settings.dispatcher_max_threads)
+    if len(_open) >= MANY_APPS:
+        gc.collect()  # a suite that makes many apps and closes none would come to the limit of open files before that
+    url = settings.database(app.instance_path, app.name)
+    ledger = _open_ledger(url, clock, pool_size=threads + 16, is_testing=_is_testing(app))
     services = Services(settings=settings, ledger=ledger, clock=clock, secret_keys=lambda: _secret_keys(app))
     dispatcher = build_dispatcher(app, services, threads=threads)
+    _open.add(ledger)
     return Runtime(settings, services, dispatcher, Intake(settings, ledger), Health(ledger))
 
 
-def _open_ledger(url: str, clock: Clock, *, pool_size: int) -> Ledger:
+def _open_ledger(url: str, clock: Clock, *, pool_size: int, is_testing: Callable[[], bool]) -> Ledger:
     try:
-        ledger = Ledger(url, clock, pool_size=pool_size)
+        ledger = Ledger(url, clock, pool_size=pool_size, is_testing=is_testing)
         try:
             ledger.create()
         except BaseException:
@@ -86,6 +95,20 @@ def _open_ledger(url: str, clock: Clock, *, pool_size: int) -> Ledger:
     except Misconfigured as error:
         raise ConfigError([f"{PREFIX}DATABASE_URL: {error}"]) from error
     return ledger
+
+
+_open: weakref.WeakSet[Ledger] = weakref.WeakSet()
+
+
+def _is_testing(app: Flask) -> Callable[[], bool]:
+    """Tell whether the app is being tested, which may be said after ``init_app``; without keeping the app alive."""
+    app_of = weakref.ref(app)
+
+    def is_testing() -> bool:
+        found = app_of()
+        return found is not None and found.testing
+
+    return is_testing
 
 
 def _secret_keys(app: Flask) -> list[str | bytes]:
@@ -149,10 +172,18 @@ def build_dispatcher(app: Flask, services: Services, *, threads: int) -> Dispatc
         threads=threads,
         lease_ttl=settings.lease_ttl,
         handler_timeout=settings.handler_timeout,
+        max_threads=settings.dispatcher_max_threads,
         max_attempts=settings.max_attempts,
         guard=guard,
         on_start=on_start,
+        is_testing=_is_testing(app),
     )
+
+
+def full_processes(status: Mapping[str, Any], settings: Settings) -> list[str]:
+    """The processes in which so many receivers hang that nothing more is dispatched there, by the ledger's figures."""
+    hung: Mapping[str, int] = status["hung_by_process"]
+    return sorted(owner for owner, count in hung.items() if count >= settings.dispatcher_max_threads)
 
 
 def not_adopted(served: str | None, urls: tuple[str, ...]) -> str | None:

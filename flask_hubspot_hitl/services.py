@@ -145,6 +145,7 @@ class Services:
             for client in self._clients.values():
                 client.close()
             self._clients.clear()
+        self.remote_files.close()
 
     def _tokens(self, portal_id: str, gate: Throttle) -> TokenProvider:
         """Where a portal's token comes from: the configuration, or the portal's own installation."""

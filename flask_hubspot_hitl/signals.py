@@ -7,9 +7,49 @@ good; any other exception means: try this receiver again later. ``message.messag
 
 from __future__ import annotations
 
-from blinker import Namespace
+from collections.abc import Callable
+from typing import Any, TypeVar
 
-_signals = Namespace()
+from blinker import ANY, NamedSignal, Namespace
+
+_Receiver = TypeVar("_Receiver", bound=Callable[..., Any])
+_KEPT = "hubspot_hitl_receivers"
+
+
+class _AppsSignal(NamedSignal):
+    """A signal that holds a receiver for as long as the one app it is connected for, and not for ever.
+
+    Blinker holds what is connected with ``weak=False``, as ``connect_via`` does: a function of ``create_app`` that
+    uses its ``app`` would keep each app of a test suite alive.
+    """
+
+    def connect(self, receiver: _Receiver, sender: Any = ANY, weak: bool = True) -> _Receiver:
+        """See blinker."""
+        extensions = getattr(sender, "extensions", None)
+        if weak or not isinstance(extensions, dict) or any(one is receiver for one in self.receivers.values()):
+            return super().connect(receiver, sender, weak)
+        try:
+            super().connect(receiver, sender, weak=True)
+        except TypeError:  # there are no weak references to it
+            return super().connect(receiver, sender, weak=False)
+        extensions.setdefault(_KEPT, {}).setdefault(self.name, []).append(receiver)
+        return receiver
+
+    def disconnect(self, receiver: Callable[..., Any], sender: Any = ANY) -> None:
+        """See blinker."""
+        senders = [one() for one in list(self._weak_senders.values())] if sender is ANY else [sender]
+        super().disconnect(receiver, sender)
+        for one in senders:
+            kept = getattr(one, "extensions", {}).get(_KEPT, {}).get(self.name, [])
+            kept[:] = [other for other in kept if other != receiver]
+
+
+class _Signals(Namespace):
+    def signal(self, name: str, doc: str | None = None) -> NamedSignal:
+        return self.setdefault(name, _AppsSignal(name, doc))
+
+
+_signals = _Signals()
 
 operator_assigned = _signals.signal("operator-assigned")
 """An agent took the conversation. ``handoff``, ``operator``, ``previous`` (Operator or None)."""

@@ -8,7 +8,7 @@ import shutil
 import socket
 import tempfile
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Awaitable, Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -241,7 +241,7 @@ class MakeApp(Protocol):
         *,
         name: str = "bot",
         clock: Clock | None = None,
-        may_install: Callable[[str | None], bool] | None = None,
+        may_install: Callable[[str | None], bool | Awaitable[bool]] | None = None,
         **config: Any,
     ) -> Flask: ...
 
@@ -287,7 +287,7 @@ def make_app(request: pytest.FixtureRequest, hubspot: HubSpot, tmp_path: Path, _
         *,
         name: str = "bot",
         clock: Clock | None = None,
-        may_install: Callable[[str | None], bool] | None = None,
+        may_install: Callable[[str | None], bool | Awaitable[bool]] | None = None,
         **config: Any,
     ) -> Flask:
         app = Flask(name, instance_path=str(tmp_path / "instance"))

@@ -166,7 +166,7 @@ def test_wake_ups_do_not_pile_up_while_all_threads_are_busy(ledger: Ledger, make
     wait_until(lambda: len(work.ran) == 1)
     for _ in range(1000):
         dispatcher.wake()
-    assert dispatcher.pool._wakes <= 1
+    assert dispatcher.pool._bell.wakes <= 1
     go.set()
 
 

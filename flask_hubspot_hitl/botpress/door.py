@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import hmac
 import logging
-import time
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -20,6 +19,7 @@ from ..errors import LedgerUnavailable
 from ..hubspot import strict_json
 from ..hubspot.events import scrub
 from ..runtime import get_runtime
+from ..seldom import Seldom
 from ..views import BODY_GONE_HINT, AnyHost, BodyGone, read_body
 
 logger = logging.getLogger(__name__)
@@ -33,12 +33,13 @@ Check = Callable[..., None]
 
 
 class Refused(Exception):
-    """A request is answered with ``status`` and a short text of ours."""
+    """A request is answered with ``status`` and a short text of ours; ``hint`` is for the log."""
 
-    def __init__(self, status: int, text: str) -> None:
+    def __init__(self, status: int, text: str, *, hint: str = "") -> None:
         super().__init__(text)
         self.status = status
         self.text = text
+        self.hint = hint
 
 
 def add_routes(app: Flask, name: str, path: str, views: Mapping[str, View], *, check: Check) -> None:
@@ -47,9 +48,10 @@ def add_routes(app: Flask, name: str, path: str, views: Mapping[str, View], *, c
     ``check`` gets the rule's segments and refuses strangers, before anything of the body is read.
     """
     blueprint = AnyHost(f"hubspot_hitl_{name}", __name__)
+    say = Seldom(logger, logging.WARNING)
     for rule, view in views.items():
         endpoint = rule.rpartition("/")[2] or "root"
-        blueprint.add_url_rule(rule, endpoint, _guarded(view, check), methods=["POST"])
+        blueprint.add_url_rule(rule, endpoint, _guarded(view, check, say), methods=["POST"])
     app.register_blueprint(blueprint, url_prefix=f"{get_runtime(app).settings.url_prefix}/botpress{path}")
 
     def exempt() -> None:
@@ -61,7 +63,7 @@ def add_routes(app: Flask, name: str, path: str, views: Mapping[str, View], *, c
     app.before_request(exempt)  # whichever came first
 
 
-def _guarded(view: View, check: Check) -> Callable[..., ResponseReturnValue]:
+def _guarded(view: View, check: Check, say: Seldom) -> Callable[..., ResponseReturnValue]:
     """Every failure is answered in JSON: :class:`Refused` as it says, trouble with the database as 503."""
 
     def guarded(**segments: str) -> ResponseReturnValue:
@@ -69,9 +71,11 @@ def _guarded(view: View, check: Check) -> Callable[..., ResponseReturnValue]:
             check(**segments)
             return view(read_object())
         except Refused as refused:
+            if refused.hint:
+                say("A request of Botpress's was refused: %s", refused.hint)
             return {"error": refused.text}, refused.status
         except LedgerUnavailable as error:
-            _say_once("A request of Botpress's could not be stored: %s", error)
+            say("A request of Botpress's could not be stored: %s", error)
             return {"error": "try again later"}, 503
 
     return guarded
@@ -122,8 +126,7 @@ def read_object() -> dict[str, Any]:
     except RequestEntityTooLarge:
         raise Refused(413, "the body is too large") from None
     except BodyGone:
-        _say_once("A request of Botpress's was refused: %s", BODY_GONE_HINT)
-        raise Refused(400, "the body did not arrive whole") from None
+        raise Refused(400, "the body did not arrive whole", hint=BODY_GONE_HINT) from None
     except Exception:  # whatever the server makes of a broken body
         raise Refused(400, "the body can't be read") from None
     try:
@@ -150,14 +153,3 @@ def text_of(body: dict[str, Any], name: str, *, required: bool = False, limit: i
     if not isinstance(value, str) or len(value) > limit:
         raise Refused(400, f"{name} must be text of at most {limit} characters")
     return value
-
-
-_said: dict[str, float] = {}
-
-
-def _say_once(text: str, what: object) -> None:
-    """Log a warning at most once a minute."""
-    now = time.monotonic()
-    if now >= _said.get(text, 0.0):
-        _said[text] = now + 60.0
-        logger.warning(text, what)

@@ -8,7 +8,7 @@ from typing import Any
 from ..clock import Clock
 from ..errors import DeliveryDelayed, HITLError, HubSpotUnavailable
 from ..hubspot import addresses
-from ..hubspot.transport import Transport, hide
+from ..hubspot.transport import Transport
 from ..runtime import Runtime
 
 LATER = frozenset({408, 425, 429})
@@ -51,17 +51,23 @@ class Service:
         private_hosts: Collection[str] = (),
     ) -> None:
         self._headers = dict(headers or {})
-        for part in addresses.parse(base_url).target.split("/"):
-            hide(part)
         self._transport = Transport(
-            base_url, clock=clock, timeout=timeout, proxy=proxy, private_hosts=private_hosts, service="Botpress"
+            base_url,
+            clock=clock,
+            timeout=timeout,
+            proxy=proxy,
+            private_hosts=private_hosts,
+            service="Botpress",
+            secrets=addresses.parse(base_url).target.split("/"),
         )
 
     @classmethod
     def of(cls, runtime: Runtime, base_url: str, *, headers: Mapping[str, str] | None = None) -> Service:
-        """Make one that speaks as an app's settings say: its proxy, its private hosts, its clock."""
+        """Make one that speaks as an app's settings say (proxy, private hosts, clock), and is closed with the app."""
         settings, clock = runtime.settings, runtime.services.clock
-        return cls(base_url, clock=clock, headers=headers, proxy=settings.proxy, private_hosts=settings.private_hosts)
+        made = cls(base_url, clock=clock, headers=headers, proxy=settings.proxy, private_hosts=settings.private_hosts)
+        runtime.on_close.append(made.close)
+        return made
 
     def close(self) -> None:
         """Close the idle connections."""

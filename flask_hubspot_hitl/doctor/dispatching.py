@@ -8,7 +8,7 @@ from flask import Flask
 
 from ..dispatcher import TICK
 from ..pool import SIGN_SECONDS, is_dead
-from ..runtime import Runtime
+from ..runtime import Runtime, full_processes
 from .findings import Code, Finding
 
 ALIVE_SECONDS = 3 * SIGN_SECONDS
@@ -32,6 +32,10 @@ def check(app: Flask, runtime: Runtime) -> Iterator[Finding]:
     if status["hung_lanes"]:
         lanes = ", ".join(status["hung_lanes"][:5])
         yield Code.HUNG.found(f"Handlers run for more than {runtime.settings.handler_timeout:g} s in: {lanes}.")
+    full = full_processes(status, runtime.settings)
+    if full:
+        most = runtime.settings.dispatcher_max_threads
+        yield Code.FULL.found(f"Handlers hang in all {most} threads of: {', '.join(full[:5])}.")
     oldest = status["oldest_pending_seconds"] or 0
     if oldest > LATE_SECONDS:
         yield Code.LATE.found(f"{status['pending']} event(s) are waiting, the oldest for {_span(oldest)}.")

@@ -441,6 +441,13 @@ class Code(Enum):
         "the database locked.",
         "Start uWSGI with 'enable-threads = true', or set HUBSPOT_HITL_DISPATCHER to external with: flask hubspot-hitl "
         "worker",
+    )  # fmt: skip
+    FULL = (
+        "HH607",
+        Level.ERROR,
+        "Handlers hang in all threads.",
+        "Nothing more is dispatched there until one of them returns; webhooks and messages are stored.",
+        "Their stacks are in the log. Give the calls in your handlers a time-out, then restart the process.",
     )
 
     def __init__(self, code: str, level: Level, title: str, why: str, fix: str) -> None:

@@ -7,12 +7,14 @@ an operation.
 from __future__ import annotations
 
 import contextvars
+import itertools
 import logging
 import re
 import ssl
 import threading
 import time
-from collections.abc import Callable, Collection, Iterator, Mapping
+import weakref
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from concurrent.futures import Future
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -144,7 +146,8 @@ class Transport:
     """A pool of connections to one base URL. Thread-safe. ``gate`` is asked before every request.
 
     ``service`` is who answers there, for the texts of errors. ``private_hosts`` may be in a private network; without a
-    proxy any other host has to be public, or this machine by its very spelling.
+    proxy any other host has to be public, or this machine by its very spelling. ``secrets`` are parts of a URL's path
+    that no log may show.
     """
 
     def __init__(
@@ -159,6 +162,7 @@ class Transport:
         gate: Gate | None = None,
         service: str = "HubSpot",
         private_hosts: Collection[str] = (),
+        secrets: Iterable[str] = (),
     ) -> None:
         self.base_url = addresses.parse(base_url).url.rstrip("/")
         self._service = service
@@ -173,6 +177,7 @@ class Transport:
         self._session = self._new_session()
         self._process = Process(self._begin_anew)
         _install_redaction()
+        _hide(self, secrets)
 
     def _new_session(self) -> requests.Session:
         # Only connecting is repeated here: a request that was sent belongs to the ledger.
@@ -400,12 +405,13 @@ class _Redact(logging.Filter):
 
     def __init__(self) -> None:
         super().__init__()
-        self.hidden: set[str] = set()
+        self.hidden: dict[int, tuple[str, ...]] = {}
+        """By the ``id`` of a transport that is in use."""
 
     def filter(self, record: logging.LogRecord) -> bool:
         message = record.getMessage()
         clean = self._PATH.sub(r"\1/…", self._QUERY.sub(r"\1=…", message))
-        for secret in self.hidden:
+        for secret in itertools.chain.from_iterable(list(self.hidden.values())):
             clean = clean.replace(secret, "…")
         if clean != message:
             record.msg, record.args = clean, ()
@@ -415,10 +421,12 @@ class _Redact(logging.Filter):
 _redact = _Redact()
 
 
-def hide(secret: str) -> None:
-    """Blot out a secret that is part of a URL's path wherever urllib3 would log it."""
-    if len(secret) >= 8:
-        _redact.hidden.add(secret)
+def _hide(transport: Transport, secrets: Iterable[str]) -> None:
+    """Blot these out wherever urllib3 would log them, as long as there is the transport."""
+    long_enough = tuple(secret for secret in secrets if len(secret) >= 8)
+    if long_enough:
+        _redact.hidden[id(transport)] = long_enough
+        weakref.finalize(transport, _redact.hidden.pop, id(transport), None).atexit = False
 
 
 def _install_redaction() -> None:

@@ -10,6 +10,7 @@ import logging
 import os
 import sqlite3
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -53,7 +54,9 @@ class Database:
     SQLite runs with WAL and ``synchronous=FULL``; its writers take turns, see :class:`.group_commit.Writers`.
     """
 
-    def __init__(self, url: str, clock: Clock, *, pool_size: int = 20) -> None:
+    def __init__(
+        self, url: str, clock: Clock, *, pool_size: int = 20, is_testing: Callable[[], bool] = lambda: False
+    ) -> None:
         self.is_sqlite = url.startswith("sqlite:")
         bare, servers = (url, []) if self.is_sqlite else split_servers(url)
         parsed = make_url(bare)
@@ -106,6 +109,8 @@ class Database:
         """Connections to PostgreSQL that were made before, in monotonic seconds, are of no use."""
         self._sync_at = 0
         self._closed = False
+        self.is_testing = is_testing
+        """Tells whether connections should be given back as soon as nobody is at work; see :meth:`rest`."""
         # At once: a child that never comes here would keep the lock of a parent that is killed.
         self._process = Process(self._begin_anew, at_once=True)
 
@@ -138,7 +143,7 @@ class Database:
 
         :raises LedgerUnavailable: when the database can't be reached; also at the end of the block.
         """
-        self._process.check()
+        self._check()
         return Scope(self, LONGEST, writes=False)
 
     def write(self, *, seconds: float = LONGEST) -> Scope:
@@ -148,8 +153,15 @@ class Database:
 
         :raises LedgerUnavailable: when the database can't be reached or written; nothing was changed.
         """
-        self._process.check()
+        self._check()
         return Scope(self, seconds, writes=True)
+
+    def _check(self) -> None:
+        self._process.check()
+        if self._closed:
+            raise LedgerUnavailable(
+                "HubSpotHITL was closed on this app, so nothing can be read or stored any more; make a new app"
+            )
 
     def take(self) -> Connection:
         """A connection: one that was used just now, or SQLAlchemy's pool's, whose bookkeeping costs more than most
@@ -325,12 +337,36 @@ class Database:
     def let_go(self) -> None:
         """Close everything that is not in use; it is opened again when it is needed."""
         self._process.check()
-        while self._warm:
-            self._warm.pop().close()
-        self.engine.pool.dispose()
+        self._close_idle()
         if self.writers is not None:
             with contextlib.suppress(LedgerUnavailable):
                 self.writers.close(seconds=LONGEST)
+
+    def rest(self) -> None:
+        """While the app is tested, close what is not in use: a suite may make hundreds of apps, and close none."""
+        if self.is_testing() and not self._closed:
+            self._close_idle()
+            if self.writers is not None:
+                with contextlib.suppress(LedgerUnavailable):
+                    self.writers.close(seconds=0)
+
+    def _close_idle(self) -> None:
+        with contextlib.suppress(IndexError):  # another thread took the last one
+            while self._warm:
+                self._warm.pop().close()
+        self.engine.pool.dispose()
+
+    def __del__(self) -> None:
+        """Close everything when nobody has the database any more. Takes no lock: any thread may be the one that
+        collects, wherever it is just now."""
+        try:
+            if self._process.is_another():
+                return  # they are the parent's
+            self._close_idle()
+            if self.writers is not None:
+                self.writers.abandon()
+        except Exception:
+            logger.debug("A database that nobody has any more could not be closed", exc_info=True)
 
 
 class Scope:

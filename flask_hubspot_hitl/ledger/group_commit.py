@@ -156,6 +156,10 @@ class Writers:
         self._inherited, self._group = self._group, None
         self._lock.after_fork()
 
+    def abandon(self) -> None:
+        """Close the lock's file at once; nobody can be writing any more."""
+        self._lock.close()
+
     def close(self, *, seconds: float) -> None:
         """Close the lock's file; who is writing needs it to the end, and is waited for."""
         with patience(seconds):

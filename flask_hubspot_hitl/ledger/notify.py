@@ -35,6 +35,8 @@ FILE_POLL_SECONDS = 0.02
 """Between two looks whether a file has changed: a hundredth of what the other look costs."""
 SPACING_SECONDS = 0.02
 """Between two NOTIFYs of a process: each takes a lock that all of a server's databases share."""
+IDLE_SECONDS = 1.0
+"""Seconds without a NOTIFY after which the thread that sends them ends; the next one starts another."""
 PROOF_SECONDS = 15.0
 """After so long a silence a listener has itself notified: behind some poolers LISTEN succeeds and hears nothing."""
 ANSWER_SECONDS = 2.0
@@ -80,7 +82,7 @@ class Notifier:
 
 
 class _Teller:
-    """A thread that starts at the first ring."""
+    """A thread that starts at a ring, and ends when there was none for a while."""
 
     def __init__(self, tell: Callable[[], None]) -> None:
         self._tell = tell
@@ -88,6 +90,7 @@ class _Teller:
         self._over = threading.Event()
         self._lock = threading.Lock()
         self._thread: threading.Thread | None = None
+        _tellers.add(self)
 
     def ring(self) -> None:
         self._wanted.set()
@@ -95,12 +98,14 @@ class _Teller:
             if self._thread is None:
                 self._thread = threading.Thread(target=self._run, name="hubspot-hitl-notify", daemon=True)
                 self._thread.start()
-                this = weakref.WeakMethod(self.close)
-                atexit.register(lambda: (method := this()) and method())
 
     def _run(self) -> None:
         while not self._over.is_set():
-            self._wanted.wait()
+            if not self._wanted.wait(IDLE_SECONDS):
+                with self._lock:
+                    if not self._wanted.is_set():
+                        self._thread = None
+                        return
             self._wanted.clear()
             self._tell()
             self._over.wait(SPACING_SECONDS)
@@ -108,8 +113,20 @@ class _Teller:
     def close(self) -> None:
         self._over.set()
         self._wanted.set()
-        if self._thread is not None:
-            self._thread.join(1.0)
+        thread = self._thread
+        if thread is not None:
+            thread.join(1.0)
+
+
+_tellers: weakref.WeakSet[_Teller] = weakref.WeakSet()
+
+
+def _close_all() -> None:
+    for one in list(_tellers):
+        one.close()
+
+
+atexit.register(_close_all)
 
 
 def notify(database: Database, channel: str) -> None:
@@ -130,6 +147,9 @@ class Watch:
 
     def __init__(self, poll: float = POLL_SECONDS) -> None:
         self.poll = poll
+        self.is_dropped = False
+        """Set when nobody has the pool any more: a wait ends at the next poll. Unlike :meth:`interrupt` it takes no
+        lock, which a thread that collects must not do."""
         self._interrupted = threading.Event()
 
     def wait(self, at_most: float) -> None:
@@ -151,6 +171,14 @@ class Watch:
         """Give back what it holds."""
 
 
+class QuietWatch(Watch):
+    """Is told of this process's commits by :meth:`interrupt`, and holds no file and no connection: for tests."""
+
+    def wait(self, at_most: float) -> None:
+        if self._interrupted.wait(max(0.0, at_most)):
+            self._interrupted.clear()
+
+
 class FileWatch(Watch):
     """Notices every commit to a SQLite file, whoever made it."""
 
@@ -163,7 +191,7 @@ class FileWatch(Watch):
     def wait(self, at_most: float) -> None:
         ends = time.monotonic() + at_most
         try:
-            while not self._has_changed() and (left := ends - time.monotonic()) > 0:
+            while not self._has_changed() and (left := ends - time.monotonic()) > 0 and not self.is_dropped:
                 if self._nap(left):
                     return
         except sqlite3.Error as error:

@@ -6,6 +6,7 @@ Above this module nobody knows that there is SQL.
 from __future__ import annotations
 
 import secrets
+from collections import Counter
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
 from typing import Any
@@ -20,7 +21,7 @@ from .channels import Channels
 from .connection import Connection
 from .database import Database, Scope
 from .installations import Installations
-from .notify import FileWatch, Listener, Notifier, Watch
+from .notify import FileWatch, Listener, Notifier, QuietWatch, Watch
 from .once import Once
 from .schema import EventState, event, in_state, is_given_up, lane, message, meta
 from .signs import Signs
@@ -170,7 +171,7 @@ class Transaction:
         leased = self._connection.scalar(
             sa.select(sa.func.count()).select_from(lane).where(lane.c.owner.is_not(None), lane.c.due_at > now)
         )
-        hung = self._connection.scalars(sa.select(lane.c.key).where(lane.c.hung_since.is_not(None)))
+        hung = self._connection.execute(sa.select(lane.c.key, lane.c.owner).where(lane.c.hung_since.is_not(None))).all()
         return {
             "pending": int(pending),
             "oldest_pending_seconds": None if oldest is None else max(0, now - int(oldest)) / 1000,
@@ -179,7 +180,8 @@ class Transaction:
             "done": counts.get(EventState.DONE, 0),
             "dead": counts.get(EventState.DEAD, 0),
             "quarantined": counts.get(EventState.QUARANTINED, 0),
-            "hung_lanes": sorted(hung),
+            "hung_lanes": sorted(one.key for one in hung),
+            "hung_by_process": dict(Counter(one.owner for one in hung)),
             "handoffs": self.records.count_by_state(),
         }
 
@@ -337,10 +339,15 @@ class _Opened:
 
 
 class Ledger:
-    """One app's database: ``with ledger.read() as tx`` and ``with ledger.write() as tx``."""
+    """One app's database: ``with ledger.read() as tx`` and ``with ledger.write() as tx``.
 
-    def __init__(self, url: str, clock: Clock, *, pool_size: int = 20) -> None:
-        self._database = Database(url, clock, pool_size=pool_size)
+    ``is_testing`` tells whether the app is being tested: then nothing is held open between two uses.
+    """
+
+    def __init__(
+        self, url: str, clock: Clock, *, pool_size: int = 20, is_testing: Callable[[], bool] = lambda: False
+    ) -> None:
+        self._database = Database(url, clock, pool_size=pool_size, is_testing=is_testing)
         self._statements = _Statements(self._database)
         self._notifier = Notifier(self._database, self._channel)
         self.is_sqlite = self._database.is_sqlite
@@ -394,12 +401,18 @@ class Ledger:
     def watch(self, say_once: Callable[[str, object], None], *, poll: float | None = None) -> Watch:
         """What a dispatcher waits with for commits of others. ``say_once`` logs sparingly; ``poll`` is in seconds."""
         given = {} if poll is None else {"poll": poll}
+        if self._database.is_testing():
+            return QuietWatch(**given)
         if self.is_sqlite:
             return FileWatch(self._database.path, **given)
         return Listener(self._database, self._channel, say_once, **given)
 
     def _channel(self) -> str:
         return f"hubspot_hitl_{self.deployment_id}"
+
+    def rest(self) -> None:
+        """While the app is tested, give back all connections that nobody uses just now."""
+        self._database.rest()
 
     def close(self) -> None:
         """Give all connections back."""

@@ -1,0 +1,60 @@
+"""One process, many apps: what ends with an app, by ``close`` and when it is collected; and what never starts."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from .helpers import HubSpot
+
+HERE = Path(__file__).parent
+
+
+def run_suite(hubspot: HubSpot, folder: Path, apps: int, **env: str) -> tuple[list[int], list[int], list[int]]:
+    """Run ``host_suite`` where 256 files may be open; threads and files at its beginning, its end, and at most."""
+    said = folder / "told.json"
+    settings = {
+        **hubspot.env(),
+        "HUBSPOT_HITL_PUBLIC_URL": "https://bot.example.test",
+        "HUBSPOT_HITL_START_TIMEOUT": "30",
+        "APPS": str(apps),
+        "TOLD": str(said),
+        **env,
+    }
+    command = 'ulimit -n 256 && exec "$0" -m pytest -p no:cacheprovider -W error -q --basetemp "$1" "$2"'
+    done = subprocess.run(
+        ["sh", "-c", command, sys.executable, str(folder / "base"), str(HERE / "host_suite.py")],
+        env={**os.environ, **settings},
+        cwd=HERE.parent,
+        capture_output=True,
+        text=True,
+        timeout=280,
+        check=False,
+    )
+    assert done.returncode == 0, done.stdout[-5000:]
+    begin, end, most = json.loads(said.read_text())
+    return begin, end, most
+
+
+@pytest.mark.skipif(not Path("/proc/self/fd").exists(), reason="this system does not tell what a process has open")
+@pytest.mark.parametrize("testing", ["", "yes"], ids=["serving", "testing"])
+@pytest.mark.parametrize("closes", ["", "yes"], ids=["collected", "closed"])
+def test_a_suite_of_many_apps_leaves_nothing_behind(
+    hubspot: HubSpot, tmp_path: Path, closes: str, testing: str
+) -> None:
+    begin, end, _ = run_suite(hubspot, tmp_path, 300, CLOSES=closes, IS_TESTING=testing)
+    assert end[0] <= begin[0], "threads"
+    assert end[1] <= begin[1], "files"
+
+
+@pytest.mark.skipif(not Path("/proc/self/fd").exists(), reason="this system does not tell what a process has open")
+@pytest.mark.parametrize("closes", ["", "yes"], ids=["collected", "closed"])
+def test_a_suite_whose_apps_all_work_leaves_nothing_behind(hubspot: HubSpot, tmp_path: Path, closes: str) -> None:
+    begin, end, _ = run_suite(hubspot, tmp_path, 60, CLOSES=closes, IS_TESTING="yes", WORKS="yes")
+    assert end[0] <= begin[0], "threads"
+    assert end[1] <= begin[1], "files"
