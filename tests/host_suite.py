@@ -9,6 +9,7 @@ from __future__ import annotations
 import gc
 import json
 import os
+import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -18,6 +19,7 @@ import pytest
 from flask import Flask
 
 from flask_hubspot_hitl import HubSpotHITL, operator_message
+from flask_hubspot_hitl.clock import to_datetime
 from flask_hubspot_hitl.hubspot import signature
 from flask_hubspot_hitl.runtime import get_runtime
 from flask_hubspot_hitl.testing.payloads import channel_event
@@ -48,7 +50,7 @@ def create_app(folder: Path) -> Flask:
 
 def counts() -> tuple[int, int]:
     """How many threads and open files this process has."""
-    return len(os.listdir("/proc/self/task")), len(os.listdir("/proc/self/fd"))
+    return threading.active_count(), len(os.listdir("/proc/self/fd"))
 
 
 @pytest.fixture(scope="session")
@@ -104,7 +106,12 @@ def test_one(app: Flask, number: int) -> None:
     with runtime.ledger.read() as tx:
         record = tx.records.open_of(f"c{number}")
     assert record is not None
-    event = channel_event(f"m{number}", thread=handoff.thread_id, integration_threads=[record.integration_thread_id])
+    event = channel_event(
+        f"m{number}",
+        thread=str(handoff.thread_id),
+        integration_threads=[record.integration_thread_id],
+        created=to_datetime(runtime.ledger.now_ms()).isoformat(timespec="milliseconds"),
+    )
     body = json.dumps(event).encode()
     settings = runtime.settings
     headers = signature.headers(

@@ -75,6 +75,7 @@ def make(ledger: Ledger, work: Work) -> Iterator[MakeDispatcher]:
         threads: int = 2,
         lease_ttl: float = 15,
         handler_timeout: float = 300,
+        max_threads: int = 64,
         poll: float | None = None,
     ) -> Dispatcher:
         one = Dispatcher(
@@ -84,6 +85,7 @@ def make(ledger: Ledger, work: Work) -> Iterator[MakeDispatcher]:
             threads=threads,
             lease_ttl=lease_ttl,
             handler_timeout=handler_timeout,
+            max_threads=max_threads,
             max_attempts=3,
             guard=lambda: None,
             poll=poll,
@@ -239,6 +241,36 @@ def test_b7_who_waits_for_the_database_does_not_hang(
     wait_until(lambda: work.ran and not owners(ledger), what="the outcome to be written down")
     assert [one.getMessage() for one in caplog.records if one.levelno == logging.ERROR] == []
     assert len(set(dispatcher.pool._threads)) == 1
+
+
+def test_no_more_threads_than_the_bound_are_started_for_those_that_hang(
+    ledger: Ledger, make: MakeDispatcher, work: Work, caplog: pytest.LogCaptureFixture
+) -> None:
+    go = {f"e{number}": threading.Event() for number in range(5)}
+    work.do = lambda event: go[event.dedupe_key].wait(100)
+    dispatcher = make(threads=1, max_threads=3, handler_timeout=0.1)
+    lanes = [f"in:1:{key}" for key in go]
+    for key in go:
+        put(ledger, key, lane=f"in:1:{key}")
+    dispatcher.wake()
+    wait_until(lambda: len(hung(ledger)) == 3, what="three to hang")
+    wait_until(lambda: "3 of 3 threads hang" in caplog.text, what="the log")
+    with ledger.read() as tx:
+        assert list(tx.status(now=ledger.now_ms())["hung_by_process"].values()) == [3]
+    dispatcher.wake()
+    time.sleep(0.3)  # nothing must happen in it
+    assert len(work.ran) == 3, "nothing more is claimed"
+    assert len({thread for thread in work.threads if thread.is_alive()}) == 3
+    first = work.ran[0][1]
+    go[first].set()
+    wait_until(lambda: len(work.ran) == 4, what="the next to be claimed once one returned")
+    assert len({thread for thread in work.threads if thread.is_alive()}) <= 3
+    for one in go.values():
+        one.set()
+    wait_until(lambda: not owners(ledger))
+    assert sorted(lane for lane, _ in work.ran) == lanes, "each once"
+    assert hung(ledger) == []
+    assert dispatcher.stop(60)
 
 
 @pytest.mark.parametrize("error", [asyncio.CancelledError, SystemExit, RuntimeError])

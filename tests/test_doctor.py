@@ -541,6 +541,16 @@ def a_handler_that_hangs(clinic: Clinic) -> None:
     wait_until(lambda: _status(app)["hung_lanes"], what="it to be noticed")
 
 
+@breaks(Code.FULL, Code.HUNG)
+def handlers_that_hang_in_all_threads(clinic: Clinic) -> None:
+    released = threading.Event()
+    clinic.stack.callback(released.set)
+    limits = {"dispatcher_threads": "1", "dispatcher_max_threads": "1"}
+    app = clinic.open(handler_timeout="0.2", on=lambda **extra: released.wait(60), **limits)
+    _agent_writes(app)
+    wait_until(lambda: _status(app)["hung_by_process"], what="it to be noticed")
+
+
 @breaks(Code.LATE)
 def a_handler_that_waits_for_long(clinic: Clinic) -> None:
     def delay(**extra: object) -> None:
@@ -604,6 +614,7 @@ CHANGING = (
     (r"in [0-9.]+ s\.$", "in N s."),
     (r"oldest for [0-9]+ s", "oldest for N s"),
     (r"\(?/?[\w/.-]*hitl.sqlite3", "FILE"),
+    (r"threads of: \S+\.$", "threads of: PROCESS."),
 )
 
 

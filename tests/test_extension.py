@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import gc
 import subprocess
 import sys
+import threading
+import weakref
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -12,7 +15,8 @@ import pytest
 from flask import Flask, current_app
 
 import flask_hubspot_hitl
-from flask_hubspot_hitl import ConfigError, HubSpotHITL, operator_message, webhook_rejected
+from flask_hubspot_hitl import ConfigError, HubSpotHITL, LedgerUnavailable, operator_message, webhook_rejected
+from flask_hubspot_hitl.emission import receivers_of
 from flask_hubspot_hitl.runtime import Runtime
 
 from .conftest import MakeApp, Serve, close_app
@@ -189,3 +193,86 @@ def test_importing_costs_no_heavy_library_that_is_only_needed_later() -> None:
     )
     found = subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True)
     assert found.stdout.strip() == ""
+
+
+# --- the end ---------------------------------------------------------------------------------------------
+
+
+def test_close_ends_everything_and_the_verbs_say_so(make_app: MakeApp) -> None:
+    app = make_app(dispatcher="thread")
+    hitl = HubSpotHITL()
+    client = app.test_client()
+    assert client.get("/hubspot/healthz").status_code == 200
+    dispatcher = state_of(app).dispatcher
+    wait_until(lambda: dispatcher.has_started, what="its dispatcher")
+    threads = [*dispatcher.pool._threads, dispatcher.pool._clock]
+    for _ in range(2):
+        with app.app_context():
+            hitl.close()
+        hitl.close(app)
+    assert not any(one is not None and one.is_alive() for one in threads)
+    with app.app_context():
+        for verb in (hitl.get, hitl.is_active, hitl.transcript, hitl.stop):
+            with pytest.raises(LedgerUnavailable, match="closed on this app"):
+                verb("c1")
+        with pytest.raises(LedgerUnavailable, match="closed on this app"):
+            hitl.send("c1", "hello")
+        with pytest.raises(LedgerUnavailable, match="closed on this app"):
+            hitl.start("c1", contact="+34911222333")
+    event = [status_event("CLOSED", at=state_of(app).ledger.now_ms())]
+    assert signed_post(app, event).status_code == 503, "HubSpot will send it again"
+    assert client.get("/hubspot/healthz").status_code == 503
+    assert not any(one is not None and one.is_alive() for one in threads)
+
+
+@pytest.mark.parametrize("said", ["before", "after"])
+def test_while_testing_nothing_starts_before_it_is_needed(make_app: MakeApp, said: str) -> None:
+    app = make_app(dispatcher="thread", TESTING=said == "before")
+    app.testing = True
+    state = state_of(app)
+    assert app.test_client().get("/hubspot/healthz").status_code == 200
+    with app.app_context():
+        assert HubSpotHITL().get("c1") is None
+    state.dispatcher._start_now(threading.get_ident)  # as its timer does
+    assert not state.dispatcher.has_started
+    database = state.ledger._database
+    assert (len(database._warm), database.engine.pool.checkedin()) == (0, 0)  # type: ignore[attr-defined]
+    assert signed_post(app, [status_event("CLOSED", at=0)]).status_code == 204
+    state.dispatcher.wake()
+    assert state.dispatcher.has_started, "something may be due now"
+
+
+def test_a_receiver_lives_as_long_as_its_app(bare: Callable[[], Flask]) -> None:
+    def make() -> Flask:
+        app = bare()
+        HubSpotHITL(app)
+
+        @operator_message.connect_via(app)
+        def uses_its_app(sender: Flask, **extra: Any) -> None:
+            app.logger.info("heard")
+
+        return app
+
+    made = [make()]
+    gc.collect()
+    [(_, found)] = receivers_of("operator_message", made[0])
+    gone, receiver = weakref.ref(made.pop()), weakref.ref(found)
+    del found
+    gc.collect()
+    assert (gone(), receiver()) == (None, None)
+
+
+def test_what_is_disconnected_is_not_kept(bare: Callable[[], Flask]) -> None:
+    app = bare()
+    HubSpotHITL(app)
+
+    def receive(sender: Flask, **extra: Any) -> None: ...
+
+    receiver = weakref.ref(receive)
+    with operator_message.connected_to(receive, app):
+        assert receivers_of("operator_message", app)
+    assert not receivers_of("operator_message", app)
+    del receive
+    gc.collect()
+    assert receiver() is None
+    close_app(app)

@@ -26,7 +26,8 @@ def run_suite(hubspot: HubSpot, folder: Path, apps: int, **env: str) -> tuple[li
         "TOLD": str(said),
         **env,
     }
-    command = 'ulimit -n 256 && exec "$0" -m pytest -p no:cacheprovider -W error -q --basetemp "$1" "$2"'
+    options = "--noconftest -c /dev/null -p no:cacheprovider -W error -q"
+    command = f'ulimit -n 256 && exec "$0" -m pytest {options} --basetemp "$1" "$2"'
     done = subprocess.run(
         ["sh", "-c", command, sys.executable, str(folder / "base"), str(HERE / "host_suite.py")],
         env={**os.environ, **settings},
@@ -41,20 +42,32 @@ def run_suite(hubspot: HubSpot, folder: Path, apps: int, **env: str) -> tuple[li
     return begin, end, most
 
 
-@pytest.mark.skipif(not Path("/proc/self/fd").exists(), reason="this system does not tell what a process has open")
+pytestmark = pytest.mark.skipif(
+    not Path("/proc/self/fd").exists(), reason="this system does not tell what a process has open"
+)
+few_or_300 = pytest.mark.parametrize("apps", [40, pytest.param(300, marks=pytest.mark.slow)])
+each_end = pytest.mark.parametrize("closes", ["", "yes"], ids=["collected", "closed"])
+
+
+@few_or_300
+@each_end
 @pytest.mark.parametrize("testing", ["", "yes"], ids=["serving", "testing"])
-@pytest.mark.parametrize("closes", ["", "yes"], ids=["collected", "closed"])
 def test_a_suite_of_many_apps_leaves_nothing_behind(
-    hubspot: HubSpot, tmp_path: Path, closes: str, testing: str
+    hubspot: HubSpot, tmp_path: Path, apps: int, closes: str, testing: str
 ) -> None:
-    begin, end, _ = run_suite(hubspot, tmp_path, 300, CLOSES=closes, IS_TESTING=testing)
+    begin, end, most = run_suite(hubspot, tmp_path, apps, CLOSES=closes, IS_TESTING=testing)
     assert end[0] <= begin[0], "threads"
     assert end[1] <= begin[1], "files"
+    if testing:
+        assert most[0] == begin[0], "no thread is started for an app that has nothing to do"
+        assert most[1] <= begin[1], "nor is a file held open"
 
 
-@pytest.mark.skipif(not Path("/proc/self/fd").exists(), reason="this system does not tell what a process has open")
-@pytest.mark.parametrize("closes", ["", "yes"], ids=["collected", "closed"])
-def test_a_suite_whose_apps_all_work_leaves_nothing_behind(hubspot: HubSpot, tmp_path: Path, closes: str) -> None:
-    begin, end, _ = run_suite(hubspot, tmp_path, 60, CLOSES=closes, IS_TESTING="yes", WORKS="yes")
+@pytest.mark.parametrize("apps", [8, pytest.param(300, marks=pytest.mark.slow)])
+@each_end
+def test_a_suite_whose_apps_all_work_leaves_nothing_behind(
+    hubspot: HubSpot, tmp_path: Path, apps: int, closes: str
+) -> None:
+    begin, end, _ = run_suite(hubspot, tmp_path, apps, CLOSES=closes, IS_TESTING="yes", WORKS="yes")
     assert end[0] <= begin[0], "threads"
     assert end[1] <= begin[1], "files"

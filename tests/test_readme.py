@@ -345,3 +345,40 @@ def test_the_hosts_test_runs_as_pasted(tmp_path: Path, conftest: int) -> None:
     environment |= {"PYTHONPATH": str(tmp_path), "PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1"}
     done = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=100)
     assert "1 passed" in done.stdout, done.stdout + done.stderr
+
+
+def test_the_fixture_that_closes_each_app_runs_as_pasted(tmp_path: Path) -> None:
+    whole = YOUR_APP.replace("    HubSpotHITL(app)", "    hitl.init_app(app)").replace(
+        "def show", "hitl = HubSpotHITL()\n\ndef show"
+    )
+    settings = {"HUBSPOT_HITL_CLIENT_SECRET": "a" * 32, "HUBSPOT_HITL_PUBLIC_URL": "https://bot.example.test"}
+    settings["HUBSPOT_HITL_DATABASE_URL"] = f"sqlite:///{tmp_path / 'hitl.sqlite3'}"
+    whole = whole.replace(
+        "    app.config.from_mapping(settings)", f"    app.config.from_mapping(settings, **{settings})"
+    )
+    test = """
+import threading
+import pytest
+from yourapp import hitl
+from flask_hubspot_hitl import LedgerUnavailable
+
+apps = []
+
+@pytest.mark.parametrize("number", range(3))
+def test_it(app, number):
+    assert app.testing
+    for one in apps:
+        with one.app_context(), pytest.raises(LedgerUnavailable):
+            hitl.get("c1")
+    apps.append(app)
+    with app.app_context():
+        assert hitl.get("c1") is None
+    assert threading.active_count() == 1
+"""
+    for name, text in {"yourapp.py": whole, "conftest.py": files("conftest.py")[2], "test_bot.py": test}.items():
+        (tmp_path / name).write_text(text, encoding="utf-8")
+    command = [sys.executable, "-W", "error", "-m", "pytest", "-q", "-p", "no:cacheprovider"]
+    environment = {name: value for name, value in os.environ.items() if "HUBSPOT_HITL_" not in name}
+    environment |= {"PYTHONPATH": str(tmp_path), "PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1"}
+    done = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=100)
+    assert "3 passed" in done.stdout, done.stdout + done.stderr

@@ -148,8 +148,8 @@ class Watch:
     def __init__(self, poll: float = POLL_SECONDS) -> None:
         self.poll = poll
         self.is_dropped = False
-        """Set when nobody has the pool any more: a wait ends at the next poll. Unlike :meth:`interrupt` it takes no
-        lock, which a thread that collects must not do."""
+        """Set when nobody has the pool any more: a wait ends at the next poll. Setting it takes no lock, unlike
+        :meth:`interrupt`: a thread that collects must take none."""
         self._interrupted = threading.Event()
 
     def wait(self, at_most: float) -> None:
