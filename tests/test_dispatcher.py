@@ -356,6 +356,21 @@ def test_stop_finishes_what_is_held_and_claims_nothing_more(ledger: Ledger, make
     assert not any(one.is_alive() for one in dispatcher.pool._threads), "nothing starts again"
 
 
+def test_stop_while_another_thread_is_just_starting_the_clock(
+    make: MakeDispatcher, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    dispatcher, start = make(threads=1), threading.Thread.start
+
+    def stopped_before(thread: threading.Thread) -> None:
+        if thread.name == "hubspot-hitl-clock":
+            assert dispatcher.stop(0)
+        start(thread)
+
+    monkeypatch.setattr(threading.Thread, "start", stopped_before)
+    dispatcher.ensure_started()
+    wait_until(lambda: not any(one.is_alive() for one in dispatcher.pool._threads), what="the threads to end")
+
+
 def test_stop_gives_back_what_is_not_finished(ledger: Ledger, make: MakeDispatcher, work: Work) -> None:
     go = threading.Event()
     work.do = lambda event: go.wait(60)

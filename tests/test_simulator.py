@@ -446,6 +446,35 @@ def test_another_address_needs_a_control_token() -> None:
         assert time.monotonic() - started < max(3, 3 * start_seconds), "it waits for nothing"
 
 
+LOSES_EXCEPTIONS = """
+import os, signal, sys, weakref
+from werkzeug.serving import BaseWSGIServer
+from flask_hubspot_hitl.simulator.__main__ import main
+
+class Thing:
+    pass
+
+def told_to_stop(reference):
+    os.kill(os.getpid(), signal.SIGTERM)
+    for _ in range(1000):
+        pass
+
+def forget_something(server):
+    thing = Thing()
+    kept = weakref.ref(thing, told_to_stop)
+    del thing
+
+BaseWSGIServer.service_actions = forget_something
+sys.exit(main(["--port", "0"]))
+"""
+
+
+def test_a_stand_in_stops_whatever_it_does_just_then() -> None:
+    """An exception in a weak reference's callback, as they run whenever a request's thread is forgotten, is lost."""
+    done = subprocess.run([sys.executable, "-c", LOSES_EXCEPTIONS], capture_output=True, text=True, timeout=60)
+    assert (done.returncode, done.stderr) == (0, "")
+
+
 # --- held to HubSpot's own documents
 
 
