@@ -2,25 +2,30 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable
 from dataclasses import dataclass
+from pathlib import Path
 
 from flask import Flask, current_app
 
 from . import accounts, housekeeping, portals
 from .clock import Clock
-from .config import PREFIX, Settings
+from .config import PREFIX, Settings, is_loopback
+from .deployment import Deployment
 from .dispatcher import GRACE_SECONDS, Dispatcher
 from .emission import Emitter
 from .handoffs import ACCOUNT_REMOVED, ASSIGN, CLOSE, NOTE, OPEN, PUBLISH, RECEIPT, SIGNAL, TIMER, UNPARK
 from .hubspot.events import Kind
 from .inbound import InboundTask
 from .intake import Intake
-from .ledger import Ledger
+from .ledger import SCHEMA, Ledger, file_name, locate
 from .outbound import AssignTask, CloseTask, MessageTask, NoteTask, OpenTask, ReceiptTask
 from .services import Services
 from .tasks import Task
 from .watches import RECONCILE, SWEEP, AssignmentTimeoutTask, GapTask, ReconcileTask, ResumeTask, SweepTask, UnparkTask
+
+logger = logging.getLogger(__name__)
 
 KEY = "hubspot_hitl"
 MayInstall = Callable[[str | None], bool]
@@ -35,6 +40,7 @@ class Runtime:
     services: Services
     dispatcher: Dispatcher
     intake: Intake
+    deployment: Deployment
     may_install: MayInstall | None = None
     """Decides who may connect a portal; None: whoever debugs the app, and whoever has a link."""
 
@@ -65,11 +71,22 @@ def open_runtime(app: Flask, settings: Settings, clock: Clock) -> Runtime:
     :raises LedgerUnavailable: when the database can't be opened.
     """
     threads = settings.dispatcher_threads or SERVING_THREADS
-    ledger = Ledger(settings.database(app.instance_path, app.name), clock, pool_size=threads + 16)
+    deployment = Deployment(Path(app.instance_path) / "hubspot-hitl" / f"{file_name(app.name)}.deployment")
+    url = locate(settings.database_url, instance_path=app.instance_path, app_name=app.name)
+    ledger = Ledger(url, clock, pool_size=threads + 16, schema=SCHEMA)
     ledger.create()
+    exposed = ledger.exposed()
+    if exposed is not None:
+        logger.warning("%s; the files in it are not: chmod 700 closes it", exposed[0].upper() + exposed[1:])
+    ledger.why_not = lambda: None if is_trial(app, settings) else deployment.why_not(ledger.deployment_id)
     services = Services(settings=settings, ledger=ledger, clock=clock, secret_keys=lambda: _secret_keys(app))
     dispatcher = build_dispatcher(app, services, threads=threads)
-    return Runtime(settings, services, dispatcher, Intake(settings, ledger))
+    return Runtime(settings, services, dispatcher, Intake(settings, ledger), deployment)
+
+
+def is_trial(app: Flask, settings: Settings) -> bool:
+    """True where nothing is lost with a database: in tests (which may say so late), and with the stand-in."""
+    return bool(app.testing) or is_loopback(settings.api_base_url)
 
 
 def _secret_keys(app: Flask) -> list[str | bytes]:

@@ -8,7 +8,6 @@ from __future__ import annotations
 import contextlib
 import logging
 import os
-import sqlite3
 import time
 import weakref
 from pathlib import Path
@@ -17,12 +16,14 @@ from typing import Any
 import sqlalchemy as sa
 from sqlalchemy.engine import make_url
 
-from ..clock import Clock, SystemClock, uptime_ms
+from ..clock import Clock, SystemClock
 from ..errors import LedgerUnavailable
 from . import migrations
 from .connection import USED_AT, Connection, Prepared, Statement
+from .files import Files
 from .group_commit import Writers
 from .patience import LONGEST, patience, remaining
+from .timekeeping import Timekeeper
 from .turns import Turns
 from .writer_lock import WriterLock
 
@@ -31,9 +32,6 @@ logger = logging.getLogger(__name__)
 _SCHEMA_LOCK = 0x48544954  # any number that is ours; PostgreSQL advisory lock
 _MIGRATION_PATIENCE = 20.0
 """Seconds that a starting process waits for another one that migrates a large database."""
-_SYNC_MS = 10_000
-_SLOW_MS = 1_000
-"""An answer about the time that took longer is not used."""
 _FRESH_SECONDS = 1.0
 """A connection that was used so short a time ago is taken to work still; others are asked first."""
 _WRITERS = 16
@@ -49,15 +47,16 @@ class Database:
     SQLite runs with WAL and ``synchronous=FULL``; its writers take turns, see :class:`.group_commit.Writers`.
     """
 
-    def __init__(self, url: str, clock: Clock, *, pool_size: int = 20) -> None:
+    def __init__(self, url: str | sa.URL, clock: Clock, *, pool_size: int = 20, schema: str | None = None) -> None:
         parsed = make_url(url)
         self.is_sqlite = parsed.get_backend_name() == "sqlite"
         self.clock = clock
         self.turns = Turns(1 if self.is_sqlite else _WRITERS)
         self.writers: Writers | None = None
         if self.is_sqlite:
-            self.path = Path(parsed.database or "")
-            lock = WriterLock(_make_private_files(self.path))
+            self.files = Files(Path(parsed.database or ""))
+            self.files.make()
+            lock = WriterLock(self.files.lock)
             self.writers = Writers(self.turns, lock, lambda: self.begin(writes=True), self.end)
             self.engine = sa.create_engine(
                 parsed,
@@ -66,9 +65,8 @@ class Database:
                 max_overflow=pool_size,
                 pool_timeout=3,
                 pool_reset_on_return=None,
-                connect_args={"check_same_thread": False, "timeout": LONGEST, "isolation_level": None},
+                creator=self.files.connect,
             )
-            sa.event.listen(self.engine, "connect", _on_sqlite_connect)
             from sqlalchemy.dialects import sqlite  # one of the two is never needed
 
             self.insert: Any = sqlite.insert
@@ -92,8 +90,13 @@ class Database:
         self._prepared: dict[Statement, Prepared] = {}
         self._warm: list[Connection] = []
         self._doubted_at = 0.0
-        self._sync_at = 0
+        self.timekeeper: Timekeeper | None = None
+        if isinstance(clock, SystemClock):
+            self.timekeeper = Timekeeper(clock, self.insert, is_sqlite=self.is_sqlite)
         self._closed = False
+        self._schema = schema
+        self.deployment_id = ""
+        """Which store this is; known once :meth:`create_schema` has found or made it."""
         if hasattr(os, "register_at_fork"):
             this = weakref.WeakMethod(self._after_fork)
             os.register_at_fork(after_in_child=lambda: (method := this()) and method())
@@ -108,19 +111,13 @@ class Database:
         return sa.select(sa.func.jsonb_array_elements_text(sa.cast(given, JSONB)).column_valued())
 
     def now_ms(self) -> int:
-        """The time, in epoch ms: one clock for all hosts of a PostgreSQL database, see :meth:`keep_time`."""
+        """The time, in epoch ms: one clock for all processes, see :mod:`.timekeeping`."""
         return self.clock.now_ms()
 
-    def keep_time(self, connection: Connection) -> None:
-        """Take PostgreSQL's clock for ours now and then, so that leases mean the same on every host."""
-        if self.is_sqlite or uptime_ms() < self._sync_at or not isinstance(self.clock, SystemClock):
-            return
-        sent = uptime_ms()
-        theirs = connection.scalar(sa.text("SELECT (extract(epoch from clock_timestamp())*1000)::bigint"))
-        took = uptime_ms() - sent
-        if took < _SLOW_MS or self._sync_at == 0:
-            self.clock.set(int(theirs), at=sent + took // 2)
-        self._sync_at = sent + _SYNC_MS
+    def keep_time(self, connection: Connection, *, writes: bool) -> None:
+        """See :class:`.timekeeping.Timekeeper`; another clock than the machine's is left alone."""
+        if self.timekeeper is not None and self.deployment_id:
+            self.timekeeper.keep(connection, writes=writes)
 
     def read(self) -> Scope:
         """A transaction that only reads: ``with database.read() as connection``.
@@ -146,10 +143,22 @@ class Database:
                 connection = self._warm.pop()
             except IndexError:
                 break
-            if self._is_fresh(connection.used_at):
+            if self._is_fresh(connection.used_at) and not self._is_lost(connection):
                 return connection
             connection.close()
-        return Connection(self.engine, self.engine.raw_connection(), self._prepared)
+        while self._is_lost(connection := Connection(self.engine, self.engine.raw_connection(), self._prepared)):
+            self._drop(connection)  # one that is made anew says what has happened
+        return connection
+
+    def _drop(self, connection: Connection) -> None:
+        """A SQLite connection whose files are gone, or a file beside them."""
+        connection.driver.save()
+        connection.invalidate()
+        connection.close()
+
+    def _is_lost(self, connection: Connection) -> bool:
+        """True when a SQLite connection's files are no longer where others look for them."""
+        return self.is_sqlite and not connection.driver.is_in_place()
 
     def begin(self, *, writes: bool) -> Connection:
         """A connection with a transaction."""
@@ -163,7 +172,7 @@ class Database:
                 connection.be_patient(remaining())
                 # A deferred transaction of SQLite's that turns into a write fails at once when another one writes.
                 connection.driver.execute("BEGIN IMMEDIATE")
-            self.keep_time(connection)
+            self.keep_time(connection, writes=writes)
         except BaseException as error:
             self.end(connection, error)
             raise
@@ -179,6 +188,9 @@ class Database:
         else:
             with contextlib.suppress(Exception):  # the connection may be gone, and the transaction with it
                 connection.driver.rollback()
+            if self.is_sqlite and not connection.driver.is_in_place(all_files=True):
+                self._drop(connection)
+                return
             # Who is torn out of a conversation with the server leaves it in the middle of it.
             if not self.is_sqlite and (connection.driver.closed or not isinstance(error, Exception)):
                 connection.invalidate()
@@ -268,13 +280,25 @@ class Database:
             if not self.is_sqlite:
                 connection.execute(sa.text(f"SET LOCAL lock_timeout = {int(_MIGRATION_PATIENCE * 1000)}"))
                 connection.execute(sa.text("SELECT pg_advisory_xact_lock(:key)"), {"key": _SCHEMA_LOCK})
-            return migrations.bring_up(connection, self.insert)
+                schema = migrations.choose_schema(connection, self._schema)
+            found = migrations.bring_up(connection, self.insert)
+            self.deployment_id = migrations.deployment_id_of(connection)
+            self.keep_time(connection, writes=True)
+        if self.is_sqlite:
+            self.files.deployment_id = self.deployment_id
+        elif schema is not None:
+            self.engine.update_execution_options(schema_translate_map={None: schema})
+            self._forget_warm()  # they don't know yet
+        return found
+
+    def _forget_warm(self) -> None:
+        while self._warm:
+            self._warm.pop().close()
 
     def close(self) -> None:
         """End all connections; one that is still in use ends with its transaction."""
         self._closed = True
-        while self._warm:
-            self._warm.pop().close()
+        self._forget_warm()
         self.engine.pool.dispose()
         if self.writers is not None:
             with contextlib.suppress(LedgerUnavailable):
@@ -351,28 +375,3 @@ class Scope:
         translated = self._database.unavailable(error)
         if translated is not None:
             raise translated from error
-
-
-def _make_private_files(path: Path) -> Path:
-    """Make the folder 0700 and the files 0600 before SQLite opens them; returns the lock file's path.
-
-    :raises LedgerUnavailable: when they can't be made.
-    """
-    lock = path.with_name(path.name + ".lock")
-    try:
-        if not path.parent.exists():
-            path.parent.mkdir(parents=True, mode=0o700, exist_ok=True)
-            path.parent.chmod(0o700)
-        for file in (path, lock):
-            os.close(os.open(file, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600))
-            file.chmod(0o600)
-    except OSError as error:
-        raise LedgerUnavailable(f"the database file {path} can't be made or opened: {error.strerror}") from error
-    return lock
-
-
-def _on_sqlite_connect(connection: sqlite3.Connection, _record: Any) -> None:
-    cursor = connection.cursor()
-    cursor.execute("PRAGMA journal_mode=WAL")
-    cursor.execute("PRAGMA synchronous=FULL")
-    cursor.close()
