@@ -181,8 +181,9 @@ def reconcile(thread_id: str | None, as_json: bool) -> None:
 
 @group.command(cls=_Command)
 def adopt() -> None:
-    """This database is ours to dispatch from now on, although another public URL was served from it before."""
+    """This database is ours from now on, whatever was served from it before, and wherever the app was served from."""
     runtime = _runtime()
+    runtime.deployment.remember(runtime.ledger.deployment_id)
     with runtime.ledger.write() as tx:
         before = tx.get_meta("public_url")
         tx.set_meta("public_url", "\n".join(runtime.settings.public_url))

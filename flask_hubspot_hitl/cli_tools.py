@@ -50,7 +50,7 @@ def sign(
     settings = _settings()
     signed = url or settings.webhook_urls()[0]
     body = file.read()
-    stamp = get_runtime().ledger.now_ms() if timestamp is None else timestamp
+    stamp = get_runtime().ledger.wall_ms() if timestamp is None else timestamp
     headers = {"Content-Type": "application/json"} | signature.headers(
         version, secret=settings.client_secret[0], uri=signed, body=body, timestamp=stamp
     )

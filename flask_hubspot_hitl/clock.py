@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import time
 from collections.abc import Callable
 from datetime import UTC, datetime
@@ -21,25 +22,38 @@ class Clock(Protocol):
 
 
 class SystemClock:
-    """The machine's clock, until it is set by a better one: a database server's, which all hosts share.
+    """The machine's clock, until the ledger sets it: then it goes by the time since the machine was started.
 
-    From then on it goes by the time since the machine was started, so that nobody who puts the machine's clock
-    right, or wrong, moves ours. ``machine`` gives the machine's time in epoch ms; for tests.
+    Nobody who puts the machine's clock right, or wrong, moves it by that; see :mod:`.ledger.timekeeping`. ``machine``
+    gives the machine's time in epoch ms; for tests.
     """
 
     def __init__(self, machine: Callable[[], int] | None = None) -> None:
         self._machine = machine or _machine_ms
         self._ahead: int | None = None
+        self._is_true = False
 
     def now_ms(self) -> int:
         return self._machine() if self._ahead is None else uptime_ms() + self._ahead
 
+    def machine_ms(self) -> int:
+        """What the machine's clock says, in epoch ms."""
+        return self._machine()
+
     def sleep(self, seconds: float) -> None:
         time.sleep(seconds)
 
-    def set(self, now_ms: int, *, at: int) -> None:
-        """It was ``now_ms`` (epoch ms) at the moment ``at`` (:func:`uptime_ms`)."""
+    def set(self, now_ms: int, *, at: int, is_true: bool = True) -> None:
+        """It was ``now_ms`` (epoch ms) at the moment ``at`` (:func:`uptime_ms`).
+
+        ``is_true``: that is better than what the machine's clock says; for others to compare their times with, too.
+        """
         self._ahead = now_ms - at
+        self._is_true = is_true
+
+    def wall_ms(self) -> int:
+        """The time that others go by, in epoch ms; it may be set forward and back."""
+        return self.now_ms() if self._is_true else self._machine()
 
 
 class ManualClock:
@@ -67,6 +81,23 @@ def uptime_ms() -> int:
     """Milliseconds since some moment in the past; goes on while the machine sleeps, where the system can tell."""
     boot = getattr(time, "CLOCK_BOOTTIME", None)
     return (time.monotonic_ns() if boot is None else time.clock_gettime_ns(boot)) // 1_000_000
+
+
+def wall_ms(clock: Clock) -> int:
+    """The time that others go by, in epoch ms: what a signature's time, or HubSpot's, is compared with."""
+    return clock.wall_ms() if isinstance(clock, SystemClock) else clock.now_ms()
+
+
+def machine_since() -> str | None:
+    """Since when :func:`uptime_ms` counts: the same for all processes of this machine until it is started again.
+
+    None where the system does not tell.
+    """
+    try:
+        with open("/proc/sys/kernel/random/boot_id", encoding="ascii") as file:
+            return f"{file.read().strip()}/{os.readlink('/proc/self/ns/time')}"  # containers may count otherwise
+    except OSError:
+        return None
 
 
 def to_datetime(ms: int) -> datetime:

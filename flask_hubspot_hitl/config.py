@@ -11,7 +11,6 @@ import logging
 import re
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import MISSING, dataclass, field, fields
-from pathlib import Path
 from typing import Any
 from urllib.parse import SplitResult, urlsplit
 
@@ -120,8 +119,10 @@ def _database_url(value: Any) -> str:
     text = _text(value)
     if not text.startswith(SCHEMES):
         raise _Problem("must start with sqlite:/// or postgresql://")
-    if text in ("sqlite:///", "sqlite:///:memory:"):
+    if text in ("sqlite:///", "sqlite:///:memory:") or text.startswith("sqlite:///file:"):
         raise _Problem("must be a file: what is accepted has to survive a restart")
+    if text.startswith("sqlite:") and "?" in text:
+        raise _Problem("must be nothing but a path for SQLite: there are no options, and no '?' in a name")
     if not text.startswith("sqlite:"):
         try:
             split_servers(text)
@@ -224,7 +225,7 @@ class Settings:
     refresh_token: str | None = _setting(_secret, None, example="the portal's refresh token", secret=True)
     access_token: str | None = _setting(_secret, None, example="a private app's token", secret=True)
     database_url: str | None = _setting(_database_url, None, example="postgresql://user:password@host/bot", secret=True)
-    """Default: a SQLite file in the app's instance folder."""
+    """Default: a SQLite file in the app's instance folder, which a relative path is taken from, too."""
     dispatcher: str = _setting(_choice("thread", "external", "inline"), "thread", example="thread")
     dispatcher_threads: int | None = _setting(_count, None, example="4")
     """Default: 4 in a serving process, 32 in ``flask hubspot-hitl worker``."""
@@ -307,11 +308,6 @@ class Settings:
     def connect_url(self) -> str:
         """The public address of the page that HubSpot opens when an admin connects the channel to an inbox."""
         return f"{self.public_url[0]}{self.url_prefix}/connect"
-
-    def database(self, instance_path: str, app_name: str) -> str:
-        """The SQLAlchemy URL; without one configured, a SQLite file in ``instance_path`` named for the app."""
-        name = re.sub(r"\W+", "-", app_name) or "app"
-        return self.database_url or f"sqlite:///{Path(instance_path) / 'hubspot-hitl' / name}.sqlite3"
 
 
 def _line(name: str, why: str, example: str) -> str:

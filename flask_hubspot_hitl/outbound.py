@@ -61,13 +61,14 @@ class OutboundTask:
 
     def run(self, event: Event, lease: Lease) -> Outcome:
         now = self._ledger.now_ms()
-        if now - event.received_at > GIVE_UP_MS:
-            return Dead("HubSpot could not be reached for 24 hours")
         try:
             return self._do(event, self._services.client(str(event.portal_id)), now)
         except HubSpotUnavailable as error:
             if error.ambiguous:
                 event.progress["maybe"] = True
+            # Only then: whatever the clock says, what has waited is tried once more.
+            if now - event.received_at > GIVE_UP_MS:
+                return Dead("HubSpot could not be reached for 24 hours")
             return outage(error, now)
         except NotConfigured as error:
             if isinstance(error, WrongPortal) and event.topic == handoffs.OPEN:

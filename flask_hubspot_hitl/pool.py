@@ -34,6 +34,8 @@ SIGN_SECONDS = 20.0
 """Between two signs of life; ``doctor`` and other hosts see by them that somebody dispatches."""
 WITHDRAW_SECONDS = 0.5
 """A process that ends waits no longer than this for the database to take its sign of life back."""
+LONGEST_WAIT_MS = 2 * 3_600_000
+"""What failed waits for less, unless the other side asked for more."""
 RECOVERY_SECONDS = 1.0
 """After the database was away nothing is claimed for so long: first everybody prolongs the leases he has."""
 
@@ -278,6 +280,7 @@ class Pool:
         try:
             if self._is_new:
                 self.free_the_dead()
+                self._pull_back()
                 if self._on_start is not None:
                     self._on_start()
                 self._is_new = False
@@ -292,6 +295,8 @@ class Pool:
                     self._trouble.clear()
                     self._calm_at = None
             elif time.monotonic() >= self._next_sign and not stopping:
+                if self._ledger.was_set_back():
+                    self._pull_back()
                 with self._ledger.write() as tx:
                     tx.signs.show(self.runner.owner, now=self._ledger.now_ms())
                 self._next_sign = time.monotonic() + SIGN_SECONDS
@@ -375,6 +380,13 @@ class Pool:
             with self._ledger.write() as tx:
                 for owner in dead:
                     tx.queue.release_owner(owner, now=self._ledger.now_ms())
+
+    def _pull_back(self) -> None:
+        with self._ledger.write() as tx:
+            longest_ms = max(LONGEST_WAIT_MS, 2 * self._ttl_ms)
+            count = tx.queue.pull_back(now=self._ledger.now_ms(), longest_ms=longest_ms, ttl_ms=self._ttl_ms)
+        if count:
+            logger.warning("%d lane(s) waited for a time that is far ahead: was the clock set back? They go on", count)
 
 
 def _serve(pool_of: weakref.ref[Pool], bell: _Bell) -> None:

@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import gc
+import logging
 import weakref
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 from flask import Flask, current_app
 
 from . import accounts, housekeeping, portals
 from .clock import Clock
-from .config import PREFIX, Settings
+from .config import PREFIX, Settings, is_loopback
+from .deployment import Deployment
 from .dispatcher import GRACE_SECONDS, Dispatcher
 from .emission import Emitter
 from .errors import ConfigError
@@ -21,11 +24,13 @@ from .health import Health
 from .hubspot.events import Kind
 from .inbound import InboundTask
 from .intake import Intake
-from .ledger import Ledger, Misconfigured
+from .ledger import SCHEMA, Ledger, Misconfigured, file_name, locate
 from .outbound import AssignTask, CloseTask, MessageTask, NoteTask, OpenTask, ReceiptTask
 from .services import Services
 from .tasks import Task
 from .watches import RECONCILE, SWEEP, AssignmentTimeoutTask, GapTask, ReconcileTask, ResumeTask, SweepTask, UnparkTask
+
+logger = logging.getLogger(__name__)
 
 KEY = "hubspot_hitl"
 MayInstall = Callable[[str | None], bool | Awaitable[bool]]
@@ -43,6 +48,7 @@ class Runtime:
     dispatcher: Dispatcher
     intake: Intake
     health: Health
+    deployment: Deployment
     may_install: MayInstall | None = None
     """Decides who may connect a portal; None: whoever debugs the app, and whoever has a link."""
     on_close: list[Callable[[], None]] = field(default_factory=list)
@@ -76,17 +82,26 @@ def open_runtime(app: Flask, settings: Settings, clock: Clock) -> Runtime:
     threads = settings.dispatcher_threads or min(SERVING_THREADS, settings.dispatcher_max_threads)
     if len(_open) >= MANY_APPS:
         gc.collect()  # a suite that makes many apps and closes none would come to the limit of open files before that
-    url = settings.database(app.instance_path, app.name)
-    ledger = _open_ledger(url, clock, pool_size=threads + 16, is_testing=_is_testing(app))
+    is_testing = _is_testing(app)
+    ledger = _open_ledger(app, settings, clock, pool_size=threads + 16, is_testing=is_testing)
+    exposed = ledger.exposed()
+    if exposed is not None:
+        logger.warning("%s; the files in it are not: chmod 700 closes it", exposed[0].upper() + exposed[1:])
+    deployment = Deployment(Path(app.instance_path) / "hubspot-hitl" / f"{file_name(app.name)}.deployment")
+    is_stand_in = is_loopback(settings.api_base_url)  # nothing is lost with its databases, nor with a test's
+    ledger.why_not = lambda: None if is_stand_in or is_testing() else deployment.why_not(ledger.deployment_id)
     services = Services(settings=settings, ledger=ledger, clock=clock, secret_keys=lambda: _secret_keys(app))
     dispatcher = build_dispatcher(app, services, threads=threads)
     _open.add(ledger)
-    return Runtime(settings, services, dispatcher, Intake(settings, ledger), Health(ledger))
+    return Runtime(settings, services, dispatcher, Intake(settings, ledger), Health(ledger), deployment)
 
 
-def _open_ledger(url: str, clock: Clock, *, pool_size: int, is_testing: Callable[[], bool]) -> Ledger:
+def _open_ledger(
+    app: Flask, settings: Settings, clock: Clock, *, pool_size: int, is_testing: Callable[[], bool]
+) -> Ledger:
+    url = locate(settings.database_url, instance_path=app.instance_path, app_name=app.name)
     try:
-        ledger = Ledger(url, clock, pool_size=pool_size, is_testing=is_testing)
+        ledger = Ledger(url, clock, pool_size=pool_size, schema=SCHEMA, is_testing=is_testing)
         try:
             ledger.create()
         except BaseException:

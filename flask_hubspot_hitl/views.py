@@ -116,7 +116,7 @@ def webhook() -> ResponseReturnValue:
         return _answer(self_test.BODY_GONE, 400)
     except Exception:  # whatever the server makes of a broken body
         return _answer("the body can't be read", 400)
-    now_ms = runtime.ledger.now_ms()
+    now_ms = runtime.ledger.wall_ms()
     version, verdict = _verify(settings, body, now_ms)
     if verdict is not Verdict.OK:
         _reject(verdict, now_ms)

@@ -179,7 +179,7 @@ def signed_post(
         secret=secret or state.settings.client_secret[0],
         uri=signed,
         version=version,
-        timestamp=state.ledger.now_ms() if timestamp is None else timestamp,
+        timestamp=state.ledger.wall_ms() if timestamp is None else timestamp,
     )
     sent: Json = {
         "data": body,

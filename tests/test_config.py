@@ -324,14 +324,6 @@ def test_a_misspelt_key_is_named_also_when_it_makes_the_settings_fail(caplog: py
     assert "did you mean HUBSPOT_HITL_CLIENT_SECRET?" in caplog.text
 
 
-def test_the_default_database_is_a_file_of_the_app_in_its_instance_folder() -> None:
-    settings = read()
-    assert settings.database("/srv/instance", "shop") == "sqlite:////srv/instance/hubspot-hitl/shop.sqlite3"
-    assert settings.database("/srv/instance", "../etc") == "sqlite:////srv/instance/hubspot-hitl/-etc.sqlite3"
-    assert settings.database("/srv/instance", "") == "sqlite:////srv/instance/hubspot-hitl/app.sqlite3"
-    assert read(database_url="postgresql://h/d").database("/srv", "shop") == "postgresql://h/d"
-
-
 def test_settings_are_frozen() -> None:
     with pytest.raises(AttributeError):
         read().portal_id = "1"  # type: ignore[misc]

@@ -245,6 +245,24 @@ def another_key(clinic: Clinic) -> None:
     clinic.open(SECRET_KEY="another key")
 
 
+@breaks(Code.OPEN_FOLDER)
+def a_folder_that_others_may_look_into(clinic: Clinic) -> None:
+    app = clinic.open()
+    folder = Path((state_of(app).settings.database_url or "").removeprefix("sqlite:///")).parent
+    folder.chmod(0o755)
+
+
+@breaks(Code.OTHER_STORE, Code.URL_PRIVATE)
+def a_database_that_comes_up_empty(clinic: Clinic) -> None:
+    own: Json = dict.fromkeys(("client_secret", "developer_api_key", "refresh_token"), "not the stand-in's")
+    own |= {"api_base_url": "https://hubspot.invalid", "dispatcher": "inline"}
+    app = clinic.make(**own)
+    with state_of(app).ledger.read():
+        pass
+    url = state_of(app).settings.database_url
+    clinic.open(database_url=f"{url}.empty", **own)
+
+
 @breaks(Code.URL_PRIVATE, Code.HUBSPOT_DOWN)
 def an_address_of_this_machine(clinic: Clinic) -> None:
     own: Json = dict.fromkeys(("client_secret", "developer_api_key", "refresh_token"), "not the stand-in's")
@@ -301,7 +319,8 @@ def production(clinic: Clinic) -> None:
     there = clinic.make()
     path = state_of(there).settings.database_url or ""
     here = clinic.make(
-        public_url=state_of(there).settings.public_url[0], database_url=path.replace("hitl.sqlite3", "other.sqlite3")
+        public_url=state_of(there).settings.public_url[0],
+        database_url=path.replace("hitl.sqlite3", "other.sqlite3"),
     )
     clinic.open(there)
     clinic.put_right(here)
@@ -615,6 +634,7 @@ CHANGING = (
     (r"oldest for [0-9]+ s", "oldest for N s"),
     (r"\(?/?[\w/.-]*hitl.sqlite3", "FILE"),
     (r"threads of: \S+\.$", "threads of: PROCESS."),
+    (r"folder /[\w/.-]*", "folder FOLDER"),
 )
 
 

@@ -22,6 +22,7 @@ import requests
 from flask import Flask
 
 from flask_hubspot_hitl import HubSpotHITL
+from flask_hubspot_hitl.ledger import SCHEMA
 
 from . import network
 from .conftest import MakeApp
@@ -146,6 +147,7 @@ class Deployment:
     def rows(self, query: str) -> list[tuple[Any, ...]]:
         """What the database has."""
         with psycopg.connect(self.app.config["HUBSPOT_HITL_DATABASE_URL"]) as connection:
+            connection.execute(f"SET search_path TO {SCHEMA}".encode())
             return connection.execute(query.encode()).fetchall()
 
     def published(self, thread: str) -> list[str]:

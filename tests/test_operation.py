@@ -14,6 +14,7 @@ from flask import Flask
 from flask_hubspot_hitl import operator_message
 from flask_hubspot_hitl.clock import ManualClock
 from flask_hubspot_hitl.housekeeping import EVERY_MS
+from flask_hubspot_hitl.ledger import SCHEMA
 
 from .conftest import MakeApp
 from .helpers import HubSpot, Recorder, state_of, wait_until
@@ -153,6 +154,8 @@ def kept(database_url: str, condition: str) -> int:
     """How many events are stored."""
     engine = sa.create_engine(database_url, poolclass=sa.NullPool)
     with engine.connect() as connection:
+        if engine.dialect.name == "postgresql":
+            connection.execute(sa.text(f"SET search_path TO {SCHEMA}"))
         return int(connection.scalar(sa.text(f"SELECT count(*) FROM hitl_event WHERE {condition}")) or 0)
 
 

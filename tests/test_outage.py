@@ -15,6 +15,7 @@ import pytest
 import sqlalchemy as sa
 
 from flask_hubspot_hitl.clock import ManualClock
+from flask_hubspot_hitl.ledger.schema import event
 
 from .conftest import MakeApp
 from .helpers import HubSpot, Recorder, state_of, wait_until
@@ -181,7 +182,7 @@ def test_half_an_hour_without_hubspot_and_a_thousand_messages(
     assert {name: incoming(hubspot, thread) for name, thread in threads.items()} == users.written
     print(f"{count} messages arrived once and in order")
     with state_of(app).ledger.read() as tx:
-        assert tx._connection.scalar(sa.text("SELECT max(attempts) FROM hitl_event")) == 0, "no attempt is used up"
+        assert tx._connection.scalar(sa.select(sa.func.max(event.c.attempts))) == 0, "no attempt is used up"
         assert tx.dead_events() == []
     assert "message_failed" not in recorder.names()
     assert all(story.is_active(name) for name in threads)

@@ -63,7 +63,7 @@ def count(app: Flask, state: EventState = EventState.PENDING) -> int:
 
 def lanes(app: Flask) -> set[str | None]:
     with state_of(app).ledger.read() as tx:
-        return {row.lane for row in tx._connection.core.exec_driver_sql("SELECT lane FROM hitl_event WHERE state = 0")}
+        return set(tx._connection.scalars(sa.select(event.c.lane).where(event.c.state == 0)))
 
 
 def closed(app: Flask, **fields: Any) -> dict[str, Any]:
@@ -192,7 +192,7 @@ def test_b1_what_v1_brings_is_a_hint_only(make_app: MakeApp) -> None:
     with state_of(app).ledger.read() as tx:
         found = [
             json.loads(row[0])
-            for row in tx._connection.core.exec_driver_sql("SELECT payload FROM hitl_event WHERE topic = 'status'")
+            for row in tx._connection.execute(sa.select(event.c.payload).where(event.c.topic == "status"))
         ]
     assert found == [{"value": "CLOSED", "hint": True}]
 

@@ -57,9 +57,9 @@ def examine(app: Flask, progress: Progress | None = None) -> Report:
     trouble = {one.code for one in findings}
     checks: list[Check] = [("the app", partial(application.check, app, runtime))]
     checks += [(url, partial(public_url.check, runtime, url)) for url in runtime.settings.public_url]
-    if Code.DATABASE not in trouble:
+    if not trouble & {Code.DATABASE, Code.OTHER_STORE}:
         checks.append(("the dispatcher", partial(dispatching.check, app, runtime)))
-    if not trouble & {Code.DATABASE, Code.READ_ONLY}:  # every call to HubSpot is counted in it
+    if not trouble & {Code.DATABASE, Code.OTHER_STORE, Code.READ_ONLY}:  # every call to HubSpot is counted in it
         checks += _hubspot_checks(runtime)
     findings += _side_by_side(checks, progress or (lambda done, total: None))
     findings += _check_clock(runtime)

@@ -91,6 +91,22 @@ class Code(Enum):
         "'flask hubspot-hitl rekey', or connect the portal again: flask hubspot-hitl install-url",
     )
 
+    OPEN_FOLDER = (
+        "HH205",
+        Level.WARNING,
+        "Other users of this machine may look into the database's folder.",
+        "The folder was not made by Flask-HubSpot-HITL. Its files are closed to others, the folder is not.",
+        "Take the rights of others away: chmod 700 on that folder, or give the database a folder of its own.",
+    )
+    OTHER_STORE = (
+        "HH206",
+        Level.ERROR,
+        "Another database came up than was here before.",
+        "Nothing is taken in: webhooks are answered with 503, so that HubSpot sends them again to the right one.",
+        "Check HUBSPOT_HITL_DATABASE_URL, and that its disk is mounted. If this one is right, run: "
+        "flask hubspot-hitl adopt",
+    )
+
     # The public URL -----------------------------------------------------------------------------------------------
     URL_PRIVATE = (
         "HH301",

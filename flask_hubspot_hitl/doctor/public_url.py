@@ -57,7 +57,7 @@ def _ask(runtime: Runtime, hook: str, nonce: str, *, signed: str | None = None, 
         secret=secret or settings.client_secret[0],
         uri=signed or hook,
         body=body,
-        timestamp=runtime.ledger.now_ms(),
+        timestamp=runtime.ledger.wall_ms(),
     )
     return _send("POST", hook, settings, body, headers)
 
@@ -102,7 +102,7 @@ def _refusal(runtime: Runtime, url: str, hook: str, told: str, answer: _Answer) 
     """Who refuses, and why, as far as it can be told from outside: our webhook says little to strangers."""
     if not answer.is_ours:
         return f"{told}, not by the app but by something before it, such as a proxy that wants a password."
-    skew = answer.ahead_of(runtime.ledger.now_ms())
+    skew = answer.ahead_of(runtime.ledger.wall_ms())
     if skew is not None and abs(skew) * 1000 > signature.MAX_SKEW_MS:
         return f"{told}: the clock there is {skew:+.0f} s from ours, so a signature is never fresh."
     for base, secret in _other_settings(runtime.settings, url):

@@ -17,6 +17,13 @@ PATIENCE_SECONDS = 3.0
 def check(runtime: Runtime) -> Iterator[Finding]:
     """Every start brings the schema up, so a store that opens is migrated."""
     ledger = runtime.ledger
+    exposed = ledger.exposed()
+    if exposed is not None:
+        yield Code.OPEN_FOLDER.found(sentence(exposed))
+    other = ledger.why_not()
+    if other is not None:
+        yield Code.OTHER_STORE.found(sentence(other.partition(":")[0]))
+        return
     try:
         with patience(PATIENCE_SECONDS), ledger.read() as tx:
             served = tx.get_meta("public_url")

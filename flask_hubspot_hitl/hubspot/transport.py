@@ -25,7 +25,7 @@ from typing import Any, Protocol, TypeVar
 import requests
 import urllib3
 
-from ..clock import Clock
+from ..clock import Clock, wall_ms
 from ..errors import (
     HubSpotConflict,
     HubSpotError,
@@ -232,7 +232,7 @@ class Transport:
         try:
             answer = self._send(method, path, doing, headers, params, json_body, form, files)
             verdict = _verdict(answer.status)
-            self._heard = (answer.headers.get("Date", ""), self._clock.now_ms())
+            self._heard = (answer.headers.get("Date", ""), wall_ms(self._clock))
             retry_after = self._retry_after(answer.headers.get("Retry-After"))
             return answer
         except HubSpotUnavailable:
@@ -347,7 +347,7 @@ class Transport:
             seconds = float(header)
         else:
             try:
-                seconds = parsedate_to_datetime(header).timestamp() - self._clock.now_ms() / 1000
+                seconds = parsedate_to_datetime(header).timestamp() - wall_ms(self._clock) / 1000
             except (ValueError, TypeError, OverflowError):
                 return None
         return min(max(seconds, 0.0), MAX_RETRY_AFTER)

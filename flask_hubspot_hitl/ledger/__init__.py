@@ -8,13 +8,15 @@ from .channels import AccountRecord, ChannelRecord
 from .installations import Installation, InstallationState
 from .notify import Watch
 from .patience import patience
+from .place import file_name, locate
 from .queue import Event, Lease, NewEvent, Receipt
 from .records import HandoffRecord
-from .schema import EventState
+from .schema import SCHEMA, EventState
 from .store import Ledger, Transaction
 from .trouble import Misconfigured
 
 __all__ = [
+    "SCHEMA",
     "AccountRecord",
     "ChannelRecord",
     "Event",
@@ -29,5 +31,7 @@ __all__ = [
     "Receipt",
     "Transaction",
     "Watch",
+    "file_name",
+    "locate",
     "patience",
 ]

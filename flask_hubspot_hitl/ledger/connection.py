@@ -25,8 +25,10 @@ Statement = sa.Select[Any] | UpdateBase
 class Prepared:
     """A statement's text, what its parameters are called, and what its rows look like."""
 
-    def __init__(self, statement: Statement, dialect: sa.Dialect) -> None:
-        compiled: Any = statement.compile(dialect=dialect)
+    def __init__(self, statement: Statement, engine: sa.Engine) -> None:
+        schemas = engine.get_execution_options().get("schema_translate_map")
+        given = {"schema_translate_map": schemas, "render_schema_translate": True} if schemas else {}
+        compiled: Any = statement.compile(dialect=engine.dialect, **given)
         self.text = str(compiled)
         self._given: dict[str, Any] = dict(compiled.params)
         self._order: Sequence[str] | None = compiled.positiontup
@@ -152,5 +154,5 @@ class Connection:
     def _prepare(self, statement: Statement) -> Prepared:
         prepared = self._prepared.get(statement)
         if prepared is None:
-            prepared = self._prepared[statement] = Prepared(statement, self._engine.dialect)
+            prepared = self._prepared[statement] = Prepared(statement, self._engine)
         return prepared

@@ -7,8 +7,6 @@ from __future__ import annotations
 
 import contextlib
 import logging
-import os
-import sqlite3
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -17,14 +15,16 @@ from typing import Any
 import sqlalchemy as sa
 from sqlalchemy.engine import make_url
 
-from ..clock import Clock, SystemClock, uptime_ms
+from ..clock import Clock, SystemClock
 from ..database_url import split_servers
 from ..errors import LedgerUnavailable
 from ..process import Process
 from . import migrations
 from .connection import MADE_AT, USED_AT, Connection, Prepared, Statement
+from .files import Files
 from .group_commit import Writers
 from .patience import LONGEST, patience, remaining
+from .timekeeping import Timekeeper
 from .trouble import Misconfigured, Session, Trouble, first_line, of_refusals, of_sqlite, of_sqlstate
 from .turns import Turns
 from .writer_lock import WriterLock
@@ -34,9 +34,6 @@ logger = logging.getLogger(__name__)
 _SCHEMA_LOCK = 0x48544954  # any number that is ours; PostgreSQL advisory lock
 _MIGRATION_PATIENCE = 20.0
 """Seconds that a starting process waits for another one that migrates a large database."""
-_SYNC_MS = 10_000
-_SLOW_MS = 1_000
-"""An answer about the time that took longer is not used."""
 _FRESH_SECONDS = 1.0
 """A connection that was used so short a time ago is taken to work still; others are asked first."""
 _WRITERS = 16
@@ -55,17 +52,25 @@ class Database:
     """
 
     def __init__(
-        self, url: str, clock: Clock, *, pool_size: int = 20, is_testing: Callable[[], bool] = lambda: False
+        self,
+        url: str | sa.URL,
+        clock: Clock,
+        *,
+        pool_size: int = 20,
+        schema: str | None = None,
+        is_testing: Callable[[], bool] = lambda: False,
     ) -> None:
-        self.is_sqlite = url.startswith("sqlite:")
-        bare, servers = (url, []) if self.is_sqlite else split_servers(url)
+        text = url if isinstance(url, str) else url.render_as_string(hide_password=False)
+        self.is_sqlite = text.startswith("sqlite:")
+        bare, servers = (url, []) if self.is_sqlite else split_servers(text)
         parsed = make_url(bare)
         self.clock = clock
         self.turns = Turns(1 if self.is_sqlite else _WRITERS)
         self.writers: Writers | None = None
         if self.is_sqlite:
-            self.path = Path(parsed.database or "")
-            lock = WriterLock(_make_private_files(self.path))
+            self.files = Files(Path(parsed.database or ""))
+            self.files.make()
+            lock = WriterLock(self.files.lock)
             self.writers = Writers(self.turns, lock, lambda: self.begin(writes=True), self.end)
             self.engine = sa.create_engine(
                 parsed,
@@ -74,9 +79,8 @@ class Database:
                 max_overflow=pool_size,
                 pool_timeout=3,
                 pool_reset_on_return=None,
-                connect_args={"check_same_thread": False, "timeout": LONGEST, "isolation_level": None},
+                creator=self.files.connect,
             )
-            sa.event.listen(self.engine, "connect", _on_sqlite_connect)
             from sqlalchemy.dialects import sqlite  # one of the two is never needed
 
             self.insert: Any = sqlite.insert
@@ -107,8 +111,13 @@ class Database:
         self._doubted_at = 0.0
         self.rejected_at = 0.0
         """Connections to PostgreSQL that were made before, in monotonic seconds, are of no use."""
-        self._sync_at = 0
+        self.timekeeper: Timekeeper | None = None
+        if isinstance(clock, SystemClock):
+            self.timekeeper = Timekeeper(clock, self.insert, is_sqlite=self.is_sqlite)
         self._closed = False
+        self._schema = schema
+        self.deployment_id = ""
+        """Which store this is; known once :meth:`create_schema` has found or made it."""
         self.is_testing = is_testing
         """Tells whether connections should be given back as soon as nobody is at work; see :meth:`rest`."""
         # At once: a child that never comes here would keep the lock of a parent that is killed.
@@ -124,19 +133,13 @@ class Database:
         return sa.select(sa.func.jsonb_array_elements_text(sa.cast(given, JSONB)).column_valued())
 
     def now_ms(self) -> int:
-        """The time, in epoch ms: one clock for all hosts of a PostgreSQL database, see :meth:`keep_time`."""
+        """The time, in epoch ms: one clock for all processes, see :mod:`.timekeeping`."""
         return self.clock.now_ms()
 
-    def keep_time(self, connection: Connection) -> None:
-        """Take PostgreSQL's clock for ours now and then, so that leases mean the same on every host."""
-        if self.is_sqlite or uptime_ms() < self._sync_at or not isinstance(self.clock, SystemClock):
-            return
-        sent = uptime_ms()
-        theirs = connection.scalar(sa.text("SELECT (extract(epoch from clock_timestamp())*1000)::bigint"))
-        took = uptime_ms() - sent
-        if took < _SLOW_MS or self._sync_at == 0:
-            self.clock.set(int(theirs), at=sent + took // 2)
-        self._sync_at = sent + _SYNC_MS
+    def keep_time(self, connection: Connection, *, writes: bool) -> None:
+        """See :class:`.timekeeping.Timekeeper`; another clock than the machine's is left alone."""
+        if self.timekeeper is not None and self.deployment_id:
+            self.timekeeper.keep(connection, writes=writes)
 
     def read(self) -> Scope:
         """A transaction that only reads: ``with database.read() as connection``.
@@ -171,10 +174,13 @@ class Database:
                 connection = self._warm.pop()
             except IndexError:
                 break
-            if self._is_fresh(connection.used_at) and connection.made_at >= self.rejected_at:
+            is_of_use = connection.made_at >= self.rejected_at and not self._is_lost(connection)
+            if is_of_use and self._is_fresh(connection.used_at):
                 return connection
             connection.close()
-        return Connection(self.engine, self._take_pooled(), self._prepared)
+        while self._is_lost(connection := Connection(self.engine, self._take_pooled(), self._prepared)):
+            self._drop(connection)  # one that is made anew says what has happened
+        return connection
 
     def _take_pooled(self) -> sa.PoolProxiedConnection:
         while True:
@@ -183,6 +189,16 @@ class Database:
                 return pooled
             pooled.invalidate()
             pooled.close()
+
+    def _drop(self, connection: Connection) -> None:
+        """A SQLite connection whose files are gone, or a file beside them."""
+        connection.driver.save()
+        connection.invalidate()
+        connection.close()
+
+    def _is_lost(self, connection: Connection) -> bool:
+        """True when a SQLite connection's files are no longer where others look for them."""
+        return self.is_sqlite and not connection.driver.is_in_place()
 
     def begin(self, *, writes: bool) -> Connection:
         """A connection with a transaction."""
@@ -196,7 +212,7 @@ class Database:
                 connection.be_patient(remaining())
                 # A deferred transaction of SQLite's that turns into a write fails at once when another one writes.
                 connection.driver.execute("BEGIN IMMEDIATE")
-            self.keep_time(connection)
+            self.keep_time(connection, writes=writes)
         except BaseException as error:
             self.end(connection, error)
             raise
@@ -214,6 +230,9 @@ class Database:
                 connection.driver.rollback()
             if not self.is_sqlite:
                 self._judge(connection, error)
+            elif not connection.driver.is_in_place(all_files=True):
+                self._drop(connection)
+                return
         connection.close()
         if self._closed:
             self.engine.pool.dispose()  # nobody else would end it
@@ -327,7 +346,20 @@ class Database:
             if not self.is_sqlite:
                 connection.execute(sa.text(f"SET LOCAL lock_timeout = {int(_MIGRATION_PATIENCE * 1000)}"))
                 connection.execute(sa.text("SELECT pg_advisory_xact_lock(:key)"), {"key": _SCHEMA_LOCK})
-            return migrations.bring_up(connection, self.insert)
+                schema = migrations.choose_schema(connection, self._schema)
+            found = migrations.bring_up(connection, self.insert)
+            self.deployment_id = migrations.deployment_id_of(connection)
+            self.keep_time(connection, writes=True)
+        if self.is_sqlite:
+            self.files.deployment_id = self.deployment_id
+        elif schema is not None:
+            self.engine.update_execution_options(schema_translate_map={None: schema})
+            self._forget_warm()  # they don't know yet
+        return found
+
+    def _forget_warm(self) -> None:
+        while self._warm:
+            self._warm.pop().close()
 
     def close(self) -> None:
         """End all connections; one that is still in use ends with its transaction."""
@@ -352,8 +384,7 @@ class Database:
 
     def _close_idle(self) -> None:
         with contextlib.suppress(IndexError):  # another thread took the last one
-            while self._warm:
-                self._warm.pop().close()
+            self._forget_warm()
         self.engine.pool.dispose()
 
     def __del__(self) -> None:
@@ -441,30 +472,5 @@ class Scope:
             raise translated from error
 
 
-def _make_private_files(path: Path) -> Path:
-    """Make the folder 0700 and the files 0600 before SQLite opens them; returns the lock file's path.
-
-    :raises LedgerUnavailable: when they can't be made.
-    """
-    lock = path.with_name(path.name + ".lock")
-    try:
-        if not path.parent.exists():
-            path.parent.mkdir(parents=True, mode=0o700, exist_ok=True)
-            path.parent.chmod(0o700)
-        for file in (path, lock):
-            os.close(os.open(file, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600))
-            file.chmod(0o600)
-    except OSError as error:
-        raise LedgerUnavailable(f"the database file {path} can't be made or opened: {error.strerror}") from error
-    return lock
-
-
 def _on_connect(_connection: Any, record: Any) -> None:
     record.info[MADE_AT] = time.monotonic()
-
-
-def _on_sqlite_connect(connection: sqlite3.Connection, _record: Any) -> None:
-    cursor = connection.cursor()
-    cursor.execute("PRAGMA journal_mode=WAL")
-    cursor.execute("PRAGMA synchronous=FULL")
-    cursor.close()

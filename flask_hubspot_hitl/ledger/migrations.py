@@ -103,12 +103,48 @@ def bring_up(connection: Connection, insert: Any) -> int | None:
     return found
 
 
+def choose_schema(connection: Connection, wanted: str | None) -> str | None:
+    """Where the tables are on PostgreSQL, or shall be; None: where the role's search path leads.
+
+    Tables that are there stay there. New ones get the schema ``wanted``, for themselves, where the role may make one
+    and nobody has chosen another than ``public``. It holds for the transaction at hand; later ones name it in each
+    statement, as a pooler may give them another connection each time.
+    """
+    if wanted is None or sa.inspect(connection.core).has_table(schema.meta.name):
+        return None
+    given = {"schema": wanted, "table": f"{wanted}.{schema.meta.name}"}
+    if not connection.scalar(_MAY_HAVE_ITS_OWN, given):
+        return None
+    if not connection.scalar(sa.text("SELECT to_regnamespace(:schema) IS NOT NULL"), given):
+        connection.core.exec_driver_sql(f"CREATE SCHEMA {wanted}")
+    elif not connection.scalar(_MAY_USE_IT, given):
+        return None
+    connection.core.exec_driver_sql(f"SET LOCAL search_path TO {wanted}")
+    return wanted
+
+
+_MAY_HAVE_ITS_OWN = sa.text(
+    "SELECT coalesce(current_schema(), 'public') = 'public'"
+    " AND (to_regnamespace(:schema) IS NOT NULL OR has_database_privilege(current_database(), 'CREATE'))"
+)
+_MAY_USE_IT = sa.text(
+    "SELECT CASE WHEN NOT has_schema_privilege(:schema, 'USAGE') THEN false"
+    " ELSE to_regclass(:table) IS NOT NULL OR has_schema_privilege(:schema, 'CREATE') END"
+)
+
+
 def version_of(connection: Connection) -> int | None:
     """The schema's version; None when there is no schema yet."""
     if not sa.inspect(connection.core).has_table(schema.meta.name):
         return None
     value = connection.scalar(sa.select(schema.meta.c.value).where(schema.meta.c.name == "schema_version"))
     return None if value is None else int(value)
+
+
+def deployment_id_of(connection: Connection) -> str:
+    """Which store this is: random, made with it."""
+    value = connection.scalar(sa.select(schema.meta.c.value).where(schema.meta.c.name == "deployment_id"))
+    return value or ""
 
 
 def _set_version(connection: Connection, version: int) -> None:

@@ -17,7 +17,6 @@ import threading
 import time
 import weakref
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
 import sqlalchemy as sa
@@ -25,6 +24,7 @@ import sqlalchemy as sa
 from ..errors import LedgerUnavailable
 from ..process import gives_threads_time
 from .database import Database
+from .files import FileConnection, Files
 from .patience import LONGEST, patience
 
 logger = logging.getLogger(__name__)
@@ -182,10 +182,10 @@ class QuietWatch(Watch):
 class FileWatch(Watch):
     """Notices every commit to a SQLite file, whoever made it."""
 
-    def __init__(self, path: Path, poll: float = FILE_POLL_SECONDS) -> None:
+    def __init__(self, files: Files, poll: float = FILE_POLL_SECONDS) -> None:
         super().__init__(poll)
-        self._path = path
-        self._connection: sqlite3.Connection | None = None
+        self._files = files
+        self._connection: FileConnection | None = None
         self._version: object = None
 
     def wait(self, at_most: float) -> None:
@@ -194,7 +194,7 @@ class FileWatch(Watch):
             while not self._has_changed() and (left := ends - time.monotonic()) > 0 and not self.is_dropped:
                 if self._nap(left):
                     return
-        except sqlite3.Error as error:
+        except (sqlite3.Error, LedgerUnavailable) as error:
             logger.debug("The database's file can't be watched: %s", type(error).__name__)
             self.close()
             self._nap(at_most)
@@ -202,8 +202,10 @@ class FileWatch(Watch):
     def _has_changed(self) -> bool:
         connection = self._connection
         if connection is None:  # the clock of a pool that is started again may be another thread
-            connection = sqlite3.connect(self._path, timeout=1.0, isolation_level=None, check_same_thread=False)
-            self._connection = connection
+            connection = self._connection = self._files.connect()
+        if not connection.is_in_place():
+            self.close()
+            return True
         before = self._version
         [self._version] = connection.execute("PRAGMA data_version").fetchone()
         return self._version != before

@@ -345,6 +345,17 @@ class Queue:
         )
         return int(result.rowcount)
 
+    def pull_back(self, *, now: int, longest_ms: int, ttl_ms: int) -> int:
+        """Have lanes run soon that would wait for longer than anything does: the clock was ahead when they were told
+        to. A lease that lives is prolonged by its owner. Returns how many.
+        """
+        result = self._connection.execute(
+            sa.update(lane)
+            .where(lane.c.due_at > now + longest_ms, sa.or_(lane.c.owner.is_not(None), lane.c.failures > 0))
+            .values(due_at=now + ttl_ms)
+        )
+        return int(result.rowcount)
+
     def owners(self) -> list[str]:
         """Who holds leases now."""
         return list(self._connection.scalars(sa.select(lane.c.owner).where(lane.c.owner.is_not(None)).distinct()))

@@ -12,6 +12,8 @@ from enum import IntEnum
 import sqlalchemy as sa
 
 VERSION = 3
+SCHEMA = "hubspot_hitl"
+"""Where an app's new tables go on PostgreSQL: apart from its own, which a migration tool takes for all there are."""
 metadata = sa.MetaData()
 
 # SQLite only numbers rows by itself for INTEGER PRIMARY KEY; AUTOINCREMENT keeps deleted ids from coming back.
@@ -225,6 +227,10 @@ PARTIAL_INDEXES = (
     " WHERE state IN ('starting', 'waiting', 'assigned')",
     "CREATE INDEX IF NOT EXISTS hitl_handoff_starting ON hitl_handoff (portal_id) WHERE state = 'starting'",
 )
+
+
+TABLES = frozenset(metadata.tables) | {"hitl_token", "hitl_receipt"}
+"""What they are called, and were called in earlier versions."""
 
 
 def in_state(state: EventState) -> sa.ColumnElement[bool]:

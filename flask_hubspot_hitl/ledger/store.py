@@ -13,8 +13,9 @@ from typing import Any
 
 import sqlalchemy as sa
 
-from ..clock import Clock
-from . import codec, queue, records
+from ..clock import Clock, wall_ms
+from ..errors import LedgerUnavailable
+from . import codec, migrations, queue, records
 from .bridges import Bridges
 from .buckets import Buckets
 from .channels import Channels
@@ -325,13 +326,15 @@ def _event_facts(row: sa.Row[Any]) -> dict[str, Any]:
 class _Opened:
     """A transaction as a context; generators would cost more than what many transactions do."""
 
-    __slots__ = ("_make", "_scope")
+    __slots__ = ("_check", "_make", "_scope")
 
-    def __init__(self, scope: Scope, make: Callable[[Connection], Transaction]) -> None:
+    def __init__(self, scope: Scope, make: Callable[[Connection], Transaction], check: Callable[[], None]) -> None:
         self._scope = scope
         self._make = make
+        self._check = check
 
     def __enter__(self) -> Transaction:
+        self._check()
         return self._make(self._scope.__enter__())
 
     def __exit__(self, *error: Any) -> None:
@@ -341,17 +344,27 @@ class _Opened:
 class Ledger:
     """One app's database: ``with ledger.read() as tx`` and ``with ledger.write() as tx``.
 
-    ``is_testing`` tells whether the app is being tested: then nothing is held open between two uses.
+    :param schema: where new tables go on PostgreSQL, see :mod:`.migrations`; by default where the search path leads.
+    :param is_testing: tells whether the app is being tested: then nothing is held open between two uses.
     """
 
     def __init__(
-        self, url: str, clock: Clock, *, pool_size: int = 20, is_testing: Callable[[], bool] = lambda: False
+        self,
+        url: str | sa.URL,
+        clock: Clock,
+        *,
+        pool_size: int = 20,
+        schema: str | None = None,
+        is_testing: Callable[[], bool] = lambda: False,
     ) -> None:
-        self._database = Database(url, clock, pool_size=pool_size, is_testing=is_testing)
+        self._database = Database(url, clock, pool_size=pool_size, schema=schema, is_testing=is_testing)
         self._statements = _Statements(self._database)
         self._notifier = Notifier(self._database, self._channel)
         self.is_sqlite = self._database.is_sqlite
         self._deployment_id: str | None = None
+        self.why_not: Callable[[], str | None] = lambda: None
+        """Asked before each transaction until it answers None: why this is not the right store."""
+        self._is_right = False
         self.migrated_from: int | None = None
         """The version that :meth:`create` found and brought up to this one's; None when there was nothing to do."""
 
@@ -366,30 +379,53 @@ class Ledger:
             self._database.let_go()
 
     def now_ms(self) -> int:
-        """The time, in epoch ms."""
+        """The time, in epoch ms: it goes on steadily, see :mod:`.timekeeping`."""
         return self._database.now_ms()
+
+    def wall_ms(self) -> int:
+        """The time that others go by, in epoch ms: what a signature's time, or HubSpot's, is compared with."""
+        return wall_ms(self._database.clock)
+
+    def was_set_back(self) -> bool:
+        """True once after PostgreSQL's clock was set back."""
+        keeper = self._database.timekeeper
+        if keeper is None or not keeper.was_set_back:
+            return False
+        keeper.was_set_back = False
+        return True
 
     @property
     def deployment_id(self) -> str:
         """Random, made with the database: the mark of what is ours at HubSpot."""
         if self._deployment_id is None:
-            with self.read() as tx:
-                self._deployment_id = tx.get_meta("deployment_id") or ""
+            with self._database.read() as connection:
+                self._deployment_id = migrations.deployment_id_of(connection)
         return self._deployment_id
+
+    def exposed(self) -> str | None:
+        """What is wrong with the rights of a SQLite file's folder, in words; None when nothing is."""
+        return self._database.files.exposed() if self.is_sqlite else None
+
+    def _check(self) -> None:
+        if not self._is_right:
+            reason = self.why_not()
+            if reason is not None:
+                raise LedgerUnavailable(reason)
+            self._is_right = True
 
     def read(self) -> AbstractContextManager[Transaction]:
         """A transaction that only reads.
 
         :raises LedgerUnavailable: when the database can't be reached.
         """
-        return _Opened(self._database.read(), self._transaction)
+        return _Opened(self._database.read(), self._transaction, self._check)
 
     def write(self) -> AbstractContextManager[Transaction]:
         """A transaction, committed at the end of the block.
 
         :raises LedgerUnavailable: when the database can't be reached or written; nothing was changed.
         """
-        return _Opened(self._database.write(), self._transaction)
+        return _Opened(self._database.write(), self._transaction, self._check)
 
     def _transaction(self, connection: Connection) -> Transaction:
         return Transaction(connection, self._database, self._statements)
@@ -404,7 +440,7 @@ class Ledger:
         if self._database.is_testing():
             return QuietWatch(**given)
         if self.is_sqlite:
-            return FileWatch(self._database.path, **given)
+            return FileWatch(self._database.files, **given)
         return Listener(self._database, self._channel, say_once, **given)
 
     def _channel(self) -> str:

@@ -40,16 +40,21 @@ class WriterLock:
         """
         if fcntl is None:
             return
+        while not self._is_locked():
+            self.close()  # somebody has deleted the file, and others lock a new one
+
+    def _is_locked(self) -> bool:
         if self._file is None:
             try:
                 self._file = os.open(str(self._path), os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
             except OSError as error:
-                raise LedgerUnavailable(f"the database's lock file can't be opened: {error.strerror}") from error
+                raise LedgerUnavailable(f"the lock file {self._path} can't be opened: {error.strerror}") from error
         _wait_for(fcntl.lockf, self._file, longest_nap=_LONGEST_NAP)
         try:
             _wait_for(fcntl.flock, self._file, longest_nap=_NEXT_NAP)
         finally:
             fcntl.lockf(self._file, fcntl.LOCK_UN)
+        return os.fstat(self._file).st_nlink > 0
 
     def release(self) -> None:
         """Let another process write."""

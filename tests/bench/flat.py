@@ -15,6 +15,7 @@ from functools import partial
 import sqlalchemy as sa
 
 from flask_hubspot_hitl.hubspot.events import parse_body
+from flask_hubspot_hitl.ledger import SCHEMA
 
 from .figures import Case, Figure, Target, interleave
 from .stage import Host, Stage
@@ -101,6 +102,8 @@ def _fill(host: Host, events: int, handoffs: int) -> None:
     with engine.connect() as connection:
         if host.kind == "sqlite":
             connection.execute(sa.text("PRAGMA synchronous = OFF"))
+        else:
+            connection.execute(sa.text(f"SET search_path TO {SCHEMA}"))
         _say(connection, host, HANDOFFS, first=FEW + 1, last=handoffs)
         seeded = EVENTS.format(random=RANDOM[host.kind], progress=PROGRESS)
         for first in range(1, events + 1, CHUNK):

@@ -24,6 +24,7 @@ from flask_hubspot_hitl import HubSpotHITL, handoffs
 from flask_hubspot_hitl.hubspot import signature
 from flask_hubspot_hitl.hubspot.events import parse_body
 from flask_hubspot_hitl.ledger import EventState, NewEvent
+from flask_hubspot_hitl.ledger.schema import event, lane
 from flask_hubspot_hitl.testing import HubSpot, running_hubspot
 from flask_hubspot_hitl.watches import START_MS, SWEEP, SweepTask
 
@@ -283,8 +284,10 @@ class Host:
     def drop_pending(self) -> None:
         """Take back what waits, as if it had been dispatched."""
         with self.runtime.ledger.write() as tx:
-            tx._connection.execute(sa.text("UPDATE hitl_event SET state = 2, done_at = received_at WHERE state = 0"))
-            tx._connection.execute(sa.text("UPDATE hitl_lane SET due_at = NULL"))
+            tx._connection.execute(
+                sa.update(event).where(event.c.state == 0).values(state=2, done_at=event.c.received_at)
+            )
+            tx._connection.execute(sa.update(lane).values(due_at=None))
 
     def signals(self) -> int:
         """How many signals were heard so far."""

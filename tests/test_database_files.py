@@ -1,0 +1,153 @@
+"""A SQLite database's files: what becomes of what is accepted when somebody takes them away under the running app."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import shutil
+import sqlite3
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from flask_hubspot_hitl import LedgerUnavailable
+from flask_hubspot_hitl.clock import SystemClock
+from flask_hubspot_hitl.ledger import Ledger
+
+
+@pytest.fixture
+def path(tmp_path: Path) -> Path:
+    return tmp_path / "store" / "hitl.sqlite3"
+
+
+@pytest.fixture
+def ledger(path: Path) -> Iterator[Ledger]:
+    with contextlib.closing(opened(path)) as made:
+        yield made
+
+
+def opened(path: Path) -> Ledger:
+    ledger = Ledger(f"sqlite:///{path}", SystemClock())
+    ledger.create()
+    return ledger
+
+
+def put(ledger: Ledger, name: str) -> None:
+    with ledger.write() as tx:
+        tx.set_meta(name, "kept")
+
+
+def kept(path: Path) -> set[str]:
+    """What another process finds there."""
+    with contextlib.closing(opened(path)) as other, other.read() as tx:
+        return {name for name in NAMES if tx.get_meta(name) == "kept"}
+
+
+NAMES = [f"n{number}" for number in range(8)]
+
+
+def moved(path: Path) -> None:
+    path.rename(path.with_name("elsewhere"))
+
+
+def removed_with_its_folder(path: Path) -> None:
+    shutil.rmtree(path.parent)
+
+
+def replaced_by_another_store(path: Path) -> None:
+    opened(path.with_name("other")).close()
+    os.replace(path.with_name("other"), path)
+
+
+def replaced_by_nothing(path: Path) -> None:
+    path.unlink()
+    path.touch()
+
+
+def copied_over_by_another_store(path: Path) -> None:
+    opened(path.with_name("other")).close()
+    shutil.copyfile(path.with_name("other"), path)
+
+
+def copied_over_by_something_else(path: Path) -> None:
+    path.write_bytes(b"no database at all" * 1000)
+
+
+@pytest.mark.parametrize(
+    ("harm", "words"),
+    [
+        (moved, "is gone"),
+        (removed_with_its_folder, "is gone|can't be opened"),
+        (replaced_by_another_store, "another database"),
+        (replaced_by_nothing, "another database"),
+        (copied_over_by_another_store, "copied over"),
+        (copied_over_by_something_else, "copied over"),
+    ],
+)
+def test_nothing_is_acknowledged_into_a_file_that_is_gone(
+    ledger: Ledger, path: Path, harm: Callable[[Path], None], words: str
+) -> None:
+    put(ledger, "n0")
+    with contextlib.closing(sqlite3.connect(path)) as connection:
+        connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")  # as SQLite does by itself now and then
+    with ledger.read() as tx:
+        assert tx.get_meta("n0") == "kept"
+    harm(path)
+    there = path.exists()
+    for _ in range(2):
+        with pytest.raises(LedgerUnavailable, match=words):
+            put(ledger, "n1")
+    with pytest.raises(LedgerUnavailable, match=words), ledger.read() as tx:
+        tx.get_meta("n0")
+    assert path.exists() == there, "no empty database was made in its place"
+
+
+def test_a_file_that_goes_while_it_is_written_to_is_missed_before_anybody_is_told_otherwise(
+    ledger: Ledger, path: Path
+) -> None:
+    with pytest.raises(LedgerUnavailable, match="is gone"), ledger.write():
+        moved(path)
+
+
+def test_it_goes_on_when_the_file_is_back(ledger: Ledger, path: Path) -> None:
+    put(ledger, "n0")
+    moved(path)
+    with pytest.raises(LedgerUnavailable):
+        put(ledger, "n1")
+    path.with_name("elsewhere").rename(path)
+    put(ledger, "n2")
+    assert kept(path) == {"n0", "n2"}
+
+
+def test_it_goes_on_with_a_copy_of_its_own_store(ledger: Ledger, path: Path) -> None:
+    put(ledger, "n0")
+    with ledger.write():
+        pass
+    opened(path).close()
+    shutil.copytree(path.parent, path.parent.with_name("backup"))
+    put(ledger, "n1")
+    shutil.rmtree(path.parent)
+    with pytest.raises(LedgerUnavailable):
+        put(ledger, "n2")
+    path.parent.with_name("backup").rename(path.parent)
+    put(ledger, "n3")
+    assert kept(path) == {"n0", "n3"}
+
+
+@pytest.mark.parametrize("suffixes", [["-wal"], ["-shm"], ["-wal", "-shm"], [".lock"], ["-wal", "-shm", ".lock"]])
+def test_what_was_acknowledged_survives_the_loss_of_the_files_beside_it(
+    ledger: Ledger, path: Path, suffixes: list[str]
+) -> None:
+    acknowledged = set()
+    for number, name in enumerate(NAMES):
+        with contextlib.suppress(LedgerUnavailable):
+            put(ledger, name)
+            acknowledged.add(name)
+        if number == 3:
+            for suffix in suffixes:
+                path.with_name(path.name + suffix).unlink()
+    assert len(acknowledged) >= 5, "it goes on"
+    crashed = path.parent.with_name("crashed")  # as the disk looks after the power is cut
+    shutil.copytree(path.parent, crashed)
+    assert kept(crashed / path.name) >= acknowledged

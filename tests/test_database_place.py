@@ -1,0 +1,207 @@
+"""Where the database is: the instance folder, PostgreSQL's schema of our own, and which store was here before."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import sqlalchemy as sa
+from flask import Flask
+from sqlalchemy.engine import make_url
+
+from flask_hubspot_hitl import ConfigError, HubSpotHITL, LedgerUnavailable
+from flask_hubspot_hitl.clock import SystemClock
+from flask_hubspot_hitl.ledger import SCHEMA, Ledger, locate
+
+from .conftest import MakeApp
+from .helpers import state_of
+
+
+def where(configured: str | None, instance: Path | str, app_name: str = "shop") -> str | None:
+    return locate(configured, instance_path=str(instance), app_name=app_name).database
+
+
+def test_the_default_database_is_a_file_of_the_app_in_its_instance_folder() -> None:
+    assert where(None, "/srv/instance") == "/srv/instance/hubspot-hitl/shop.sqlite3"
+    assert where(None, "/srv/instance", "../etc") == "/srv/instance/hubspot-hitl/-etc.sqlite3"
+    assert where(None, "/srv/instance", "") == "/srv/instance/hubspot-hitl/app.sqlite3"
+    assert locate("postgresql://h/d", instance_path="/srv", app_name="shop") == make_url("postgresql://h/d")
+
+
+def test_a_relative_path_is_taken_from_the_instance_folder() -> None:
+    assert where("sqlite:///hitl.db", "/srv/instance") == "/srv/instance/hitl.db"
+    assert where("sqlite:////var/lib/hitl.db", "/srv/instance") == "/var/lib/hitl.db"
+
+
+@pytest.mark.parametrize("name", ["what?", "100%", "a#b", "two words", "%41", "%2e%2e", "é", "a&b=c"])
+@pytest.mark.parametrize("configured", [None, "sqlite:///hitl.db"])
+def test_an_instance_folder_of_any_name_leads_to_itself(tmp_path: Path, name: str, configured: str | None) -> None:
+    parent = tmp_path / "apps"
+    parent.mkdir()
+    url = locate(configured, instance_path=str(parent / name), app_name="bot")
+    with contextlib.closing(Ledger(url, SystemClock())) as ledger:
+        ledger.create()
+        with ledger.write() as tx:
+            tx.set_meta("n0", "kept")
+    assert os.listdir(parent) == [name]
+    assert url.database is not None
+    assert Path(url.database).stat().st_size > 0
+
+
+def test_no_database_is_left_behind_where_an_earlier_version_looked(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    old, instance = tmp_path / "cwd", tmp_path / "instance"
+    old.mkdir()
+    monkeypatch.chdir(old)
+    assert where("sqlite:///hitl.db", instance) == str(instance / "hitl.db")
+    (old / "hitl.db").touch()
+    with pytest.raises(ConfigError) as refused:
+        where("sqlite:///hitl.db", instance)
+    assert str(old / "hitl.db") in str(refused.value)
+    assert str(instance / "hitl.db") in str(refused.value)
+    instance.mkdir()
+    (instance / "hitl.db").touch()
+    assert where("sqlite:///hitl.db", instance) == str(instance / "hitl.db")
+
+
+# --- PostgreSQL ------------------------------------------------------------------------------------------
+
+
+def tables(url: str) -> dict[str, set[str]]:
+    """Our tables, by schema."""
+    engine = sa.create_engine(make_url(url).set(drivername="postgresql+psycopg"), poolclass=sa.NullPool)
+    with engine.connect() as connection:
+        found = connection.execute(
+            sa.text("SELECT schemaname, tablename FROM pg_tables WHERE tablename LIKE 'hitl%'")
+        ).all()
+    return {schema: {name for one, name in found if one == schema} for schema, _ in found}
+
+
+def execute(url: str, *statements: str) -> None:
+    engine = sa.create_engine(make_url(url).set(drivername="postgresql+psycopg"), poolclass=sa.NullPool)
+    with engine.begin() as connection:
+        for one in statements:
+            connection.exec_driver_sql(one)
+
+
+def make(url: str) -> str:
+    """A process that starts and writes; the store's id."""
+    with contextlib.closing(Ledger(url, SystemClock(), schema=SCHEMA)) as ledger:
+        ledger.create()
+        with ledger.write() as tx:
+            tx.set_meta("n0", "kept")
+            tx.queue.reserve("in:1:2", now=1)
+        with ledger.read() as tx:
+            assert tx.get_meta("n0") == "kept"
+        return ledger.deployment_id
+
+
+def test_a_new_store_has_a_schema_of_its_own(postgresql_url: str) -> None:
+    first = make(postgresql_url)
+    assert list(tables(postgresql_url)) == [SCHEMA]
+    assert make(postgresql_url) == first
+
+
+def test_tables_that_are_there_stay_where_they_are(postgresql_url: str) -> None:
+    with contextlib.closing(Ledger(postgresql_url, SystemClock())) as old:
+        old.create()
+        first = old.deployment_id
+    assert make(postgresql_url) == first
+    assert list(tables(postgresql_url)) == ["public"]
+
+
+def test_a_search_path_that_somebody_chose_holds(postgresql_url: str) -> None:
+    default = make(postgresql_url)
+    execute(postgresql_url, "CREATE SCHEMA other")
+    url = make_url(postgresql_url).update_query_dict({"options": "-csearch_path=other"})
+    other = make(url.render_as_string(hide_password=False))
+    assert other != default
+    assert set(tables(postgresql_url)) == {SCHEMA, "other"}
+    assert make(postgresql_url) == default
+
+
+@pytest.mark.parametrize("others_schema", [False, True])
+def test_a_role_that_may_make_no_schema_uses_the_one_it_has(postgresql_url: str, others_schema: bool) -> None:
+    parsed = make_url(postgresql_url)
+    role = f"role_{parsed.database}"
+    if others_schema:
+        make(postgresql_url)
+    execute(postgresql_url, f"CREATE ROLE {role} LOGIN", f"GRANT USAGE, CREATE ON SCHEMA public TO {role}")
+    try:
+        make(parsed.set(username=role, password=None).render_as_string(hide_password=False))
+        assert len(tables(postgresql_url)["public"]) > 5
+    finally:
+        execute(postgresql_url, f"DROP OWNED BY {role}", f"DROP ROLE {role}")
+
+
+# --- Which store was here before -------------------------------------------------------------------------
+
+OWN: dict[str, str] = {
+    **dict.fromkeys(("client_secret", "developer_api_key", "refresh_token"), "not the stand-in's"),
+    "api_base_url": "https://hubspot.invalid",  # with the stand-in, nothing is lost with a database
+    "dispatcher": "external",
+}
+
+
+@pytest.fixture
+def make_real(make_app: MakeApp) -> Callable[..., Flask]:
+    """Makes apps that might be production's; nobody is called."""
+    return lambda **config: make_app(**{**OWN, **config})
+
+
+def test_a_store_that_comes_up_empty_is_noticed_and_takes_nothing_in(
+    make_real: Callable[..., Flask], database_url: str, tmp_path: Path
+) -> None:
+    """Of ``database_url`` (the first store) nothing is left; the second is a file on a disk that came up empty."""
+    first = make_real()
+    with state_of(first).ledger.read():
+        pass
+    marker = tmp_path / "instance" / "hubspot-hitl" / "bot.deployment"
+    assert marker.read_text().strip() == state_of(first).ledger.deployment_id
+    assert marker.stat().st_mode & 0o777 == 0o600
+    empty = make_real(database_url=f"sqlite:///{tmp_path / 'not-mounted' / 'hitl.sqlite3'}")
+    with empty.app_context(), pytest.raises(LedgerUnavailable, match="flask hubspot-hitl adopt"):
+        HubSpotHITL().send("c1", "Hello")
+    assert empty.test_client().get("/hubspot/healthz").status_code == 503
+    found = empty.test_cli_runner().invoke(args=["hubspot-hitl", "doctor"])
+    assert "HH206" in found.output
+    adopted = empty.test_cli_runner().invoke(args=["hubspot-hitl", "adopt"])
+    assert adopted.exit_code == 0, adopted.output
+    assert empty.test_client().get("/hubspot/healthz").status_code == 200
+    again = make_real()
+    assert again.test_client().get("/hubspot/healthz").status_code == 503
+
+
+def test_a_running_server_goes_on_when_its_new_store_is_adopted(
+    make_real: Callable[..., Flask], tmp_path: Path
+) -> None:
+    with state_of(make_real()).ledger.read():
+        pass
+    new = f"sqlite:///{tmp_path / 'new' / 'hitl.sqlite3'}"
+    server, command = make_real(database_url=new), make_real(database_url=new)
+    assert server.test_client().get("/hubspot/healthz").status_code == 503
+    command.test_cli_runner().invoke(args=["hubspot-hitl", "adopt"])
+    assert server.test_client().get("/hubspot/healthz").status_code == 200
+
+
+def test_tests_may_have_a_store_each(make_real: Callable[..., Flask], tmp_path: Path) -> None:
+    for number in range(2):
+        app = make_real(TESTING=True, database_url=f"sqlite:///{tmp_path / str(number)}.sqlite3")
+        assert app.test_client().get("/hubspot/healthz").status_code == 200
+    assert not (tmp_path / "instance" / "hubspot-hitl").exists()
+
+
+def test_an_instance_folder_that_is_read_only_is_no_hindrance(make_real: Callable[..., Flask], tmp_path: Path) -> None:
+    (tmp_path / "instance").touch()  # root may write into any folder, but not into a file's
+    app: Flask = make_real()
+    assert app.test_client().get("/hubspot/healthz").status_code == 200
+
+
+def test_trials_may_have_a_store_each(make_app: MakeApp, tmp_path: Path) -> None:
+    for number in range(2):
+        app = make_app(database_url=f"sqlite:///{tmp_path / str(number)}.sqlite3")
+        assert app.test_client().get("/hubspot/healthz").status_code == 200
