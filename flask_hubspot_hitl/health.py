@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import os
 import threading
 import time
 
 from .errors import LedgerUnavailable
 from .ledger import Ledger, patience
+from .process import Process
 
 EVERY_SECONDS = 1.0
 """Between two proofs of one process."""
@@ -21,17 +21,16 @@ class Health:
     def __init__(self, ledger: Ledger) -> None:
         self._ledger = ledger
         self._begin()
+        self._process = Process(self._begin)
 
     def _begin(self) -> None:
-        self._pid = os.getpid()
         self._proving = threading.Lock()
         self._proved_at = float("-inf")
         self._trouble: LedgerUnavailable | None = None
 
     def trouble(self) -> LedgerUnavailable | None:
         """Why the ledger can't be written, or None. One thread finds out; the others are told what was found last."""
-        if self._pid != os.getpid():  # the parent may have been at it when this process was forked
-            self._begin()
+        self._process.check()  # the parent may have been at it when this process was forked
         if time.monotonic() - self._proved_at < EVERY_SECONDS:
             return self._trouble
         is_first = self._proved_at < 0
