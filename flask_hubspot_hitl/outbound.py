@@ -28,7 +28,7 @@ from .hubspot.client import HubSpotClient
 from .hubspot.contacts import identifier_of
 from .hubspot.content import parse_time, render_first_message
 from .hubspot.outgoing import build_incoming, file_attachment
-from .ledger import Event, HandoffRecord, Lease, Transaction
+from .ledger import Event, HandoffRecord, Lease, Transaction, lanes
 from .remote_files import NotFetched, as_line
 from .services import Services
 from .tasks import Again, Dead, Done, Outcome, Retry, outage
@@ -150,7 +150,7 @@ class OpenTask(OutboundTask):
         timeout_ms = int(self._services.settings.assignment_timeout * 1000)
 
         def effect(tx: Transaction) -> None:
-            tx.queue.reserve(handoffs.thread_lane(handoff.portal_id, thread_id), now=now)
+            tx.queue.reserve(lanes.thread(handoff.portal_id, thread_id), now=now)
             current = tx.records.get(handoff.id, lock=True)
             if current is not None:
                 current.sender, current.recipient, current.account_id = sender, recipient, account_id
@@ -323,7 +323,7 @@ class MessageTask(OutboundTask):
 
         def effect(tx: Transaction) -> None:
             now = self._ledger.now_ms()
-            tx.queue.reserve(handoffs.thread_lane(record.handoff.portal_id, thread_id), now=now)
+            tx.queue.reserve(lanes.thread(record.handoff.portal_id, thread_id), now=now)
             tx.records.set_message(row, status=MessageStatus.DELIVERED.value, hubspot_id=hubspot_id)
             tx.records.drop_contents(row)
             current = tx.records.get(record.handoff.id, lock=True)

@@ -4,8 +4,10 @@
 hold the statements, ``schema`` the tables, ``migrations`` the way from older ones.
 """
 
+from . import lanes
 from .channels import AccountRecord, ChannelRecord
 from .installations import Installation, InstallationState
+from .lanes import Topic
 from .notify import Watch
 from .patience import patience
 from .queue import Event, Lease, NewEvent, Receipt
@@ -25,7 +27,9 @@ __all__ = [
     "Ledger",
     "NewEvent",
     "Receipt",
+    "Topic",
     "Transaction",
     "Watch",
+    "lanes",
     "patience",
 ]
