@@ -14,18 +14,17 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from . import handoffs, portals
+from . import portals
 from .config import Settings
 from .errors import HubSpotNotFound, HubSpotRejected, HubSpotUnavailable, NotConfigured
 from .hubspot.text import scrub
 from .hubspot.wanted import mark_of_account
-from .ledger import AccountRecord, Event, HandoffRecord, Lease, NewEvent, Transaction
+from .ledger import AccountRecord, Event, HandoffRecord, Lease, NewEvent, Topic, Transaction, lanes
 from .services import Services
 from .tasks import Done, Outcome, Retry, outage
 
 logger = logging.getLogger(__name__)
 
-LOOK = "accounts"
 LOOK_AFTER_MS = (1_000, 60_000)
 """A hint is followed by two looks: what HubSpot has written is not everywhere at once, and it does not say how long."""
 LAST_MS = 86_400_000
@@ -45,13 +44,13 @@ def look_at(tx: Transaction, portal_id: str, *, now: int) -> int:
 
 
 def _look_at(tx: Transaction, portal_id: str, after: int, *, now: int) -> int:
-    lane = f"{LOOK}:{portal_id}:{after}"
+    lane = lanes.accounts(portal_id, after)
     if tx.queue.has_unbegun(lane):
         return 0
     look = NewEvent(
         dedupe_key=f"{lane}:{uuid.uuid4().hex}",
         lane=lane,
-        topic=LOOK,
+        topic=Topic.ACCOUNTS,
         sort_at=now,
         portal_id=portal_id,
         payload={"after": after},
@@ -178,9 +177,9 @@ def _removed(record: HandoffRecord, *, now: int) -> NewEvent:
     """The end of a handoff whose account is gone, behind what agents have written before."""
     handoff = record.handoff
     return NewEvent(
-        dedupe_key=f"{handoffs.ACCOUNT_REMOVED}:{handoff.id}",
-        lane=handoffs.in_lane(handoff),
-        topic=handoffs.ACCOUNT_REMOVED,
+        dedupe_key=f"{Topic.ACCOUNT_REMOVED}:{handoff.id}",
+        lane=lanes.signals(handoff),
+        topic=Topic.ACCOUNT_REMOVED,
         sort_at=now + LAST_MS,
         portal_id=handoff.portal_id,
         thread_id=handoff.thread_id,

@@ -25,46 +25,13 @@ from .domain import (
     MessageStatus,
 )
 from .hubspot.events import Kind
-from .ledger import HandoffRecord, NewEvent, Transaction
+from .ledger import HandoffRecord, NewEvent, Topic, Transaction, lanes
 from .ledger.codec import operator_to_json
 
 Step = dict[str, Any]
 Plan = list[Step]
 
 CONTINUED_ELSEWHERE = "This chat continued elsewhere."
-OPEN, NOTE, ASSIGN, PUBLISH, CLOSE = "open", "note", "assign", "publish", "close"
-SIGNAL, RECEIPT, UNPARK, TIMER = "signal", "receipt", "unpark", "assignment-timeout"
-ACCOUNT_REMOVED = "account-removed"
-
-
-# Lanes ---------------------------------------------------------------------------------------------------
-
-
-def out_lane(handoff_id: str) -> str:
-    """What we send to HubSpot for a handoff, in order of acceptance."""
-    return f"out:{handoff_id}"
-
-
-def thread_lane(portal_id: str, thread_id: str) -> str:
-    """What HubSpot tells of a thread, in HubSpot's order."""
-    return f"in:{portal_id}:{thread_id}"
-
-
-def gap_lane(portal_id: str, thread_id: str) -> str:
-    """``newMessage`` events of a thread, which wait to see whether the channel's event comes."""
-    return f"gap:{portal_id}:{thread_id}"
-
-
-def in_lane(handoff: Handoff) -> str:
-    """Where a handoff's signals go; until its thread is known it has a lane of its own."""
-    if handoff.thread_id is None:
-        return f"in:{handoff.portal_id}:starting:{handoff.id}"
-    return thread_lane(handoff.portal_id, handoff.thread_id)
-
-
-def receipt_lane(handoff_id: str) -> str:
-    """Receipts for the agent; apart, so that they never hold a message back."""
-    return f"receipt:{handoff_id}"
 
 
 # Steps of a plan -----------------------------------------------------------------------------------------
@@ -94,8 +61,8 @@ def put_signals(tx: Transaction, handoff: Handoff, plan: Plan, *, now: int, sort
             [
                 NewEvent(
                     dedupe_key=f"signal:{uuid.uuid4().hex}",
-                    lane=in_lane(handoff),
-                    topic=SIGNAL,
+                    lane=lanes.signals(handoff),
+                    topic=Topic.SIGNAL,
                     sort_at=now if sort_at is None else sort_at,
                     portal_id=handoff.portal_id,
                     thread_id=handoff.thread_id,
@@ -164,22 +131,23 @@ def begin(tx: Transaction, opening: Opening, *, deployment_id: str, now: int) ->
     first: dict[str, Any] = {}
     if opening.transcript and opening.transcript_as == "message":
         first["transcript"] = opening.transcript
-    tasks: list[tuple[str, dict[str, Any]]] = [(OPEN, first)]
+    tasks: list[tuple[Topic, dict[str, Any]]] = [(Topic.OPEN, first)]
     if opening.assign_to:
-        tasks.append((ASSIGN, {"actor_id": opening.assign_to}))
+        tasks.append((Topic.ASSIGN, {"actor_id": opening.assign_to}))
     if opening.transcript and opening.transcript_as == "note":
-        tasks.append((NOTE, {"text": opening.transcript}))
+        tasks.append((Topic.NOTE, {"text": opening.transcript}))
     for topic, payload in tasks:
         _put_out(tx, record.handoff, topic, payload, now=now)
     return record, True
 
 
-def _put_out(tx: Transaction, handoff: Handoff, topic: str, payload: Mapping[str, Any], *, now: int) -> None:
+def _put_out(tx: Transaction, handoff: Handoff, topic: Topic, payload: Mapping[str, Any], *, now: int) -> None:
+    lane = lanes.outbound(handoff.id)
     tx.queue.put(
         [
             NewEvent(
-                dedupe_key=f"out:{handoff.id}:{topic}:{secrets.token_hex(8)}",
-                lane=out_lane(handoff.id),
+                dedupe_key=f"{lane}:{topic}:{secrets.token_hex(8)}",
+                lane=lane,
                 topic=topic,
                 sort_at=0,  # in order of acceptance, also when the clock is set back
                 portal_id=handoff.portal_id,
@@ -220,7 +188,7 @@ def accept_message(
     contents = [content for _, content in attachments]
     row = tx.records.insert_message(record.handoff.id, value, contents=contents)
     if row is not None:
-        _put_out(tx, record.handoff, PUBLISH, {"row": row}, now=now)
+        _put_out(tx, record.handoff, Topic.PUBLISH, {"row": row}, now=now)
     return True
 
 
@@ -230,7 +198,7 @@ def _locked(tx: Transaction, conversation_id: str, *, now: int, signals: bool = 
     if found is None:
         return None
     handoff = found.handoff
-    tx.queue.reserve(out_lane(handoff.id), *([in_lane(handoff)] if signals else []), now=now)
+    tx.queue.reserve(lanes.outbound(handoff.id), *([lanes.signals(handoff)] if signals else []), now=now)
     return tx.records.open_of(conversation_id, lock=True)
 
 
@@ -259,7 +227,7 @@ def stop(
         key = message_id or str(uuid.uuid4())
         said = Message(message_id=key, author=Author.USER, text=farewell, created_at=to_datetime(now))
         last = {"row": tx.records.insert_message(record.handoff.id, said)}
-    _put_out(tx, record.handoff, CLOSE, last, now=now)
+    _put_out(tx, record.handoff, Topic.CLOSE, last, now=now)
     return record.handoff
 
 
@@ -296,22 +264,22 @@ def unpark(
     now: int,
 ) -> None:
     """Put a thread's parked events where they would have gone, had the thread been known."""
-    lanes: dict[str, list[int]] = {}
+    placed: dict[str, list[int]] = {}
     for one in parked:
         is_gap = one["topic"] == Kind.NEW_MESSAGE
-        key = gap_lane(portal_id, thread_id) if is_gap else thread_lane(portal_id, thread_id)
-        lanes.setdefault(key, []).append(one["id"])
-    for key in sorted(lanes):
-        tx.unpark(lanes[key], lane_key=key, handoff_id=handoff_id, now=now)
+        key = (lanes.new_messages if is_gap else lanes.thread)(portal_id, thread_id)
+        placed.setdefault(key, []).append(one["id"])
+    for key in sorted(placed, key=lanes.lock_order):
+        tx.unpark(placed[key], lane_key=key, handoff_id=handoff_id, now=now)
 
 
 def start_timer(tx: Transaction, handoff: Handoff, *, due_at: int, now: int) -> None:
     """Look at ``due_at`` whether anybody took the conversation."""
-    key = f"timer:{handoff.id}:{TIMER}"
+    key = lanes.timer(handoff.id, Topic.ASSIGNMENT_TIMEOUT)
     timer = NewEvent(
         dedupe_key=key,
         lane=key,
-        topic=TIMER,
+        topic=Topic.ASSIGNMENT_TIMEOUT,
         sort_at=due_at,
         portal_id=handoff.portal_id,
         thread_id=handoff.thread_id,
@@ -329,7 +297,7 @@ def abandon(tx: Transaction, record: HandoffRecord, *, error: str, now: int) -> 
     if tx.message_count(current.handoff.id):
         fail(tx, current, error=error, now=now)
         return
-    tx.delete_lane(out_lane(current.handoff.id))
+    tx.delete_lane(lanes.outbound(current.handoff.id))
     tx.records.delete(current.handoff.id)
 
 
@@ -347,8 +315,8 @@ def fail(tx: Transaction, record: HandoffRecord, *, error: str, now: int) -> Non
 def _take_back(tx: Transaction, record: HandoffRecord, *, error: str, now: int) -> Plan:
     """What is surely unpublished of a handoff that ends becomes ``message_failed``."""
     handoff = record.handoff
-    topics = [PUBLISH, NOTE, ASSIGN, OPEN]
-    rows = tx.cancel_unpublished(handoff.id, out_lane(handoff.id), now=now, topics=topics)
+    topics = [Topic.PUBLISH, Topic.NOTE, Topic.ASSIGN, Topic.OPEN]
+    rows = tx.cancel_unpublished(handoff.id, lanes.outbound(handoff.id), now=now, topics=topics)
     return [message_failed(tx, record, row, error=error) for row in rows]
 
 
@@ -374,10 +342,11 @@ def close(
 
 def put_receipt(tx: Transaction, record: HandoffRecord, message_id: str, *, error: str | None, now: int) -> None:
     """Tell the agent: SENT, or FAILED with this reason."""
+    lane = lanes.receipts(record.handoff.id)
     receipt = NewEvent(
-        dedupe_key=f"receipt:{record.handoff.id}:{message_id}:{secrets.token_hex(4)}",
-        lane=receipt_lane(record.handoff.id),
-        topic=RECEIPT,
+        dedupe_key=f"{lane}:{message_id}:{secrets.token_hex(4)}",
+        lane=lane,
+        topic=Topic.RECEIPT,
         sort_at=0,
         portal_id=record.handoff.portal_id,
         handoff_id=record.handoff.id,

@@ -6,10 +6,9 @@ A large DELETE would hold SQLite's only write lock; each transaction here takes 
 from __future__ import annotations
 
 from .config import Settings
-from .ledger import Event, Lease, Ledger, NewEvent, Transaction
+from .ledger import Event, Lease, Ledger, NewEvent, Topic, Transaction, lanes
 from .tasks import Outcome, Retry
 
-PRUNE = "prune"
 EVERY_MS = 600_000
 CHUNK = 500
 DELIVERIES = "once:"
@@ -20,7 +19,7 @@ MAX_CHUNKS = 200
 
 def schedule(tx: Transaction, *, now: int) -> None:
     """See to it that the housekeeping runs; however often this is said, there is one."""
-    first = NewEvent(dedupe_key=PRUNE, lane=f"{PRUNE}:", topic=PRUNE, sort_at=0, due_at=now + EVERY_MS)
+    first = NewEvent(dedupe_key=Topic.PRUNE, lane=lanes.prune(), topic=Topic.PRUNE, sort_at=0, due_at=now + EVERY_MS)
     tx.queue.put([first], now=now)
 
 

@@ -18,7 +18,7 @@ from .errors import HubSpotNotFound, HubSpotRejected, HubSpotUnavailable, NotCon
 from .hubspot.content import ParsedMessage, parse_message, safe_url
 from .hubspot.events import Kind, normalize_actor
 from .hubspot.text import clean_html, guess_content_type, scrub
-from .ledger import Event, HandoffRecord, Lease, NewEvent, Transaction
+from .ledger import Event, HandoffRecord, Lease, NewEvent, Topic, Transaction, lanes
 from .ledger.codec import operator_from_json, operator_to_json
 from .reconcile import SOURCE, History
 from .services import Services
@@ -87,7 +87,7 @@ class InboundTask:
         if event.topic == Kind.STATUS:
             closes = self._value(event) in ("CLOSED", "ARCHIVED")
             return "history" if closes and not is_read and not progress.get("history") else None
-        if event.topic in (Kind.DELETED, Kind.PRIVACY_DELETED, handoffs.ACCOUNT_REMOVED):
+        if event.topic in (Kind.DELETED, Kind.PRIVACY_DELETED, Topic.ACCOUNT_REMOVED):
             return None if is_read or progress.get("history") else "history"
         return None
 
@@ -282,7 +282,7 @@ class InboundTask:
             return transitions.went_open(tx, record, occurred_ms=at_ms, window_ms=self._window_ms)
         if event.topic == Kind.DELETED and not event.progress.get("erased"):
             return transitions.ended(tx, record, reason=CloseReason.ARCHIVED, occurred_ms=at_ms, now=now)
-        if event.topic == handoffs.ACCOUNT_REMOVED:
+        if event.topic == Topic.ACCOUNT_REMOVED:
             return transitions.account_removed(tx, record, now=now)
         if event.topic in (Kind.DELETED, Kind.PRIVACY_DELETED):
             plan = transitions.ended(tx, record, reason=CloseReason.DELETED, occurred_ms=at_ms, now=now)
@@ -298,10 +298,11 @@ class InboundTask:
         channel_id = payload.get("channelId") or (payload.get("message") or {}).get("channelId")
         if not message_id or not channel_id:
             return
+        lane = lanes.receipt_of_event(event.id)
         receipt = NewEvent(
-            dedupe_key=f"receipt:event:{event.id}:{event.attempts}",
-            lane=f"receipt:event:{event.id}",
-            topic=handoffs.RECEIPT,
+            dedupe_key=f"{lane}:{event.attempts}",
+            lane=lane,
+            topic=Topic.RECEIPT,
             sort_at=0,
             portal_id=event.portal_id,
             payload={"channel_id": str(channel_id), "message_id": message_id, "error": reason},

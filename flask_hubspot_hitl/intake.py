@@ -13,8 +13,8 @@ from collections.abc import Sequence
 from . import accounts, handoffs
 from .config import Settings
 from .hubspot.events import Inbound, Kind, Poison
-from .ledger import EventState, Ledger, NewEvent, Transaction
-from .watches import GAP_MS, SWEEP_MS, park_lane, watch_parked
+from .ledger import EventState, Ledger, NewEvent, Transaction, lanes
+from .watches import GAP_MS, SWEEP_MS, watch_parked
 
 logger = logging.getLogger(__name__)
 
@@ -73,11 +73,11 @@ class Intake:
             # Parked events have no lane whose row would keep two deliveries of one batch from waiting for each other.
             portals = sorted({str(new.portal_id) for new in wanted if new.state == EventState.PARKED})
             for portal in portals:
-                tx.queue.touch(park_lane(portal), due_at=now + SWEEP_MS)
+                tx.queue.touch(lanes.parked(portal), due_at=now + SWEEP_MS)
             wanted = self._within_bounds(tx, wanted) + self._quarantined(tx, poison, now)
             stored = tx.queue.put(wanted, now=now)
             for portal in portals:
-                if not tx.queue.has_pending(park_lane(portal)):
+                if not tx.queue.has_pending(lanes.parked(portal)):
                     watch_parked(tx, portal, now=now)
         self.counts["stored"] += stored
         self.counts["repeated"] += len(wanted) - stored
@@ -124,7 +124,7 @@ class Intake:
     ) -> NewEvent | None:
         """Where an event goes; None when it is noise."""
         key = (event.portal_id, event.thread_id)
-        lane: str | None = handoffs.thread_lane(*key)
+        lane: str | None = lanes.thread(*key)
         state, due_at, payload = EventState.PENDING, None, dict(event.payload)
         if event.kind is not Kind.MESSAGE:
             payload = {"value": event.value, "hint": hint}
@@ -137,7 +137,7 @@ class Intake:
                 self.counts["noise"] += 1
                 return None
         elif event.kind is Kind.NEW_MESSAGE:
-            lane, due_at = handoffs.gap_lane(*key), now + GAP_MS
+            lane, due_at = lanes.new_messages(*key), now + GAP_MS
         return NewEvent(
             dedupe_key=event.dedupe_key,
             lane=lane,

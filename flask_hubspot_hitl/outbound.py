@@ -29,7 +29,7 @@ from .hubspot.client import HubSpotClient
 from .hubspot.contacts import identifier_of
 from .hubspot.content import parse_time, render_first_message
 from .hubspot.outgoing import build_incoming, file_attachment
-from .ledger import Event, HandoffRecord, Lease, Transaction
+from .ledger import Event, HandoffRecord, Lease, Topic, Transaction, lanes
 from .remote_files import NotFetched, as_line
 from .services import Services
 from .tasks import Again, Dead, Done, Outcome, Retry, outage
@@ -71,7 +71,7 @@ class OutboundTask:
                 return Dead("HubSpot could not be reached for 24 hours")
             return outage(error, now)
         except NotConfigured as error:
-            if isinstance(error, WrongPortal) and event.topic == handoffs.OPEN:
+            if isinstance(error, WrongPortal) and event.topic == Topic.OPEN:
                 return Dead(str(error), cause=error)  # else the agents would be asked, and never be heard
             return Retry(str(error), cause=error)
         except (HubSpotRejected, ContactNotFound, InboxNotConnected, ValueError) as error:
@@ -155,7 +155,7 @@ class OpenTask(OutboundTask):
         timeout_ms = int(self._services.settings.assignment_timeout * 1000)
 
         def effect(tx: Transaction) -> None:
-            tx.queue.reserve(handoffs.thread_lane(handoff.portal_id, thread_id), now=now)
+            tx.queue.reserve(lanes.thread(handoff.portal_id, thread_id), now=now)
             current = tx.records.get(handoff.id, lock=True)
             if current is not None:
                 current.sender, current.recipient, current.account_id = sender, recipient, account_id
@@ -328,7 +328,7 @@ class MessageTask(OutboundTask):
 
         def effect(tx: Transaction) -> None:
             now = self._ledger.now_ms()
-            tx.queue.reserve(handoffs.thread_lane(record.handoff.portal_id, thread_id), now=now)
+            tx.queue.reserve(lanes.thread(record.handoff.portal_id, thread_id), now=now)
             tx.records.set_message(row, status=MessageStatus.DELIVERED.value, hubspot_id=hubspot_id)
             tx.records.drop_contents(row)
             current = tx.records.get(record.handoff.id, lock=True)

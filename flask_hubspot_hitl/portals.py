@@ -8,15 +8,13 @@ from __future__ import annotations
 
 import uuid
 
-from . import handoffs
 from .config import PREFIX, Settings
 from .errors import NotConfigured
 from .hubspot import wanted
 from .hubspot.oauth import CREATE_CONTACTS_SCOPE, FILES_SCOPE, SCOPES
-from .ledger import InstallationState, Ledger, NewEvent, Transaction
+from .ledger import InstallationState, Ledger, NewEvent, Topic, Transaction, lanes
 from .ledger.crypto import Cipher, Undecipherable
 
-RESUME = "resume"
 RESUME_MS = 2_000
 """So long after a portal's return everything has ended that was still trying the old token."""
 
@@ -63,10 +61,11 @@ def revoked(tx: Transaction, portal_id: str, *, now: int) -> None:
 def _resume(tx: Transaction, portal_id: str, *, now: int) -> None:
     tx.installations.wake(portal_id, now=now)
     put_signal(tx, "installation_added", portal_id, now=now)
+    lane = lanes.resume(portal_id)
     resume = NewEvent(
-        dedupe_key=f"{RESUME}:{portal_id}:{uuid.uuid4().hex}",
-        lane=f"{RESUME}:{portal_id}",
-        topic=RESUME,
+        dedupe_key=f"{lane}:{uuid.uuid4().hex}",
+        lane=lane,
+        topic=Topic.RESUME,
         sort_at=now,
         portal_id=portal_id,
         due_at=now + RESUME_MS,
@@ -80,8 +79,8 @@ def put_signal(
     """Have a portal's signal sent, with further ``facts``; with a ``key`` once for that key."""
     news = NewEvent(
         dedupe_key=f"signal:{key or uuid.uuid4().hex}",
-        lane=f"portal:{portal_id}",
-        topic=handoffs.SIGNAL,
+        lane=lanes.portal(portal_id),
+        topic=Topic.SIGNAL,
         sort_at=now,
         portal_id=portal_id,
         progress={"plan": [{"signal": signal, "portal_id": portal_id, **facts}]},

@@ -14,10 +14,9 @@ from typing import Any
 
 from .domain import CloseReason
 from .errors import HubSpotNotFound
-from .handoffs import thread_lane
 from .hubspot.content import ParsedMessage, parse_message, parse_time
 from .hubspot.events import Kind, normalize_actor
-from .ledger import HandoffRecord, NewEvent
+from .ledger import HandoffRecord, NewEvent, lanes
 from .ledger.records import OperatorRow
 from .services import Services
 
@@ -211,7 +210,7 @@ class _Reading:
         handoff = self._record.handoff
         return NewEvent(
             dedupe_key=f"in:read:{handoff.id}:{entry}",
-            lane=thread_lane(handoff.portal_id, self._thread_id),
+            lane=lanes.thread(handoff.portal_id, self._thread_id),
             topic=kind,
             sort_at=at_ms,
             portal_id=handoff.portal_id,

@@ -12,9 +12,8 @@ import threading
 import time
 from collections.abc import Callable, Mapping
 
-from . import handoffs
 from .errors import LedgerUnavailable
-from .ledger import Event, EventState, Lease, Ledger, NewEvent, Transaction
+from .ledger import Event, EventState, Lease, Ledger, NewEvent, Topic, Transaction, lanes
 from .tasks import Again, Dead, Done, Outcome, Retry, Task, backoff_ms
 
 logger = logging.getLogger(__name__)
@@ -202,8 +201,8 @@ class Runner:
         }
         news = NewEvent(
             dedupe_key=f"{EVENT_DEAD}:{event.id}:{event.received_at}",
-            lane=f"dead:{event.id}",
-            topic=handoffs.SIGNAL,
+            lane=lanes.news(event.id),
+            topic=Topic.SIGNAL,
             sort_at=now,
             portal_id=event.portal_id,
             thread_id=event.thread_id,

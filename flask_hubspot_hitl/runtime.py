@@ -12,23 +12,22 @@ from typing import Any
 
 from flask import Flask, current_app
 
-from . import accounts, housekeeping, portals
+from . import accounts, housekeeping
 from .clock import Clock
 from .config import PREFIX, Settings, is_loopback
 from .deployment import Deployment
 from .dispatcher import GRACE_SECONDS, Dispatcher
 from .emission import Emitter
 from .errors import ConfigError
-from .handoffs import ACCOUNT_REMOVED, ASSIGN, CLOSE, NOTE, OPEN, PUBLISH, RECEIPT, SIGNAL, TIMER, UNPARK
 from .health import Health
 from .hubspot.events import Kind
 from .inbound import InboundTask
 from .intake import Intake
-from .ledger import SCHEMA, Ledger, Misconfigured, file_name, locate
+from .ledger import SCHEMA, Ledger, Misconfigured, Topic, file_name, locate
 from .outbound import AssignTask, CloseTask, MessageTask, NoteTask, OpenTask, ReceiptTask
 from .services import Services
 from .tasks import Task
-from .watches import RECONCILE, SWEEP, AssignmentTimeoutTask, GapTask, ReconcileTask, ResumeTask, SweepTask, UnparkTask
+from .watches import AssignmentTimeoutTask, GapTask, ReconcileTask, ResumeTask, SweepTask, UnparkTask
 
 logger = logging.getLogger(__name__)
 
@@ -156,22 +155,22 @@ def build_dispatcher(app: Flask, services: Services, *, threads: int) -> Dispatc
     told = (Kind.MESSAGE, Kind.ASSIGNED, Kind.STATUS, Kind.RESTORED, Kind.DELETED, Kind.PRIVACY_DELETED)
     tasks: dict[str, Task] = {kind.value: inbound for kind in told}
     tasks |= {
-        SIGNAL: inbound,
-        ACCOUNT_REMOVED: inbound,
-        accounts.LOOK: accounts.AccountsTask(services),
+        Topic.SIGNAL: inbound,
+        Topic.ACCOUNT_REMOVED: inbound,
+        Topic.ACCOUNTS: accounts.AccountsTask(services),
         Kind.NEW_MESSAGE.value: GapTask(services, inbound),
-        UNPARK: UnparkTask(services),
-        TIMER: AssignmentTimeoutTask(emitter, services, inbound.history),
-        SWEEP: sweep,
-        RECONCILE: ReconcileTask(services, inbound.history),
-        portals.RESUME: ResumeTask(services),
-        OPEN: OpenTask(services),
-        NOTE: NoteTask(services),
-        ASSIGN: AssignTask(services),
-        PUBLISH: MessageTask(services),
-        CLOSE: CloseTask(services),
-        RECEIPT: ReceiptTask(services),
-        housekeeping.PRUNE: housekeeping.PruneTask(settings, ledger),
+        Topic.UNPARK: UnparkTask(services),
+        Topic.ASSIGNMENT_TIMEOUT: AssignmentTimeoutTask(emitter, services, inbound.history),
+        Topic.SWEEP: sweep,
+        Topic.RECONCILE: ReconcileTask(services, inbound.history),
+        Topic.RESUME: ResumeTask(services),
+        Topic.OPEN: OpenTask(services),
+        Topic.NOTE: NoteTask(services),
+        Topic.ASSIGN: AssignTask(services),
+        Topic.PUBLISH: MessageTask(services),
+        Topic.CLOSE: CloseTask(services),
+        Topic.RECEIPT: ReceiptTask(services),
+        Topic.PRUNE: housekeeping.PruneTask(settings, ledger),
     }
 
     def on_start() -> None:

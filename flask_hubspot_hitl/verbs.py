@@ -15,6 +15,7 @@ from .hubspot.content import render_history
 from .hubspot.events import normalize_actor
 from .hubspot.text import clean_name, guess_content_type, scrub
 from .hubspot.transport import deadline
+from .ledger import lanes
 from .runtime import Runtime
 from .tasks import Dead, Effect, Retry
 
@@ -31,7 +32,7 @@ def start(runtime: Runtime, opening: handoffs.Opening) -> Handoff:
     with ledger.write() as tx:
         now = ledger.now_ms()
         record, is_new = handoffs.begin(tx, opening, deployment_id=deployment_id, now=now)
-        lane = handoffs.out_lane(record.handoff.id)
+        lane = lanes.outbound(record.handoff.id)
         lease = dispatcher.runner.claim_within(tx, lane, now) if is_new else None
     if lease is not None:
         with deadline(runtime.settings.start_timeout):

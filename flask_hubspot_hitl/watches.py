@@ -16,7 +16,7 @@ from .emission import Emitter
 from .errors import HubSpotRejected, HubSpotUnavailable, NotConfigured
 from .hubspot.events import Kind
 from .inbound import InboundTask
-from .ledger import Event, HandoffRecord, Lease, NewEvent, Transaction
+from .ledger import Event, HandoffRecord, Lease, NewEvent, Topic, Transaction, lanes
 from .reconcile import History
 from .services import Services
 from .tasks import Again, Dead, Done, Outcome, Retry, outage, putting
@@ -33,7 +33,6 @@ START_MS = 300_000
 DAY_MS = 86_400_000
 LOOK_MS = 30_000
 """For this long the end of an assignment's time waits for HubSpot to be readable."""
-SWEEP, RECONCILE = "reconcile-all", "reconcile"
 
 
 class GapTask:
@@ -124,18 +123,13 @@ class UnparkTask:
         """Nobody waits for it."""
 
 
-def park_lane(portal_id: str) -> str:
-    """Who looks after a portal's parked events works here."""
-    return f"park:{portal_id}"
-
-
 def watch_parked(tx: Transaction, portal_id: str, *, now: int) -> None:
     """Have a portal's parked events looked after until none is left; the caller holds the row of their lane."""
-    lane = park_lane(portal_id)
+    lane = lanes.parked(portal_id)
     watch = NewEvent(
         dedupe_key=f"{lane}:{secrets.token_hex(8)}",
         lane=lane,
-        topic=handoffs.UNPARK,
+        topic=Topic.UNPARK,
         sort_at=now,
         portal_id=portal_id,
         due_at=now + SWEEP_MS,
@@ -217,7 +211,7 @@ class SweepTask:
 
         def effect(tx: Transaction) -> None:
             # The hourly lane before the handoffs': everybody locks in this order.
-            if at_start and not tx.queue.has_pending("reconcile:hourly"):
+            if at_start and not tx.queue.has_pending(lanes.sweep("hourly")):
                 tx.queue.put([_sweep("hourly", hour, now + HOUR_MS)], now=now)
             if not at_start:  # nor may the webhook that says that our channel has left an inbox have come
                 for portal_id in sorted({one.handoff.portal_id for one in found}):
@@ -281,7 +275,7 @@ class ResumeTask:
 
         def effect(tx: Transaction) -> None:
             accounts.look_at(tx, portal_id, now=now)
-            tx.queue.put(reconcile_events(tx, found, key=f"resume:{event.id}", now=now), now=now)
+            tx.queue.put(reconcile_events(tx, found, key=f"{Topic.RESUME}:{event.id}", now=now), now=now)
             tx.installations.wake(portal_id, now=now)
 
         return Done(effect)
@@ -292,19 +286,19 @@ class ResumeTask:
 
 def reconcile_events(tx: Transaction, found: Sequence[HandoffRecord], *, key: str, now: int) -> list[NewEvent]:
     """Have handoffs compared with HubSpot that are not waiting for it already; the same ``key`` twice is once."""
-    lanes = {one.handoff.id: f"reconcile:{one.handoff.id}" for one in found}
+    placed = [(one.handoff, lanes.reconcile(one.handoff.id)) for one in found]
     return [
         NewEvent(
-            dedupe_key=f"{lanes[one.handoff.id]}:{key}",
-            lane=lanes[one.handoff.id],
-            topic=RECONCILE,
+            dedupe_key=f"{lane}:{key}",
+            lane=lane,
+            topic=Topic.RECONCILE,
             sort_at=now,
-            portal_id=one.handoff.portal_id,
-            thread_id=one.handoff.thread_id,
-            handoff_id=one.handoff.id,
+            portal_id=handoff.portal_id,
+            thread_id=handoff.thread_id,
+            handoff_id=handoff.id,
         )
-        for one in found
-        if not tx.queue.has_pending(lanes[one.handoff.id])
+        for handoff, lane in placed
+        if not tx.queue.has_pending(lane)
     ]
 
 
@@ -315,10 +309,11 @@ def closed_since(settings: Settings, now: int) -> int:
 
 def _sweep(name: str, span: int, due_at: int) -> NewEvent:
     """The two have lanes of their own: one that waits for its hour would hold a start back."""
+    lane = lanes.sweep(name)
     return NewEvent(
-        dedupe_key=f"reconcile:{name}:{span}",
-        lane=f"reconcile:{name}",
-        topic=SWEEP,
+        dedupe_key=f"{lane}:{span}",
+        lane=lane,
+        topic=Topic.SWEEP,
         sort_at=due_at,
         payload={"at_start": name == "start"},
         due_at=due_at,

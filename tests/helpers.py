@@ -15,7 +15,7 @@ from werkzeug.test import TestResponse
 from flask_hubspot_hitl import handoffs, testing
 from flask_hubspot_hitl.domain import Contact
 from flask_hubspot_hitl.hubspot import signature
-from flask_hubspot_hitl.ledger import HandoffRecord, Transaction
+from flask_hubspot_hitl.ledger import HandoffRecord, Transaction, lanes
 from flask_hubspot_hitl.runtime import Runtime, get_runtime
 from flask_hubspot_hitl.testing import CapturedSignals, StandIn
 from flask_hubspot_hitl.testing import HubSpot as HubSpot
@@ -122,7 +122,7 @@ def begin_handoff(tx: Transaction, conversation_id: str, *, now: int, **fields: 
     """A handoff in state ``starting``, by the ledger's own means; nothing of it is left to send to HubSpot."""
     record, is_new = handoffs.begin(tx, opening(conversation_id, **fields), deployment_id="test", now=now)
     assert is_new
-    tx.delete_lane(handoffs.out_lane(record.handoff.id))
+    tx.delete_lane(lanes.outbound(record.handoff.id))
     return record
 
 

@@ -10,7 +10,7 @@ from typing import Any
 from flask import Flask
 
 from ..errors import DeliveryDelayed, HITLError, LedgerUnavailable
-from ..ledger import Event, Lease, NewEvent, Transaction
+from ..ledger import Event, Lease, NewEvent, Transaction, lanes
 from ..runtime import get_runtime
 from ..tasks import Dead, Done, Outcome, Retry
 
@@ -56,7 +56,7 @@ class Relay:
     @property
     def topic(self) -> str:
         """The topic of our events."""
-        return f"botpress-{self._name}"
+        return lanes.bridge_topic(self._name)
 
     def put(
         self,
@@ -74,7 +74,7 @@ class Relay:
         """Put an operation into the lane of ``key``; False when ``dedupe`` was put before. Times are epoch ms."""
         new = NewEvent(
             dedupe_key=f"{self.topic}:{dedupe or uuid.uuid4().hex}",
-            lane=lane or f"{self.topic}:{key}",
+            lane=lane or lanes.bridge(self.topic, key),
             topic=self.topic,
             sort_at=now if sort_at is None else sort_at,
             payload={"operation": operation, "key": key, **payload},
@@ -84,7 +84,7 @@ class Relay:
 
     def reserve(self, tx: Transaction, key: str, *, now: int) -> None:
         """Lock the lane of ``key``, before what the bridge remembers: the dispatcher locks in that order too."""
-        tx.queue.reserve(f"{self.topic}:{key}", now=now)
+        tx.queue.reserve(lanes.bridge(self.topic, key), now=now)
 
     def wake(self) -> None:
         """Something was committed: have it run."""

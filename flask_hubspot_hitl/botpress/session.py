@@ -16,7 +16,7 @@ from ..clock import to_datetime
 from ..domain import CloseReason, Contact, Handoff, HistoryEntry
 from ..hubspot.content import parse_time
 from ..hubspot.text import scrub
-from ..ledger import Event, Transaction
+from ..ledger import Event, Transaction, lanes
 from ..runtime import get_runtime
 from . import notices
 from .ended import COMMAND
@@ -114,7 +114,7 @@ class Sessions:
                 now=now,
                 due_at=now + int(wanted * 1000),
                 dedupe=f"timeout:{handoff.id}",
-                lane=f"timer:{relay.topic}:assign:{handoff.id}",
+                lane=lanes.timer(relay.topic, "assign", handoff.id),
             )
 
     def timeout(self, event: Event) -> None:

@@ -9,7 +9,6 @@ from collections.abc import Mapping
 from typing import Any
 
 from .calls import Caller
-from .wanted import Subscription
 
 
 class AppCalls(Caller):
@@ -59,9 +58,9 @@ class AppCalls(Caller):
         path = self.paths.webhook_subscriptions(self._app())
         return self.read_list(path, doing="listing the webhook subscriptions", developer=True)
 
-    def subscribe(self, subscription: Subscription) -> None:
-        """Make an active subscription."""
-        path, body = self.paths.webhook_subscriptions(self._app()), {**subscription.fields(), "active": True}
+    def subscribe(self, body: Mapping[str, Any]) -> None:
+        """Make a subscription, ``SubscriptionCreateRequest``."""
+        path = self.paths.webhook_subscriptions(self._app())
         self.call("POST", path, doing="subscribing to events", body=body, developer=True, answer=False)
 
     def activate_subscription(self, subscription_id: str) -> None:

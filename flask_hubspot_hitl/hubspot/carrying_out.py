@@ -99,7 +99,7 @@ class Worker:
                 self.app.put_webhook_settings(body)
             case changes.Subscribe(subscription):
                 with contextlib.suppress(HubSpotConflict):  # another run was quicker
-                    self.app.subscribe(subscription)
+                    self.app.subscribe({**subscription.fields(), "active": True})
             case changes.ActivateSubscription(subscription_id):
                 self.app.activate_subscription(subscription_id)
             case changes.DisableAccount(channel_id, account_id):

@@ -4,8 +4,10 @@
 hold the statements, ``schema`` the tables, ``migrations`` the way from older ones.
 """
 
+from . import lanes
 from .channels import AccountRecord, ChannelRecord
 from .installations import Installation, InstallationState
+from .lanes import Topic
 from .notify import Watch
 from .patience import patience
 from .place import file_name, locate
@@ -29,9 +31,11 @@ __all__ = [
     "Misconfigured",
     "NewEvent",
     "Receipt",
+    "Topic",
     "Transaction",
     "Watch",
     "file_name",
+    "lanes",
     "locate",
     "patience",
 ]

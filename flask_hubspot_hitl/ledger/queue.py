@@ -13,12 +13,9 @@ from typing import Any
 
 import sqlalchemy as sa
 
-from . import codec
+from . import codec, lanes
 from .connection import Connection, Row
 from .schema import EventState, event, in_state, lane
-
-_LOCKED = {"park": -1, "in": 1, "receipt": 2, "dead": 2}
-
 
 _PUT = (
     "dedupe_key",
@@ -34,10 +31,6 @@ _PUT = (
     "error",
     "received_at",
 )
-
-
-def _lock_order(key: str) -> tuple[int, str]:
-    return _LOCKED.get(key.partition(":")[0], 0), key
 
 
 @dataclass(slots=True, kw_only=True)
@@ -190,6 +183,8 @@ class Queue:
 
         Lanes come first and in one order, so the ids within a lane are in commit order, and no two transactions
         wait for each other: see :meth:`reserve`. Returns how many were new.
+
+        :raises UnknownLane: when a lane is not of the table in ``lanes``.
         """
         if not events:
             return 0
@@ -204,7 +199,7 @@ class Queue:
                 "dedupe_key": new.dedupe_key,
                 "lane": new.lane,
                 "sort_at": new.sort_at,
-                "topic": new.topic,
+                "topic": str(new.topic),
                 "portal_id": new.portal_id,
                 "thread_id": new.thread_id,
                 "handoff_id": new.handoff_id,
@@ -221,19 +216,20 @@ class Queue:
     def reserve(self, *keys: str, now: int) -> None:
         """Lock lanes that will be put into, before a handoff's row is locked.
 
-        Everybody locks in this order: portals whose events are parked, the lanes of tasks, then ``in:`` lanes, then
-        the handoff, then the lanes that nobody locks a handoff from (receipts). Otherwise two transactions could wait
-        for each other.
+        In the order of :class:`.lanes.Rank`, with the handoff's row between ``THREAD`` and ``LAST``: otherwise two
+        transactions could wait for each other.
+
+        :raises UnknownLane: when a key is not of the table in ``lanes``.
         """
         self._touch(dict.fromkeys(keys, now))
 
     def touch(self, key: str, *, due_at: int) -> None:
         """Make sure a lane exists and is due; a lease or a back-off in force is not shortened."""
-        self._touch({key: due_at})
+        self._connection.change_many(self._say.touch, [{"key": key, "due_at": due_at}])
 
     def _touch(self, due: Mapping[str, int]) -> None:
         if due:
-            rows = [{"key": key, "due_at": due[key]} for key in sorted(due, key=_lock_order)]
+            rows = [{"key": key, "due_at": due[key]} for key in sorted(due, key=lanes.lock_order)]
             self._connection.change_many(self._say.touch, rows)
 
     def claim(self, *, owner: str, now: int, ttl_ms: int) -> Lease | None:
@@ -287,7 +283,7 @@ class Queue:
 
     def heartbeat(self, leases: Iterable[Lease], *, now: int, ttl_ms: int) -> None:
         """Prolong leases that are still ours."""
-        for lease in sorted(leases, key=lambda one: _lock_order(one.lane)):
+        for lease in sorted(leases, key=lambda one: lanes.stored_order(one.lane)):
             given = {"lane_key": lease.lane, "mine": lease.fence, "by": lease.owner, "until": now + ttl_ms}
             self._connection.change(self._say.heartbeat, given)
 

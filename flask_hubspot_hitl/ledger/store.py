@@ -15,7 +15,7 @@ import sqlalchemy as sa
 
 from ..clock import Clock, wall_ms
 from ..errors import LedgerUnavailable
-from . import codec, migrations, queue, records
+from . import codec, lanes, migrations, queue, records
 from .bridges import Bridges
 from .buckets import Buckets
 from .channels import Channels
@@ -27,9 +27,9 @@ from .once import Once
 from .schema import EventState, event, in_state, is_given_up, lane, message, meta
 from .signs import Signs
 
-TIMER_LANES = ("timer", "gap", "park", "reconcile", "prune", "resume", "accounts")
-"""What waits in these lanes waits for its time, not for us."""
-_waiting = sa.and_(in_state(EventState.PENDING), *(event.c.lane.not_like(f"{prefix}:%") for prefix in TIMER_LANES))
+_TIMERS = [kind.prefix for kind in lanes.Lane if kind.is_timer]
+_waiting = sa.and_(in_state(EventState.PENDING), *(event.c.lane.not_like(f"{prefix}:%") for prefix in _TIMERS))
+"""What waits for us, not for its time."""
 
 _AGAIN = ("step", "unheard", "unheard_since", "delays", "delayed_since", queue.RECEIPTS)
 """What a dead event forgets of its progress when it is tried again."""
@@ -219,7 +219,7 @@ class Transaction:
 
     # A user's message that is not published yet ----------------------------------------------------------
 
-    def cancel_unpublished(self, handoff_id: str, lane_key: str, *, now: int, topics: list[str]) -> list[int]:
+    def cancel_unpublished(self, handoff_id: str, lane_key: str, *, now: int, topics: Sequence[str]) -> list[int]:
         """Take back what waits in an outbound lane and surely has not reached HubSpot.
 
         An event that has been begun (``starts``) or whose last try may have been carried out (``maybe`` in its
@@ -231,7 +231,7 @@ class Transaction:
                 event.c.lane == lane_key,
                 in_state(EventState.PENDING),
                 event.c.starts == 0,
-                event.c.topic.in_(topics),
+                event.c.topic.in_([str(topic) for topic in topics]),
             )
             .with_for_update()  # who runs the lane may begin one of them just now
         ).all()

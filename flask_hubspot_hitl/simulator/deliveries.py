@@ -13,21 +13,33 @@ import threading
 import time
 from collections import deque
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import Any, Protocol
 from urllib.parse import urlsplit
 
 import requests
 
 from . import signing
-from .world import JSON, App, now_ms
-
-if TYPE_CHECKING:
-    from .simulation import Simulation
+from .chaos import Chaos
+from .world import JSON, App, World, now_ms
 
 logger = logging.getLogger(__name__)
 
 MAX_BATCH = 99
 NOT_REPEATED = frozenset({400, 401, 403, 404, 405})
+
+
+class Stage(Protocol):
+    """What deliveries need of the simulation that they belong to."""
+
+    lock: threading.RLock
+    world: World
+    chaos: Chaos
+
+    def connect_to(self, url: str) -> str:
+        """Where a delivery to a registered URL really goes."""
+
+    def log_delivery(self, entry: JSON) -> None:
+        """Tell of a delivery that was tried."""
 
 
 @dataclass
@@ -51,7 +63,7 @@ class Job:
 class Deliveries:
     """The lanes and the log. Everything is guarded by the simulation's lock; sending happens without it."""
 
-    def __init__(self, sim: Simulation) -> None:
+    def __init__(self, sim: Stage) -> None:
         self._sim = sim
         self._changed = threading.Condition(sim.lock)
         self._lanes: dict[str, deque[Job]] = {}

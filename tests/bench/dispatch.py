@@ -95,7 +95,7 @@ def bare_ledger(host: Host, events: int) -> dict[str, float]:
             now = ledger.now_ms()
             numbers = range(start, min(start + 100, events))
             fresh = [
-                NewEvent(dedupe_key=f"{run}:{n}", lane=f"bench:{run}:{n % lanes}", topic="bench", sort_at=n, payload={})
+                NewEvent(dedupe_key=f"{run}:{n}", lane=f"in:{run}:{n % lanes}", topic="bench", sort_at=n, payload={})
                 for n in numbers
             ]
             tx.queue.put(fresh, now=now)

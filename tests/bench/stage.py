@@ -23,10 +23,10 @@ from flask import Flask
 from flask_hubspot_hitl import HubSpotHITL, handoffs
 from flask_hubspot_hitl.hubspot import signature
 from flask_hubspot_hitl.hubspot.events import parse_body
-from flask_hubspot_hitl.ledger import EventState, NewEvent
+from flask_hubspot_hitl.ledger import EventState, NewEvent, Topic, lanes
 from flask_hubspot_hitl.ledger.schema import event, lane
 from flask_hubspot_hitl.testing import HubSpot, running_hubspot
-from flask_hubspot_hitl.watches import START_MS, SWEEP, SweepTask
+from flask_hubspot_hitl.watches import START_MS, SweepTask
 
 from .. import databases
 from ..helpers import Json, assigned_event, begin_handoff, own_port, state_of
@@ -209,10 +209,9 @@ class Host:
         with self.runtime.ledger.write() as tx:
             now = self.runtime.ledger.now_ms()
             spans = range(now // START_MS, now // START_MS + 24)
+            sweep = lanes.sweep("start")
             done = [
-                NewEvent(
-                    dedupe_key=f"reconcile:start:{span}", lane=None, topic=SWEEP, sort_at=now, state=EventState.DONE
-                )
+                NewEvent(dedupe_key=f"{sweep}:{span}", lane=None, topic=Topic.SWEEP, sort_at=now, state=EventState.DONE)
                 for span in spans
             ]
             tx.queue.put(done, now=now)
@@ -243,7 +242,7 @@ class Host:
                 for thread in names[start : start + 200]:
                     record = begin_handoff(tx, f"c{thread}", now=now)
                     handoffs.opened(tx, record, thread_id=thread, timeout_ms=0, now=now)
-                    tx.delete_lane(handoffs.in_lane(record.handoff))  # the signal that it has started
+                    tx.delete_lane(lanes.signals(record.handoff))  # the signal that it has started
         self.threads += names
 
     def close(self) -> None:

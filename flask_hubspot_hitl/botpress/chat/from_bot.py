@@ -15,7 +15,7 @@ from typing import Any
 from flask.typing import ResponseReturnValue
 
 from ...clock import to_ms
-from ...ledger import Event, Transaction
+from ...ledger import Event, Transaction, lanes
 from ...receivers import invoke, own_copy
 from ...tasks import Done, Outcome
 from ..delivery import Payload
@@ -86,7 +86,7 @@ class FromBot:
             "parked": is_human,
         }
         operation = "drop" if is_human and not self._parks else "show"
-        lane = f"{self._relay.topic}:parked:{user_id}" if is_human else None
+        lane = lanes.bridge(self._relay.topic, "parked", user_id) if is_human else None
         self._relay.put(tx, user_id, operation, facts, now=now, sort_at=at, dedupe=f"in:{signal_id}", lane=lane)
 
     # To the user -----------------------------------------------------------------------------------------
@@ -121,7 +121,7 @@ class FromBot:
         """Signals are sent once: read later what the bot has said since this time (epoch ms)."""
         now = self._ledger.now_ms()
         facts = {"conversation": conversation_id, "since": since, "polls": polls}
-        lane = f"timer:{self._relay.topic}:{user_id}"
+        lane = lanes.timer(self._relay.topic, user_id)
         self._relay.put(tx, user_id, "poll", facts, now=now, due_at=now + POLLS[polls] * 1000, lane=lane)
 
     def _poll(self, event: Event) -> Outcome:

@@ -11,7 +11,7 @@ from flask.typing import ResponseReturnValue
 
 from ... import verbs
 from ...errors import HITLError, LedgerUnavailable
-from ...ledger import Event, Transaction
+from ...ledger import Event, Transaction, lanes
 from ...runtime import Runtime
 from ...tasks import Done, Outcome
 from ..door import Refused, text_of
@@ -76,7 +76,7 @@ class Routes:
                 self._start_soon(tx, session_id, user_id)
             else:
                 # In a lane of its own: it must not hold back the messages, one of which may tell who the user is.
-                waiting = f"timer:{self._relay.topic}:{session_id}"
+                waiting = lanes.timer(self._relay.topic, session_id)
                 self._relay.put(tx, session_id, "wait", {}, now=now, due_at=now + UNBOUND_MS, lane=waiting)
         self._relay.wake()
         return {"id": session_id}

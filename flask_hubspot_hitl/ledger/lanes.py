@@ -1,0 +1,198 @@
+"""The lanes and topics of the queue in one table: what waits where, in which order lanes are locked, what is a timer.
+
+No other module spells or parses the key of a lane. The keys stand in the database: a prefix is never changed.
+"""
+
+from __future__ import annotations
+
+from enum import Enum, IntEnum, StrEnum, auto
+
+from ..domain import Handoff
+
+
+class Topic(StrEnum):
+    """Which task runs an event. An event of HubSpot's has its ``Kind`` here, a bridge's its :func:`bridge_topic`."""
+
+    SIGNAL = "signal"
+    ACCOUNT_REMOVED = "account-removed"
+    OPEN = "open"
+    NOTE = "note"
+    ASSIGN = "assign"
+    PUBLISH = "publish"
+    CLOSE = "close"
+    RECEIPT = "receipt"
+    UNPARK = "unpark"
+    ASSIGNMENT_TIMEOUT = "assignment-timeout"
+    RECONCILE = "reconcile"
+    SWEEP = "reconcile-all"
+    RESUME = "resume"
+    ACCOUNTS = "accounts"
+    PRUNE = "prune"
+
+
+class Rank(IntEnum):
+    """In which order a transaction locks lanes, lowest first, so that no two transactions wait for each other.
+
+    The rows of handoffs are locked after the lanes of rank ``THREAD`` and before those of rank ``LAST``.
+    """
+
+    PARKED = auto()
+    TASK = auto()
+    THREAD = auto()
+    LAST = auto()
+    """Lanes whose own tasks lock no handoff."""
+
+
+class Lane(Enum):
+    """A kind of lane: the prefix of its keys, its rank, and whether its events wait for their time, not for work."""
+
+    PARKED = "park", Rank.PARKED, True
+    OUTBOUND = "out", Rank.TASK, False
+    NEW_MESSAGES = "gap", Rank.TASK, True
+    TIMER = "timer", Rank.TASK, True
+    RECONCILE = "reconcile", Rank.TASK, True
+    RESUME = "resume", Rank.TASK, True
+    ACCOUNTS = "accounts", Rank.TASK, True
+    PRUNE = "prune", Rank.TASK, True
+    PORTAL = "portal", Rank.TASK, False
+    BRIDGE = "botpress-", Rank.TASK, False
+    """The prefix of a family: it is followed by the bridge's name."""
+    THREAD = "in", Rank.THREAD, False
+    RECEIPTS = "receipt", Rank.LAST, False
+    NEWS = "dead", Rank.LAST, False
+
+    def __init__(self, prefix: str, rank: Rank, is_timer: bool) -> None:
+        self.prefix = prefix
+        self.rank = rank
+        self.is_timer = is_timer
+
+    def key(self, *parts: str) -> str:
+        """Return the key of one lane of this kind."""
+        return ":".join((self.prefix, *parts))
+
+
+class UnknownLane(ValueError):
+    """The key of a lane belongs to no kind of the table: it has no place in the order of locks."""
+
+
+_KINDS = {kind.prefix: kind for kind in Lane}
+
+
+def kind_of(key: str) -> Lane:
+    """Return the kind of a lane by its key.
+
+    :raises UnknownLane: when the table has no such kind.
+    """
+    prefix, colon, _ = key.partition(":")
+    kind = _KINDS.get(prefix)
+    if kind is None and prefix.startswith(Lane.BRIDGE.prefix):
+        kind = Lane.BRIDGE
+    if kind is None or not colon:
+        raise UnknownLane(f"there is no lane {key!r}; its kind belongs into the table Lane of ledger/lanes.py")
+    return kind
+
+
+def lock_order(key: str) -> tuple[int, str]:
+    """Sort lanes that are about to be locked.
+
+    :raises UnknownLane: when the table has no such kind.
+    """
+    return kind_of(key).rank, key
+
+
+def stored_order(key: str) -> tuple[int, str]:
+    """Sort lanes that were read from the database: a newer version may have put kinds there unknown to this one."""
+    try:
+        return lock_order(key)
+    except UnknownLane:
+        return Rank.TASK, key
+
+
+# The keys, by what is in the lane ------------------------------------------------------------------------
+
+
+def outbound(handoff_id: str) -> str:
+    """Return the lane of what is sent to HubSpot for a handoff, in order of acceptance."""
+    return Lane.OUTBOUND.key(handoff_id)
+
+
+def thread(portal_id: str, thread_id: str) -> str:
+    """Return the lane of what HubSpot tells of a thread, in HubSpot's order."""
+    return Lane.THREAD.key(portal_id, thread_id)
+
+
+def signals(handoff: Handoff) -> str:
+    """Return the lane of a handoff's signals: its thread's, or one of its own until the thread is known."""
+    if handoff.thread_id is None:
+        return Lane.THREAD.key(handoff.portal_id, "starting", handoff.id)
+    return thread(handoff.portal_id, handoff.thread_id)
+
+
+def new_messages(portal_id: str, thread_id: str) -> str:
+    """Return the lane of a thread's ``newMessage`` events, which wait to see whether the channel's event comes."""
+    return Lane.NEW_MESSAGES.key(portal_id, thread_id)
+
+
+def parked(portal_id: str) -> str:
+    """Return the lane in which a portal's parked events are looked after; they themselves are in no lane."""
+    return Lane.PARKED.key(portal_id)
+
+
+def receipts(handoff_id: str) -> str:
+    """Return the lane of a handoff's receipts for the agent; apart, so that they never hold a message back."""
+    return Lane.RECEIPTS.key(handoff_id)
+
+
+def receipt_of_event(event_id: int) -> str:
+    """Return the lane of the receipt for a message that belongs to no handoff."""
+    return Lane.RECEIPTS.key("event", str(event_id))
+
+
+def timer(*parts: str) -> str:
+    """Return the lane of one timer: it waits alone and holds nothing back."""
+    return Lane.TIMER.key(*parts)
+
+
+def reconcile(handoff_id: str) -> str:
+    """Return the lane in which a handoff is compared with its thread."""
+    return Lane.RECONCILE.key(handoff_id)
+
+
+def sweep(name: str) -> str:
+    """Return the lane of a comparison of all handoffs, by name: one that waits holds no other back."""
+    return Lane.RECONCILE.key(name)
+
+
+def resume(portal_id: str) -> str:
+    """Return the lane that wakes what waited for a portal's new token."""
+    return Lane.RESUME.key(portal_id)
+
+
+def accounts(portal_id: str, after_ms: int) -> str:
+    """Return the lane in which a portal's channel accounts are read, this many milliseconds after a hint."""
+    return Lane.ACCOUNTS.key(portal_id, str(after_ms))
+
+
+def prune() -> str:
+    """Return the lane of the housekeeping; there is one."""
+    return Lane.PRUNE.key("")
+
+
+def portal(portal_id: str) -> str:
+    """Return the lane of the signals that tell of a portal."""
+    return Lane.PORTAL.key(portal_id)
+
+
+def news(event_id: int) -> str:
+    """Return the lane of the signal that an event was given up."""
+    return Lane.NEWS.key(str(event_id))
+
+
+def bridge_topic(name: str) -> str:
+    """Return the topic of a bridge's events."""
+    return f"{Lane.BRIDGE.prefix}{name}"
+
+
+def bridge(topic: str, *parts: str) -> str:
+    """Return a lane of a bridge's; ``topic`` is from :func:`bridge_topic`."""
+    return ":".join((topic, *parts))
