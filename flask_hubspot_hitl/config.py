@@ -14,9 +14,9 @@ from dataclasses import MISSING, dataclass, field, fields
 from typing import Any
 from urllib.parse import SplitResult, urlsplit
 
-from .database_url import SCHEMES, split_servers
 from .errors import ConfigError
 from .hubspot import addresses
+from .ledger.url import SCHEMES, split_servers
 
 logger = logging.getLogger(__name__)
 

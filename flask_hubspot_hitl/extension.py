@@ -52,9 +52,35 @@ class HubSpotHITL:
         :raises ConfigError: listing everything that is wrong with the settings.
         :raises LedgerUnavailable: when the database can't be opened.
         """
-        from .install import install
+        from .cli import group
+        from .clock import SystemClock
+        from .config import Settings
+        from .dispatch import servers
+        from .runtime import KEY, open_runtime
+        from .web.blueprint import create_blueprint, exempt_from_csrf
 
-        install(app, self._clock, self._may_install, self._serving_commands)
+        if KEY in app.extensions:
+            raise RuntimeError("HubSpotHITL is already on this app; call init_app once.")
+        settings = Settings.from_config(app.config)
+        runtime = open_runtime(app, settings, self._clock or SystemClock())
+        runtime.may_install = self._may_install
+        app.extensions[KEY] = runtime
+        app.register_blueprint(create_blueprint(settings), url_prefix=settings.url_prefix)
+        app.cli.add_command(group)
+        exempt_from_csrf(app)
+        dispatcher = runtime.dispatcher
+
+        @app.before_request
+        def serve() -> None:
+            exempt_from_csrf(app)
+            dispatcher.serve(start=not app.testing)
+
+        @app.teardown_appcontext
+        def rest(_error: BaseException | None) -> None:
+            runtime.ledger.rest()
+
+        if settings.dispatcher == "thread":
+            servers.prepare(dispatcher, self._serving_commands)
 
     def close(self, app: Flask | None = None) -> None:
         """End everything that the extension has on an app: threads, connections and files. May be called again.
@@ -104,7 +130,7 @@ class HubSpotHITL:
         :raises NotConfigured: a setting is missing, which the text names.
         :raises LedgerUnavailable: it could not be stored; nothing was accepted.
         """
-        from . import verbs
+        from .handoffs import verbs
 
         runtime = _runtime()
         opening = verbs.check_opening(
@@ -141,7 +167,7 @@ class HubSpotHITL:
         :raises TypeError: the text is no text, or a file object is not opened in binary mode.
         :raises LedgerUnavailable: it could not be stored; nothing was accepted.
         """
-        from . import verbs
+        from .handoffs import verbs
 
         return verbs.send(_runtime(), conversation_id, text, attachments=attachments, message_id=message_id)
 
@@ -151,13 +177,13 @@ class HubSpotHITL:
         :param reason: ``user``, ``timeout``, or another of :class:`CloseReason`.
         :raises LedgerUnavailable: it could not be stored; nothing was changed.
         """
-        from . import verbs
+        from .handoffs import verbs
 
         verbs.stop(_runtime(), conversation_id, reason=reason, detail=detail)
 
     def get(self, conversation_id: str) -> Handoff | None:
         """The conversation's open handoff, or None."""
-        from . import verbs
+        from .handoffs import verbs
 
         return verbs.get(_runtime(), conversation_id)
 
@@ -167,7 +193,7 @@ class HubSpotHITL:
 
     def transcript(self, conversation_id: str) -> list[Message]:
         """The messages of the conversation's newest handoff, oldest first."""
-        from . import verbs
+        from .handoffs import verbs
 
         return verbs.transcript(_runtime(), conversation_id)
 

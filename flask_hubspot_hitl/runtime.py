@@ -12,24 +12,28 @@ from typing import Any
 
 from flask import Flask, current_app
 
-from . import accounts, housekeeping
 from .clock import Clock
 from .config import PREFIX, Settings, is_loopback
-from .deployment import Deployment
-from .dispatcher import GRACE_SECONDS, Dispatcher
-from .emission import Emitter
+from .dispatch import housekeeping
+from .dispatch.dispatcher import GRACE_SECONDS, Dispatcher
+from .dispatch.tasks import Task
 from .errors import ConfigError
-from .health import Health
+from .handoffs import accounts
+from .handoffs.emission import Emitter
+from .handoffs.inbound import InboundTask
+from .handoffs.intake import Intake
+from .handoffs.outbound import AssignTask, CloseTask, MessageTask, NoteTask, OpenTask, ReceiptTask
+from .handoffs.parking import GapTask, UnparkTask
+from .handoffs.sweeps import ReconcileTask, ResumeTask, SweepTask
+from .handoffs.timeouts import AssignmentTimeoutTask
 from .hubspot.events import Kind
-from .inbound import InboundTask
-from .intake import Intake
 from .ledger import SCHEMA, Ledger, Misconfigured, Topic, file_name, locate
-from .outbound import AssignTask, CloseTask, MessageTask, NoteTask, OpenTask, ReceiptTask
-from .services import Services
-from .tasks import Task
-from .watches import AssignmentTimeoutTask, GapTask, ReconcileTask, ResumeTask, SweepTask, UnparkTask
+from .ledger.health import Health
+from .portals.clients import Services
+from .portals.deployment import Adoption, Deployment
 
 logger = logging.getLogger(__name__)
+
 
 KEY = "hubspot_hitl"
 MayInstall = Callable[[str | None], bool | Awaitable[bool]]
@@ -178,7 +182,7 @@ def build_dispatcher(app: Flask, services: Services, *, threads: int) -> Dispatc
         with ledger.write() as tx:
             housekeeping.schedule(tx, now=ledger.now_ms())
 
-    guard = _Adoption(settings, ledger)
+    guard = Adoption(settings, ledger)
     return Dispatcher(
         ledger,
         tasks,
@@ -198,37 +202,3 @@ def full_processes(status: Mapping[str, Any], settings: Settings) -> list[str]:
     """The processes in which so many receivers hang that nothing more is dispatched there, by the ledger's figures."""
     hung: Mapping[str, int] = status["hung_by_process"]
     return sorted(owner for owner, count in hung.items() if count >= settings.dispatcher_max_threads)
-
-
-def not_adopted(served: str | None, urls: tuple[str, ...]) -> str | None:
-    """Why a database is not ours to dispatch: it ``served`` (one URL a line) none of our public URLs. None if it is."""
-    if served is None or set(served.split("\n")) & set(urls):
-        return None
-    return (
-        f"this database served {served.split()[0]} before, and {PREFIX}PUBLIC_URL is {urls[0]}; if it is "
-        "not a copy of another installation's, run 'flask hubspot-hitl adopt'"
-    )
-
-
-class _Adoption:
-    """A copied database must not replay its queue: it is dispatched only where its public URL is served."""
-
-    def __init__(self, settings: Settings, ledger: Ledger) -> None:
-        self._settings = settings
-        self._ledger = ledger
-        self._passed = False
-
-    def __call__(self) -> str | None:
-        if self._passed:
-            return None
-        urls = self._settings.public_url
-        with self._ledger.read() as tx:
-            served = tx.get_meta("public_url")
-        reason = not_adopted(served, urls)
-        if reason is not None:
-            return reason
-        if served != "\n".join(urls):
-            with self._ledger.write() as tx:
-                tx.set_meta("public_url", "\n".join(urls))
-        self._passed = True
-        return None

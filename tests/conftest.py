@@ -18,7 +18,7 @@ from werkzeug.serving import BaseWSGIServer, WSGIRequestHandler, make_server
 
 from flask_hubspot_hitl import HubSpotHITL
 from flask_hubspot_hitl.clock import Clock, ManualClock
-from flask_hubspot_hitl.simulator.traffic import FOLDER
+from flask_hubspot_hitl.simulator.engine.traffic import FOLDER
 from flask_hubspot_hitl.testing import running
 
 from . import browser_helpers, databases, helpers, traffic

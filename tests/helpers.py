@@ -12,8 +12,9 @@ from flask import Flask
 from flask.testing import FlaskClient
 from werkzeug.test import TestResponse
 
-from flask_hubspot_hitl import handoffs, testing
+from flask_hubspot_hitl import testing
 from flask_hubspot_hitl.domain import Contact
+from flask_hubspot_hitl.handoffs import rules
 from flask_hubspot_hitl.hubspot import signature
 from flask_hubspot_hitl.ledger import HandoffRecord, Transaction, lanes
 from flask_hubspot_hitl.runtime import Runtime, get_runtime
@@ -98,7 +99,7 @@ class Botpress(StandIn):
 PORTAL, CHANNEL, ACCOUNT, APP = "424242", "100458", "880011", "3131"
 
 
-def opening(conversation_id: str, **fields: Any) -> handoffs.Opening:
+def opening(conversation_id: str, **fields: Any) -> rules.Opening:
     """What ``start`` would have been asked for."""
     values: Json = {
         "conversation_id": conversation_id,
@@ -115,12 +116,12 @@ def opening(conversation_id: str, **fields: Any) -> handoffs.Opening:
         "assign_to": None,
         "attributes": {},
     }
-    return handoffs.Opening(**{**values, **fields})
+    return rules.Opening(**{**values, **fields})
 
 
 def begin_handoff(tx: Transaction, conversation_id: str, *, now: int, **fields: Any) -> HandoffRecord:
     """A handoff in state ``starting``, by the ledger's own means; nothing of it is left to send to HubSpot."""
-    record, is_new = handoffs.begin(tx, opening(conversation_id, **fields), deployment_id="test", now=now)
+    record, is_new = rules.begin(tx, opening(conversation_id, **fields), deployment_id="test", now=now)
     assert is_new
     tx.delete_lane(lanes.outbound(record.handoff.id))
     return record
@@ -132,7 +133,7 @@ def open_handoff(app: Flask, conversation_id: str, thread_id: str = THREAD, **fi
     with ledger.write() as tx:
         now = ledger.now_ms()
         record = begin_handoff(tx, conversation_id, now=now, **fields)
-        handoffs.opened(tx, record, thread_id=thread_id, timeout_ms=0, now=now)
+        rules.opened(tx, record, thread_id=thread_id, timeout_ms=0, now=now)
     return record
 
 

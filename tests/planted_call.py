@@ -6,7 +6,7 @@ import json
 import os
 from pathlib import Path
 
-from flask_hubspot_hitl.simulator.traffic import FOLDER
+from flask_hubspot_hitl.simulator.engine.traffic import FOLDER
 
 
 def test_planted() -> None:

@@ -19,7 +19,7 @@ from flask import Flask
 
 from flask_hubspot_hitl import operator_message
 from flask_hubspot_hitl.clock import SystemClock
-from flask_hubspot_hitl.dispatcher import START_SECONDS
+from flask_hubspot_hitl.dispatch.dispatcher import START_SECONDS
 
 from . import crash_app
 

@@ -10,12 +10,13 @@ import requests
 from flask import Flask
 
 from flask_hubspot_hitl import HubSpotHITL
-from flask_hubspot_hitl.accounts import LOOK_AFTER_MS, AccountsTask, look_at
 from flask_hubspot_hitl.clock import ManualClock
-from flask_hubspot_hitl.hubspot.wanted import account_identifier
+from flask_hubspot_hitl.dispatch.tasks import Done
+from flask_hubspot_hitl.handoffs.accounts import AccountsTask
+from flask_hubspot_hitl.handoffs.sweeps import SweepTask
+from flask_hubspot_hitl.hubspot.setup.wanted import account_identifier
 from flask_hubspot_hitl.ledger import AccountRecord
-from flask_hubspot_hitl.tasks import Done
-from flask_hubspot_hitl.watches import SweepTask
+from flask_hubspot_hitl.portals.accounts import LOOK_AFTER_MS, look_at
 
 from .conftest import MakeApp
 from .helpers import ACCOUNT, APP, CHANNEL, PORTAL, HubSpot, Json, Recorder, signed_post, state_of

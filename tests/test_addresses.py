@@ -27,7 +27,7 @@ from flask_hubspot_hitl.clock import ManualClock
 from flask_hubspot_hitl.hubspot import addresses, connections
 from flask_hubspot_hitl.hubspot.addresses import Address, AddressRefused
 from flask_hubspot_hitl.hubspot.transport import Transport
-from flask_hubspot_hitl.remote_files import Fetcher, NotFetched
+from flask_hubspot_hitl.portals.remote_files import Fetcher, NotFetched
 
 from .conftest import MakeApp, Record
 from .helpers import HubSpot

@@ -10,7 +10,7 @@ import pytest
 from flask_hubspot_hitl import Attachment, Author, CloseReason, Handoff, HandoffState, Message
 from flask_hubspot_hitl.botpress.ended import ended_event
 from flask_hubspot_hitl.botpress.messages import to_agent, to_botpress, type_of
-from flask_hubspot_hitl.remote_files import as_line
+from flask_hubspot_hitl.portals.remote_files import as_line
 
 CARD = {
     "type": "card",

@@ -19,8 +19,9 @@ from flask_hubspot_hitl.clock import ManualClock
 from flask_hubspot_hitl.domain import Contact, Operator
 from flask_hubspot_hitl.hubspot.client import HubSpotClient, build_incoming, file_attachment, opaque
 from flask_hubspot_hitl.hubspot.contacts import identifier_of
-from flask_hubspot_hitl.hubspot.oauth import CodeRefused, RefreshingToken, StaticToken, TokenEndpoint, TokenProvider
+from flask_hubspot_hitl.hubspot.oauth import CodeRefused, TokenEndpoint
 from flask_hubspot_hitl.hubspot.paths import OAUTH_VERSIONS, Paths
+from flask_hubspot_hitl.hubspot.tokens import RefreshingToken, StaticToken, TokenProvider
 
 from .helpers import seconds_of
 from .peers.http_peer import HttpPeer, Reply, Request, Script

@@ -16,12 +16,12 @@ import requests
 from flask_hubspot_hitl import errors
 from flask_hubspot_hitl.clock import SystemClock
 from flask_hubspot_hitl.domain import Contact
-from flask_hubspot_hitl.hubspot import wanted
 from flask_hubspot_hitl.hubspot.client import HubSpotClient, build_incoming, file_attachment
 from flask_hubspot_hitl.hubspot.contacts import identifier_of
 from flask_hubspot_hitl.hubspot.content import parse_message
-from flask_hubspot_hitl.hubspot.oauth import RefreshingToken
 from flask_hubspot_hitl.hubspot.paths import API_VERSIONS
+from flask_hubspot_hitl.hubspot.setup import wanted
+from flask_hubspot_hitl.hubspot.tokens import RefreshingToken
 
 NUMBERS = count(1000)
 

@@ -12,13 +12,14 @@ import pytest
 import requests
 from flask import Flask
 
-from flask_hubspot_hitl import HubSpotHITL, consent
+from flask_hubspot_hitl import HubSpotHITL
 from flask_hubspot_hitl.clock import ManualClock
-from flask_hubspot_hitl.connect_views import WORDS
-from flask_hubspot_hitl.connecting import Why, read
 from flask_hubspot_hitl.ledger import AccountRecord
-from flask_hubspot_hitl.pages import HEADERS
-from flask_hubspot_hitl.visitors import COOKIE
+from flask_hubspot_hitl.portals import consent
+from flask_hubspot_hitl.portals.connect import Why, read
+from flask_hubspot_hitl.web.connect import WORDS
+from flask_hubspot_hitl.web.pages import HEADERS
+from flask_hubspot_hitl.web.visitors import COOKIE
 
 from .browser import Browser, query_of, said
 from .conftest import MakeApp, Serve

@@ -32,9 +32,9 @@ from sqlalchemy.engine import make_url
 
 from flask_hubspot_hitl import Handoff, LedgerUnavailable, operator_message
 from flask_hubspot_hitl.clock import ManualClock
-from flask_hubspot_hitl.dispatcher import Dispatcher
+from flask_hubspot_hitl.dispatch.dispatcher import Dispatcher
+from flask_hubspot_hitl.dispatch.tasks import Done, Outcome
 from flask_hubspot_hitl.ledger import Event, Lease, Ledger, NewEvent, Transaction
-from flask_hubspot_hitl.tasks import Done, Outcome
 
 from . import databases
 from .conftest import MakeApp

@@ -24,10 +24,10 @@ from flask import Flask
 
 from flask_hubspot_hitl import ConfigError, HITLError, LedgerUnavailable
 from flask_hubspot_hitl.clock import SystemClock
-from flask_hubspot_hitl.database_url import split_servers
-from flask_hubspot_hitl.health import EVERY_SECONDS, PROOF_SECONDS
 from flask_hubspot_hitl.ledger import Ledger
+from flask_hubspot_hitl.ledger.health import EVERY_SECONDS, PROOF_SECONDS
 from flask_hubspot_hitl.ledger.trouble import SQLSTATES, of_refusals
+from flask_hubspot_hitl.ledger.url import split_servers
 
 from . import databases
 from .conftest import MakeApp

@@ -11,7 +11,7 @@ import pytest
 import requests
 
 from flask_hubspot_hitl import simulator
-from flask_hubspot_hitl.simulator.journal import LIMIT, Journal
+from flask_hubspot_hitl.simulator.engine.journal import LIMIT, Journal
 
 from .simulator_helpers import CC, CV, Host, Stand, person, running, until
 

@@ -15,10 +15,10 @@ from collections.abc import Callable, Iterator
 import pytest
 
 from flask_hubspot_hitl.clock import SystemClock
-from flask_hubspot_hitl.dispatcher import Dispatcher
+from flask_hubspot_hitl.dispatch.dispatcher import Dispatcher
+from flask_hubspot_hitl.dispatch.tasks import Done, Effect, Outcome, nothing
+from flask_hubspot_hitl.dispatch.threads import LANE_EVENTS
 from flask_hubspot_hitl.ledger import Event, Lease, Ledger, NewEvent, Transaction
-from flask_hubspot_hitl.pool import LANE_EVENTS
-from flask_hubspot_hitl.tasks import Done, Effect, Outcome, nothing
 
 from .conftest import RelayOf
 from .helpers import wait_until
@@ -189,7 +189,7 @@ def test_a_chatty_lane_is_given_back_after_twenty_events(ledger: Ledger, make: M
 def test_a_slow_lane_is_given_back_after_its_seconds(
     ledger: Ledger, make: MakeDispatcher, work: Work, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("flask_hubspot_hitl.pool.LANE_SECONDS", 0.02)
+    monkeypatch.setattr("flask_hubspot_hitl.dispatch.threads.LANE_SECONDS", 0.02)
     work.do = lambda event: time.sleep(0.03)
     put(ledger, "a", "b", lane="in:1:slow")
     time.sleep(0.002)
@@ -429,7 +429,7 @@ def fork(check: Callable[[], bool]) -> bool:
 
 @pytest.fixture
 def soon(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("flask_hubspot_hitl.dispatcher.START_SECONDS", 0.05)
+    monkeypatch.setattr("flask_hubspot_hitl.dispatch.dispatcher.START_SECONDS", 0.05)
 
 
 forks = pytest.mark.skipif(not hasattr(os, "fork"), reason="this system does not fork")

@@ -28,23 +28,17 @@ from flask.cli import ScriptInfo
 from werkzeug.serving import make_server
 from werkzeug.wrappers import Request, Response
 
-from flask_hubspot_hitl import (
-    DeliveryDelayed,
-    conversation_completed,
-    operator_assigned,
-    operator_message,
-    portals,
-    self_test,
-)
-from flask_hubspot_hitl.cli_doctor import doctor, show
+from flask_hubspot_hitl import DeliveryDelayed, conversation_completed, operator_assigned, operator_message
+from flask_hubspot_hitl.cli.doctor import Code, Finding, Level, Report, examination
+from flask_hubspot_hitl.cli.doctor.command import doctor, show
 from flask_hubspot_hitl.clock import Clock, ManualClock, to_datetime
-from flask_hubspot_hitl.dispatcher import TICK
-from flask_hubspot_hitl.doctor import Code, Finding, Level, Report, examination
-from flask_hubspot_hitl.hubspot import wanted
+from flask_hubspot_hitl.dispatch.dispatcher import TICK
 from flask_hubspot_hitl.hubspot.oauth import Tokens
+from flask_hubspot_hitl.hubspot.setup import wanted
 from flask_hubspot_hitl.ledger.crypto import Cipher
+from flask_hubspot_hitl.portals import deployment, setup
+from flask_hubspot_hitl.portals.tokens import encrypted
 from flask_hubspot_hitl.runtime import build_dispatcher
-from flask_hubspot_hitl.sharing import encrypted
 
 from .conftest import MakeApp, Serve
 from .helpers import (
@@ -118,7 +112,7 @@ class Clinic:
         """What ``setup`` does at HubSpot."""
         runtime = state_of(app)
         url = runtime.settings.webhook_urls()[0]
-        self.change_channel(**portals.wanted_channel(runtime.settings, runtime.ledger.deployment_id).body())
+        self.change_channel(**setup.wanted_channel(runtime.settings, runtime.ledger.deployment_id).body())
         self.developer("PUT", f"{WEBHOOKS}/settings", wanted.webhook_settings(url))
 
     def change_channel(self, **fields: Any) -> None:
@@ -332,7 +326,7 @@ def production(clinic: Clinic) -> None:
 @breaks(Code.URL_OTHER_VERSION)
 def an_older_server(clinic: Clinic) -> None:
     def answer(request: Request) -> Response:
-        nonce = self_test.nonce_of(request.get_data()) or ""
+        nonce = deployment.self_test_nonce(request.get_data()) or ""
         facts = {"deployment_id": state_of(app).ledger.deployment_id, "version": "0.0.1"}
         sealed = Cipher((), [clinic.env["HUBSPOT_HITL_CLIENT_SECRET"]]).encrypt(nonce, facts)
         return Response(json.dumps({"self_test": sealed}), content_type="application/json")
@@ -890,25 +884,25 @@ def test_the_self_test_tells_nobody_anything_and_changes_nothing(make_app: MakeA
     app = make_app(dispatcher="inline")
     runtime = state_of(app)
     nonce = "0123456789abcdef" * 2
-    assert signed_post(app, self_test.body(nonce), secret="wrong").status_code == 401
-    assert app.test_client().post("/hubspot/webhook", data=self_test.body(nonce)).status_code == 401
-    answer = signed_post(app, self_test.body(nonce))
+    assert signed_post(app, deployment.self_test(nonce), secret="wrong").status_code == 401
+    assert app.test_client().post("/hubspot/webhook", data=deployment.self_test(nonce)).status_code == 401
+    answer = signed_post(app, deployment.self_test(nonce))
     assert (answer.status_code, answer.headers["Cache-Control"]) == (200, "no-store")
     assert runtime.ledger.deployment_id not in answer.text
-    facts = self_test.read(runtime.settings, nonce, answer.json)
+    facts = deployment.read_self_test(runtime.settings, nonce, answer.json)
     assert facts is not None
     assert facts["deployment_id"] == runtime.ledger.deployment_id
     for other in (
-        self_test.read(runtime.settings, nonce[::-1], answer.json),
-        self_test.read(runtime.settings, nonce, 1),
+        deployment.read_self_test(runtime.settings, nonce[::-1], answer.json),
+        deployment.read_self_test(runtime.settings, nonce, 1),
     ):
         assert other is None
     stranger = make_app(name="other", client_secret="sim-other-secret", dispatcher="inline")
-    assert self_test.read(state_of(stranger).settings, nonce, answer.json) is None
+    assert deployment.read_self_test(state_of(stranger).settings, nonce, answer.json) is None
     assert _status(app)["done"] == _status(app)["pending"] == _status(app)["quarantined"] == 0
 
 
-@pytest.mark.parametrize("body", [b'{"type":"FLASK_HUBSPOT_HITL_SELF_TEST"}', b"x" + self_test.body("0" * 32)])
+@pytest.mark.parametrize("body", [b'{"type":"FLASK_HUBSPOT_HITL_SELF_TEST"}', b"x" + deployment.self_test("0" * 32)])
 def test_what_only_looks_like_a_self_test_is_none(make_app: MakeApp, body: bytes) -> None:
     answer = signed_post(make_app(dispatcher="inline"), body)
     assert b"self_test" not in answer.data

@@ -16,7 +16,7 @@ from flask import Flask, current_app
 
 import flask_hubspot_hitl
 from flask_hubspot_hitl import ConfigError, HubSpotHITL, LedgerUnavailable, operator_message, webhook_rejected
-from flask_hubspot_hitl.emission import receivers_of
+from flask_hubspot_hitl.handoffs.emission import receivers_of
 from flask_hubspot_hitl.runtime import Runtime
 
 from .conftest import MakeApp, Serve, close_app

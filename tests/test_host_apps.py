@@ -100,7 +100,7 @@ def test_a_swallowed_body_is_a_reason_of_its_own(
     answer = _post(app, url, b"[]")
     assert (answer.status_code, answer.json()) == (400, {"error": "the body did not arrive whole"})
     assert reasons == ["body_gone"]
-    [said] = [one.getMessage() for one in caplog.records if one.name == "flask_hubspot_hitl.views"]
+    [said] = [one.getMessage() for one in caplog.records if one.name == "flask_hubspot_hitl.web.webhook"]
     assert said.startswith(
         "A webhook was rejected (body_gone); its body did not arrive whole: a before_request function"
     )

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from flask_hubspot_hitl import housekeeping
 from flask_hubspot_hitl.clock import ManualClock
 from flask_hubspot_hitl.config import Settings
+from flask_hubspot_hitl.dispatch import housekeeping
 from flask_hubspot_hitl.ledger import EventState, Ledger, NewEvent
 
 DAY = 86_400

@@ -21,9 +21,10 @@ from typing import Any
 import pytest
 import sqlalchemy as sa
 
-from flask_hubspot_hitl import LedgerUnavailable, handoffs
+from flask_hubspot_hitl import LedgerUnavailable
 from flask_hubspot_hitl.clock import ManualClock
 from flask_hubspot_hitl.domain import CloseReason
+from flask_hubspot_hitl.handoffs import rules
 from flask_hubspot_hitl.ledger import Event, EventState, Lease, Ledger, NewEvent, Transaction
 
 from .conftest import MakeApp
@@ -398,7 +399,7 @@ class TestContract:
     def test_c1_one_open_handoff_per_conversation_with_eight_at_once(self, ledger: Ledger) -> None:
         def start(_: int) -> tuple[str, bool]:
             with ledger.write() as tx:
-                record, is_new = handoffs.begin(tx, opening("c1"), deployment_id="d", now=NOW)
+                record, is_new = rules.begin(tx, opening("c1"), deployment_id="d", now=NOW)
                 return record.handoff.id, is_new
 
         found = in_threads(8, start)
@@ -412,7 +413,7 @@ class TestContract:
             with ledger.write() as tx:
                 begin_handoff(tx, "c1", now=NOW)
             with ledger.write() as tx:
-                handoffs.stop(tx, "c1", reason=CloseReason.USER, detail=None, now=NOW)
+                rules.stop(tx, "c1", reason=CloseReason.USER, detail=None, now=NOW)
         with ledger.read() as tx:
             assert tx.records.open_of("c1") is None
 
@@ -614,7 +615,7 @@ def test_a_killed_writer_frees_its_lock_also_when_a_child_of_its_lives_on(on_sql
 
 _CLAIMS = """
 import os, signal, sys
-from flask_hubspot_hitl.pool import _started_at
+from flask_hubspot_hitl.dispatch.threads import _started_at
 from flask_hubspot_hitl.clock import SystemClock
 from flask_hubspot_hitl.ledger import Ledger
 import socket

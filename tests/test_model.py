@@ -16,9 +16,9 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
 from flask_hubspot_hitl.clock import ManualClock
+from flask_hubspot_hitl.dispatch.runner import Runner
+from flask_hubspot_hitl.dispatch.tasks import Again, Dead, Done, Outcome, Retry
 from flask_hubspot_hitl.ledger import Event, EventState, Lease, Ledger, NewEvent, Transaction
-from flask_hubspot_hitl.runner import Runner
-from flask_hubspot_hitl.tasks import Again, Dead, Done, Outcome, Retry
 
 LANES = [f"in:1:{number}" for number in range(3)]
 TTL_MS = 5_000

@@ -16,10 +16,10 @@ import pytest
 from sqlalchemy.engine import make_url
 
 from flask_hubspot_hitl.clock import SystemClock
-from flask_hubspot_hitl.dispatcher import Dispatcher
+from flask_hubspot_hitl.dispatch.dispatcher import Dispatcher
+from flask_hubspot_hitl.dispatch.tasks import Done, Outcome
 from flask_hubspot_hitl.ledger import Event, Lease, Ledger, NewEvent, Transaction, Watch
 from flask_hubspot_hitl.ledger.notify import Listener
-from flask_hubspot_hitl.tasks import Done, Outcome
 
 from .conftest import RelayOf
 from .helpers import PATIENCE, wait_until

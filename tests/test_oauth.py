@@ -18,12 +18,12 @@ from cryptography.fernet import Fernet
 from flask import Flask, abort
 
 from flask_hubspot_hitl.clock import ManualClock
-from flask_hubspot_hitl.consent import Consent, Refused, Why
 from flask_hubspot_hitl.hubspot.paths import OAUTH_VERSIONS
 from flask_hubspot_hitl.ledger import Installation, InstallationState
-from flask_hubspot_hitl.oauth_views import WORDS
-from flask_hubspot_hitl.pages import HEADERS
-from flask_hubspot_hitl.visitors import COOKIE
+from flask_hubspot_hitl.portals.consent import Consent, Refused, Why
+from flask_hubspot_hitl.web.oauth import WORDS
+from flask_hubspot_hitl.web.pages import HEADERS
+from flask_hubspot_hitl.web.visitors import COOKIE
 
 from .browser import Browser, query_of, said
 from .conftest import MakeApp, Serve

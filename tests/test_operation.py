@@ -13,7 +13,7 @@ from flask import Flask
 
 from flask_hubspot_hitl import operator_message
 from flask_hubspot_hitl.clock import ManualClock
-from flask_hubspot_hitl.housekeeping import EVERY_MS
+from flask_hubspot_hitl.dispatch.housekeeping import EVERY_MS
 from flask_hubspot_hitl.ledger import SCHEMA
 
 from .conftest import MakeApp

@@ -8,110 +8,15 @@ import subprocess
 import sys
 import tomllib
 import zipfile
-from collections.abc import Iterator
 from configparser import ConfigParser
 from importlib.metadata import requires, version
 from itertools import pairwise
 from pathlib import Path
 
-import pytest
-
 ROOT = Path(__file__).parents[1]
 PACKAGE = ROOT / "flask_hubspot_hitl"
 
-LADDER = {
-    0: {"_version", "errors", "domain", "signals", "clock", "database_url", "process"},
-    1: {"config", "hubspot", "ledger"},
-    2: set[str](),  # the rules and what carries them out: everything that is not named here
-    3: {
-        "views",
-        "oauth_views",
-        "connect_views",
-        "visitors",
-        "pages",
-        "cli",
-        "cli_common",
-        "cli_doctor",
-        "cli_portals",
-        "cli_setup",
-        "cli_tools",
-        "verbs",
-    },
-    4: {"servers", "install", "extension"},
-    5: {"botpress", "simulator", "testing"},
-}
-LEVEL = {part: level for level, parts in LADDER.items() for part in parts}
-UPWARD_ALLOWED = {
-    ("cli_tools", "simulator"): "simulate runs it, replay reads what it recorded; imported only then",
-}
 BRIDGES = ("flask_hubspot_hitl.simulator", "flask_hubspot_hitl.testing", "flask_hubspot_hitl.botpress")
-
-
-def parts() -> Iterator[tuple[str, Path]]:
-    """Every module with the part of the package (a module or folder on the ladder) that it belongs to."""
-    for path in sorted(PACKAGE.rglob("*.py")):
-        inside = path.relative_to(PACKAGE)
-        if inside.name != "__init__.py" or len(inside.parts) > 1:
-            yield (inside.parts[0].removesuffix(".py"), path)
-
-
-def imported(path: Path) -> Iterator[tuple[str, bool]]:
-    """The dotted names a module imports, and whether it does so when it is itself imported."""
-    tree = ast.parse(path.read_text(encoding="utf-8"))
-    package = ["flask_hubspot_hitl", *path.relative_to(PACKAGE).parts[:-1]]
-    at_once = {id(node) for top in tree.body if not isinstance(top, ast.FunctionDef) for node in ast.walk(top)}
-    for node in ast.walk(tree):
-        if isinstance(node, ast.Import):
-            yield from ((alias.name, id(node) in at_once) for alias in node.names)
-        elif isinstance(node, ast.ImportFrom):
-            base = package[: len(package) - node.level + 1] if node.level else []
-            module = ".".join([*base, *([node.module] if node.module else [])])
-            if module == "flask_hubspot_hitl":
-                yield from ((f"{module}.{alias.name}", id(node) in at_once) for alias in node.names)
-            else:
-                yield module, id(node) in at_once
-
-
-def ours(name: str) -> str | None:
-    """The part of the package that a dotted name belongs to."""
-    top, _, rest = name.partition(".")
-    return rest.split(".")[0] if top == "flask_hubspot_hitl" and rest else None
-
-
-def exists(part: str) -> bool:
-    """False for a name that is imported from the package itself, such as ``HubSpotHITL``."""
-    return (PACKAGE / part).is_dir() or (PACKAGE / f"{part}.py").is_file()
-
-
-def test_imports_only_point_down() -> None:
-    wrong = []
-    for part, path in parts():
-        for name, at_once in imported(path):
-            other = ours(name)
-            if other is None or other == part or not exists(other):
-                continue
-            if (part, other) in UPWARD_ALLOWED and not at_once:
-                continue
-            if LEVEL.get(other, 2) > LEVEL.get(part, 2):
-                wrong.append(f"{path.relative_to(ROOT)} imports {name}")
-    assert not wrong, "\n".join(wrong)
-
-
-def test_views_do_not_know_the_extension() -> None:
-    assert "extension" not in {ours(name) for name, _ in imported(PACKAGE / "views.py")}
-
-
-@pytest.mark.parametrize(
-    ("library", "allowed"),
-    [
-        ("sqlalchemy", {"ledger"}),
-        ("flask", {part for part, _ in parts() if LEVEL.get(part, 2) >= 2}),
-        ("requests", {"hubspot", "doctor", "remote_files", "simulator", "testing", "botpress"}),
-    ],
-)
-def test_each_part_knows_one_thing(library: str, allowed: set[str]) -> None:
-    users = {part for part, path in parts() for name, _ in imported(path) if name.split(".")[0] == library}
-    assert users <= allowed
 
 
 def test_importing_the_package_loads_only_the_core() -> None:

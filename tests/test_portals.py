@@ -13,12 +13,13 @@ import requests
 from cryptography.fernet import Fernet
 from flask import Flask
 
-from flask_hubspot_hitl import HubSpotHITL, NotConfigured, TokenRevoked, WrongPortal, portals
+from flask_hubspot_hitl import HubSpotHITL, NotConfigured, TokenRevoked, WrongPortal
 from flask_hubspot_hitl.clock import ManualClock
 from flask_hubspot_hitl.hubspot.oauth import Tokens
 from flask_hubspot_hitl.ledger import AccountRecord, ChannelRecord, Installation, InstallationState, schema
 from flask_hubspot_hitl.ledger.crypto import Cipher
-from flask_hubspot_hitl.sharing import encrypted
+from flask_hubspot_hitl.portals import installations, routing
+from flask_hubspot_hitl.portals.tokens import encrypted
 
 from .browser import Browser, said
 from .conftest import MakeApp, Record, Serve
@@ -93,7 +94,7 @@ def put_tokens(app: Flask, portal_id: str, **more: Any) -> None:
     end = state.ledger.now_ms() + 1_800_000
     tokens = Tokens(**{**values, "expires_at_ms": end, "renew_at_ms": end - 300_000, **more})
     with state.ledger.write() as tx:
-        portals.installed(
+        installations.installed(
             tx, portal_id, encrypted(cipher, portal_id, tokens), scopes=("oauth",), now=state.ledger.now_ms()
         )
 
@@ -160,10 +161,10 @@ def test_each_portal_has_an_inbox_of_its_own(make_app: MakeApp, database_url: st
 
     def chosen(portal: str, inbox_id: str | None = None) -> tuple[str | None, str | None]:
         with ledger.read() as tx:
-            default = portals.default_inbox(tx, settings, portal)
+            default = routing.default_inbox(tx, settings, portal)
             inbox = inbox_id or default
             is_default = inbox_id is None or inbox_id == default
-            return inbox, portals.account_of(tx, settings, portal, CHANNEL, inbox, is_default=is_default)
+            return inbox, routing.account_of(tx, settings, portal, CHANNEL, inbox, is_default=is_default)
 
     assert chosen("1") == ("11", "111")
     assert chosen("1", "12") == ("12", None)
@@ -193,12 +194,12 @@ def test_the_channel_is_the_apps(make_app: MakeApp, database_url: str) -> None:
     app = make_app(SECRET_KEY="s", channel_id=None, app_id="1")
     settings, ledger = state_of(app).settings, state_of(app).ledger
     with ledger.write() as tx:
-        assert portals.channel_of(tx, settings) is None
+        assert routing.channel_of(tx, settings) is None
         tx.channels.save(ChannelRecord(app_id="2", channel_id="200"), now=1)
-        assert portals.channel_of(tx, settings) is None
+        assert routing.channel_of(tx, settings) is None
         tx.channels.save(ChannelRecord(app_id="1", channel_id="100", webhook_url="https://a.example"), now=1)
         tx.channels.save(ChannelRecord(app_id="1", channel_id="101", webhook_url="https://b.example"), now=2)
-        assert portals.channel_of(tx, settings) == "101"
+        assert routing.channel_of(tx, settings) == "101"
         assert tx.channels.get("1") == ChannelRecord(app_id="1", channel_id="101", webhook_url="https://b.example")
         assert tx.channels.get(None) is None, "two apps: nobody guesses"
         tx.channels.forget("2")

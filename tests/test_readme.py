@@ -28,8 +28,8 @@ from werkzeug.serving import WSGIRequestHandler, make_server
 
 import flask_hubspot_hitl
 from flask_hubspot_hitl import cli, signals
+from flask_hubspot_hitl.cli.doctor import Code
 from flask_hubspot_hitl.config import Settings
-from flask_hubspot_hitl.doctor import Code
 from tests.bench import __main__ as bench
 from tests.rig import __main__ as rig
 from tests.simulator_helpers import Stand, running, until

@@ -15,13 +15,14 @@ import requests
 from cryptography.fernet import Fernet
 from flask import Flask
 
-from flask_hubspot_hitl import NotConfigured, portals
+from flask_hubspot_hitl import NotConfigured
 from flask_hubspot_hitl.clock import ManualClock, SystemClock
 from flask_hubspot_hitl.errors import TokenRevoked
 from flask_hubspot_hitl.hubspot.oauth import Tokens
 from flask_hubspot_hitl.ledger import Ledger
 from flask_hubspot_hitl.ledger.crypto import Cipher, Undecipherable
-from flask_hubspot_hitl.sharing import LEASE_MS, encrypted
+from flask_hubspot_hitl.portals import installations
+from flask_hubspot_hitl.portals.tokens import LEASE_MS, encrypted
 
 from .conftest import MakeApp
 from .forked import Forked
@@ -70,7 +71,7 @@ def install_an_hour_ago(database_url: str) -> None:
     tokens = Tokens(access_token="gone", refresh_token=FIRST, expires_at_ms=then + 1_800_000, renew_at_ms=then)
     secret = encrypted(Cipher([], ["a secret of the app's"]), PORTAL, tokens)
     with ledger.write() as tx:
-        portals.installed(tx, PORTAL, secret, scopes=None, now=then)
+        installations.installed(tx, PORTAL, secret, scopes=None, now=then)
     ledger.close()
 
 

@@ -15,7 +15,7 @@ from flask_hubspot_hitl import Attachment
 from flask_hubspot_hitl.botpress.messages import FILE_HOSTS
 from flask_hubspot_hitl.clock import ManualClock
 from flask_hubspot_hitl.hubspot import addresses
-from flask_hubspot_hitl.remote_files import Fetcher, NotFetched
+from flask_hubspot_hitl.portals.remote_files import Fetcher, NotFetched
 
 from .conftest import MakeApp
 from .helpers import HubSpot, Recorder, seconds_of

@@ -17,7 +17,7 @@ from click.testing import Result
 from flask import Flask
 
 from flask_hubspot_hitl import Attachment, HubSpotHITL, operator_message
-from flask_hubspot_hitl.simulator.recording import Redaction
+from flask_hubspot_hitl.simulator.engine.recording import Redaction
 from flask_hubspot_hitl.testing import Agent, CapturedSignals, HubSpot, User, running_hubspot
 from flask_hubspot_hitl.testing.fixtures import AssertNothingLost, Settle
 

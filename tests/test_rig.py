@@ -9,8 +9,8 @@ from typing import Any
 
 import pytest
 
-from flask_hubspot_hitl.simulator.chaos import MEANINGS, Chaos
-from flask_hubspot_hitl.simulator.switches import chance
+from flask_hubspot_hitl.simulator.engine.chaos import MEANINGS, Chaos
+from flask_hubspot_hitl.simulator.engine.switches import chance
 
 from .rig.campaign import Plan, run
 from .rig.mutants import MUTANTS

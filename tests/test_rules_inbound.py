@@ -12,7 +12,7 @@ from flask import Flask
 
 from flask_hubspot_hitl import CloseReason, DeliveryFailed, HandoffState, operator_message
 from flask_hubspot_hitl.clock import ManualClock
-from flask_hubspot_hitl.runner import MAX_UNFINISHED_CALLS
+from flask_hubspot_hitl.dispatch.runner import MAX_UNFINISHED_CALLS
 
 from .conftest import MakeApp
 from .databases import slow_on_postgresql

@@ -22,9 +22,9 @@ from flask_hubspot_hitl import (
     HistoryEntry,
     HubSpotRejected,
     InboxNotConnected,
-    handoffs,
 )
 from flask_hubspot_hitl.clock import ManualClock
+from flask_hubspot_hitl.handoffs import rules
 
 from . import helpers
 from .conftest import MakeApp
@@ -162,7 +162,7 @@ def test_d34_a_start_that_was_cut_short_is_taken_up_again(story: Story) -> None:
     """As after a kill between the insert and the publish: the row and its lane are there, nobody holds them."""
     with story.state.ledger.write() as tx:
         opening = helpers.opening("c1", contact=Contact(phone=PHONE))
-        handoffs.begin(tx, opening, deployment_id=story.state.ledger.deployment_id, now=story.now)
+        rules.begin(tx, opening, deployment_id=story.state.ledger.deployment_id, now=story.now)
     assert story.start().state is HandoffState.STARTING
     story.run()
     found = story.handoff()

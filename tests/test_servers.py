@@ -25,8 +25,8 @@ from flask import Flask
 from flask.cli import AppGroup, FlaskGroup, routes_command, run_command
 
 from flask_hubspot_hitl import HubSpotHITL
+from flask_hubspot_hitl.dispatch.servers import after_uwsgi_forks, may_serve
 from flask_hubspot_hitl.process import Process
-from flask_hubspot_hitl.servers import after_uwsgi_forks, may_serve
 
 from .conftest import MakeApp
 from .helpers import HubSpot, assigned_event, signed_post, state_of, wait_until
@@ -287,7 +287,7 @@ def test_uwsgis_hook_is_added_to_those_of_others(master: int) -> None:
 
 
 def test_a_dispatcher_is_started_in_uwsgis_workers_alone(make_app: MakeApp, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("flask_hubspot_hitl.dispatcher.START_SECONDS", 0.0)
+    monkeypatch.setattr("flask_hubspot_hitl.dispatch.dispatcher.START_SECONDS", 0.0)
     worker = 0
     with uwsgi(worker_id=lambda: worker) as server:
         dispatcher = state_of(make_app(dispatcher="thread")).dispatcher
@@ -367,7 +367,7 @@ def held():
     return {name: os.readlink(f"/proc/self/fd/{name}") for name in os.listdir("/proc/self/fd")
             if os.path.exists(f"/proc/self/fd/{name}")}
 Flask("warm")
-import flask_hubspot_hitl.install, flask_hubspot_hitl.botpress.chat, flask_hubspot_hitl.botpress.studio
+import flask_hubspot_hitl.extension, flask_hubspot_hitl.botpress.chat, flask_hubspot_hitl.botpress.studio
 import flask_hubspot_hitl.botpress.hitl_api
 if "postgresql" in os.environ["HUBSPOT_HITL_DATABASE_URL"]:
     import psycopg
@@ -396,7 +396,7 @@ UNSEEN = """
 import contextlib, ctypes, os, traceback
 from flask import Flask
 from flask_hubspot_hitl import Attachment, HubSpotHITL
-from flask_hubspot_hitl.remote_files import NotFetched
+from flask_hubspot_hitl.portals.remote_files import NotFetched
 from flask_hubspot_hitl.runtime import get_runtime
 app = Flask("bot")
 app.config.update({key: value for key, value in os.environ.items() if key.startswith("HUBSPOT_HITL_")})

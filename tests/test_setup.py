@@ -18,9 +18,9 @@ from flask import Flask
 
 from flask_hubspot_hitl import HubSpotHITL
 from flask_hubspot_hitl.clock import ManualClock
-from flask_hubspot_hitl.hubspot import wanted
+from flask_hubspot_hitl.hubspot.setup import wanted
 from flask_hubspot_hitl.ledger import AccountRecord, ChannelRecord
-from flask_hubspot_hitl.setting_up import SetUp
+from flask_hubspot_hitl.portals.setup import SetUp
 
 from .conftest import MakeApp, Serve
 from .helpers import APP, CHANNEL, PORTAL, HubSpot, Json, Recorder, state_of, wait_until

@@ -8,15 +8,7 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from flask_hubspot_hitl.hubspot.signature import (
-    Verdict,
-    check,
-    decoded_uri,
-    is_fresh,
-    sign,
-    skew_seconds,
-    verify,
-)
+from flask_hubspot_hitl.hubspot.signature import Verdict, check, decoded_uri, is_fresh, sign, skew_seconds, verify
 
 DOCS_SECRET = "yyyyyyyy-yyyy-yyyy-yyyy-yyyyyyyyyyyy"
 DOCS_URI = "https://www.example.com/webhook_uri"

@@ -12,7 +12,7 @@ import requests
 
 from flask_hubspot_hitl.hubspot.signature import sign, verify
 from flask_hubspot_hitl.simulator.__main__ import main
-from flask_hubspot_hitl.simulator.chaos import MEANINGS, Chaos
+from flask_hubspot_hitl.simulator.engine.chaos import MEANINGS, Chaos
 from tests.simulator_helpers import CC, CV, Host, Stand, bearer, running, until
 
 

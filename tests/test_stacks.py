@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 
-from flask_hubspot_hitl.stacks import stack_of
+from flask_hubspot_hitl.dispatch.stacks import stack_of
 
 
 def test_a_waiting_thread_is_found_where_it_waits() -> None:

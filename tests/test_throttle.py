@@ -19,7 +19,7 @@ from flask_hubspot_hitl.clock import ManualClock
 from flask_hubspot_hitl.hubspot.client import HubSpotClient
 from flask_hubspot_hitl.hubspot.transport import Verdict
 from flask_hubspot_hitl.ledger import Ledger
-from flask_hubspot_hitl.throttle import Permit, Throttle
+from flask_hubspot_hitl.portals.throttle import Permit, Throttle
 
 from .conftest import MakeApp
 from .forked import Forked

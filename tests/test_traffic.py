@@ -14,7 +14,7 @@ from typing import Any
 
 import pytest
 
-from flask_hubspot_hitl.simulator.traffic import FOLDER
+from flask_hubspot_hitl.simulator.engine.traffic import FOLDER
 
 from .simulator_helpers import CC, CV, Stand
 from .traffic import EXCEPTIONS, TOOL, Documents, Json, Problem, kind_of, must_have_documents

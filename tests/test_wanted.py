@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from flask_hubspot_hitl.hubspot import wanted
+from flask_hubspot_hitl.hubspot.setup import wanted
 
 URL = "https://bot.example.test/hubspot/webhook"
 WANT = wanted.Channel(deployment_id="0f1e", webhook_urls=[URL], redirect_url="https://bot.example.test/hubspot/connect")

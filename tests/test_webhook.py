@@ -18,8 +18,9 @@ import requests
 import sqlalchemy as sa
 from flask import Flask
 
-from flask_hubspot_hitl import HubSpotHITL, handoffs, webhook_rejected
+from flask_hubspot_hitl import HubSpotHITL, webhook_rejected
 from flask_hubspot_hitl.clock import ManualClock, to_datetime
+from flask_hubspot_hitl.handoffs import rules
 from flask_hubspot_hitl.hubspot.signature import sign
 from flask_hubspot_hitl.ledger import EventState
 from flask_hubspot_hitl.ledger.schema import event
@@ -71,7 +72,7 @@ def closed(app: Flask, **fields: Any) -> dict[str, Any]:
 
 
 def said(caplog: pytest.LogCaptureFixture) -> list[str]:
-    return [one.getMessage() for one in caplog.records if one.name == "flask_hubspot_hitl.views"]
+    return [one.getMessage() for one in caplog.records if one.name == "flask_hubspot_hitl.web.webhook"]
 
 
 # --- accepted --------------------------------------------------------------------------------------------
@@ -417,7 +418,7 @@ def test_b4_an_unknown_threads_event_is_parked_while_a_handoff_of_its_portal_is_
     assert count(app, EventState.PARKED) <= 3
     assert state_of(app).intake.counts["noise"] == 3  # the other portal's
     with ledger.write() as tx:
-        handoffs.opened(tx, record, thread_id="77", timeout_ms=0, now=ledger.now_ms())
+        rules.opened(tx, record, thread_id="77", timeout_ms=0, now=ledger.now_ms())
     assert "in:424242:77" in lanes(app)
     assert "in:424242:78" not in lanes(app)
 

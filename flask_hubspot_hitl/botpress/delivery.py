@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from ..housekeeping import DELIVERIES
+from ..dispatch.housekeeping import DELIVERIES
 from ..ledger import Ledger
 from .service import BotpressUnavailable
 

@@ -15,12 +15,13 @@ from flask import Flask, request
 from flask.typing import ResponseReturnValue
 from werkzeug.exceptions import RequestEntityTooLarge
 
+from ..dispatch.seldom import Seldom
 from ..errors import LedgerUnavailable
 from ..hubspot import strict_json
 from ..hubspot.events import scrub
 from ..runtime import get_runtime
-from ..seldom import Seldom
-from ..views import BODY_GONE_HINT, AnyHost, BodyGone, read_body
+from ..web.body import BODY_GONE_HINT, BodyGone, read_body
+from ..web.hosts import AnyHost
 
 logger = logging.getLogger(__name__)
 

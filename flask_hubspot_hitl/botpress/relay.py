@@ -9,10 +9,10 @@ from typing import Any
 
 from flask import Flask
 
+from ..dispatch.tasks import Dead, Done, Outcome, Retry
 from ..errors import DeliveryDelayed, HITLError, LedgerUnavailable
 from ..ledger import Event, Lease, NewEvent, Transaction, lanes
 from ..runtime import get_runtime
-from ..tasks import Dead, Done, Outcome, Retry
 
 logger = logging.getLogger(__name__)
 

@@ -11,9 +11,9 @@ from typing import Any
 
 from flask import Flask
 
-from .. import verbs
 from ..clock import to_datetime
 from ..domain import CloseReason, Contact, Handoff, HistoryEntry
+from ..handoffs import verbs
 from ..hubspot.content import parse_time
 from ..hubspot.text import scrub
 from ..ledger import Event, Transaction, lanes

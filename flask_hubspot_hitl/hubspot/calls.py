@@ -13,8 +13,8 @@ from typing import Any
 
 from ..clock import Clock
 from ..errors import HubSpotRejected, HubSpotUnavailable, TokenRevoked
-from .oauth import TokenProvider
 from .paths import Paths
+from .tokens import TokenProvider
 from .transport import Gate, Transport, bounded, deadline
 
 #: The most pages that a list is followed for.

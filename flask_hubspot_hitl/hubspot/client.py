@@ -18,10 +18,10 @@ from typing import Any
 from ..domain import Contact, Operator
 from ..errors import HubSpotConflict, HubSpotError, HubSpotUnavailable
 from .admin import AppCalls
+from .bodies import build_incoming, file_attachment, iso_time, opaque
 from .calls import read_pages
 from .contacts import SEARCH_PROPERTIES, pick, search_filters
 from .content import safe_url
-from .outgoing import build_incoming, file_attachment, iso_time, opaque
 from .text import escape_text, scrub
 
 __all__ = ["HubSpotClient", "build_incoming", "file_attachment", "iso_time", "opaque"]

@@ -26,13 +26,7 @@ import requests
 import urllib3
 
 from ..clock import Clock, wall_ms
-from ..errors import (
-    HubSpotConflict,
-    HubSpotError,
-    HubSpotNotFound,
-    HubSpotRejected,
-    HubSpotUnavailable,
-)
+from ..errors import HubSpotConflict, HubSpotError, HubSpotNotFound, HubSpotRejected, HubSpotUnavailable
 from ..process import Process, gives_threads_time
 from . import addresses, strict_json
 from .addresses import AddressRefused

@@ -16,7 +16,6 @@ import sqlalchemy as sa
 from sqlalchemy.engine import make_url
 
 from ..clock import Clock, SystemClock
-from ..database_url import split_servers
 from ..errors import LedgerUnavailable
 from ..process import Process
 from . import migrations
@@ -27,6 +26,7 @@ from .patience import LONGEST, patience, remaining
 from .timekeeping import Timekeeper
 from .trouble import Misconfigured, Session, Trouble, first_line, of_refusals, of_sqlite, of_sqlstate
 from .turns import Turns
+from .url import split_servers
 from .writer_lock import WriterLock
 
 logger = logging.getLogger(__name__)

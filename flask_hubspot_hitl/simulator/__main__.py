@@ -17,10 +17,10 @@ from types import FrameType
 from werkzeug.serving import BaseWSGIServer, WSGIRequestHandler, make_server
 
 from .app import create_app
-from .chaos import MEANINGS, Chaos
-from .recording import Recording
-from .simulation import Simulation
-from .wire import ApiError
+from .engine.chaos import MEANINGS, Chaos
+from .engine.recording import Recording
+from .engine.simulation import Simulation
+from .model.errors import ApiError
 
 STOP_SECONDS = 0.05
 """How long it takes at most until a stand-in that was told to stop takes no more requests."""

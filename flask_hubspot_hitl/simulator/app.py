@@ -15,31 +15,29 @@ from urllib.parse import urlsplit
 from flask import Flask, Response, g, request
 from werkzeug.exceptions import HTTPException
 
-from . import (
+from .api import (
     channel_messages,
     channels,
-    connecting,
+    connect,
     consent,
     contacts,
     contacts_batch,
-    control,
-    control_threads,
     conversations,
-    desk,
     files,
     oauth,
-    settings,
     webhooks,
 )
-from .middleware import MAX_BODY, Middleware
-from .simulation import Simulation, current
-from .traffic import FOLDER, Traffic
-from .wire import ApiError, bearer_value, error_body
+from .api.wire import bearer_value
+from .desk import control, control_threads, desk, settings
+from .engine.middleware import MAX_BODY, Middleware
+from .engine.simulation import Simulation, current
+from .engine.traffic import FOLDER, Traffic
+from .model.errors import ApiError, error_body
 
 logger = logging.getLogger(__name__)
 
 FAMILIES = (
-    *(channels, connecting, channel_messages, conversations, files, contacts, contacts_batch, oauth, consent, webhooks),
+    *(channels, connect, channel_messages, conversations, files, contacts, contacts_batch, oauth, consent, webhooks),
     *(control, control_threads, desk, settings),
 )
 LOOPBACK = frozenset({"127.0.0.1", "localhost", "::1"})

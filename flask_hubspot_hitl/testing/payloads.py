@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from ..simulator.preset import APP_ID, CHANNEL_ACCOUNT_ID, CHANNEL_ID, PORTAL_ID
+from ..simulator.model.preset import APP_ID, CHANNEL_ACCOUNT_ID, CHANNEL_ID, PORTAL_ID
 
 Json = dict[str, Any]
 

@@ -14,7 +14,7 @@ from typing import Any, TypeVar
 
 import requests
 
-from ..simulator.replay import title
+from ..simulator.engine.replay import title
 
 Json = dict[str, Any]
 Kind = TypeVar("Kind", bound="StandIn")

@@ -17,7 +17,7 @@ CASES = {
     "flask": "import flask",
     BASE: "import flask, requests, sqlalchemy",
     OURS: "import flask_hubspot_hitl",
-    ALL: "import flask_hubspot_hitl.install, sqlalchemy.dialects.sqlite",
+    ALL: "import flask_hubspot_hitl.cli, flask_hubspot_hitl.web.blueprint, sqlalchemy.dialects.sqlite",
 }
 _PROBE = """
 import sys, time

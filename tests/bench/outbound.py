@@ -16,7 +16,7 @@ from typing import Any
 import requests
 
 from flask_hubspot_hitl import HubSpotHITL
-from flask_hubspot_hitl.simulator.preset import ACCESS_TOKEN
+from flask_hubspot_hitl.simulator.model.preset import ACCESS_TOKEN
 
 from ..helpers import Json
 from ..story import PHONE

@@ -20,13 +20,14 @@ import requests
 import sqlalchemy as sa
 from flask import Flask
 
-from flask_hubspot_hitl import HubSpotHITL, handoffs
+from flask_hubspot_hitl import HubSpotHITL
+from flask_hubspot_hitl.handoffs import rules
+from flask_hubspot_hitl.handoffs.sweeps import START_MS, SweepTask
 from flask_hubspot_hitl.hubspot import signature
 from flask_hubspot_hitl.hubspot.events import parse_body
 from flask_hubspot_hitl.ledger import EventState, NewEvent, Topic, lanes
 from flask_hubspot_hitl.ledger.schema import event, lane
 from flask_hubspot_hitl.testing import HubSpot, running_hubspot
-from flask_hubspot_hitl.watches import START_MS, SweepTask
 
 from .. import databases
 from ..helpers import Json, assigned_event, begin_handoff, own_port, state_of
@@ -241,7 +242,7 @@ class Host:
                 now = ledger.now_ms()
                 for thread in names[start : start + 200]:
                     record = begin_handoff(tx, f"c{thread}", now=now)
-                    handoffs.opened(tx, record, thread_id=thread, timeout_ms=0, now=now)
+                    rules.opened(tx, record, thread_id=thread, timeout_ms=0, now=now)
                     tx.delete_lane(lanes.signals(record.handoff))  # the signal that it has started
         self.threads += names
 

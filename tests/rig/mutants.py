@@ -15,14 +15,14 @@ from typing import Any, ClassVar
 import sqlalchemy as sa
 
 from flask_hubspot_hitl import runtime
-from flask_hubspot_hitl.emission import Emitter
+from flask_hubspot_hitl.dispatch.tasks import Outcome
+from flask_hubspot_hitl.handoffs.emission import Emitter
+from flask_hubspot_hitl.handoffs.intake import Intake
 from flask_hubspot_hitl.hubspot.events import Inbound, Poison
-from flask_hubspot_hitl.intake import Intake
 from flask_hubspot_hitl.ledger import Event, EventState, Lease
 from flask_hubspot_hitl.ledger import queue as lanes
 from flask_hubspot_hitl.ledger.queue import Queue
 from flask_hubspot_hitl.ledger.schema import event, in_state
-from flask_hubspot_hitl.tasks import Outcome
 
 PREFETCH = 20
 WRITE_BEHIND_SECONDS = 0.2

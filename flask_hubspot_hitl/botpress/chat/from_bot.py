@@ -15,9 +15,9 @@ from typing import Any
 from flask.typing import ResponseReturnValue
 
 from ...clock import to_ms
+from ...dispatch.tasks import Done, Outcome
+from ...handoffs.receivers import invoke, own_copy
 from ...ledger import Event, Transaction, lanes
-from ...receivers import invoke, own_copy
-from ...tasks import Done, Outcome
 from ..delivery import Payload
 from ..door import Refused
 from ..relay import NotYet

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from typing import Any
 
-from ... import verbs
+from ...dispatch.tasks import Done, Outcome
+from ...handoffs import verbs
 from ...ledger import Event, Transaction
-from ...tasks import Done, Outcome
 from ..delivery import Payload
 from ..messages import to_agent
 from ..relay import NotYet

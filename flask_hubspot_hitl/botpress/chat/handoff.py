@@ -8,11 +8,12 @@ from typing import Any
 
 from flask import Flask
 
-from ... import signals, verbs
+from ... import signals
+from ...dispatch.tasks import Done, Outcome
 from ...domain import CloseReason, Handoff, HistoryEntry, Message, Operator
 from ...errors import HITLError, LedgerUnavailable
+from ...handoffs import verbs
 from ...ledger import Event, Transaction
-from ...tasks import Done, Outcome
 from .. import notices
 from ..delivery import Payload
 from ..ended import ended_event, failed_event

@@ -9,11 +9,11 @@ from typing import Any
 
 from flask.typing import ResponseReturnValue
 
-from ... import verbs
+from ...dispatch.tasks import Done, Outcome
 from ...errors import HITLError, LedgerUnavailable
+from ...handoffs import verbs
 from ...ledger import Event, Transaction, lanes
 from ...runtime import Runtime
-from ...tasks import Done, Outcome
 from ..door import Refused, text_of
 from ..messages import to_agent
 from ..relay import NotYet, Relay

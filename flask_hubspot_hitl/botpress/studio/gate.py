@@ -10,8 +10,8 @@ from typing import Any
 
 from flask.typing import ResponseReturnValue
 
-from ... import verbs
 from ...errors import HITLError, LedgerUnavailable
+from ...handoffs import verbs
 from ...hubspot.transport import deadline
 from ...runtime import Runtime
 from .. import notices

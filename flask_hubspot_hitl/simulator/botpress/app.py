@@ -9,8 +9,8 @@ from flask import Flask, request
 from werkzeug.exceptions import HTTPException
 
 from ..app import api_error, harden, refuse_strangers
-from ..middleware import MAX_BODY, Middleware
-from ..wire import ApiError, error_body
+from ..engine.middleware import MAX_BODY, Middleware
+from ..model.errors import ApiError, error_body
 from . import control, hitl_api, people, runtime, webhook
 from .world import BotpressError, BotpressWorld
 

@@ -8,7 +8,7 @@ from typing import Any
 from flask import Blueprint, request
 
 from ...hubspot import strict_json
-from ..wire import ApiError
+from ..model.errors import ApiError
 from . import bot, hitl_api, studio
 from .signals import event_created, message_created, send_signals
 from .world import JSON, Session, Switches, world

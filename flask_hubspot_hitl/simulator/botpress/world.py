@@ -12,7 +12,7 @@ from typing import Any, cast
 
 from flask import current_app
 
-from ..chaos import Chaos
+from ..engine.chaos import Chaos
 
 JSON = dict[str, Any]
 

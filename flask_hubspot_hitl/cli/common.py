@@ -1,0 +1,87 @@
+"""What the commands of ``flask hubspot-hitl`` share."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import math
+import sys
+import time
+from collections.abc import Callable, Iterator
+from datetime import UTC, datetime
+from typing import Any
+
+import click
+
+from ..errors import ConfigError, LedgerUnavailable
+from ..runtime import Runtime, get_runtime
+
+
+def app_runtime() -> Runtime:
+    """The extension's part of the app, or a plain word."""
+    try:
+        return get_runtime()
+    except RuntimeError as error:
+        raise click.ClickException(str(error)) from None
+
+
+def say(value: Any, as_json: bool, lines: list[str]) -> None:
+    """Print ``value`` as JSON, or the lines."""
+    click.echo(json.dumps(value, indent=2, default=str) if as_json else "\n".join(lines))
+
+
+def when(ms: int) -> str:
+    """Epoch ms as a date and time."""
+    return datetime.fromtimestamp(ms / 1000, UTC).isoformat(timespec="seconds")
+
+
+EVENT_ID = click.IntRange(1, 2**63 - 1)
+"""The id of an event, as the database has them."""
+
+
+def hubspot_id(_context: click.Context, _parameter: click.Parameter, value: Any) -> Any:
+    """Take an id of HubSpot's, or several: a whole number that a database can hold."""
+    for one in value if isinstance(value, tuple) else [value]:
+        if one is not None and not (one.isascii() and one.isdecimal() and len(one) <= 19):
+            raise click.BadParameter("must be a number, such as 424242")
+    return value
+
+
+class Amount(click.FloatRange):
+    """A number within bounds; ``nan`` is none, though it is not out of any bounds."""
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        found = super().convert(value, param, ctx)
+        if math.isnan(found):
+            self.fail(f"{value!r} is not a number.", param, ctx)
+        return found
+
+
+class Command(click.Command):
+    """A command that says in a line or two that the database is down or a setting wrong, instead of a traceback."""
+
+    def invoke(self, ctx: click.Context) -> Any:
+        try:
+            return super().invoke(ctx)
+        except (ConfigError, LedgerUnavailable) as error:
+            raise click.ClickException(str(error)) from None
+
+
+@contextlib.contextmanager
+def progress(label: str, *, hidden: bool) -> Iterator[Callable[[int, int], None]]:
+    """A progress bar on stderr, shown once it has taken more than a second.
+
+    Yields what is to be told, now and then, how much is done and how much there is.
+    """
+    began = time.monotonic()
+    bar: Any = None
+    with contextlib.ExitStack() as stack:
+
+        def at(done: int, total: int) -> None:
+            nonlocal bar
+            if bar is None and not hidden and time.monotonic() - began > 1.0:
+                bar = stack.enter_context(click.progressbar(length=total, label=label, file=sys.stderr))
+            if bar is not None:
+                bar.update(done - bar.pos)
+
+        yield at

@@ -1,0 +1,81 @@
+"""``flask hubspot-hitl doctor``: what keeps handoffs from working, and what puts it right."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, Any
+
+import click
+from flask.cli import ScriptInfo
+
+from ...errors import ConfigError, LedgerUnavailable
+from ..common import app_runtime, progress, say
+
+if TYPE_CHECKING:
+    from . import Report
+
+
+MOST_NAMES = 12
+
+
+@click.command()
+@click.option("--json", "as_json", is_flag=True, help="For machines.")
+@click.pass_context
+def doctor(context: click.Context, as_json: bool) -> None:
+    """What keeps handoffs from working, and what puts it right. Fails when there is an error; changes nothing."""
+    from . import explain
+
+    try:
+        with context.ensure_object(ScriptInfo).load_app().app_context():
+            report = look(as_json=as_json)
+    except (ConfigError, LedgerUnavailable) as error:
+        report = explain(error)
+    show(report, as_json=as_json)
+    if not report.is_well:
+        context.exit(1)
+
+
+def look(*, as_json: bool = False) -> Report:
+    """Examine the current app, with a progress bar if it takes a while."""
+    from flask import current_app
+
+    from . import examine
+
+    app_runtime()
+    with progress("Looking", hidden=as_json) as at:
+        return examine(current_app._get_current_object(), at)  # type: ignore[attr-defined]
+
+
+def show(report: Report, *, as_json: bool = False) -> None:
+    """Print what was found."""
+    say(facts(report), as_json, list(lines(report)))
+
+
+def facts(report: Report) -> dict[str, Any]:
+    """What was found, for a machine."""
+    return {
+        "ok": report.is_well,
+        "looked_at": report.looked_at,
+        "seconds": round(report.seconds, 3),
+        "findings": [one.facts() for one in report.findings],
+    }
+
+
+def lines(report: Report) -> Iterator[str]:
+    """What was found, for a person."""
+    from . import Level
+
+    for one in report.findings:
+        where = f"Portal {one.portal_id}: " if one.portal_id else ""
+        colour = "red" if one.code.level is Level.ERROR else "yellow"
+        yield f"{click.style(f'{one.code.code} {one.code.level}', fg=colour, bold=True)}  {where}{one.code.title}"
+        yield f"    {one.what}"
+        yield f"    Why: {one.code.why}"
+        yield f"    Fix: {one.fix}"
+        yield ""
+    if report.looked_at:
+        names, more = report.looked_at[:MOST_NAMES], len(report.looked_at) - MOST_NAMES
+        yield f"Looked at {', '.join(names)}{f' and {more} more' if more > 0 else ''} in {report.seconds:.1f} s."
+    levels = [one.code.level for one in report.findings]
+    counts = [f"{levels.count(level)} {level}(s)" for level in Level if level in levels]
+    yield f"{' and '.join(counts)}." if counts else click.style("All is well.", fg="green")

@@ -1,0 +1,102 @@
+"""The app at HubSpot: its channel, its webhook target and its subscriptions. All portals share them."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from ...errors import HubSpotNotFound, HubSpotRejected, HubSpotUnavailable
+from ...hubspot.admin import AppCalls
+from ...hubspot.setup import wanted
+from ...portals import routing, setup
+from ...runtime import Runtime
+from .findings import Code, Finding, sentence
+
+HUBSPOT_SECONDS = 6.0
+"""What a check may spend on HubSpot's answers."""
+PROJECT_APP = (
+    f"An app of HubSpot's project platform has its webhooks in the file {wanted.PROJECT_FILE}: compare it with "
+    "'flask hubspot-hitl setup --plan'."
+)
+_NO_CREDENTIALS = (401, 403)
+
+
+def check(runtime: Runtime) -> Iterator[Finding]:
+    """By the developer key; without one HubSpot does not tell."""
+    settings = runtime.settings
+    with runtime.ledger.read() as tx:
+        channel_id = routing.channel_of(tx, settings)
+    if channel_id is None:
+        yield Code.NO_CHANNEL.found("Neither HUBSPOT_HITL_CHANNEL_ID is set nor has setup stored one.")
+    if settings.access_token is not None and settings.access_token.startswith("pat-"):
+        yield Code.PRIVATE_APP.found("HUBSPOT_HITL_ACCESS_TOKEN begins with pat-.")
+    lacking = [name for name in ("APP_ID", "DEVELOPER_API_KEY") if getattr(settings, name.lower()) is None]
+    if lacking:
+        names = " and ".join(f"HUBSPOT_HITL_{name}" for name in lacking)
+        yield Code.APP_UNSEEN.found(f"Not set: {names}.")
+        return
+    client = runtime.services.app_client()
+    try:
+        with client.deadline(HUBSPOT_SECONDS):
+            if channel_id is None:
+                client.list_channels()
+            else:
+                yield from _check_channel(runtime, client, channel_id)
+            yield from _check_webhooks(runtime, client)
+    except HubSpotUnavailable as error:
+        yield Code.HUBSPOT_DOWN.found(sentence(error))
+    except HubSpotRejected as error:
+        if error.status in _NO_CREDENTIALS:
+            yield Code.DEVELOPER_KEY.found(sentence(error))
+        else:
+            yield Code.REFUSED.found(sentence(error))
+    finally:
+        client.close()
+
+
+def _check_channel(runtime: Runtime, client: AppCalls, channel_id: str) -> Iterator[Finding]:
+    settings = runtime.settings
+    try:
+        channel = client.get_channel(channel_id)
+    except HubSpotNotFound:
+        yield Code.CHANNEL_GONE.found(f"The app {settings.app_id} has no channel {channel_id}.")
+        return
+    want = setup.wanted_channel(settings, runtime.ledger.deployment_id)
+    there = channel.get("webhookUrl")
+    if there not in want.webhook_urls:
+        yield Code.CHANNEL_URL.found(f"Channel {channel_id} has {there or 'none'}, and ours is {want.webhook_urls[0]}.")
+    connect = channel.get("channelAccountConnectionRedirectUrl")
+    if connect != want.redirect_url:
+        yield Code.CONNECT_URL.found(f"Channel {channel_id} has {connect or 'none'}, and ours is {want.redirect_url}.")
+    mark = wanted.mark_of_channel(channel)
+    if mark not in (None, runtime.ledger.deployment_id):
+        yield Code.CHANNEL_MARK.found(f"Channel {channel_id} is {mark}'s; this is {runtime.ledger.deployment_id}.")
+    have: Any = channel.get("capabilities")
+    drift = wanted.capability_drift(have if isinstance(have, Mapping) else {})
+    if drift:
+        differences = "; ".join(
+            f"{key} is {json.dumps(is_now)}, wanted {json.dumps(need)}" for key, (is_now, need) in drift.items()
+        )
+        yield Code.CAPABILITIES.found(f"Channel {channel_id}: {differences}.")
+
+
+def _check_webhooks(runtime: Runtime, client: AppCalls) -> Iterator[Finding]:
+    try:
+        yield from _compare_webhooks(runtime, client)
+    except HubSpotRejected as error:  # the key is right: HubSpot has shown the channel
+        yield Code.APP_UNSEEN.found(sentence(error), fix=PROJECT_APP)
+
+
+def _compare_webhooks(runtime: Runtime, client: AppCalls) -> Iterator[Finding]:
+    urls = runtime.settings.webhook_urls()
+    try:
+        target = client.webhook_settings().get("targetUrl")
+    except HubSpotNotFound:
+        target = None
+    if target not in urls:
+        yield Code.TARGET_URL.found(f"The app has {target or 'none'}, and ours is {urls[0]}.")
+    drift = wanted.subscription_drift(client.webhook_subscriptions())
+    amiss = [f"{one} is missing" for one in drift.missing] + [f"{one} is paused" for _, one in drift.paused]
+    if amiss:
+        yield Code.SUBSCRIPTIONS.found(f"{'; '.join(amiss)}.")

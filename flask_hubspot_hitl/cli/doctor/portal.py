@@ -1,0 +1,202 @@
+"""One portal, a HubSpot account: its token, what it may do, its inboxes, and our channel in them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from ...config import Settings
+from ...errors import HubSpotNotFound, HubSpotRejected, HubSpotUnavailable, NotConfigured, TokenRevoked, WrongPortal
+from ...hubspot.client import HubSpotClient
+from ...hubspot.oauth import FILES_SCOPE
+from ...hubspot.setup import wanted
+from ...ledger import AccountRecord
+from ...portals import installations, routing
+from ...runtime import Runtime
+from .findings import Code, Finding, sentence
+from .hubspot_app import HUBSPOT_SECONDS
+
+KINDS = ("INBOX", "HELP_DESK")
+MISSING_SCOPES = "MISSING_SCOPES"
+_NEW_FILES_SCOPES = {"files.read", "files.write"}
+"""What apps of the project platform have instead of ``files``."""
+
+
+def portal_ids(runtime: Runtime) -> list[str]:
+    """The portals to look at: the one configured, or all that have installed the app."""
+    if runtime.settings.portal_id is not None:
+        return [runtime.settings.portal_id]
+    with runtime.ledger.read() as tx:
+        return [one.portal_id for one in tx.installations.all()]
+
+
+def none() -> Iterator[Finding]:
+    """There is no portal to look at."""
+    yield Code.NO_PORTAL.found("None has installed the app, and HUBSPOT_HITL_PORTAL_ID is not set.")
+
+
+def check(runtime: Runtime, portal_id: str) -> Iterator[Finding]:
+    """Everything about one portal; its troubles are its own."""
+    lacking: list[str] = []
+    try:
+        client = runtime.services.client(portal_id)
+        with client.deadline(HUBSPOT_SECONDS):
+            for code, what in _examine(runtime, client, portal_id, lacking):
+                yield code.found(what, portal_id=portal_id)
+    except WrongPortal as error:
+        yield Code.OTHER_PORTAL.found(sentence(error), portal_id=portal_id)
+    except NotConfigured as error:
+        yield Code.NO_TOKEN.found(sentence(error), portal_id=portal_id)
+    except TokenRevoked as error:
+        yield Code.REVOKED.found(sentence(error), portal_id=portal_id)
+    except HubSpotUnavailable as error:
+        is_no = error.status is not None and 400 <= error.status < 408
+        yield (Code.APP_REFUSED if is_no else Code.HUBSPOT_DOWN).found(sentence(error), portal_id=portal_id)
+    except HubSpotRejected as error:
+        if error.category == MISSING_SCOPES:
+            if not lacking:
+                yield Code.SCOPES.found(sentence(error), portal_id=portal_id)
+        else:
+            yield Code.REFUSED.found(sentence(error), portal_id=portal_id)
+
+
+What = tuple[Code, str]
+
+
+def _examine(runtime: Runtime, client: HubSpotClient, portal_id: str, lacking: list[str]) -> Iterator[What]:
+    owner = str(client.account_info().get("portalId"))
+    if owner != portal_id:
+        yield Code.OTHER_PORTAL, f"It is portal {owner}'s, and not {portal_id}'s."
+        return
+    yield from _check_token(runtime, client, lacking)
+    inboxes = {str(one.get("id")): one for one in client.inboxes()}
+    chosen = _chosen_inboxes(runtime, portal_id)
+    if not chosen and not _is_configured(runtime.settings, portal_id):
+        yield Code.NO_INBOX, "Neither HUBSPOT_HITL_INBOX_ID is set nor has setup connected an inbox."
+    for inbox_id in chosen:
+        if inbox_id not in inboxes:
+            there = ", ".join(sorted(inboxes)) or "none"
+            yield Code.INBOX_GONE, f"The portal has no inbox or help desk {inbox_id}; it has {there}."
+        elif inboxes[inbox_id].get("type") not in KINDS:
+            yield Code.INBOX_KIND, f"Inbox {inbox_id} is a {str(inboxes[inbox_id].get('type'))[:40]}."
+    yield from _check_accounts(runtime, client, portal_id, [one for one in chosen if one in inboxes])
+
+
+# The token --------------------------------------------------------------------------------------------------------
+
+
+def _check_token(runtime: Runtime, client: HubSpotClient, lacking: list[str]) -> Iterator[What]:
+    settings = runtime.settings
+    try:
+        facts = _introspect(runtime, client)
+    except HubSpotRejected as error:
+        yield Code.APP_REFUSED, sentence(error)
+        return
+    app_id = str(facts.get("app_id") or settings.app_id)
+    if settings.app_id not in (None, app_id):
+        yield Code.OTHER_APP, f"It is app {app_id}'s, and HUBSPOT_HITL_APP_ID is {settings.app_id}."
+    granted = facts.get("scopes")
+    if isinstance(granted, list):
+        lacking += [
+            one for one in installations.wanted_scopes(settings) if not _is_granted(one, set(map(str, granted)))
+        ]
+    if lacking:
+        yield Code.SCOPES, f"Not granted: {', '.join(lacking)}."
+
+
+def _is_granted(scope: str, granted: set[str]) -> bool:
+    return scope in granted or (scope == FILES_SCOPE and granted >= _NEW_FILES_SCOPES)
+
+
+def _introspect(runtime: Runtime, client: HubSpotClient) -> dict[str, Any]:
+    """What HubSpot tells of the token: ``scopes``, ``app_id``; {} when it does not, as of private apps' tokens."""
+    if runtime.settings.client_id is None:
+        return {}
+    endpoint = runtime.services.token_endpoint()
+    try:
+        return endpoint.introspect(client.tokens.token())
+    except HubSpotNotFound:
+        return {}
+    finally:
+        endpoint.close()
+
+
+# Our channel in its inboxes ---------------------------------------------------------------------------------------
+
+
+def _chosen_inboxes(runtime: Runtime, portal_id: str) -> list[str]:
+    """Where conversations of this portal may go, the default first."""
+    settings = runtime.settings
+    with runtime.ledger.read() as tx:
+        default = routing.default_inbox(tx, settings, portal_id)
+        stored = tx.channels.accounts(portal_id)
+    configured = settings.inbox_id if portal_id == settings.portal_id else ()
+    chosen = [*([default] if default else ()), *configured, *(one.inbox_id for one in stored)]
+    return list(dict.fromkeys(chosen))
+
+
+def _check_accounts(runtime: Runtime, client: HubSpotClient, portal_id: str, inbox_ids: list[str]) -> Iterator[What]:
+    settings = runtime.settings
+    with runtime.ledger.read() as tx:
+        channel_id = routing.channel_of(tx, settings)
+        stored = tx.channels.accounts(portal_id)
+    if channel_id is None:
+        return  # the app's check says so
+    try:
+        there = {str(one.get("id")): one for one in client.channel_accounts(channel_id)}
+    except HubSpotNotFound:
+        yield Code.CHANNEL_GONE, f"The portal does not see channel {channel_id}."
+        return
+    except HubSpotRejected as error:
+        if error.status != 403 or error.category == MISSING_SCOPES:
+            raise
+        yield Code.TIER, sentence(error)
+        return
+    if not inbox_ids and _is_configured(settings, portal_id):
+        inbox_ids = [str(there.get(settings.channel_account_id or "", {}).get("inboxId"))]
+    for inbox_id in inbox_ids:
+        account_id = _account_used(settings, stored, portal_id, channel_id, inbox_id, inbox_ids)
+        account = _account_of(there, inbox_id) if account_id is None else there.get(account_id)
+        if account is not None:
+            yield from _check_account(account, inbox_id, runtime.ledger.deployment_id)
+        elif account_id is not None:
+            yield Code.ACCOUNT_GONE, f"Channel {channel_id} has no account {account_id} any more."
+        else:
+            yield Code.NOT_CONNECTED, f"Channel {channel_id} has no account in inbox {inbox_id}."
+
+
+def _is_configured(settings: Settings, portal_id: str) -> bool:
+    """True when the account of the default inbox is named in the configuration."""
+    return portal_id == settings.portal_id and settings.channel_account_id is not None
+
+
+def _account_used(
+    settings: Settings, stored: list[AccountRecord], portal_id: str, channel_id: str, inbox_id: str, chosen: list[str]
+) -> str | None:
+    """The account that ``start`` would use as far as it is known here; None: it asks HubSpot for the inbox's."""
+    if _is_configured(settings, portal_id) and inbox_id == chosen[0]:
+        return settings.channel_account_id
+    mine = (one for one in stored if (one.channel_id, one.inbox_id) == (channel_id, inbox_id))
+    return next((one.account_id for one in mine), None)
+
+
+def _account_of(there: Mapping[str, Mapping[str, Any]], inbox_id: str) -> Mapping[str, Any] | None:
+    """An inbox's account, if possible one that is authorised."""
+    found = [one for one in there.values() if str(one.get("inboxId")) == inbox_id]
+    return next((one for one in found if one.get("authorized") is True), found[0] if found else None)
+
+
+def _check_account(account: Mapping[str, Any], inbox_id: str, deployment_id: str) -> Iterator[What]:
+    name = f"Channel account {account.get('id')} (inbox {inbox_id})"
+    if str(account.get("inboxId")) != inbox_id:
+        yield Code.ACCOUNT_INBOX, f"{name} is one of inbox {account.get('inboxId')}."
+    if account.get("archived") is True:
+        yield Code.ACCOUNT_GONE, f"{name} is archived."
+        return
+    if account.get("authorized") is not True:
+        yield Code.UNAUTHORIZED, f"{name} has authorized: false."
+    if account.get("active") is False:
+        yield Code.INACTIVE, f"{name} has active: false."
+    mark = wanted.mark_of_account(account)
+    if mark not in (None, deployment_id):
+        yield Code.ACCOUNT_MARK, f"{name} is {mark}'s; this is {deployment_id}."

@@ -1,0 +1,241 @@
+"""``flask hubspot-hitl worker|tick|status|handoffs|reconcile|adopt|dead``: the dispatcher and its queue."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import sys
+import threading
+import time
+
+import click
+from flask import current_app
+from flask.cli import AppGroup, with_appcontext
+
+from ..errors import HubSpotError, NotConfigured
+from ..handoffs.history import History
+from ..handoffs.sweeps import closed_since
+from ..runtime import build_dispatcher, full_processes
+from .common import EVENT_ID, hubspot_id
+from .common import Command as _Command
+from .common import app_runtime as _runtime
+from .common import progress as _progress
+from .common import say as _say
+from .common import when as _when
+
+WORKER_THREADS = 32
+
+
+@click.command(cls=_Command)
+@click.option("--threads", default=None, type=click.IntRange(1, 512), help="How many events at once.")
+@with_appcontext
+def worker(threads: int | None) -> None:
+    """Dispatch until SIGTERM; what is being worked on is finished first, a second SIGTERM stops at once."""
+    runtime = _runtime()
+    most = runtime.settings.dispatcher_max_threads
+    count = threads or runtime.settings.dispatcher_threads or min(WORKER_THREADS, most)
+    if count > most:
+        raise click.UsageError(f"{count} threads are more than HUBSPOT_HITL_DISPATCHER_MAX_THREADS, which is {most}.")
+    dispatcher = build_dispatcher(current_app._get_current_object(), runtime.services, threads=count)  # type: ignore[attr-defined]
+    dispatcher.mode, dispatcher.serving = "thread", True
+    runtime.dispatcher = dispatcher  # what a receiver sends is seen at once
+    asked = _count_signals()
+    dispatcher.ensure_started()
+    click.echo(f"Dispatching with {count} threads. Stop with Ctrl-C or SIGTERM.")
+    while not asked:
+        time.sleep(0.1)
+    click.echo("Finishing what is being worked on; once more stops at once.")
+    # A receiver that takes longer than this counts as hung.
+    finished: list[bool] = []
+    ender = threading.Thread(target=lambda: finished.append(dispatcher.stop(runtime.settings.handler_timeout)))
+    ender.daemon = True
+    ender.start()
+    while ender.is_alive() and len(asked) < 2:
+        ender.join(0.1)
+    if finished != [True]:
+        if not finished:
+            dispatcher.stop(0)
+        sys.stdout.flush()
+        sys.stderr.flush()
+        os._exit(0 if finished else 1)  # else the interpreter waits for what was not waited for
+
+
+def _count_signals() -> list[int]:
+    """A list that grows with every SIGTERM and SIGINT; the third one kills.
+
+    The handler does nothing else: it can find the main thread inside any lock.
+    """
+    asked: list[int] = []
+
+    def note(number: int, _frame: object) -> None:
+        asked.append(number)
+        if len(asked) == 2:
+            for one in (signal.SIGTERM, signal.SIGINT):
+                signal.signal(one, signal.SIG_DFL)
+
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, note)
+    return asked
+
+
+@click.command(cls=_Command)
+@with_appcontext
+def tick() -> None:
+    """Dispatch what is due now, once; for cron."""
+    dispatcher = _runtime().dispatcher
+    reason = dispatcher.blocked()
+    if reason is not None:
+        raise click.ClickException(f"Nothing is dispatched: {reason}")
+    click.echo(f"{dispatcher.tick()} lane(s) run.")
+
+
+@click.command(cls=_Command)
+@click.option("--json", "as_json", is_flag=True, help="For machines.")
+@with_appcontext
+def status(as_json: bool) -> None:
+    """What waits, what is stuck, what was given up."""
+    runtime = _runtime()
+    with runtime.ledger.read() as tx:
+        facts = tx.status(now=runtime.ledger.now_ms())
+    facts["full_processes"] = full_processes(facts, runtime.settings)
+    oldest = facts["oldest_pending_seconds"]
+    lines = [
+        f"pending      {facts['pending']}" + (f" (oldest {oldest:.0f} s)" if oldest is not None else ""),
+        f"leased       {facts['leased']}",
+        f"parked       {facts['parked']}",
+        f"dead         {facts['dead']}",
+        f"quarantined  {facts['quarantined']}",
+        f"hung         {', '.join(facts['hung_lanes']) or '0'}",
+        *(f"full         {one}: all its threads hang" for one in facts["full_processes"]),
+        "handoffs     " + (", ".join(f"{name} {count}" for name, count in sorted(facts["handoffs"].items())) or "none"),
+    ]
+    _say(facts, as_json, lines)
+
+
+@click.command(cls=_Command)
+@click.option("--limit", default=20, type=click.IntRange(1, 1000))
+@click.option("--json", "as_json", is_flag=True, help="For machines.")
+@with_appcontext
+def handoffs(limit: int, as_json: bool) -> None:
+    """The newest handoffs."""
+    with _runtime().ledger.read() as tx:
+        found = tx.records.recent(limit)
+    facts = [
+        {
+            "id": one.id,
+            "conversation_id": one.conversation_id,
+            "thread_id": one.thread_id,
+            "state": one.state.value,
+            "operator": one.operator.actor_id if one.operator else None,
+            "opened_at": one.opened_at,
+            "closed_at": one.closed_at,
+            "reason": one.reason.value if one.reason else None,
+        }
+        for one in found
+    ]
+    lines = [
+        f"{one['opened_at']:%Y-%m-%d %H:%M:%S}  {one['state']:<9} thread {one['thread_id'] or '-':<12} "
+        f"{one['operator'] or '-':<10} {one['conversation_id']}"
+        for one in facts
+    ]
+    _say(facts, as_json, lines or ["No handoffs yet."])
+
+
+@click.command(cls=_Command)
+@click.option("--thread", "thread_id", default=None, callback=hubspot_id, help="Only this thread of HubSpot's.")
+@click.option("--json", "as_json", is_flag=True, help="For machines.")
+@with_appcontext
+def reconcile(thread_id: str | None, as_json: bool) -> None:
+    """Compare handoffs with their threads in HubSpot now, and feed what was missed."""
+    runtime = _runtime()
+    ledger, history = runtime.ledger, History(runtime.services)
+    with ledger.read() as tx:
+        since = closed_since(runtime.settings, ledger.now_ms())
+        found = tx.records.to_reconcile(closed_since=since) if thread_id is None else tx.records.of_thread(thread_id)
+    if thread_id is not None and not found:
+        raise click.ClickException(f"No handoff of ours has the thread {thread_id}.")
+    fed = 0
+    failed = []
+    with _progress("Reading threads", hidden=as_json) as at:
+        for done, record in enumerate(found, start=1):
+            try:
+                missed = history.of_handoff(record)
+            except (HubSpotError, NotConfigured) as error:
+                failed.append({"thread_id": record.handoff.thread_id, "error": str(error)})
+            else:
+                with ledger.write() as tx:
+                    fed += tx.queue.put(missed, now=ledger.now_ms())
+            at(done, len(found))
+    if fed:
+        runtime.dispatcher.wake()
+    lines = [f"{len(found) - len(failed)} thread(s) read, {fed} event(s) fed."]
+    _say({"threads": len(found) - len(failed), "events": fed, "failed": failed}, as_json, lines)
+    if failed:
+        first = failed[0]
+        raise click.ClickException(
+            f"{len(failed)} thread(s) could not be read; the first, {first['thread_id']}: {first['error']}"
+        )
+
+
+@click.command(cls=_Command)
+@with_appcontext
+def adopt() -> None:
+    """This database is ours from now on, whatever was served from it before, and wherever the app was served from."""
+    runtime = _runtime()
+    runtime.deployment.remember(runtime.ledger.deployment_id)
+    with runtime.ledger.write() as tx:
+        before = tx.get_meta("public_url")
+        tx.set_meta("public_url", "\n".join(runtime.settings.public_url))
+    click.echo(f"Adopted for {runtime.settings.public_url[0]} (before: {(before or 'nothing').split()[0]}).")
+
+
+@click.group(cls=AppGroup)
+def dead() -> None:
+    """Events that were given up."""
+
+
+@dead.command("list", cls=_Command)
+@click.option("--json", "as_json", is_flag=True, help="For machines.")
+def dead_list(as_json: bool) -> None:
+    """The events that were given up or could not be read, newest first."""
+    with _runtime().ledger.read() as tx:
+        found = tx.dead_events()
+    lines = [
+        f"{one['id']:>8}  {_when(one['received_at'])}  {one['state']:<11} {one['topic']:<18} "
+        f"thread {one['thread_id'] or '-':<12} {one['error'] or ''}"
+        for one in found
+    ]
+    _say(found, as_json, lines or ["Nothing was given up."])
+
+
+@dead.command("show", cls=_Command)
+@click.argument("event_id", type=EVENT_ID)
+@click.option("--json", "as_json", is_flag=True, help="For machines.")
+def dead_show(event_id: int, as_json: bool) -> None:
+    """One of them, with its content and what each receiver did."""
+    with _runtime().ledger.read() as tx:
+        found = tx.dead_event(event_id)
+    if found is None:
+        raise click.ClickException(f"No event {event_id} was given up; see 'flask hubspot-hitl dead list'.")
+    _say(found, as_json, [json.dumps(found, indent=2, default=str)])
+
+
+@dead.command("retry", cls=_Command)
+@click.argument("event_ids", type=EVENT_ID, nargs=-1)
+@click.option("--all", "everything", is_flag=True, help="All of them.")
+def dead_retry(event_ids: tuple[int, ...], everything: bool) -> None:
+    """Try again; receivers that accepted an event are not asked again."""
+    runtime = _runtime()
+    if not event_ids and not everything:
+        raise click.UsageError("Name the events to retry, or give --all.")
+    failed = []
+    with runtime.ledger.write() as tx:
+        chosen = [one["id"] for one in tx.dead_events(limit=100_000)] if everything else list(event_ids)
+        for event_id in chosen:
+            if not tx.retry_dead(event_id, now=runtime.ledger.now_ms()) and not everything:
+                failed.append(event_id)
+    runtime.dispatcher.wake()
+    click.echo(f"{len(chosen) - len(failed)} event(s) will be tried again.")
+    if failed:
+        raise click.ClickException(f"Not dead: {', '.join(map(str, failed))}.")

@@ -1,0 +1,66 @@
+"""What is no longer needed goes, a little at a time: payloads first, then dedupe keys, then idle lanes.
+
+A large DELETE would hold SQLite's only write lock; each transaction here takes milliseconds.
+"""
+
+from __future__ import annotations
+
+from ..config import Settings
+from ..ledger import Event, Lease, Ledger, NewEvent, Topic, Transaction, lanes
+from .tasks import Outcome, Retry
+
+EVERY_MS = 600_000
+CHUNK = 500
+DELIVERIES = "once:"
+"""Where bridges remember how far a delivery is."""
+MAX_CHUNKS = 200
+"""In one run: a backlog of 100,000 events is worked off without keeping a thread for minutes."""
+
+
+def schedule(tx: Transaction, *, now: int) -> None:
+    """See to it that the housekeeping runs; however often this is said, there is one."""
+    first = NewEvent(dedupe_key=Topic.PRUNE, lane=lanes.prune(), topic=Topic.PRUNE, sort_at=0, due_at=now + EVERY_MS)
+    tx.queue.put([first], now=now)
+
+
+def tidy(ledger: Ledger, settings: Settings) -> dict[str, int]:
+    """Do it now, in small transactions. Returns how many of each kind went."""
+    now = ledger.now_ms()
+    gone = {"payloads": 0, "events": 0, "lanes": 0, "deliveries": 0}
+    for what in gone:
+        for _ in range(MAX_CHUNKS):
+            with ledger.write() as tx:
+                if what == "payloads":
+                    count = tx.forget_payloads(before=now - int(settings.payload_ttl * 1000), limit=CHUNK)
+                elif what == "events":
+                    count = tx.prune(before=now - int(settings.retention * 1000), limit=CHUNK)
+                elif what == "lanes":
+                    count = tx.prune_lanes(limit=CHUNK)
+                else:
+                    count = tx.bridges.prune(DELIVERIES, before=now - int(settings.retention * 1000), limit=CHUNK)
+            gone[what] += count
+            if count < CHUNK:
+                break
+    return gone
+
+
+class PruneTask:
+    """The housekeeping as a timer: it runs, and waits for its next time."""
+
+    def __init__(self, settings: Settings, ledger: Ledger) -> None:
+        self._settings = settings
+        self._ledger = ledger
+
+    def prepare(self, tx: Transaction, event: Event, now: int) -> None:
+        """Nothing to decide."""
+
+    def run(self, event: Event, lease: Lease) -> Outcome:
+        now = self._ledger.now_ms()
+        if now < event.progress.get("next", event.received_at + EVERY_MS):
+            return Retry("not yet", at_ms=event.progress.get("next", event.received_at + EVERY_MS))
+        tidy(self._ledger, self._settings)
+        event.progress["next"] = now + EVERY_MS
+        return Retry("until the next time", at_ms=now + EVERY_MS)
+
+    def buried(self, tx: Transaction, event: Event, error: str, now: int) -> None:
+        """Nobody waits for it."""

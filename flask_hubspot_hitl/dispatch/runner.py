@@ -1,0 +1,212 @@
+"""Takes lanes, runs their events one by one, and settles each in one transaction. Knows no threads.
+
+Where a run ends in an exception, the transaction is rolled back and the event pays for it: its attempts are
+counted, and after ``MAX_ATTEMPTS`` it is dead and its lane goes on.
+"""
+
+from __future__ import annotations
+
+import logging
+import random
+import threading
+import time
+from collections.abc import Callable, Mapping
+
+from ..errors import LedgerUnavailable
+from ..ledger import Event, EventState, Lease, Ledger, NewEvent, Topic, Transaction, lanes
+from .tasks import Again, Dead, Done, Outcome, Retry, Task, backoff_ms
+
+logger = logging.getLogger(__name__)
+
+MAX_UNFINISHED_CALLS = 50
+"""An event that was begun so often without an end kills the process. Receivers have a limit of their own, a lower one:
+what comes before and beside them waits for HubSpot, and while HubSpot is slow it is there whoever kills us, and why."""
+EVENT_DEAD = "event-dead"
+
+
+class Runner:
+    """What a dispatcher does with one lane. ``ttl_ms`` is how long a lease holds; ``say_once`` logs sparingly."""
+
+    def __init__(
+        self,
+        ledger: Ledger,
+        tasks: Mapping[str, Task],
+        *,
+        owner: str,
+        ttl_ms: int,
+        max_attempts: int,
+        stopping: threading.Event,
+        say_once: Callable[[str, object], None],
+    ) -> None:
+        self._ledger = ledger
+        self._tasks = tasks
+        self.owner = owner
+        self._ttl_ms = ttl_ms
+        self._max_attempts = max_attempts
+        self._stopping = stopping
+        self._say_once = say_once
+
+    def claim(self) -> Lease | None:
+        """Lease the lane that is due the longest, its first event taken; None when nothing is due."""
+        now = self._ledger.now_ms()
+        lease: Lease | None = None
+        try:
+            with self._ledger.write() as tx:
+                lease = tx.queue.claim(owner=self.owner, now=now, ttl_ms=self._ttl_ms)
+                if lease is not None:
+                    self._take_head(tx, lease, now)
+        except LedgerUnavailable:
+            raise
+        except Exception as error:
+            if lease is None:
+                raise
+            self._could_not_take(lease, error)
+            return None
+        return lease
+
+    def _take_head(self, tx: Transaction, lease: Lease, now: int) -> None:
+        """Read the lane's head anew and prepare it; with none left, give the lane back."""
+        lease.head = tx.queue.head(lease)
+        if lease.head is None:
+            tx.queue.release(lease, now=now, due_at=None)
+        elif (task := self._tasks.get(lease.head.topic)) is not None:
+            task.prepare(tx, lease.head, now)
+
+    def _could_not_take(self, lease: Lease, error: Exception) -> None:
+        """Deciding about an event failed and was rolled back, claim and all: count it against the event."""
+        logger.exception("An event could not be taken up (lane %s): %s", lease.lane, type(error).__name__)
+        now = self._ledger.now_ms()
+        with self._ledger.write() as tx:
+            again = tx.queue.claim_lane(lease.lane, owner=self.owner, now=now, ttl_ms=self._ttl_ms)
+            head = None if again is None else tx.queue.head(again)
+            if again is None or head is None:
+                return
+            self._conclude(tx, again, head, Retry(type(error).__name__, counts=True), now)
+
+    def claim_within(self, tx: Transaction, lane: str, now: int) -> Lease | None:
+        """Claim one lane within a transaction at hand, with its head taken."""
+        lease = tx.queue.claim_lane(lane, owner=self.owner, now=now, ttl_ms=self._ttl_ms)
+        if lease is not None:
+            self._take_head(tx, lease, now)
+        return lease
+
+    def perform(self, lease: Lease) -> Outcome:
+        """Run a taken event, outside any transaction."""
+        event = lease.head
+        if event is None:
+            raise ValueError("the lease has no event")
+        task = self._tasks.get(event.topic)
+        if task is None:
+            return Dead(f"this version knows no topic {event.topic!r}")
+        if event.starts > MAX_UNFINISHED_CALLS and not event.receipts:
+            return Dead(f"it ended the process {event.starts - 1} times")
+        try:
+            return task.run(event, lease)
+        except LedgerUnavailable as error:
+            return Retry(str(error))
+        except KeyboardInterrupt:
+            raise  # of the person who runs us
+        except BaseException as error:  # what leaks out of a host's code: a cancelled task, gevent's Timeout, an exit
+            logger.exception("Running an event failed (topic %s, event %d)", event.topic, event.id)
+            return Retry(type(error).__name__, counts=True)
+
+    def settle(self, lease: Lease, outcome: Outcome, *, go_on: bool, patience: float = float("inf")) -> None:
+        """Write down an outcome with its effect, and take the next event or give the lane back.
+
+        A database that is down is waited for, ``patience`` seconds at the most.
+
+        :raises LedgerUnavailable: when it did not come back in that time.
+        """
+        ends = time.monotonic() + patience
+        event = lease.head
+        if event is None:
+            raise ValueError("the lease has no event")
+        attempts, is_repeat = event.attempts, False
+        while True:
+            event.attempts = attempts  # a transaction that failed counted for nothing
+            try:
+                self._settle(lease, event, outcome, go_on, is_repeat)
+                return
+            except LedgerUnavailable as error:
+                is_repeat = True
+                # The event has happened; forgetting it would repeat it. The heartbeat can't hold the lease
+                # either, so whoever takes over repeats it with the same ids: wait for the database here.
+                self._say_once("The database can't be used: %s", error)
+                if self._stopping.wait(0.5) or time.monotonic() > ends:
+                    raise
+            except Exception as error:
+                logger.exception("An outcome could not be written down (topic %s, event %d)", event.topic, event.id)
+                if go_on:
+                    go_on = False  # the next event may be the culprit: it must not undo this one
+                elif isinstance(outcome, Retry):
+                    raise  # the lease runs out, and the event's starts are counted
+                else:
+                    outcome = Retry(type(error).__name__, counts=True)
+
+    def _settle(self, lease: Lease, event: Event, outcome: Outcome, go_on: bool, is_repeat: bool) -> None:
+        with self._ledger.write() as tx:
+            now = self._ledger.now_ms()
+            lease.head = None
+            finishes = isinstance(outcome, Done) and not is_repeat
+            if not (tx.queue.finish_held(lease, event, now=now) if finishes else tx.queue.holds(lease)):
+                logger.warning("A lease was lost while its event ran (lane %s); somebody else has it", lease.lane)
+                return
+            # A commit whose answer was lost may have come through; then its effect must not happen again.
+            if is_repeat and not tx.queue.is_kept(lease):
+                return
+            if not (is_repeat and tx.queue.is_settled(event)):
+                outcome.effect(tx)
+                if not finishes and not self._conclude(tx, lease, event, outcome, now):
+                    return
+            lease.failures = 0
+            if go_on:
+                self._take_head(tx, lease, now)
+            else:
+                tx.queue.release(lease, now=now, due_at=now)
+
+    def _conclude(self, tx: Transaction, lease: Lease, event: Event, outcome: Outcome, now: int) -> bool:
+        """Mark the event; True when the lane goes on at once."""
+        if isinstance(outcome, Retry):
+            event.attempts += outcome.counts
+            if not outcome.counts or event.attempts < self._max_attempts:
+                tx.queue.note_failure(event, error=outcome.error)
+                delay = backoff_ms(lease.failures, counts=outcome.counts, jitter=random.random())  # noqa: S311 - spreads retries, guards nothing
+                due_at = now + delay if outcome.at_ms is None else outcome.at_ms
+                tx.queue.release(lease, now=now, due_at=due_at, failures=lease.failures + (outcome.at_ms is None))
+                return False
+            outcome = Dead(outcome.error)
+        if isinstance(outcome, Again):
+            tx.queue.save(event)
+        elif isinstance(outcome, Done):
+            tx.queue.finish(event, EventState.DONE, now=now)
+        else:
+            self._bury(tx, event, outcome.error, now)
+        return True
+
+    def _bury(self, tx: Transaction, event: Event, error: str, now: int) -> None:
+        logger.error("Given up: event %d (%s): %s", event.id, event.topic, error)
+        task = self._tasks.get(event.topic)
+        if task is not None:
+            task.buried(tx, event, error, now)
+        tx.queue.finish(event, EventState.DEAD, now=now, error=error)
+        if event.dedupe_key.startswith(EVENT_DEAD):
+            return  # the news of a death is not itself news
+        facts = {
+            "id": event.id,
+            "topic": event.topic,
+            "portal_id": event.portal_id,
+            "thread_id": event.thread_id,
+            "handoff_id": event.handoff_id,
+            "attempts": event.attempts,
+        }
+        news = NewEvent(
+            dedupe_key=f"{EVENT_DEAD}:{event.id}:{event.received_at}",
+            lane=lanes.news(event.id),
+            topic=Topic.SIGNAL,
+            sort_at=now,
+            portal_id=event.portal_id,
+            thread_id=event.thread_id,
+            handoff_id=event.handoff_id,
+            progress={"plan": [{"signal": "event_dead", "event": facts, "error": error}]},
+        )
+        tx.queue.put([news], now=now)

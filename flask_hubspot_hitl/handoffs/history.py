@@ -1,0 +1,292 @@
+"""Reads a thread in HubSpot and says what no webhook has told of it, as events for the thread's lane.
+
+They go through the same door as a webhook's. A webhook may still come for the same change, before or after: the
+watermarks of ``transitions`` make one signal of the two, as long as HubSpot's two times for it differ by less than
+the time between two changes. Comments are never passed on.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from ..domain import CloseReason
+from ..errors import HubSpotNotFound
+from ..hubspot.content import ParsedMessage, parse_message, parse_time
+from ..hubspot.events import Kind, normalize_actor
+from ..ledger import HandoffRecord, NewEvent, lanes
+from ..ledger.records import OperatorRow
+from ..portals.clients import Services
+
+SOURCE = "reconcile"
+"""The ``source`` of a payload that HubSpot was asked for: it needs no more asking."""
+TWIN_MS = 2_000
+"""An entry this close to a watermark may be the very change that a webhook told, with a time of its own."""
+
+Json = dict[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class _Entry:
+    """A change in a thread's history: when, and the new value."""
+
+    id: str
+    at_ms: int
+    value: str | None
+
+
+class History:
+    """Compares handoffs with what HubSpot keeps of them."""
+
+    def __init__(self, services: Services) -> None:
+        self._services = services
+        self._ledger = services.ledger
+
+    def of_handoff(self, record: HandoffRecord) -> list[NewEvent]:
+        """What was missed of a handoff. One that has ended is read only if its thread shows signs of life.
+
+        :raises HubSpotError: when the thread can't be read.
+        :raises NotConfigured: when we have no token for its portal.
+        """
+        handoff = record.handoff
+        if handoff.thread_id is None:
+            return []
+        if not handoff.is_open:
+            try:
+                thread = self.thread(record, handoff.thread_id)
+            except HubSpotNotFound:
+                return []
+            if thread is not None:
+                written = _moment(thread, "latestMessageSentTimestamp") or 0
+                if thread.get("archived") or (thread.get("status") != "OPEN" and written <= record.closed_ms):
+                    return []
+        return self.missed(handoff.id, handoff.thread_id)
+
+    def thread(self, record: HandoffRecord, thread_id: str) -> Json | None:
+        """A handoff's thread, also when it is archived; None when it was deleted for good.
+
+        :raises HubSpotError: when it can't be read; also when our account can't be found.
+        :raises NotConfigured: when we have no token for its portal.
+        """
+        client = self._services.client(record.handoff.portal_id)
+        with contextlib.suppress(HubSpotNotFound):
+            return client.get_thread(thread_id)
+        with contextlib.suppress(HubSpotNotFound):
+            return {**client.get_thread(thread_id, archived=True), "archived": True}
+        # With another portal's token every thread is "not found": only who finds our account is believed.
+        client.channel_account(record.channel_id, str(record.account_id))
+        return None
+
+    def missed(self, handoff_id: str, thread_id: str, *, before_end: bool = False) -> list[NewEvent]:
+        """Everything in a handoff's thread that we have not seen, in HubSpot's order.
+
+        ``before_end``: how the thread ended is known; only what comes before that is wanted.
+
+        :raises HubSpotError: when the thread can't be read.
+        :raises NotConfigured: when we have no token for its portal.
+        """
+        with self._ledger.read() as tx:  # before the thread: what comes in from now on is newer than what is read
+            record = tx.records.get(handoff_id)
+        if record is None:
+            return []
+        client = self._services.client(record.handoff.portal_id)
+        try:
+            history = _in_order(client.thread_messages(thread_id))
+        except HubSpotNotFound:
+            history = []
+        reading = _Reading(record, thread_id, _since_opening(record, history))
+        messages = reading.messages()
+        with self._ledger.read() as tx:
+            known = tx.records.known_hubspot_ids(handoff_id, [one.message_id for one in messages])
+            unknown = [one for one in messages if one.message_id not in known]
+            rows = tx.records.operator_rows(handoff_id) if unknown else []
+        twins = _twins(unknown, rows, {str(raw.get("id")) for raw in history})
+        if twins:
+            with self._ledger.write() as tx:
+                for row, message_id in twins.items():
+                    tx.records.set_message(row, hubspot_id=message_id)
+            known |= set(twins.values())
+        found = [reading.message(one) for one in messages if one.message_id not in known]
+        found += reading.assignments()
+        if not before_end:
+            found += reading.status_changes()
+            if thread_id == record.handoff.thread_id:
+                # After its history, so it is never older than that.
+                found += reading.differences(self.thread(record, thread_id), now=self._ledger.now_ms())
+        places = {str(raw.get("id")): place for place, raw in enumerate(history)}
+        return sorted(found, key=lambda one: (one.sort_at, places.get(str(one.payload.get("entry")), len(places))))
+
+
+class _Reading:
+    """One thread's history beside what we know of its handoff."""
+
+    def __init__(self, record: HandoffRecord, thread_id: str, history: list[Json]) -> None:
+        self._record = record
+        self._thread_id = thread_id
+        self._history = history
+        self._assigned = [
+            _Entry(str(raw["id"]), _created(raw), value)
+            for raw in history
+            if raw.get("type") == "ASSIGNMENT" and (value := _agent(raw.get("assignedTo"))) != ""
+        ]
+        self._status = [
+            _Entry(str(raw["id"]), _created(raw), str(raw["newStatus"]))
+            for raw in history
+            if raw.get("type") == "THREAD_STATUS_CHANGE" and raw.get("newStatus") in ("OPEN", "CLOSED")
+        ]
+
+    # What the history tells ------------------------------------------------------------------------------
+
+    def messages(self) -> list[ParsedMessage]:
+        """Agents' messages through our channel account."""
+        found = []
+        for raw in self._history:
+            if raw.get("type") != "MESSAGE" or raw.get("direction") != "OUTGOING":
+                continue
+            try:
+                one = parse_message(raw)
+            except ValueError:
+                continue
+            if one.channel_account_id == self._record.account_id and one.client_type != "INTEGRATION":
+                found.append(one)
+        return found
+
+    def message(self, parsed: ParsedMessage) -> NewEvent:
+        """An agent's message as an event."""
+        raw = next(raw for raw in self._history if str(raw["id"]) == parsed.message_id)
+        return self._event(Kind.MESSAGE, parsed.message_id, parsed.created_at_ms, {"message": raw})
+
+    def assignments(self) -> list[NewEvent]:
+        """Assignments that are newer than the handoff's watermark."""
+        operator, mark = self._record.handoff.operator, self._record.assigned_mark
+        current = operator and operator.actor_id
+        twins = [one for one in _near(self._assigned, mark) if one.value == current]
+        return self._changes(Kind.ASSIGNED, _news(self._assigned, mark, twins[-1:]))
+
+    def status_changes(self) -> list[NewEvent]:
+        """Openings and closings that are newer than the handoff's watermark."""
+        mark = self._record.status_mark
+        # An agent's message may have reopened the handoff since: its state does not tell what was applied last.
+        nearest = sorted(_near(self._status, mark), key=lambda one: abs(one.at_ms - (mark or 0)))
+        return self._changes(Kind.STATUS, _news(self._status, mark, nearest[:1]))
+
+    def _changes(self, kind: Kind, entries: list[_Entry]) -> list[NewEvent]:
+        return [self._event(kind, one.id, one.at_ms, {"value": one.value}) for one in entries]
+
+    # What only the thread's own fields tell --------------------------------------------------------------
+
+    def differences(self, thread: Mapping[str, Any] | None, *, now: int) -> list[NewEvent]:
+        """What the thread says of itself and its history does not explain. None: it was deleted for good."""
+        record = self._record
+        if thread is None:
+            return [self._event(Kind.PRIVACY_DELETED, Kind.PRIVACY_DELETED, now, {})]  # once, however often it is seen
+        is_open = record.handoff.is_open
+        if thread.get("archived") is True:
+            return [self._state(Kind.DELETED, None, now)] if is_open else []
+        if not is_open:
+            restored = record.handoff.reason == CloseReason.ARCHIVED and thread.get("status") == "OPEN"
+            return [self._state(Kind.RESTORED, None, now)] if restored else []
+        moments = [_moment(thread, name) for name in ("createdAt", "latestMessageTimestamp")]
+        latest = max([0, *(one for one in moments if one), *(_created(raw) for raw in self._history)])
+        found = []
+        assignee, operator = _agent(thread.get("assignedTo")), record.handoff.operator
+        told = self._assigned[-1].value if self._assigned else (operator and operator.actor_id)
+        if assignee not in (told, ""):
+            found.append(self._state(Kind.ASSIGNED, assignee, max(latest, record.assigned_mark or 0)))
+        told = self._status[-1].value if self._status else "OPEN"
+        if thread.get("status") == "CLOSED" != told:
+            closed_at, mark = _moment(thread, "closedAt"), record.status_mark
+            # A close that was applied already is no news: the agent has written since, and reopened.
+            if closed_at is None or mark is None or closed_at > mark + TWIN_MS:
+                found.append(self._state(Kind.STATUS, "CLOSED", max(closed_at or latest, mark or 0)))
+        return found
+
+    def _state(self, kind: Kind, value: str | None, at_ms: int) -> NewEvent:
+        return self._event(kind, f"{kind}:{value}:{at_ms}", at_ms, {"value": value})
+
+    def _event(self, kind: Kind, entry: str, at_ms: int, payload: Json) -> NewEvent:
+        handoff = self._record.handoff
+        return NewEvent(
+            dedupe_key=f"in:read:{handoff.id}:{entry}",
+            lane=lanes.thread(handoff.portal_id, self._thread_id),
+            topic=kind,
+            sort_at=at_ms,
+            portal_id=handoff.portal_id,
+            thread_id=self._thread_id,
+            handoff_id=handoff.id,
+            payload={**payload, "source": SOURCE, "entry": entry},
+        )
+
+
+def _twins(unknown: list[ParsedMessage], rows: list[OperatorRow], ids: set[str]) -> dict[int, str]:
+    """Unknown messages of a history that the channel's feed brought under another id: row → id in the history.
+
+    Only rows whose own id the history does not have come into question, so messages are never taken for each other
+    as long as both feeds use the same ids.
+    """
+    strangers = [one for one in rows if not {one.message.message_id, one.read_id} & ids]
+    found: dict[int, str] = {}
+    for message in unknown:
+        actor_id = message.sender_actor_id or message.created_by
+        for one in strangers:
+            operator = one.message.operator
+            same = one.created_at == message.created_at_ms and operator is not None and operator.actor_id == actor_id
+            if same and one.row not in found:
+                found[one.row] = message.message_id
+                break
+    return found
+
+
+def _in_order(raw: list[Json]) -> list[Json]:
+    """Oldest first, whichever way round HubSpot gave it; entries without id or time are left out."""
+    usable = [one for one in raw if one.get("id") and _moment(one, "createdAt") is not None]
+    if usable and _created(usable[0]) > _created(usable[-1]):
+        usable.reverse()
+    return sorted(usable, key=_created)
+
+
+def _since_opening(record: HandoffRecord, history: list[Json]) -> list[Json]:
+    """A handoff's part of the history: all of it, unless the user wrote in the thread before the handoff.
+
+    An agent's entries are in HubSpot's clock and our opening is in ours, so a thread of our making is not cut.
+    """
+    incoming = [one for one in history if one.get("direction") == "INCOMING"]
+    opening = next((one for one in incoming if str(one["id"]) == record.opening_id), None)
+    if opening is None or opening is incoming[0]:
+        return history
+    return [one for one in history if _created(one) >= _created(opening)]
+
+
+def _near(entries: list[_Entry], mark: int | None) -> list[_Entry]:
+    """The entries that may be the change that set a watermark, in their order."""
+    return [one for one in entries if mark is not None and abs(one.at_ms - mark) <= TWIN_MS]
+
+
+def _news(entries: list[_Entry], mark: int | None, twin: list[_Entry]) -> list[_Entry]:
+    """The entries after ``twin``, the one that set the watermark, if it is among them; none older than the mark."""
+    if mark is None:
+        return entries
+    later = entries[entries.index(twin[0]) + 1 :] if twin else [one for one in entries if one.at_ms > mark]
+    return [_Entry(one.id, max(one.at_ms, mark), one.value) for one in later]
+
+
+def _agent(value: object) -> str | None:
+    """The agent an assignment names; None for nobody and for bots; "" when it can't be read."""
+    try:
+        actor = normalize_actor(str(value or ""))
+    except ValueError:
+        return ""
+    return actor if actor and actor.startswith("A-") else None
+
+
+def _moment(raw: Mapping[str, Any], name: str) -> int | None:
+    try:
+        return parse_time(raw.get(name))
+    except ValueError:
+        return None
+
+
+def _created(raw: Mapping[str, Any]) -> int:
+    return _moment(raw, "createdAt") or 0

@@ -1,0 +1,190 @@
+"""Webhook → ledger: which events are ours, stored in one transaction before HubSpot gets its 2xx.
+
+A portal is noisy: events of threads we don't know are counted and not stored, unless a handoff of that portal is
+just starting; then they are parked until its thread is known.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections import Counter
+from collections.abc import Sequence
+
+from ..config import Settings
+from ..hubspot.events import Inbound, Kind, Poison
+from ..ledger import EventState, Ledger, NewEvent, Transaction, lanes
+from ..portals import accounts
+from . import rules
+from .parking import GAP_MS, SWEEP_MS, watch_parked
+
+logger = logging.getLogger(__name__)
+
+PARKED_MAX = 10_000
+"""Parked events, a portal."""
+QUARANTINE_MAX = 1_000
+"""Items that could not be read, in all."""
+
+
+class Intake:
+    """One app's door for what HubSpot sends.
+
+    ``counts`` says what became of it, in this process; ``said`` when the log may hear of which trouble again,
+    ``short_until`` (monotonic) until when nobody should wait for the database as somebody did in vain just now.
+    """
+
+    def __init__(self, settings: Settings, ledger: Ledger) -> None:
+        self._settings = settings
+        self._ledger = ledger
+        self.counts: Counter[str] = Counter()
+        self.said: dict[str, float] = {}
+        self.short_until = 0.0
+
+    def accept(self, items: Sequence[Inbound | Poison], *, hint: bool = False) -> int:
+        """Store what concerns us; when this returns, it is on disk. Returns how many events were new.
+
+        ``hint``: the request proved less than it should (v1), so nothing in it is believed without asking HubSpot.
+
+        :raises LedgerUnavailable: when it can't be stored; nothing was accepted.
+        """
+        now = self._ledger.now_ms()
+        poison = [item for item in items if isinstance(item, Poison)]
+        concern = [item for item in items if isinstance(item, Inbound) and self._concerns_us(item, now)]
+        hinted = self._take_hints([event for event in concern if event.kind is Kind.ACCOUNT], now)
+        events = [event for event in concern if event.kind is not Kind.ACCOUNT]
+        threads = {(event.portal_id, event.thread_id) for event in events}
+        if not threads and not poison:
+            return hinted
+        with self._ledger.read() as tx:
+            known = tx.records.handoffs_of_threads(threads)
+            unknown = threads - known.keys()
+            starting: set[str] = set()
+            if unknown:
+                # Looked up again, after this: a handoff that is not starting here has its thread stored already.
+                starting = tx.records.starting_portals({portal for portal, _ in unknown})
+                known |= tx.records.handoffs_of_threads(unknown)
+            own = rules.own_accounts(
+                tx,
+                self._settings,
+                {(e.channel_id, e.account_id) for e in events if (e.portal_id, e.thread_id) in unknown},
+            )
+        wanted = [new for event in events if (new := self._place(event, known, starting, own, now, hint))]
+        if not wanted and not poison:
+            return hinted
+        with self._ledger.write() as tx:
+            # Parked events have no lane whose row would keep two deliveries of one batch from waiting for each other.
+            portals = sorted({str(new.portal_id) for new in wanted if new.state == EventState.PARKED})
+            for portal in portals:
+                tx.queue.touch(lanes.parked(portal), due_at=now + SWEEP_MS)
+            wanted = self._within_bounds(tx, wanted) + self._quarantined(tx, poison, now)
+            stored = tx.queue.put(wanted, now=now)
+            for portal in portals:
+                if not tx.queue.has_pending(lanes.parked(portal)):
+                    watch_parked(tx, portal, now=now)
+        self.counts["stored"] += stored
+        self.counts["repeated"] += len(wanted) - stored
+        return stored + hinted
+
+    def _take_hints(self, events: Sequence[Inbound], now: int) -> int:
+        """A channel account may have changed: have its portal's accounts looked at. Returns how many looks are new."""
+        if not events:
+            return 0
+        with self._ledger.read() as tx:
+            ours = {
+                event.portal_id
+                for event in events
+                if accounts.is_ours(tx, self._settings, event.portal_id, event.channel_id)
+            }
+        self.counts["noise"] += sum(event.portal_id not in ours for event in events)
+        if not ours:
+            return 0
+        self.counts["account hints"] += len(ours)
+        with self._ledger.write() as tx:
+            return sum(accounts.look_at(tx, portal_id, now=now) for portal_id in sorted(ours))
+
+    def _concerns_us(self, event: Inbound, now: int) -> bool:
+        """The cheap checks; what they turn away is counted."""
+        why = None
+        if event.kind is Kind.OTHER:
+            why = "unused"
+        elif event.app_id is not None and self._settings.app_id not in (None, event.app_id):
+            why = "other app"
+        elif event.occurred_ms < now - int(self._settings.retention * 1000):
+            why = "too old"
+        if why:
+            self.counts[why] += 1
+        return why is None
+
+    def _place(
+        self,
+        event: Inbound,
+        known: dict[tuple[str, str], str],
+        starting: set[str],
+        own: set[tuple[str | None, str | None, str | None]],
+        now: int,
+        hint: bool,
+    ) -> NewEvent | None:
+        """Where an event goes; None when it is noise."""
+        key = (event.portal_id, event.thread_id)
+        lane: str | None = lanes.thread(*key)
+        state, due_at, payload = EventState.PENDING, None, dict(event.payload)
+        if event.kind is not Kind.MESSAGE:
+            payload = {"value": event.value, "hint": hint}
+        if key not in known:
+            account = (event.portal_id, event.channel_id, event.account_id)
+            ours = event.kind is Kind.MESSAGE and account in own
+            if event.portal_id in starting:
+                lane, state = None, EventState.PARKED
+            elif not ours:
+                self.counts["noise"] += 1
+                return None
+        elif event.kind is Kind.NEW_MESSAGE:
+            lane, due_at = lanes.new_messages(*key), now + GAP_MS
+        return NewEvent(
+            dedupe_key=event.dedupe_key,
+            lane=lane,
+            topic=event.kind.value,
+            sort_at=event.occurred_ms,
+            portal_id=event.portal_id,
+            thread_id=event.thread_id,
+            handoff_id=known.get(key),
+            payload=payload,
+            state=state,
+            due_at=due_at,
+        )
+
+    def _within_bounds(self, tx: Transaction, wanted: list[NewEvent]) -> list[NewEvent]:
+        """Drop what would be parked beyond the bound."""
+        room: dict[str, int] = {}
+        kept = []
+        for new in wanted:
+            if new.state == EventState.PARKED:
+                portal = str(new.portal_id)
+                left = room.setdefault(portal, PARKED_MAX - tx.count(EventState.PARKED, portal))
+                if left <= 0:
+                    self.counts["not parked"] += 1
+                    continue
+                room[portal] = left - 1
+            kept.append(new)
+        return kept
+
+    def _quarantined(self, tx: Transaction, poison: list[Poison], now: int) -> list[NewEvent]:
+        """What can't be read is kept for a person to look at, up to a bound."""
+        if not poison:
+            return []
+        self.counts["quarantined"] += len(poison)
+        room = max(0, QUARANTINE_MAX - tx.count(EventState.QUARANTINED))
+        logger.warning("%d item(s) of a webhook can't be read (%s)", len(poison), poison[0].reason)
+        return [
+            NewEvent(
+                dedupe_key=item.dedupe_key,
+                lane=None,
+                topic="unreadable",
+                sort_at=now,
+                payload=item.payload,
+                state=EventState.QUARANTINED,
+                error=item.reason,
+            )
+            for item in sorted(poison, key=lambda one: one.dedupe_key)[
+                :room
+            ]  # in one order: no two wait for each other
+        ]

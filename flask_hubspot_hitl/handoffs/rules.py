@@ -1,0 +1,297 @@
+"""The rules: what the host's verbs do to a handoff, and how one ends.
+
+Every function runs inside one transaction of the ledger and makes no call to anybody. What is to be signalled
+comes back as a *plan*: a list of steps that ``emission`` carries out. Imports ``ledger`` and what is below it.
+"""
+
+from __future__ import annotations
+
+import secrets
+import uuid
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+from ..clock import to_datetime
+from ..config import Settings
+from ..domain import Attachment, Author, CloseReason, Contact, Handoff, HandoffState, Message, MessageStatus
+from ..hubspot.events import Kind
+from ..ledger import HandoffRecord, NewEvent, Topic, Transaction, lanes
+from .steps import Plan, Step, put_signals, step
+
+CONTINUED_ELSEWHERE = "This chat continued elsewhere."
+
+
+# The host's verbs ----------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Opening:
+    """What ``start`` was asked for, checked."""
+
+    conversation_id: str
+    portal_id: str
+    channel_id: str
+    account_id: str | None
+    inbox_id: str | None
+    contact: Contact | None
+    name: str | None
+    title: str | None
+    description: str | None
+    transcript: str
+    transcript_as: str
+    """``note``, ``message`` or ``none``."""
+    assign_to: str | None
+    attributes: Mapping[str, Any]
+
+
+def begin(tx: Transaction, opening: Opening, *, deployment_id: str, now: int) -> tuple[HandoffRecord, bool]:
+    """A handoff in state ``starting`` with its outbound lane filled, or the conversation's open one.
+
+    Returns the record and whether it is new.
+    """
+    record = HandoffRecord(
+        handoff=Handoff(
+            id=uuid.uuid4().hex,
+            conversation_id=opening.conversation_id,
+            portal_id=opening.portal_id,
+            inbox_id=opening.inbox_id,
+            thread_id=None,
+            state=HandoffState.STARTING,
+            contact=opening.contact,
+            name=opening.name,
+            title=opening.title,
+            description=opening.description,
+            attributes=dict(opening.attributes),
+            opened_at=to_datetime(now),
+        ),
+        channel_id=opening.channel_id,
+        account_id=opening.account_id,
+        integration_thread_id=f"{deployment_id}.{uuid.uuid4()}",
+        sender=None,
+        recipient=None,
+    )
+    if not tx.records.insert(record):
+        existing = tx.records.open_of(opening.conversation_id)
+        if existing is not None:
+            return existing, False
+        raise RuntimeError("a handoff was refused by the database, but none is open")
+    first: dict[str, Any] = {}
+    if opening.transcript and opening.transcript_as == "message":
+        first["transcript"] = opening.transcript
+    tasks: list[tuple[Topic, dict[str, Any]]] = [(Topic.OPEN, first)]
+    if opening.assign_to:
+        tasks.append((Topic.ASSIGN, {"actor_id": opening.assign_to}))
+    if opening.transcript and opening.transcript_as == "note":
+        tasks.append((Topic.NOTE, {"text": opening.transcript}))
+    for topic, payload in tasks:
+        _put_out(tx, record.handoff, topic, payload, now=now)
+    return record, True
+
+
+def _put_out(tx: Transaction, handoff: Handoff, topic: Topic, payload: Mapping[str, Any], *, now: int) -> None:
+    lane = lanes.outbound(handoff.id)
+    tx.queue.put(
+        [
+            NewEvent(
+                dedupe_key=f"{lane}:{topic}:{secrets.token_hex(8)}",
+                lane=lane,
+                topic=topic,
+                sort_at=0,  # in order of acceptance, also when the clock is set back
+                portal_id=handoff.portal_id,
+                handoff_id=handoff.id,
+                payload=dict(payload),
+            )
+        ],
+        now=now,
+    )
+
+
+def accept_message(
+    tx: Transaction,
+    conversation_id: str,
+    text: str,
+    *,
+    attachments: Sequence[tuple[Attachment, bytes | None]],
+    message_id: str | None,
+    now: int,
+) -> bool:
+    """Take a message of the user's for the open handoff. False: there is none, the bot answers.
+
+    A message id that the newest handoff already has is the same message, also when the handoff has ended since.
+    """
+    record = _locked(tx, conversation_id, now=now)
+    if record is None:
+        newest = tx.records.newest_of(conversation_id) if message_id is not None else None
+        return (
+            newest is not None and tx.records.find_message(newest.handoff.id, Author.USER, str(message_id)) is not None
+        )
+    value = Message(
+        message_id=message_id or str(uuid.uuid4()),
+        author=Author.USER,
+        text=text,
+        attachments=tuple(attachment for attachment, _ in attachments),
+        created_at=to_datetime(now),
+    )
+    contents = [content for _, content in attachments]
+    row = tx.records.insert_message(record.handoff.id, value, contents=contents)
+    if row is not None:
+        _put_out(tx, record.handoff, Topic.PUBLISH, {"row": row}, now=now)
+    return True
+
+
+def _locked(tx: Transaction, conversation_id: str, *, now: int, signals: bool = False) -> HandoffRecord | None:
+    """The conversation's open handoff, locked after the lanes that will be put into."""
+    found = tx.records.open_of(conversation_id)
+    if found is None:
+        return None
+    handoff = found.handoff
+    tx.queue.reserve(lanes.outbound(handoff.id), *([lanes.signals(handoff)] if signals else []), now=now)
+    return tx.records.open_of(conversation_id, lock=True)
+
+
+def stop(
+    tx: Transaction,
+    conversation_id: str,
+    *,
+    reason: CloseReason,
+    detail: str | None,
+    farewell: str = "",
+    message_id: str | None = None,
+    now: int,
+) -> Handoff | None:
+    """The host ends its open handoff: signalled once, at once; HubSpot is told through the outbound lane.
+
+    ``farewell`` is a last message, with the id of the user's message that it stands for; agents read it before the
+    thread is closed.
+    """
+    record = _locked(tx, conversation_id, now=now, signals=True)
+    if record is None:
+        return None
+    plan = close(tx, record, reason=reason, detail=detail, at_ms=now, now=now)
+    put_signals(tx, record.handoff, plan, now=now)
+    last = {}
+    if farewell:
+        key = message_id or str(uuid.uuid4())
+        said = Message(message_id=key, author=Author.USER, text=farewell, created_at=to_datetime(now))
+        last = {"row": tx.records.insert_message(record.handoff.id, said)}
+    _put_out(tx, record.handoff, Topic.CLOSE, last, now=now)
+    return record.handoff
+
+
+def opened(tx: Transaction, record: HandoffRecord, *, thread_id: str, timeout_ms: int, now: int) -> None:
+    """HubSpot answered the first publish: the thread is known, and what was parked for it goes into its lane."""
+    if record.handoff.state == HandoffState.STARTING:
+        record.handoff = replace(record.handoff, state=HandoffState.WAITING)
+        moved(tx, record, thread_id=thread_id, now=now)
+        # It comes first in its lane whatever HubSpot's clock says.
+        put_signals(tx, record.handoff, [step("handoff_started", record.handoff)], now=now, sort_at=0)
+        if timeout_ms:
+            start_timer(tx, record.handoff, due_at=now + timeout_ms, now=now)
+    else:
+        moved(tx, record, thread_id=thread_id, now=now)
+
+
+def moved(tx: Transaction, record: HandoffRecord, *, thread_id: str, now: int) -> None:
+    """HubSpot keeps the handoff in this thread (from now on)."""
+    record.handoff = replace(record.handoff, thread_id=thread_id)
+    tx.records.update(record)
+    handoff = record.handoff
+    tx.records.bind_thread(portal_id=handoff.portal_id, thread_id=thread_id, handoff_id=handoff.id)
+    mine = [one for one in tx.parked(handoff.portal_id) if one["thread_id"] == thread_id]
+    unpark(tx, mine, portal_id=handoff.portal_id, thread_id=thread_id, handoff_id=handoff.id, now=now)
+
+
+def unpark(
+    tx: Transaction,
+    parked: Sequence[Mapping[str, Any]],
+    *,
+    portal_id: str,
+    thread_id: str,
+    handoff_id: str | None,
+    now: int,
+) -> None:
+    """Put a thread's parked events where they would have gone, had the thread been known."""
+    placed: dict[str, list[int]] = {}
+    for one in parked:
+        is_gap = one["topic"] == Kind.NEW_MESSAGE
+        key = (lanes.new_messages if is_gap else lanes.thread)(portal_id, thread_id)
+        placed.setdefault(key, []).append(one["id"])
+    for key in sorted(placed, key=lanes.lock_order):
+        tx.unpark(placed[key], lane_key=key, handoff_id=handoff_id, now=now)
+
+
+def start_timer(tx: Transaction, handoff: Handoff, *, due_at: int, now: int) -> None:
+    """Look at ``due_at`` whether anybody took the conversation."""
+    key = lanes.timer(handoff.id, Topic.ASSIGNMENT_TIMEOUT)
+    timer = NewEvent(
+        dedupe_key=key,
+        lane=key,
+        topic=Topic.ASSIGNMENT_TIMEOUT,
+        sort_at=due_at,
+        portal_id=handoff.portal_id,
+        thread_id=handoff.thread_id,
+        handoff_id=handoff.id,
+        due_at=due_at,
+    )
+    tx.queue.put([timer], now=now)
+
+
+def abandon(tx: Transaction, record: HandoffRecord, *, error: str, now: int) -> None:
+    """``start`` is about to raise: leave nothing behind, unless the user has written in the meantime."""
+    current = tx.records.get(record.handoff.id, lock=True)
+    if current is None:
+        return
+    if tx.message_count(current.handoff.id):
+        fail(tx, current, error=error, now=now)
+        return
+    tx.delete_lane(lanes.outbound(current.handoff.id))
+    tx.records.delete(current.handoff.id)
+
+
+def fail(tx: Transaction, record: HandoffRecord, *, error: str, now: int) -> None:
+    """The thread could not be opened."""
+    if not record.handoff.is_open:
+        return
+    record.handoff = replace(record.handoff, state=HandoffState.FAILED, closed_at=to_datetime(now), detail=error)
+    tx.records.update(record)
+    plan = _take_back(tx, record, error=error, now=now)
+    plan.append(step("handoff_failed", record.handoff, error=error))
+    put_signals(tx, record.handoff, plan, now=now)
+
+
+def _take_back(tx: Transaction, record: HandoffRecord, *, error: str, now: int) -> Plan:
+    """What is surely unpublished of a handoff that ends becomes ``message_failed``."""
+    handoff = record.handoff
+    topics = [Topic.PUBLISH, Topic.NOTE, Topic.ASSIGN, Topic.OPEN]
+    rows = tx.cancel_unpublished(handoff.id, lanes.outbound(handoff.id), now=now, topics=topics)
+    return [message_failed(tx, record, row, error=error) for row in rows]
+
+
+def message_failed(tx: Transaction, record: HandoffRecord, row: int, *, error: str) -> Step:
+    """A user's message will not reach HubSpot."""
+    tx.records.set_message(row, status=MessageStatus.FAILED.value, error=error)
+    tx.records.drop_contents(row)
+    return step("message_failed", record.handoff, message_row=row, error=error)
+
+
+def close(
+    tx: Transaction, record: HandoffRecord, *, reason: CloseReason, detail: str | None, at_ms: int, now: int
+) -> Plan:
+    """End an open handoff. ``send`` decides in the same row's lock, so a message goes to exactly one side."""
+    record.handoff = replace(
+        record.handoff, state=HandoffState.CLOSED, closed_at=to_datetime(at_ms), reason=reason, detail=detail
+    )
+    tx.records.update(record)
+    plan = _take_back(tx, record, error="the conversation ended before HubSpot had the message", now=now)
+    plan.append(step("conversation_completed", record.handoff, reason=reason.value, detail=detail))
+    return plan
+
+
+def own_accounts(
+    tx: Transaction, settings: Settings, accounts: Collection[tuple[str | None, str | None]]
+) -> set[tuple[str | None, str | None, str | None]]:
+    """The channel accounts that are ours, (portal, channel, account): those configured, stored, or used before."""
+    asked = {account for _, account in accounts if account}
+    known = tx.records.own_accounts(asked) | tx.channels.own_accounts(asked)
+    return {*known, (settings.portal_id, settings.channel_id, settings.channel_account_id)}

@@ -1,0 +1,143 @@
+"""The rules: what HubSpot's events do to a handoff.
+
+Like ``rules``: every function runs inside one transaction, calls nobody, and gives back the plan of signals.
+Two watermarks in HubSpot's time keep an older event from walking a handoff back: one for its status, one for its
+assignment; an event is compared with its own only.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from ..clock import to_datetime, to_ms
+from ..domain import CloseReason, HandoffState, Message, MessageStatus, Operator
+from ..ledger import HandoffRecord, Transaction
+from ..ledger.codec import operator_to_json
+from . import rules, steps
+
+
+def assigned(tx: Transaction, record: HandoffRecord, operator: Operator | None, *, occurred_ms: int) -> steps.Plan:
+    """``assignedTo`` changed: to an agent, to another, or to nobody (``operator`` None)."""
+    if record.assigned_mark is not None and occurred_ms < record.assigned_mark:
+        return []
+    record.assigned_mark = occurred_ms
+    handoff = record.handoff
+    previous = handoff.operator
+    same = (operator and operator.actor_id) == (previous and previous.actor_id)
+    if same:
+        tx.records.update(record)
+        return []
+    state = handoff.state
+    if handoff.is_open:
+        state = HandoffState.ASSIGNED if operator else HandoffState.WAITING
+    assigned_at = to_datetime(occurred_ms) if operator else None
+    record.handoff = handoff = replace(handoff, operator=operator, assigned_at=assigned_at, state=state)
+    tx.records.update(record)
+    if not handoff.is_open:
+        return []  # the host has the conversation; if it is reopened, the signal will name the operator
+    if operator is None:
+        return [steps.step("operator_unassigned", handoff)]
+    facts = {"operator": operator_to_json(operator), "previous": operator_to_json(previous)}
+    return [steps.step("operator_assigned", handoff, **facts)]
+
+
+def status_is_news(record: HandoffRecord, occurred_ms: int) -> bool:
+    """False for a status older than one already applied."""
+    return record.status_mark is None or occurred_ms >= record.status_mark
+
+
+def ended(tx: Transaction, record: HandoffRecord, *, reason: CloseReason, occurred_ms: int, now: int) -> steps.Plan:
+    """HubSpot closed, archived or deleted the thread."""
+    if not status_is_news(record, occurred_ms):
+        return []
+    record.status_mark = occurred_ms
+    if not record.handoff.is_open:
+        tx.records.update(record)
+        return []
+    return rules.close(tx, record, reason=reason, detail=None, at_ms=occurred_ms, now=now)
+
+
+def account_removed(tx: Transaction, record: HandoffRecord, *, now: int) -> steps.Plan:
+    """Our channel is gone from the inbox: neither side can write any more, so the bot has the conversation again."""
+    if not record.handoff.is_open:
+        return []
+    detail = "the channel was removed from the inbox in HubSpot"
+    return rules.close(tx, record, reason=CloseReason.ARCHIVED, detail=detail, at_ms=now, now=now)
+
+
+def went_open(tx: Transaction, record: HandoffRecord, *, occurred_ms: int, window_ms: int) -> steps.Plan:
+    """An agent opened or restored the thread."""
+    if not status_is_news(record, occurred_ms):
+        return []
+    record.status_mark = occurred_ms
+    tx.records.update(record)
+    if record.handoff.state != HandoffState.CLOSED or not can_reopen(
+        tx, record, occurred_ms=occurred_ms, window_ms=window_ms
+    ):
+        return []
+    return reopen(tx, record)
+
+
+def can_reopen(tx: Transaction, record: HandoffRecord, *, occurred_ms: int, window_ms: int) -> bool:
+    """True when what happened after the close may bring the handoff back."""
+    newest = tx.records.newest_of(record.handoff.conversation_id)
+    is_newest = newest is not None and newest.handoff.id == record.handoff.id
+    return is_newest and record.closed_ms < occurred_ms <= record.closed_ms + window_ms
+
+
+def reopen(tx: Transaction, record: HandoffRecord) -> steps.Plan:
+    """The humans have the conversation again."""
+    state = HandoffState.ASSIGNED if record.handoff.operator else HandoffState.WAITING
+    record.handoff = replace(record.handoff, state=state, closed_at=None, reason=None, detail=None)
+    tx.records.update(record)
+    return [steps.step("conversation_reopened", record.handoff)]
+
+
+def operator_wrote(
+    tx: Transaction, record: HandoffRecord, message: Message, *, event_id: int, is_read: bool, window_ms: int, now: int
+) -> steps.Plan:
+    """An agent wrote. Never dropped for age: delivered, delivered late, reopening, or FAILED with a reason.
+
+    ``is_read``: the message was read from the thread, and no channel event brought it.
+    """
+    handoff = record.handoff
+    created_ms = to_ms(message.created_at) if message.created_at else now
+    if not is_read and _was_read(tx, handoff.id, message, created_ms):
+        return []
+    refused = False
+    plan: steps.Plan = []
+    if not handoff.is_open and created_ms > max(record.closed_ms, _closed_for_hubspot(record)):
+        if handoff.state == HandoffState.CLOSED and can_reopen(tx, record, occurred_ms=created_ms, window_ms=window_ms):
+            plan = reopen(tx, record)
+        else:
+            refused = True
+    row = tx.records.insert_message(
+        handoff.id,
+        replace(
+            message,
+            status=MessageStatus.FAILED if refused else MessageStatus.QUEUED,
+            error=rules.CONTINUED_ELSEWHERE if refused else None,
+        ),
+    )
+    if row is None:
+        return []  # another source brought the same message; that event sends the signal
+    tx.records.set_message(row, event_id=event_id, hubspot_id=message.message_id if is_read else None)
+    if refused:
+        steps.put_receipt(tx, record, message.message_id, error=rules.CONTINUED_ELSEWHERE, now=now)
+        return []
+    return [*plan, steps.step("operator_message", record.handoff, message_row=row)]
+
+
+def _was_read(tx: Transaction, handoff_id: str, message: Message, created_ms: int) -> bool:
+    """True when the thread was read before and gave this very message another id (facts do not exclude it)."""
+    for one in tx.records.operator_rows(handoff_id, created_at=created_ms):
+        known = one.message
+        same = (known.operator and known.operator.actor_id) == (message.operator and message.operator.actor_id)
+        if same and one.read_id == known.message_id != message.message_id and known.text == message.text:
+            tx.records.set_message(one.row, hubspot_id=message.message_id)
+            return True
+    return False
+
+
+def _closed_for_hubspot(record: HandoffRecord) -> int:
+    return record.status_mark or 0

@@ -1,0 +1,311 @@
+"""What ``setup`` has to change at HubSpot: look at what is there, and hold it against what is wanted.
+
+Of ours it may import ``errors`` and its neighbours here; no Flask, no database. Nothing is changed here:
+``apply`` does what a plan says.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from ...errors import HubSpotNotFound, HubSpotRejected
+from ..admin import AppCalls
+from ..client import HubSpotClient
+from . import changes, wanted
+from .wanted import Json
+
+TAKE_OVER = "If it is yours and shall serve this installation, run the command again with --take-over."
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Want:
+    """What this installation wants, and what it knows to be its own.
+
+    ``portal_id`` is None while no portal has installed the app. No ``inbox_ids``: the only inbox there is.
+    """
+
+    channel: wanted.Channel
+    portal_id: str | None = None
+    inbox_ids: Sequence[str] = ()
+    configured_channel: str | None = None
+    """``HUBSPOT_HITL_CHANNEL_ID``."""
+    stored_channel: str | None = None
+    """Of the channel that an earlier run has made or found."""
+    configured_account: str | None = None
+    """``HUBSPOT_HITL_CHANNEL_ACCOUNT_ID``."""
+    stored_accounts: frozenset[str] = frozenset()
+    take_over: bool = False
+    new_channel: bool = False
+    """The stored channel is gone for good: make another one."""
+
+    @property
+    def account_name(self) -> str:
+        """What agents see in the inbox."""
+        return self.channel.name or wanted.NAME
+
+    def owns(self, account: Json) -> bool:
+        """Whether an account is ours: it bears our mark, or it is known to be."""
+        mine = {*self.stored_accounts, self.configured_account}
+        return wanted.mark_of_account(account) == self.channel.deployment_id or str(account.get("id")) in mine
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Found:
+    """What HubSpot has. Lists that were not read are empty."""
+
+    channels: Sequence[Json]
+    channel: Json | None
+    portal_id: str | None = None
+    """Whose token it is."""
+    inboxes: Sequence[Json] = ()
+    accounts: Sequence[Json] = ()
+    """The channel's, in the portal; of all inboxes."""
+    webhooks: Json | None = None
+    """``SettingsResponse``; None when they were never set."""
+    subscriptions: Sequence[Json] = ()
+    webhooks_refused: str | None = None
+    """Why the app's webhooks can't be set by API."""
+
+
+@dataclass(frozen=True, slots=True)
+class ByHand:
+    """What only a person can do: each step is a sentence; ``paste`` is JSON for a file."""
+
+    why: str
+    steps: Sequence[str]
+    paste: Mapping[str, Any] | None = None
+
+
+@dataclass(slots=True)
+class Plan:
+    """What to do. With any ``refusals`` nothing is done."""
+
+    changes: list[changes.Change] = field(default_factory=list)
+    refusals: list[str] = field(default_factory=list)
+    by_hand: list[ByHand] = field(default_factory=list)
+    notes: list[str] = field(default_factory=list)
+    """What is left as it is, and why."""
+
+
+def look(app: AppCalls, portal: HubSpotClient | None, want: Want) -> Found:
+    """Read everything that a plan needs. Raises like the calls of ``client``."""
+    channels = app.list_channels()
+    channel = _choose(channels, want)
+    accounts = portal.channel_accounts(str(channel["id"])) if portal is not None and channel is not None else []
+    webhooks, subscriptions, refused = _webhooks(app)
+    return Found(
+        channels=channels,
+        channel=channel,
+        portal_id=None if portal is None else _owner(portal, want),
+        inboxes=portal.inboxes() if portal is not None else [],
+        accounts=accounts,
+        webhooks=webhooks,
+        subscriptions=subscriptions,
+        webhooks_refused=refused,
+    )
+
+
+def _owner(portal: HubSpotClient, want: Want) -> str | None:
+    """Whose the portal's token is; HubSpot may keep that from a token without the scope ``oauth``."""
+    try:
+        return str(portal.account_info().get("portalId"))
+    except HubSpotRejected as error:
+        if error.status == 403:
+            return want.portal_id
+        raise
+
+
+def _choose(channels: Sequence[Json], want: Want) -> Json | None:
+    """Our channel: the configured one, the stored one, or the one that delivers to us; None when it is not clear."""
+    by_id = {str(one.get("id")): one for one in channels}
+    if want.configured_channel is not None:
+        return by_id.get(want.configured_channel)
+    if want.stored_channel in by_id:
+        return by_id[want.stored_channel]
+    ours = delivering(channels, want)
+    return ours[0] if len(ours) == 1 else None
+
+
+def delivering(channels: Sequence[Json], want: Want) -> list[Json]:
+    """The channels that deliver to us; of several those with our mark, if any have it."""
+    ours = [one for one in channels if one.get("webhookUrl") in want.channel.webhook_urls]
+    marked = [one for one in ours if wanted.mark_of_channel(one) == want.channel.deployment_id]
+    return marked or ours
+
+
+def _webhooks(app: AppCalls) -> tuple[Json | None, Sequence[Json], str | None]:
+    if app.developer_api_key is None:
+        return None, (), "the app's webhooks can be set with a developer API key only (HUBSPOT_HITL_DEVELOPER_API_KEY)"
+    try:
+        subscriptions = app.webhook_subscriptions()
+        try:
+            return app.webhook_settings(), subscriptions, None
+        except HubSpotNotFound:
+            return None, subscriptions, None
+    except HubSpotRejected as error:
+        return None, (), f"HubSpot does not let this app's webhooks be set by API ({error})"
+
+
+# The plan -------------------------------------------------------------------------------------------------
+
+
+def make_plan(found: Found, want: Want) -> Plan:
+    """Hold what HubSpot has against what is wanted; calls nobody."""
+    plan = Plan()
+    refuse_other_portal(plan, found, want)
+    _plan_channel(plan, found, want)
+    if want.portal_id is not None:
+        _plan_accounts(plan, found, want)
+    _plan_webhooks(plan, found, want)
+    return plan
+
+
+def refuse_other_portal(plan: Plan, found: Found, want: Want) -> None:
+    """A token that is not the portal's would lead to another portal's accounts."""
+    if found.portal_id != want.portal_id:
+        plan.refusals.append(
+            f"The token is portal {found.portal_id}'s, not portal {want.portal_id}'s. Correct HUBSPOT_HITL_PORTAL_ID "
+            "or the token."
+        )
+
+
+def _plan_channel(plan: Plan, found: Found, want: Want) -> None:
+    if found.channel is None:
+        _plan_missing_channel(plan, found, want)
+        return
+    have, channel_id = found.channel, str(found.channel["id"])
+    url, mark = have.get("webhookUrl") or "", wanted.mark_of_channel(have)
+    after = wanted.channel_drift(have, want.channel)
+    if not want.take_over:
+        if url and url not in want.channel.webhook_urls:
+            plan.refusals.append(
+                f"The channel {channel_id} delivers to {url}, not to {want.channel.webhook_urls[0]}: another "
+                f"installation may live by it. {TAKE_OVER}"
+            )
+        elif mark not in (None, want.channel.deployment_id):
+            plan.refusals.append(
+                f"The channel {channel_id} bears the mark of another database ({mark}), as it does when yours was "
+                f"lost. {TAKE_OVER}"
+            )
+    if after:
+        before = {name: have.get(name) for name in after}
+        plan.changes.append(changes.ChangeChannel(channel_id, before, after))
+
+
+def _plan_missing_channel(plan: Plan, found: Found, want: Want) -> None:
+    """The channel is not shown: it does not exist, or not yet, or more than one could be it."""
+    ours = [str(one["id"]) for one in delivering(found.channels, want)]
+    if want.configured_channel is not None:
+        instead = f"; {ours[0]} delivers to you" if ours else ", and setup will make one"
+        plan.refusals.append(
+            f"HubSpot shows no channel {want.configured_channel} of this app. Unset HUBSPOT_HITL_CHANNEL_ID{instead}."
+        )
+    elif ours:
+        plan.refusals.append(
+            f"The channels {' and '.join(ours)} all deliver to {want.channel.webhook_urls[0]}. Set "
+            "HUBSPOT_HITL_CHANNEL_ID to the one to keep."
+        )
+    elif want.stored_channel is not None and not want.new_channel:
+        plan.changes.append(changes.AwaitChannel(want.stored_channel))
+    else:
+        plan.changes.append(changes.MakeChannel(want.channel.body()))
+
+
+def _plan_accounts(plan: Plan, found: Found, want: Want) -> None:
+    inboxes = {str(one.get("id")): one for one in found.inboxes}
+    listed = ", ".join(f"{_inbox(one)}" for one in inboxes.values()) or "none"
+    if not want.inbox_ids and len(inboxes) != 1:
+        plan.refusals.append(
+            f"Say which inbox or help desk takes the conversations, with HUBSPOT_HITL_INBOX_ID or --inbox: {listed}."
+        )
+    if want.configured_account and found.channel and want.configured_account not in _ids(found.accounts):
+        plan.refusals.append(
+            f"The channel {found.channel['id']} has no account {want.configured_account} in portal {want.portal_id}. "
+            "Unset HUBSPOT_HITL_CHANNEL_ACCOUNT_ID; setup finds or makes the account."
+        )
+    for inbox_id in chosen_inboxes(found, want):
+        if inbox_id in inboxes:
+            _plan_account(plan, found, want, inbox_id, _inbox(inboxes[inbox_id]))
+        else:
+            plan.refusals.append(f"Portal {want.portal_id} has no inbox {inbox_id}; there are: {listed}.")
+
+
+def chosen_inboxes(found: Found, want: Want) -> Sequence[str]:
+    """The ids of the inboxes to connect: those asked for, or the only one."""
+    if want.inbox_ids or len(found.inboxes) != 1:
+        return want.inbox_ids
+    return [str(found.inboxes[0]["id"])]
+
+
+def _plan_account(plan: Plan, found: Found, want: Want, inbox_id: str, inbox: str) -> None:
+    there = [one for one in found.accounts if str(one.get("inboxId")) == inbox_id]
+    mine = sorted((one for one in there if want.owns(one)), key=lambda one: one.get("authorized") is not True)
+    if not there:
+        channel_id = None if found.channel is None else str(found.channel["id"])
+        plan.changes.append(changes.ConnectInbox(channel_id, inbox_id, inbox, want.account_name))
+        return
+    account = (mine or there)[0]
+    channel_id, account_id = str(account["channelId"]), str(account["id"])
+    if not mine:
+        identifier = (account.get("deliveryIdentifier") or {}).get("value") or "no identifier"
+        if not want.take_over:
+            plan.refusals.append(
+                f"The account {account_id} in {inbox} does not bear the mark of this database (its identifier is "
+                f"“{identifier}”). {TAKE_OVER}"
+            )
+        plan.changes.append(changes.TakeOverAccount(channel_id, account_id, inbox, identifier))
+    if wanted.account_drift(account):
+        plan.changes.append(changes.AuthorizeAccount(channel_id, account_id, inbox))
+    if account.get("active") is False:
+        why = f"The account {account_id} in {inbox} is switched off in HubSpot, where only a person can switch it on."
+        step = f"In HubSpot's settings open Inboxes or Help Desk, then {inbox}, Channels, and turn it on."
+        plan.by_hand.append(ByHand(why, [step]))
+
+
+def _plan_webhooks(plan: Plan, found: Found, want: Want) -> None:
+    target = want.channel.webhook_urls[0]
+    if found.webhooks_refused is not None:
+        plan.by_hand.append(webhooks_by_hand(found.webhooks_refused, target))
+        return
+    before = (found.webhooks or {}).get("targetUrl") or ""
+    if before and before not in want.channel.webhook_urls and not want.take_over:
+        plan.refusals.append(
+            f"The app's webhooks go to {before}, not to {target}: another installation may live by them. {TAKE_OVER}"
+        )
+    if before != target:
+        plan.changes.append(changes.SetTarget(before, wanted.webhook_settings(target, found.webhooks)))
+    drift = wanted.subscription_drift(found.subscriptions)
+    plan.changes.extend(changes.Subscribe(one) for one in drift.missing)
+    plan.changes.extend(changes.ActivateSubscription(number, one) for number, one in drift.paused)
+
+
+def webhooks_by_hand(why: str, target: str) -> ByHand:
+    """The clicks for a legacy app, and the file for an app of HubSpot's project platform."""
+    return ByHand(
+        f"{why[0].upper()}{why[1:]}.",
+        [
+            "In the HubSpot developer account open the app, then Webhooks. In a private app: its Webhooks tab.",
+            f"Target URL: {target}",
+            "Create these subscriptions, and activate each, because HubSpot makes them paused:"
+            + "".join(f"\n     {one}" for one in wanted.SUBSCRIPTIONS),
+            f"Or, for an app of HubSpot's project platform, put the following into {wanted.PROJECT_FILE} "
+            "and run 'hs project upload'.",
+        ],
+        wanted.project_file(target),
+    )
+
+
+def inbox_of(found: Found, inbox_id: str) -> str:
+    """What a person calls an inbox."""
+    return next((_inbox(one) for one in found.inboxes if str(one.get("id")) == inbox_id), f"the inbox {inbox_id}")
+
+
+def _inbox(inbox: Json) -> str:
+    kind = "help desk" if inbox.get("type") == "HELP_DESK" else "inbox"
+    return f"the {kind} {inbox.get('id')} “{inbox.get('name')}”"
+
+
+def _ids(items: Sequence[Json]) -> set[str]:
+    return {str(one.get("id")) for one in items}

@@ -1,0 +1,55 @@
+"""What ``teardown`` takes back: what bears our mark, and nothing else.
+
+Of ours it may import its neighbours here; calls nobody. ``apply`` does what a plan says.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from . import changes, wanted
+from .plan import Found, Plan, Want, inbox_of, refuse_other_portal
+from .wanted import Json
+
+
+def make_plan(found: Found, want: Want, *, archive: bool, users: Sequence[str]) -> Plan:
+    """Hold what HubSpot has against our mark. The channel goes only with ``archive``: it serves every portal of the
+    app, also those that only another database knows. ``users`` says, one each, why other portals may need it.
+    """
+    plan = Plan()
+    refuse_other_portal(plan, found, want)
+    channel = found.channel
+    if channel is None:
+        plan.notes.append("HubSpot shows no channel of this installation; there is nothing to take back.")
+        return plan
+    url, channel_id = channel.get("webhookUrl") or "", str(channel["id"])
+    if url and url not in want.channel.webhook_urls:
+        plan.refusals.append(
+            f"The channel {channel_id} delivers to {url}, not to {want.channel.webhook_urls[0]}: it serves another "
+            "installation, and so do its accounts."
+        )
+        return plan
+    for account in found.accounts:
+        _plan_account(plan, found, want, account)
+    reasons = list(users)
+    if wanted.mark_of_channel(channel) != want.channel.deployment_id:
+        reasons.append("it does not bear the mark of this database")
+    if not archive and not reasons:
+        reasons.append("add --channel to archive it, when no other portal uses it")
+    if reasons:
+        plan.notes.append(f"The channel {channel_id} stays: {'; '.join(reasons)}.")
+    else:
+        plan.changes.append(changes.ArchiveChannel(channel_id, str(channel.get("name"))))
+    plan.notes.append(
+        "The app's webhook target and its subscriptions belong to the whole app and stay; to end them, use the app's "
+        "Webhooks page."
+    )
+    return plan
+
+
+def _plan_account(plan: Plan, found: Found, want: Want, account: Json) -> None:
+    account_id, inbox = str(account["id"]), inbox_of(found, str(account.get("inboxId")))
+    if wanted.mark_of_account(account) != want.channel.deployment_id:
+        plan.notes.append(f"The account {account_id} in {inbox} stays: it does not bear the mark of this database.")
+    elif account.get("authorized"):
+        plan.changes.append(changes.DisableAccount(str(account["channelId"]), account_id, inbox))

@@ -1,0 +1,219 @@
+"""What we want HubSpot to have, and how what it has differs from it. Pure data and functions, nothing is called.
+
+Imports nothing of ours. ``plan`` mends the differences, ``doctor`` reports them.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+Json = Mapping[str, Any]
+
+# The mark of what is ours ---------------------------------------------------------------------------------
+
+_TAG = "flask-hubspot-hitl"
+_IN_TEXT = re.compile(rf" ?\[{_TAG} ([\w-]+)\]")
+_IN_IDENTIFIER = re.compile(rf"{_TAG}\.([\w-]+)\.")
+IDENTIFIER_TYPE = "CHANNEL_SPECIFIC_OPAQUE_ID"
+
+
+def mark_of_channel(channel: Json) -> str | None:
+    """The deployment id in the description of a ``PublicChannelIntegrationChannel``; None: it bears no mark."""
+    found = _IN_TEXT.search(_text(channel.get("channelDescription")))
+    return found[1] if found else None
+
+
+def mark_of_account(account: Json) -> str | None:
+    """The deployment id in the delivery identifier of a ``PublicChannelAccount``; None: it bears no mark."""
+    identifier = account.get("deliveryIdentifier")
+    found = _IN_IDENTIFIER.match(_text(identifier.get("value")) if isinstance(identifier, Mapping) else "")
+    return found[1] if found else None
+
+
+def marked(description: str, deployment_id: str) -> str:
+    """A channel's description with our mark at its end, and nobody else's."""
+    return f"{_IN_TEXT.sub('', description)} [{_TAG} {deployment_id}]".strip()
+
+
+def account_identifier(deployment_id: str, portal_id: str, inbox_id: str, *, again: str = "") -> dict[str, str]:
+    """The delivery identifier of our account in an inbox; it is unique in the channel, and bears our mark.
+
+    ``again`` makes another one for the same inbox, when HubSpot still holds the first for an account that is gone.
+    """
+    value = f"{_TAG}.{deployment_id}.{portal_id}.{inbox_id}"
+    return {"type": IDENTIFIER_TYPE, "value": f"{value}.{again}" if again else value}
+
+
+# The channel ----------------------------------------------------------------------------------------------
+
+CAPABILITIES: dict[str, Any] = {
+    "deliveryIdentifierTypes": ["CHANNEL_SPECIFIC_OPAQUE_ID", "HS_EMAIL_ADDRESS", "HS_PHONE_NUMBER"],
+    "richText": ["HYPERLINK", "BOLD", "ITALIC"],
+    "threadingModel": "INTEGRATION_THREAD_ID",
+    "allowInlineImages": False,
+    "allowOutgoingMessages": True,
+    "allowConversationStart": False,
+    "allowMultipleRecipients": False,
+    "outgoingAttachmentTypes": ["FILE"],
+    "maxFileAttachmentCount": 5,
+    "maxFileAttachmentSizeBytes": 10_000_000,
+    "maxTotalFileAttachmentSizeBytes": 30_000_000,
+}
+"""HubSpot OpenAPI, custom channels, ``capabilities``; keys that are not here are left as they are."""
+
+_DEFAULTS: dict[type, Any] = {list: [], bool: False}
+"""What HubSpot takes for a capability that it does not tell."""
+
+NAME = "Assistant"
+DESCRIPTION = "Conversations that our assistant hands over to your team."
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Channel:
+    """The channel as we want it. ``webhook_urls``: the first is wanted, the others are ours as well.
+
+    ``name`` and ``logo_url`` are None when HubSpot may have any.
+    """
+
+    deployment_id: str
+    webhook_urls: Sequence[str]
+    redirect_url: str
+    """Of HubSpot's own "connect a channel" flow."""
+    name: str | None = None
+    logo_url: str | None = None
+
+    def body(self) -> dict[str, Any]:
+        """``PublicChannelIntegrationChannelCreate``."""
+        return {"name": NAME, "capabilities": CAPABILITIES} | channel_drift({}, self)
+
+
+def channel_drift(have: Json, want: Channel) -> dict[str, Any]:
+    """The fields to change in a ``PublicChannelIntegrationChannel``, with their new values; {} when all is well."""
+    description = _text(have.get("channelDescription"))
+    mine = mark_of_channel(have) == want.deployment_id
+    wanted = {
+        "name": want.name,
+        "webhookUrl": want.webhook_urls[0],
+        "channelAccountConnectionRedirectUrl": want.redirect_url,
+        "channelDescription": description if mine else marked(description or DESCRIPTION, want.deployment_id),
+        "channelLogoUrl": want.logo_url,
+    }
+    changed: dict[str, Any] = {
+        key: value for key, value in wanted.items() if value is not None and have.get(key) != value
+    }
+    capabilities = have.get("capabilities")
+    known: dict[str, Any] = dict(capabilities) if isinstance(capabilities, Mapping) else {}
+    if capability_drift(known):
+        changed["capabilities"] = {**known, **CAPABILITIES}
+    return changed
+
+
+def capability_drift(have: Json) -> dict[str, tuple[Any, Any]]:
+    """The capabilities that differ: what HubSpot has (None: it tells nothing), and what we want."""
+    return {
+        key: (have.get(key), value) for key, value in CAPABILITIES.items() if not _same_capability(have.get(key), value)
+    }
+
+
+def _same_capability(have: Any, want: Any) -> bool:
+    if have is None:
+        have = _DEFAULTS.get(type(want))
+    if isinstance(have, list) and isinstance(want, list):
+        return sorted(map(str, have)) == sorted(map(str, want))
+    return bool(have == want)
+
+
+# The account in an inbox ----------------------------------------------------------------------------------
+
+
+def account_drift(have: Json) -> dict[str, Any]:
+    """The fields to change in a ``PublicChannelAccount``; its name is the portal's own business."""
+    return {} if have.get("authorized") is True else {"authorized": True}
+
+
+# The app's webhooks ---------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class Subscription:
+    """A subscription of the app; ``property_name`` with ``conversation.propertyChange`` only."""
+
+    event_type: str
+    property_name: str | None = None
+
+    def __str__(self) -> str:
+        return f"{self.event_type} of {self.property_name}" if self.property_name else self.event_type
+
+    def fields(self) -> dict[str, str]:
+        """``eventType`` and ``propertyName``, as HubSpot names them."""
+        named = {"propertyName": self.property_name} if self.property_name else {}
+        return {"eventType": self.event_type, **named}
+
+
+SUBSCRIPTIONS = (
+    Subscription("conversation.newMessage"),
+    Subscription("conversation.propertyChange", "assignedTo"),
+    Subscription("conversation.propertyChange", "status"),
+    Subscription("conversation.propertyChange", "isArchived"),
+    Subscription("conversation.deletion"),
+    Subscription("conversation.privacyDeletion"),
+)
+MAX_CONCURRENT_REQUESTS = 10
+"""HubSpot's own default."""
+
+
+@dataclass(frozen=True, slots=True)
+class SubscriptionDrift:
+    """What is amiss with an app's subscriptions: ``paused`` has HubSpot's id of each."""
+
+    missing: tuple[Subscription, ...]
+    paused: tuple[tuple[str, Subscription], ...]
+
+
+def subscription_drift(have: Iterable[Json]) -> SubscriptionDrift:
+    """Hold an app's ``SubscriptionResponse`` objects against what we want. Others are nobody's business here."""
+    active: set[Subscription] = set()
+    paused: dict[Subscription, str] = {}
+    for one in have:
+        found = Subscription(_text(one.get("eventType")), _text(one.get("propertyName")) or None)
+        if one.get("active") is True:
+            active.add(found)
+        else:
+            paused.setdefault(found, str(one.get("id")))
+    lacking = [one for one in SUBSCRIPTIONS if one not in active]
+    return SubscriptionDrift(
+        missing=tuple(one for one in lacking if one not in paused),
+        paused=tuple((paused[one], one) for one in lacking if one in paused),
+    )
+
+
+def webhook_settings(target_url: str, have: Json | None = None) -> dict[str, Any]:
+    """``SettingsChangeRequest``: our target URL; the throttling that is there already stays."""
+    throttling = (have or {}).get("throttling")
+    known = throttling.get("maxConcurrentRequests") if isinstance(throttling, Mapping) else None
+    return {"targetUrl": target_url, "throttling": {"maxConcurrentRequests": known or MAX_CONCURRENT_REQUESTS}}
+
+
+PROJECT_FILE = "src/app/webhooks/webhooks-hsmeta.json"
+
+
+def project_file(target_url: str) -> dict[str, Any]:
+    """The content of :data:`PROJECT_FILE`, for an app of HubSpot's project platform."""
+    events = [
+        {"subscriptionType": name, **({"propertyName": prop} if prop else {}), "active": True}
+        for name, prop in ((one.event_type, one.property_name) for one in SUBSCRIPTIONS)
+    ]
+    settings = {"targetUrl": target_url, "maxConcurrentRequests": MAX_CONCURRENT_REQUESTS}
+    subscriptions = {"crmObjects": [], "legacyCrmObjects": [], "hubEvents": events}
+    return {
+        "uid": "hubspot_hitl_webhooks",
+        "type": "webhooks",
+        "config": {"settings": settings, "subscriptions": subscriptions},
+    }
+
+
+def _text(value: object) -> str:
+    return value if isinstance(value, str) else ""

@@ -1,0 +1,306 @@
+"""Access tokens: where a call gets its bearer from, and how it is renewed.
+
+Of ours it may import ``errors`` and ``clock`` (and its neighbours here); no Flask, no database.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import contextvars
+import logging
+import threading
+import time
+from collections.abc import Callable, Collection
+from typing import Protocol
+
+from ..clock import Clock
+from ..errors import HubSpotError, HubSpotUnavailable, TokenRevoked, WrongPortal
+from .oauth import TokenEndpoint, Tokens
+from .transport import Gate, bounded, deadline
+
+logger = logging.getLogger(__name__)
+
+
+#: A refresh token that HubSpot refused is not tried again for this long, in milliseconds.
+DEAD_FOR_MS = 60_000
+#: A refresh may take this long, whatever deadline its caller has: a rotated token that is not read is lost. Seconds.
+REFRESH_SECONDS = 15.0
+#: How often it is looked whether another process has refreshed, in seconds.
+LOOK_EVERY = 0.05
+
+
+class TokenProvider(Protocol):
+    """Gives the bearer token of one portal. Thread-safe."""
+
+    def token(self) -> str:
+        """A token to use now. Raises ``TokenRevoked`` or ``HubSpotUnavailable``."""
+        ...
+
+    def refresh(self, rejected: str) -> str:
+        """Another token, because HubSpot answered 401 to ``rejected``. Raises like :meth:`token`."""
+        ...
+
+
+class StaticToken:
+    """A token that never expires, such as a private app's. ``on_refused`` is called when HubSpot refuses it."""
+
+    def __init__(self, token: str, *, on_refused: Callable[[], None] | None = None) -> None:
+        self._token = token
+        self._on_refused = on_refused
+
+    def __repr__(self) -> str:
+        return "StaticToken(…)"
+
+    def token(self) -> str:
+        return self._token
+
+    def refresh(self, rejected: str) -> str:
+        if self._on_refused is not None:
+            self._on_refused()
+        raise TokenRevoked("HubSpot refuses the access token; check it and put in a new one", status=401)
+
+
+class NoToken:
+    """For calls that no portal makes."""
+
+    def token(self) -> str:
+        raise TokenRevoked("this call needs a portal's access token, or the developer API key")
+
+    def refresh(self, rejected: str) -> str:
+        return self.token()
+
+
+class TokenStore(Protocol):
+    """One portal's tokens, shared by all processes, and the lease of the one that refreshes. Thread-safe.
+
+    Every method raises ``HubSpotUnavailable`` when the store can't be used just now.
+    """
+
+    def load(self) -> Tokens | None:
+        """What was stored last, by any process."""
+        ...
+
+    def claim(self) -> int | None:
+        """The lease, as a number to :meth:`finish` with; None while another process has it."""
+        ...
+
+    def finish(self, lease: int, tokens: Tokens | None, *, dead: bool = False) -> None:
+        """Give the lease back and store ``tokens``. With None nothing changes; ``dead``: HubSpot refuses them."""
+        ...
+
+
+class RefreshingToken:
+    """Access tokens from a refresh token: renewed five minutes early, by one thread at a time.
+
+    With a ``store``, by one thread of all processes at a time: the others wait for what it stores. The stored
+    refresh token goes before the one given here, which is tried when the stored one is dead. None is given here
+    when the portal installed the app: then it is in the store.
+
+    With a ``portal_id`` a token of another portal is refused (``WrongPortal``).
+
+    ``on_rotated`` is called with the new refresh token when HubSpot gives another one, before any call uses
+    the new access token. When it raises, it is called again at the next :meth:`token`.
+    """
+
+    def __init__(
+        self,
+        *,
+        base_url: str,
+        oauth_version: str,
+        client_id: str,
+        client_secret: str,
+        refresh_token: str | None,
+        clock: Clock,
+        on_rotated: Callable[[str], None] | None = None,
+        timeout: tuple[float, float] = (3.05, 10.0),
+        proxy: str | None = None,
+        private_hosts: Collection[str] = (),
+        gate: Gate | None = None,
+        store: TokenStore | None = None,
+        portal_id: str | None = None,
+    ) -> None:
+        self._portal_id = portal_id
+        self._endpoint = TokenEndpoint(
+            base_url=base_url,
+            oauth_version=oauth_version,
+            client_id=client_id,
+            client_secret=client_secret,
+            clock=clock,
+            timeout=timeout,
+            proxy=proxy,
+            private_hosts=private_hosts,
+            gate=gate,
+        )
+        self._store = store
+        self._given = refresh_token
+        self._unstored: Tokens | None = None
+        self._clock = clock
+        self._on_rotated = on_rotated
+        self._lock = threading.Lock()
+        self._refresh_token = refresh_token
+        self._saved = refresh_token
+        self._access: str | None = None
+        self._renew_at_ms = 0
+        self._expires_at_ms = 0
+        self._dead_until_ms = 0
+        self._attempts = 0
+        self._failure: HubSpotUnavailable | None = None
+
+    def __repr__(self) -> str:
+        return f"RefreshingToken({self._endpoint!r})"
+
+    def token(self) -> str:
+        seen = self._attempts
+        with self._lock:
+            self._save()
+            now_ms = self._clock.now_ms()
+            if self._access and now_ms < self._renew_at_ms:
+                return self._access
+            try:
+                return self._renew(seen)
+            except TokenRevoked:
+                raise
+            except HubSpotUnavailable:
+                if self._access and now_ms < self._expires_at_ms:
+                    return self._access  # early renewal failed; the old one still works
+                raise
+
+    def refresh(self, rejected: str) -> str:
+        seen = self._attempts
+        with self._lock:
+            if self._access and self._access != rejected and self._clock.now_ms() < self._expires_at_ms:
+                return self._access  # another thread was quicker
+            self._access = None
+            return self._renew(seen, rejected)
+
+    def _renew(self, seen: int, rejected: str | None = None) -> str:
+        """Ask for a token, lock held; ``seen`` is how many attempts had ended before waiting for it."""
+        if self._failure is not None and self._attempts != seen:
+            raise self._failure  # somebody asked in the meantime, in vain: don't queue up to ask again
+        old = {rejected, self._access}
+        try:
+            if self._clock.now_ms() < self._dead_until_ms and not self._is_back(old):
+                raise TokenRevoked("HubSpot refused the refresh token; the portal must be connected again")
+            self._dead_until_ms = 0
+            tokens = self._fetch(old)
+        except HubSpotUnavailable as error:
+            self._failure = error
+            if isinstance(error, TokenRevoked):
+                self._access = None
+                self._dead_until_ms = self._dead_until_ms or self._clock.now_ms() + DEAD_FOR_MS
+            raise
+        finally:
+            self._attempts += 1  # only now: who comes during the attempt shares its outcome
+        self._failure = None
+        self._access = tokens.access_token
+        self._expires_at_ms = tokens.expires_at_ms
+        self._renew_at_ms = tokens.renew_at_ms
+        self._refresh_token = tokens.refresh_token
+        self._save()
+        return self._access
+
+    def _fetch(self, old: set[str | None]) -> Tokens:
+        """Tokens whose access token is none of ``old``: stored by another process, or asked for now."""
+        if self._store is None:
+            return self._ask([self._refresh_token])
+        found = None if self._unstored else self._store.load()
+        if found is not None and self._is_good(found, old):
+            return found
+        lease = self._lease(self._store, old)
+        if isinstance(lease, Tokens):
+            self._unstored = None
+            return lease
+        if self._unstored is not None and self._is_good(self._unstored, old):
+            return self._keep(self._store, lease, self._unstored)
+        tokens: Tokens | None = None
+        dead = False
+        try:
+            found = self._store.load()
+            if found is not None and self._is_good(found, old):
+                return found
+            stored = [] if found is None else [found.refresh_token]
+            tokens = self._ask([*stored, self._refresh_token, self._given])
+        except TokenRevoked:
+            dead = True
+            raise
+        except HubSpotUnavailable:
+            if found is not None and found.access_token not in old and self._clock.now_ms() < found.expires_at_ms:
+                return found  # it should be renewed, but works
+            raise
+        finally:
+            if tokens is None:
+                with contextlib.suppress(HubSpotUnavailable):  # the lease ends by itself
+                    self._store.finish(lease, None, dead=dead)
+        return self._keep(self._store, lease, tokens)
+
+    def _lease(self, store: TokenStore, old: set[str | None]) -> int | Tokens:
+        """The lease, or what the process that had it has stored."""
+        ends = time.monotonic() + REFRESH_SECONDS
+        while (lease := store.claim()) is None:
+            time.sleep(LOOK_EVERY)
+            found = store.load()
+            if found is not None and self._is_good(found, old):
+                return found
+            if time.monotonic() > ends:
+                raise HubSpotUnavailable("refreshing the access token: another process takes too long")
+        return lease
+
+    def _keep(self, store: TokenStore, lease: int, tokens: Tokens) -> Tokens:
+        """Store tokens before they are used: a rotated refresh token must not be lost with this process."""
+        self._refresh_token = tokens.refresh_token
+        self._unstored = tokens
+        store.finish(lease, tokens)
+        self._unstored = None
+        return tokens
+
+    def _is_good(self, tokens: Tokens, old: set[str | None]) -> bool:
+        return tokens.access_token not in old and self._clock.now_ms() < tokens.renew_at_ms
+
+    def _is_back(self, old: set[str | None]) -> bool:
+        """True when the portal has been connected again since its token died."""
+        found = None if self._store is None else self._store.load()
+        return found is not None and self._is_good(found, old)
+
+    def _ask(self, refresh_tokens: list[str | None]) -> Tokens:
+        """Ask with the first of these, and with the next one when HubSpot refuses it."""
+        candidates = list(dict.fromkeys(one for one in refresh_tokens if one is not None))
+        for position, refresh_token in enumerate(candidates, 1):
+            try:
+                return contextvars.Context().run(self._ask_in_time, refresh_token)
+            except TokenRevoked:
+                if position == len(candidates):
+                    raise
+        raise HubSpotUnavailable("refreshing the access token: there is no refresh token; connect the portal")
+
+    def _ask_in_time(self, refresh_token: str) -> Tokens:
+        with deadline(REFRESH_SECONDS):
+            tokens = bounded(
+                lambda: self._endpoint.refresh(refresh_token), doing="refreshing the access token", safe=True
+            )
+            self._check_portal(tokens)
+            return tokens
+
+    def _check_portal(self, tokens: Tokens) -> None:
+        """Refuse another portal's token; when HubSpot does not say whose it is, the next renewal asks again."""
+        if self._portal_id is None:
+            return
+        owner = tokens.hub_id
+        if owner is None:
+            try:
+                owner = self._endpoint.portal_of(tokens.access_token)
+            except HubSpotError:
+                return
+        if owner != self._portal_id:
+            raise WrongPortal(self._portal_id, owner)
+        self._portal_id = None
+
+    def _save(self) -> None:
+        if self._refresh_token is None or self._refresh_token == self._saved:
+            return
+        try:
+            if self._on_rotated is not None:
+                self._on_rotated(self._refresh_token)
+        except Exception:
+            logger.exception("The new refresh token could not be stored; it will be tried again")
+        else:
+            self._saved = self._refresh_token

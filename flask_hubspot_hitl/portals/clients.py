@@ -1,0 +1,229 @@
+"""What the rules work with, for one app: settings, ledger, and a client for each portal."""
+
+from __future__ import annotations
+
+import contextlib
+import threading
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+
+from ..clock import Clock
+from ..config import Settings, is_loopback
+from ..domain import Operator
+from ..errors import HubSpotRejected, LedgerUnavailable, NotConfigured, WrongPortal
+from ..hubspot.admin import AppCalls
+from ..hubspot.client import HubSpotClient
+from ..hubspot.oauth import TokenEndpoint
+from ..hubspot.tokens import NoToken, RefreshingToken, StaticToken, TokenProvider
+from ..ledger import Ledger
+from ..ledger.crypto import Cipher
+from ..process import Process
+from . import installations
+from .remote_files import Fetcher
+from .throttle import Throttle
+from .tokens import DatabaseTokens, digest
+
+
+@dataclass(slots=True, weakref_slot=True)
+class Services:
+    """One app's settings, ledger, clock and HubSpot clients."""
+
+    settings: Settings
+    ledger: Ledger
+    clock: Clock
+    secret_keys: Callable[[], Sequence[str | bytes]] = field(default=tuple, repr=False)
+    """The app's ``SECRET_KEY`` and its fallbacks, asked for when a client is made."""
+    receipts_refused: int = 0
+    """How many receipts HubSpot answered with a 4xx, in this process."""
+    remote_files: Fetcher = field(init=False)
+    """Fetches the attachments that are given by URL."""
+    _notes_refused: dict[str, int] = field(default_factory=dict, repr=False)
+    _clients: dict[str, HubSpotClient] = field(default_factory=dict, repr=False)
+    _checked: set[str] = field(default_factory=set, repr=False)
+    _lock: threading.Lock = field(default_factory=threading.Lock, repr=False)
+    _process: Process = field(init=False, repr=False)
+    _inherited: object = field(init=False, repr=False, default=None)
+
+    def __post_init__(self) -> None:
+        self._process = Process(self._begin_anew)
+        settings = self.settings
+        self.remote_files = Fetcher(
+            settings.attachment_hosts,
+            limit=settings.max_attachment_bytes,
+            proxy=settings.proxy,
+            private_hosts=settings.private_hosts,
+        )
+
+    def _begin_anew(self) -> None:
+        # The parent's clients are kept, and neither used nor closed: their locks, budgets and connections are its own.
+        self._inherited, self._clients, self._lock = self._clients, {}, threading.Lock()
+
+    @property
+    def is_stand_in(self) -> bool:
+        """True when HubSpot is played by something on this machine."""
+        return is_loopback(self.settings.api_base_url)
+
+    def notes_refused(self, portal_id: str, now: int) -> None:
+        """Remember that a portal takes no notes: for an hour, histories go into the first message."""
+        self._notes_refused[portal_id] = now + 3_600_000
+
+    def takes_notes(self, portal_id: str) -> bool:
+        """False for an hour after HubSpot refused a note."""
+        return self.ledger.now_ms() >= self._notes_refused.get(portal_id, 0)
+
+    def client(self, portal_id: str) -> HubSpotClient:
+        """The client that speaks for a portal.
+
+        :raises NotConfigured: when we have no token for it.
+        :raises LedgerUnavailable: when it can't be looked up.
+        """
+        settings = self.settings
+        self._process.check()
+        with self._lock:
+            if portal_id not in self._clients:
+                gate = Throttle(self.ledger, portal_id, settings.rate_limit)
+                self._clients[portal_id] = HubSpotClient(
+                    base_url=settings.api_base_url,
+                    api_version=settings.api_version,
+                    tokens=self._tokens(portal_id, gate),
+                    clock=self.clock,
+                    developer_api_key=settings.developer_api_key,
+                    app_id=settings.app_id,
+                    proxy=settings.proxy,
+                    private_hosts=settings.private_hosts,
+                    gate=gate,
+                )
+            return self._clients[portal_id]
+
+    def check_portal(self, portal_id: str) -> None:
+        """Ask HubSpot once whose the configured access token is; a refresh token's portal is told with each renewal.
+
+        :raises WrongPortal: when it is another portal's.
+        :raises HubSpotUnavailable: when HubSpot can't be asked.
+        """
+        if portal_id != self.settings.portal_id or not self.settings.access_token or portal_id in self._checked:
+            return
+        try:
+            owner = str(self.client(portal_id).account_info().get("portalId"))
+        except HubSpotRejected:
+            return  # a token without the right to ask; doctor tells
+        if owner != portal_id:
+            raise WrongPortal(portal_id, owner)
+        self._checked.add(portal_id)
+
+    def skew_seconds(self) -> float | None:
+        """How far our clock is ahead of HubSpot's (negative: behind), by any portal's newest answer; None without."""
+        self._process.check()
+        with self._lock:
+            known = [client.skew_seconds() for client in self._clients.values()]
+        return next((one for one in known if one is not None), None)
+
+    def app_client(self) -> AppCalls:
+        """The client for calls about the app, with the developer API key alone: no portal speaks. Close it."""
+        settings = self.settings
+        return AppCalls(
+            base_url=settings.api_base_url,
+            api_version=settings.api_version,
+            tokens=NoToken(),
+            clock=self.clock,
+            developer_api_key=settings.developer_api_key,
+            app_id=settings.app_id,
+            proxy=settings.proxy,
+            private_hosts=settings.private_hosts,
+        )
+
+    def known_operator(self, portal_id: str, actor_id: str) -> Operator | None:
+        """An operator as this process learned of them lately; nobody is called."""
+        self._process.check()
+        client = self._clients.get(portal_id)
+        return None if client is None else client.known_operator(actor_id)
+
+    def close(self) -> None:
+        """Close the connections to HubSpot; a client that is asked for later is a new one."""
+        self._process.check()
+        with self._lock:
+            for client in self._clients.values():
+                client.close()
+            self._clients.clear()
+        self.remote_files.close()
+
+    def _tokens(self, portal_id: str, gate: Throttle) -> TokenProvider:
+        """Where a portal's token comes from: the configuration, or the portal's own installation."""
+        settings = self.settings
+        if settings.portal_id not in (None, portal_id):
+            raise NotConfigured(f"portal {portal_id} is not ours: HUBSPOT_HITL_PORTAL_ID is {settings.portal_id}")
+        is_configured = portal_id == settings.portal_id
+        if is_configured and settings.access_token:
+            return StaticToken(settings.access_token, on_refused=lambda: self._refused(portal_id))
+        configured = settings.refresh_token if is_configured else None
+        cipher = self.cipher()
+        if configured is None:
+            with self.ledger.read() as tx:
+                found = tx.installations.get(portal_id)
+            if found is None or found.secret is None:
+                raise NotConfigured(_no_token(portal_id))
+            if cipher is None:
+                raise NotConfigured(NO_KEY)
+        if settings.client_id is None:
+            raise NotConfigured("HUBSPOT_HITL_CLIENT_ID is missing")
+        return RefreshingToken(
+            base_url=settings.api_base_url,
+            oauth_version=settings.oauth_version or settings.api_version,
+            client_id=settings.client_id,
+            client_secret=settings.client_secret[0],
+            refresh_token=configured,
+            clock=self.clock,
+            proxy=settings.proxy,
+            private_hosts=settings.private_hosts,
+            gate=gate,
+            store=DatabaseTokens(self.ledger, portal_id, cipher, configured),
+            portal_id=None if configured is None else portal_id,
+        )
+
+    def cipher(self) -> Cipher | None:
+        """What encrypts secrets at rest; None when the app has no key for it.
+
+        :raises NotConfigured: when a key is none.
+        """
+        secret_keys = self.secret_keys()
+        if not self.settings.encryption_key and not secret_keys:
+            return None
+        try:
+            return Cipher(self.settings.encryption_key, secret_keys)
+        except ValueError as error:
+            raise NotConfigured(str(error)) from None
+
+    def token_endpoint(self) -> TokenEndpoint:
+        """HubSpot's token endpoint, for a portal that is not known yet.
+
+        :raises NotConfigured: when there is no client id.
+        """
+        settings = self.settings
+        if settings.client_id is None:
+            raise NotConfigured("HUBSPOT_HITL_CLIENT_ID is missing")
+        return TokenEndpoint(
+            base_url=settings.api_base_url,
+            oauth_version=settings.oauth_version or settings.api_version,
+            client_id=settings.client_id,
+            client_secret=settings.client_secret[0],
+            clock=self.clock,
+            proxy=settings.proxy,
+            private_hosts=settings.private_hosts,
+        )
+
+    def _refused(self, portal_id: str) -> None:
+        """HubSpot refuses the configured access token: signalled once for that token."""
+        key = f"installation-revoked:{portal_id}:{digest(self.settings.access_token or '')}"
+        with contextlib.suppress(LedgerUnavailable), self.ledger.write() as tx:
+            installations.put_signal(tx, "installation_revoked", portal_id, now=self.ledger.now_ms(), key=key)
+
+
+NO_KEY = "there is no key to encrypt HubSpot's tokens with: set the app's SECRET_KEY, or HUBSPOT_HITL_ENCRYPTION_KEY"
+
+
+def _no_token(portal_id: str) -> str:
+    return (
+        f"there is no token for portal {portal_id}: install the app in it ('flask hubspot-hitl install-url'), "
+        "or set HUBSPOT_HITL_REFRESH_TOKEN (with HUBSPOT_HITL_CLIENT_ID) or HUBSPOT_HITL_ACCESS_TOKEN for "
+        "HUBSPOT_HITL_PORTAL_ID"
+    )

@@ -1,0 +1,141 @@
+"""This installation: whether the database is its own, and whether the public URL leads to it.
+
+The self-test is a signed request to ourselves through the public URL. It changes nothing. Who has the client secret can
+ask (HubSpot too, and with it any admin's workflow) and whoever is on the way can read along: so the answer is encrypted
+with a key made from that secret. To others it is noise, and nobody else can give one.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import re
+from pathlib import Path
+from typing import Any
+
+from .._version import __version__
+from ..config import PREFIX, Settings
+from ..ledger import Ledger
+from ..ledger.crypto import Cipher, Undecipherable
+from ..process import gives_threads_time
+
+_BODY = '{"type":"FLASK_HUBSPOT_HITL_SELF_TEST","nonce":"%s"}'
+_PATTERN = re.compile((re.escape(_BODY) % "([0-9a-f]{32})").encode())
+_ANSWER = "self_test"
+BODY_GONE = "the body did not arrive whole"
+"""What the webhook says to anybody whose body somebody else has read before; doctor knows it by this."""
+
+
+def self_test(nonce: str) -> bytes:
+    """What is sent. ``nonce`` is 32 hex digits, random. To an older version it is an event of an unknown type."""
+    return (_BODY % nonce).encode()
+
+
+def self_test_nonce(raw: bytes) -> str | None:
+    """The nonce, if a verified body is a self-test's."""
+    found = _PATTERN.fullmatch(raw)
+    return None if found is None else found[1].decode()
+
+
+def self_test_answer(settings: Settings, nonce: str, deployment_id: str) -> dict[str, str]:
+    """The JSON to answer with: which installation this is, and whether its dispatcher has threads, sealed."""
+    facts = {"deployment_id": deployment_id, "version": __version__}
+    if settings.dispatcher == "thread" and not gives_threads_time():
+        facts["threads"] = "none"
+    return {_ANSWER: Cipher((), settings.client_secret).encrypt(nonce, facts)}
+
+
+def read_self_test(settings: Settings, nonce: str, value: object) -> dict[str, Any] | None:
+    """The sealed answer: ``deployment_id``, ``version``, and ``threads`` ("none") or not; None for anything
+    else, or another nonce's.
+    """
+    sealed = value.get(_ANSWER) if isinstance(value, dict) else None
+    if not isinstance(sealed, str):
+        return None
+    try:
+        return Cipher((), settings.client_secret).decrypt(nonce, sealed)
+    except Undecipherable:
+        return None
+
+
+logger = logging.getLogger(__name__)
+
+
+class Deployment:
+    """Which store this app was served from last, in one small file that only its user can read."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+
+    def why_not(self, deployment_id: str) -> str | None:
+        """Why a store is not the one that was here before; None when it is, or is the first one.
+
+        The first one is remembered. Where that can't be written, as in a container whose files are read-only, nothing
+        is ever noticed.
+        """
+        before = self._read()
+        if before is None:
+            self.remember(deployment_id)
+        if before in (None, deployment_id):
+            return None
+        return (
+            f"this app was served from the database {before} before, and this one is {deployment_id}: check "
+            "HUBSPOT_HITL_DATABASE_URL and that its disk is mounted; if this one is right, run "
+            "'flask hubspot-hitl adopt'"
+        )
+
+    def remember(self, deployment_id: str) -> None:
+        """This store is the right one from now on."""
+        new = self.path.with_name(f"{self.path.name}.{os.getpid()}")
+        try:
+            if not self.path.parent.exists():
+                self.path.parent.mkdir(parents=True, mode=0o700, exist_ok=True)
+            file = os.open(new, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
+            with os.fdopen(file, "w", encoding="ascii") as text:
+                text.write(f"{deployment_id}\n")
+            new.replace(self.path)
+        except OSError as error:
+            logger.info(
+                "Which database this is can't be kept in %s (%s): if another one comes up one day, nobody is told",
+                self.path, error.strerror,
+            )  # fmt: skip
+
+    def _read(self) -> str | None:
+        try:
+            return self.path.read_text(encoding="ascii").strip() or None
+        except (OSError, UnicodeDecodeError):
+            return None
+
+
+def not_adopted(served: str | None, urls: tuple[str, ...]) -> str | None:
+    """Why a database is not ours to dispatch: it ``served`` (one URL a line) none of our public URLs. None if it is."""
+    if served is None or set(served.split("\n")) & set(urls):
+        return None
+    return (
+        f"this database served {served.split()[0]} before, and {PREFIX}PUBLIC_URL is {urls[0]}; if it is "
+        "not a copy of another installation's, run 'flask hubspot-hitl adopt'"
+    )
+
+
+class Adoption:
+    """A copied database must not replay its queue: it is dispatched only where its public URL is served."""
+
+    def __init__(self, settings: Settings, ledger: Ledger) -> None:
+        self._settings = settings
+        self._ledger = ledger
+        self._passed = False
+
+    def __call__(self) -> str | None:
+        if self._passed:
+            return None
+        urls = self._settings.public_url
+        with self._ledger.read() as tx:
+            served = tx.get_meta("public_url")
+        reason = not_adopted(served, urls)
+        if reason is not None:
+            return reason
+        if served != "\n".join(urls):
+            with self._ledger.write() as tx:
+                tx.set_meta("public_url", "\n".join(urls))
+        self._passed = True
+        return None

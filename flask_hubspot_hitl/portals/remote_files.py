@@ -1,0 +1,136 @@
+"""Fetching the files that a host names by their URL, from hosts on a list only.
+
+A host that is not on the list, a redirect to one, plain http, an IP address that is not public, or too many bytes: the
+agent gets the link instead.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Collection, Iterable
+from urllib.parse import unquote
+
+import requests
+import urllib3
+
+from ..domain import Attachment
+from ..hubspot import addresses, connections
+from ..hubspot.addresses import Address, AddressRefused
+from ..hubspot.text import clean_name, guess_content_type
+from ..process import Process
+
+REDIRECTS = 3
+SECONDS = 20.0
+"""The longest that one file may take, in all."""
+_CHUNK = 65_536
+
+
+class NotFetched(Exception):
+    """A file is not fetched: its host is not on the list, it is too large, or its host does not answer.
+
+    ``later`` is True when trying again may help.
+    """
+
+    def __init__(self, why: str, *, later: bool = False) -> None:
+        super().__init__(why)
+        self.later = later
+
+
+class Fetcher:
+    """Fetches files of at most ``limit`` bytes, in at most ``seconds``, from ``hosts`` and their subdomains.
+
+    Those of ``private_hosts`` may be in a private network. Thread-safe.
+    """
+
+    def __init__(
+        self,
+        hosts: Iterable[str] = (),
+        *,
+        limit: int,
+        proxy: str | None = None,
+        private_hosts: Collection[str] = (),
+        seconds: float = SECONDS,
+    ) -> None:
+        self._hosts: tuple[str, ...] = ()
+        self.allow(*hosts)
+        self._limit = limit
+        self._seconds = seconds
+        self._private_hosts = private_hosts
+        self._proxy = proxy
+        self._session = self._new_session()
+        self._process = Process(self._begin_anew)
+
+    def _new_session(self) -> requests.Session:
+        return connections.session(private_hosts=self._private_hosts, proxy=self._proxy)
+
+    def _begin_anew(self) -> None:
+        # The parent's connections are kept: closing them in the child would end them at the other side.
+        self._inherited, self._session = self._session, self._new_session()
+
+    def allow(self, *hosts: str) -> None:
+        """Put more hosts on the list."""
+        self._hosts += hosts
+
+    def close(self) -> None:
+        """Close the idle connections."""
+        self._process.check()
+        self._session.close()
+
+    def allows(self, address: Address) -> bool:
+        """True for https (on this machine also http) to a host on the list, without an odd port."""
+        if not any(address.host == one or address.host.endswith(f".{one}") for one in self._hosts):
+            return False
+        return address.is_loopback or (address.scheme, address.port) == ("https", 443)
+
+    def fetch(self, wanted: Attachment) -> tuple[Attachment, bytes]:
+        """The file at ``wanted.url``, with its name, type and size, and its bytes.
+
+        :raises NotFetched: when it can't be had.
+        """
+        self._process.check()
+        ends = time.monotonic() + self._seconds
+        try:
+            address = addresses.parse(addresses.spell(wanted.url or ""))
+            for _ in range(REDIRECTS + 1):
+                if not self.allows(address):
+                    raise NotFetched("its host is not on the list")
+                if (left := ends - time.monotonic()) <= 0:
+                    raise NotFetched("it takes too long", later=True)
+                patience = (min(3.05, left), min(10.0, left))
+                with self._session.get(address.url, stream=True, allow_redirects=False, timeout=patience) as answer:
+                    if answer.status_code in (301, 302, 303, 307, 308):
+                        address = addresses.follow(address, answer.headers.get("Location", ""))
+                        continue
+                    if answer.status_code != 200:
+                        raise NotFetched("its host refuses it", later=answer.status_code >= 500)
+                    return self._read(wanted, address, answer, ends)
+        except AddressRefused as refused:
+            raise NotFetched(f"its address {refused}") from None
+        except (requests.RequestException, urllib3.exceptions.HTTPError, OSError, ValueError):
+            raise NotFetched("its host does not answer", later=True) from None
+        raise NotFetched("it is redirected too often")
+
+    def _read(
+        self, wanted: Attachment, address: Address, answer: requests.Response, ends: float
+    ) -> tuple[Attachment, bytes]:
+        chunks: list[bytes] = []
+        size = 0
+        while chunk := answer.raw.read1(_CHUNK, decode_content=True):
+            size += len(chunk)
+            if size > self._limit:
+                raise NotFetched("it is too large")
+            if time.monotonic() > ends:
+                raise NotFetched("it takes too long", later=True)
+            chunks.append(chunk)
+        kind = answer.headers.get("Content-Type", "").partition(";")[0].strip().lower() or None
+        name = clean_name(wanted.name or unquote(address.target.partition("?")[0]), content_type=kind)
+        if kind in (None, "application/octet-stream", "binary/octet-stream"):
+            kind = guess_content_type(name) or kind
+        return Attachment(name=name, content_type=kind, size=size), b"".join(chunks)
+
+
+def as_line(attachment: Attachment) -> str:
+    """A file as a line of text with its link, for when it can't be fetched."""
+    kind = (attachment.content_type or "").partition("/")[0]
+    label = kind.capitalize() if kind in ("image", "audio", "video") else "File"
+    return f"[ {label} - {attachment.name}: {attachment.url} ]" if attachment.name else f"[ {label}: {attachment.url} ]"

@@ -1,0 +1,223 @@
+"""How much HubSpot is asked: one budget, one pause and one circuit for each portal, shared by all processes.
+
+A process takes requests out of the portal's row in small lots, so that most calls cost no transaction; what is left
+of a lot at the end of its second goes back with the next one. What another process learned is heard with the next
+lot, within a second.
+"""
+
+from __future__ import annotations
+
+import logging
+import random
+import threading
+from dataclasses import dataclass
+
+from ..errors import HubSpotUnavailable, LedgerUnavailable
+from ..hubspot.transport import Verdict
+from ..ledger import Ledger
+from ..ledger.buckets import Bucket
+
+logger = logging.getLogger(__name__)
+
+#: HubSpot counts ten rolling seconds; counting whole seconds, eleven hold them for certain.
+WINDOW = 11
+#: This many attempts in a row without an answer open the circuit.
+OUTAGES = 5
+#: How long the circuit stays open, at first and at most, in milliseconds.
+OPEN_MS, OPEN_CAP_MS = 2_000, 60_000
+#: A circuit that has been quiet for so long has forgotten how often it opened, in milliseconds.
+FORGET_MS = 600_000
+#: How long a probe may take before another one is let through, in milliseconds.
+PROBE_MS = 30_000
+#: The pause after a 429 without Retry-After, at first and at most, in milliseconds.
+PAUSE_MS, PAUSE_CAP_MS = 1_000, 60_000
+
+
+@dataclass(frozen=True, slots=True)
+class Permit:
+    """One request may be sent; ``probe`` when it is the one that finds out whether HubSpot is back."""
+
+    at_ms: int
+    probe: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Refusal:
+    """None may be sent before ``until`` (epoch ms)."""
+
+    why: str
+    until: int
+    lasting: bool = True
+    """False: it may end earlier."""
+
+
+class Throttle:
+    """The gate of one portal in this process; ``limit`` is in requests per ten seconds."""
+
+    def __init__(self, ledger: Ledger, portal_id: str, limit: int) -> None:
+        self._ledger = ledger
+        self._portal_id = portal_id
+        self._limit = limit
+        self._lock = threading.Lock()
+        self._lot = 0  # requests that we may still send
+        self._second = 0  # and the epoch second in which
+        self._size = 1
+        self._shut: Refusal | None = None
+        self._behind = 0  # refused for want of budget since the last lot, or since this second
+        self._behind_since = 0
+        self._outages = 0
+        self._blocked_until = 0
+        self._calm = False
+
+    def enter(self, doing: str) -> Permit:
+        """See :class:`.hubspot.transport.Gate`."""
+        with self._lock:
+            now = self._ledger.now_ms()
+            if self._shut is not None and now < self._shut.until:
+                raise self._refused(doing, self._shut, now)
+            self._shut = None
+            if self._lot and now // 1000 == self._second:
+                self._lot -= 1
+                return Permit(now)
+            try:
+                got = self._take(now)
+            except LedgerUnavailable as error:
+                raise HubSpotUnavailable(f"{doing}: the budget of requests can't be read ({error})") from error
+            if isinstance(got, Refusal):
+                if got.lasting:
+                    self._shut = got
+                raise self._refused(doing, got, now)
+            return got
+
+    def leave(self, permit: Permit, verdict: Verdict, retry_after: float | None) -> None:
+        """See :class:`.hubspot.transport.Gate`."""
+        with self._lock:
+            trips = permit.probe and verdict is Verdict.DOWN
+            if verdict is Verdict.DOWN:
+                self._outages += 1
+                trips = trips or self._outages >= OUTAGES
+            elif verdict is not Verdict.UNKNOWN:
+                self._outages = 0
+                self._calm = self._calm or (verdict is Verdict.UP and permit.at_ms >= self._blocked_until)
+            wished = retry_after is not None and verdict is not Verdict.UP
+            if not (permit.probe or trips or wished or verdict is Verdict.BUSY):
+                return
+            try:
+                self._learn(permit, verdict, retry_after if wished else None, trips)
+            except LedgerUnavailable as error:
+                logger.warning("What HubSpot answered could not be shared with other processes: %s", error)
+
+    def _take(self, now: int) -> Permit | Refusal:
+        """Take a lot out of the portal's row, lock held; what is left of the last one goes back."""
+        second = now // 1000
+        if self._second != second:
+            self._size = 1
+        elif self._lot == 0:
+            self._size = min(self._size * 2, max(1, self._limit // 10))
+        with self._ledger.write() as tx:
+            bucket = tx.buckets.lock(self._portal_id)
+            if self._lot and self._second in bucket.slots:
+                bucket.slots[self._second] = max(0, bucket.slots[self._second] - self._lot)
+            if self._calm and now >= bucket.blocked_until:
+                bucket.pauses = 0
+            got = admit(bucket, now, self._size, self._limit, self._behind)
+            tx.buckets.save(bucket)
+        self._calm = False
+        self._second, self._lot = second, 0
+        self._blocked_until = bucket.blocked_until
+        if isinstance(got, Refusal):
+            if second - self._behind_since >= WINDOW:
+                self._behind, self._behind_since = 0, second
+            self._behind += got.lasting is False and bucket.open_until == 0
+            return got
+        count, probe = got
+        self._lot, self._behind = count - 1, 0
+        return Permit(now, probe)
+
+    def _learn(self, permit: Permit, verdict: Verdict, retry_after: float | None, trips: bool) -> None:
+        """Write down what all processes should know, lock held."""
+        now = self._ledger.now_ms()
+        with self._ledger.write() as tx:
+            bucket = tx.buckets.lock(self._portal_id)
+            if verdict is Verdict.BUSY or retry_after is not None:
+                pause(bucket, permit, now, retry_after)
+            if permit.probe:
+                bucket.probe_until = 0
+                if verdict in (Verdict.UP, Verdict.BUSY):
+                    bucket.open_until = bucket.trips = 0
+                    logger.warning("HubSpot answers again (portal %s)", self._portal_id)
+            if trips and (permit.probe or not bucket.open_until):
+                trip(bucket, now)
+                logger.warning("HubSpot is down (portal %s); it is asked again later", self._portal_id)
+            tx.buckets.save(bucket)
+        if trips:
+            self._outages = 0
+        self._blocked_until = bucket.blocked_until
+        self._shut = closed(bucket, now)
+
+    def _refused(self, doing: str, why: Refusal, now: int) -> HubSpotUnavailable:
+        wait_ms = max(why.until - now, 0)
+        return HubSpotUnavailable(f"{doing}: not asked, {why.why}", retry_after=wait_ms / 1000)
+
+
+def closed(bucket: Bucket, now: int) -> Refusal | None:
+    """Why nobody may send anything at all just now."""
+    if bucket.blocked_until > now:
+        return Refusal("HubSpot wants us to pause", bucket.blocked_until)
+    if bucket.open_until > now:
+        return Refusal("HubSpot is down", bucket.open_until)
+    return None
+
+
+def admit(bucket: Bucket, now: int, wanted: int, limit: int, behind: int) -> tuple[int, bool] | Refusal:
+    """Take up to ``wanted`` requests: how many, and whether the first is a probe.
+
+    A caller that is refused for want of budget is told when its turn comes after the ``behind`` others.
+    """
+    if (shut := closed(bucket, now)) is not None:
+        return shut
+    second = now // 1000
+    bucket.slots = {at: count for at, count in bucket.slots.items() if abs(second - at) < WINDOW and count}
+    probing = bucket.open_until > 0
+    if probing and bucket.probe_until > now:
+        wait_ms = int(random.uniform(1_000, 5_000))  # noqa: S311 - spreads callers, guards nothing
+        return Refusal("HubSpot is down, and somebody is trying", now + wait_ms, lasting=False)
+    free = limit - sum(bucket.slots.values())
+    if free <= 0:
+        return Refusal("the budget of requests is used up", _turn(bucket, behind), lasting=False)
+    count = 1 if probing else min(wanted, free)
+    bucket.slots[second] = bucket.slots.get(second, 0) + count
+    if probing:
+        bucket.probe_until = now + PROBE_MS
+    return count, probing
+
+
+def _turn(bucket: Bucket, behind: int) -> int:
+    """When the budget has room for one more after ``behind`` others, epoch ms."""
+    rounds, rest = divmod(behind, sum(bucket.slots.values()))
+    freed = 0
+    for second, count in sorted(bucket.slots.items()):
+        freed += count
+        if freed > rest:
+            return (second + WINDOW * (rounds + 1)) * 1000
+    raise ValueError("nothing is used up")
+
+
+def pause(bucket: Bucket, permit: Permit, now: int, retry_after: float | None) -> None:
+    """HubSpot wants no requests: as long as it said, or longer each time. Answers to earlier requests don't add up."""
+    if permit.at_ms >= bucket.blocked_until:
+        bucket.pauses += 1
+    if retry_after is None:
+        wait_ms = min(PAUSE_MS * 2 ** min(max(bucket.pauses - 1, 0), 10), PAUSE_CAP_MS)
+    else:
+        wait_ms = int(retry_after * 1000)
+    bucket.blocked_until = max(bucket.blocked_until, now + wait_ms)
+
+
+def trip(bucket: Bucket, now: int) -> None:
+    """Open the circuit, longer each time."""
+    if bucket.open_until and now - bucket.open_until > FORGET_MS:
+        bucket.trips = 0
+    bucket.open_until = now + min(OPEN_MS * 2 ** min(bucket.trips, 10), OPEN_CAP_MS)
+    bucket.trips += 1
+    bucket.probe_until = 0

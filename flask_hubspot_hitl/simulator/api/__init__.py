@@ -1,0 +1,1 @@
+"""HubSpot's API families, as the stand-in answers them."""

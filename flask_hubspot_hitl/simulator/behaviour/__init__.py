@@ -1,0 +1,1 @@
+"""What HubSpot does: threads, people, publishing, and the events that follow."""

@@ -1,0 +1,142 @@
+"""What an agent does with a thread: ``/_sim/threads/<id>/<verb>``, and how the desk sees threads. JSON only."""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import re
+from typing import Any
+
+from flask import Blueprint
+
+from ..api import files
+from ..api.wire import LATEST_MS, check, moment_ms
+from ..behaviour import people, shapes, threads
+from ..engine.simulation import Simulation, current
+from ..model.errors import ApiError
+from ..model.world import JSON, Thread, now_ms
+from .control import control_body
+
+bp = Blueprint("control_threads", __name__, url_prefix="/_sim/threads")
+
+NEW_FILE = {"name!": str, "contentType": str, "content!": str}
+KNOWN_FILE = {"type": frozenset({"FILE"}), "fileId": str, "name": str, "url": str, "fileUsageType": str}
+# what a verb takes besides actorId, createdAt and occurredAt
+VERBS: dict[str, JSON] = {
+    "reply": {"text": str, "richText": str, "attachments": [{}], "inlineImages": [NEW_FILE]},
+    "comment": {"text": str, "richText": str, "attachments": [{}]},
+    "welcome": {"text!": str},
+    "move": {"inboxId!": str},
+    "associate": {"contactId!": str},
+    **{verb: {} for verb in ("assign", "unassign", "close", "reopen", "archive", "restore", "purge")},
+}
+
+
+def thread_json(sim: Simulation, thread: Thread) -> JSON:
+    """``PublicThread`` with its messages and what only the stand-in knows."""
+    return shapes.thread(thread, ticket=True) | {
+        "portalId": thread.portal_id,
+        "integrationThreadId": thread.integration_thread_id,
+        "customer": thread.customer,
+        "purged": thread.purged,
+        "messages": [shapes.message(sim, message) for message in thread.messages],
+    }
+
+
+@bp.get("")
+def list_threads() -> Any:
+    """Every thread of every portal, oldest first."""
+    sim = current()
+    return [thread_json(sim, thread) for thread in sim.world.threads.values()]
+
+
+@bp.get("/<thread_id>")
+def get_thread(thread_id: str) -> Any:
+    sim = current()
+    return thread_json(sim, find_thread(sim, thread_id))
+
+
+def find_thread(sim: Simulation, thread_id: str) -> Thread:
+    """A thread by id, else 404."""
+    if thread_id not in sim.world.threads:
+        raise ApiError.missing("Thread")
+    return sim.world.threads[thread_id]
+
+
+@bp.post("/<thread_id>/<verb>")
+def act(thread_id: str, verb: str) -> Any:
+    """What an agent does with a thread. ``createdAt`` (ISO) and ``occurredAt`` (epoch ms) set the times."""
+    sim = current()
+    thread = find_thread(sim, thread_id)
+    if verb not in VERBS:
+        raise ApiError.missing("Verb")
+    body = control_body({"actorId": str, "createdAt": str, "occurredAt": int} | VERBS[verb])
+    actor_id = body.get("actorId") or sim.world.agents(thread.portal_id)[0].id
+    if not re.fullmatch(r"[A-Z]-\S{1,100}", actor_id):
+        raise ApiError.invalid("actorId", "must be an actor id such as A-987")
+    occurred, created = body.get("occurredAt"), body.get("createdAt")
+    if occurred is not None and not 0 <= occurred <= LATEST_MS:
+        raise ApiError.invalid("occurredAt", "must be epoch milliseconds")
+    created_ms = moment_ms(created, "createdAt") if created else occurred if occurred is not None else now_ms()
+    at = occurred if occurred is not None else created_ms
+    if verb in ("reply", "comment"):
+        write = threads.reply if verb == "reply" else threads.comment
+        return shapes.message(sim, write(sim, thread, actor_id, draft(sim, thread, body, created_ms, at)))
+    if verb == "welcome":
+        return shapes.message(sim, threads.welcome(sim, thread, body["text"], at))
+    if verb in ("assign", "unassign"):
+        threads.assign(sim, thread, actor_id if verb == "assign" else None, actor_id, threads.HUBSPOT, at)
+    elif verb in ("close", "reopen"):
+        status = "CLOSED" if verb == "close" else "OPEN"
+        threads.set_status(sim, thread, status, actor_id, threads.HUBSPOT, at)
+    elif verb == "move":
+        inbox = sim.world.inboxes.get(body["inboxId"])
+        if inbox is None or inbox.portal_id != thread.portal_id:
+            raise ApiError.invalid("inboxId", "no such inbox")
+        threads.move(sim, thread, inbox.id, actor_id, at)
+    elif verb == "associate":
+        contact = people.contact(sim.world, thread.portal_id, body["contactId"])
+        if contact is None:
+            raise ApiError.invalid("contactId", "no such contact")
+        threads.associate(thread, contact.id)
+    else:
+        {"archive": threads.archive, "restore": threads.restore, "purge": threads.purge}[verb](sim, thread, at)
+    return thread_json(sim, thread)
+
+
+def draft(sim: Simulation, thread: Thread, body: JSON, created_ms: int, at: int) -> threads.Draft:
+    """What a reply or a comment says. Inline images go into the rich text and nowhere else (facts §4.2)."""
+    attachments = [attachment(sim, thread, item) for item in body.get("attachments") or []]
+    rich_text = body.get("richText")
+    for item in body.get("inlineImages") or []:
+        stored = sim.world.files[attachment(sim, thread, item, access="PUBLIC_NOT_INDEXABLE")["fileId"]]
+        rich_text = f'{rich_text or threads.rich(body.get("text")) or ""}<img src="{shapes.file_url(sim, stored)}">'
+    if not (body.get("text") or rich_text or attachments):
+        raise ApiError.invalid("text", "text, richText, attachments or inlineImages are needed")
+    return threads.Draft(body.get("text"), rich_text, attachments, created_ms, at)
+
+
+def attachment(sim: Simulation, thread: Thread, item: JSON, *, access: str = "PRIVATE") -> JSON:
+    """An agent's attachment: as it is, or ``{name, contentType, content}`` (base64), stored as a file."""
+    if "content" not in item:
+        if item.get("type", "FILE") != "FILE":  # LOCATION, CONTACT, … and whatever HubSpot may think of
+            check(item, {"type!": str}, "attachments")
+            return item
+        check(item, KNOWN_FILE, "attachments")
+        return {"type": "FILE", "fileId": "0", "fileUsageType": "OTHER", **item}
+    check(item, NEW_FILE, "attachments")
+    try:
+        content = base64.b64decode(item["content"], validate=True)
+    except (binascii.Error, ValueError):
+        raise ApiError.invalid("attachments", "content must be base64") from None
+    content_type = item.get("contentType") or "application/octet-stream"
+    stored = files.store(
+        sim,
+        thread.portal_id,
+        name=item["name"],
+        content_type=content_type,
+        content=content,
+        access=access,
+        folder=f"/conversations/{thread.id}",
+    )
+    return {"type": "FILE", "fileId": stored.id, "fileUsageType": shapes.usage_type(content_type)}

@@ -1,0 +1,1 @@
+"""What drives the stand-in: its switches, its limits, its deliveries, and what it records."""

@@ -1,0 +1,1 @@
+"""What exists in the stand-in, and how it says no."""

@@ -1,0 +1,41 @@
+"""Reads a request's body, whatever the server makes of a broken one."""
+
+from __future__ import annotations
+
+from flask import request
+from werkzeug.exceptions import ClientDisconnected, RequestEntityTooLarge
+
+BODY_GONE = "body_gone"
+"""The reason when a webhook's body has been read by somebody before us."""
+BODY_GONE_HINT = (
+    "its body did not arrive whole: a before_request function or a WSGI middleware of the app reads it first (it "
+    "should leave our routes alone, or use request.get_data(), which keeps it), or the sender hung up"
+)
+
+
+class BodyGone(Exception):
+    """A request's body is not whole: something of the host's read it first, or the sender hung up."""
+
+
+def read_body(limit: int) -> bytes:
+    """Read the body as sent, whatever the host's own limits are.
+
+    :param limit: bytes.
+    :raises RequestEntityTooLarge: when it has more of them.
+    :raises BodyGone: when less has come than was announced.
+    """
+    was_used = "stream" in vars(request)
+    if request.content_length is not None and request.content_length > limit:
+        raise RequestEntityTooLarge
+    # Werkzeug cuts a streamed body off at the maximum without a word: one byte more tells that there was more.
+    request.max_content_length = limit + 1
+    try:
+        body = request.get_data(cache=False)
+    except ClientDisconnected:
+        raise BodyGone from None
+    if len(body) > limit:
+        raise RequestEntityTooLarge
+    # A body without a length that comes empty is nobody's fault, unless somebody has had its stream.
+    if len(body) < (request.content_length or (was_used and request.content_length is None)):
+        raise BodyGone
+    return body

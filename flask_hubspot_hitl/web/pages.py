@@ -1,0 +1,60 @@
+"""Our own pages: one look, and headers that let nothing else in. What they say is the business of who shows them."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from flask import Response, current_app, make_response, render_template, request
+
+from ..runtime import get_runtime
+
+HEADERS = {
+    "Content-Security-Policy": "default-src 'self'; frame-ancestors 'none'; base-uri 'none'",
+    "X-Content-Type-Options": "nosniff",
+    "X-Frame-Options": "DENY",
+    "Referrer-Policy": "no-referrer",
+    "Cache-Control": "no-store",
+}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Form:
+    """One button, and what is sent along with it. ``action`` is relative to the page."""
+
+    action: str
+    button: str
+    fields: dict[str, str]
+
+
+def page(
+    title: str,
+    paragraphs: Sequence[str],
+    *,
+    tone: str = "plain",
+    facts: Sequence[tuple[str, str]] = (),
+    commands: Sequence[str] = (),
+    form: Form | None = None,
+    status: int = 200,
+) -> Response:
+    """A page of ours. Everything given is text, never markup.
+
+    :param tone: ``plain``, ``good`` or ``bad``; shown as a colour and a sign.
+    :param facts: pairs of a label and a value.
+    :param commands: lines to type into a shell.
+    """
+    body = render_template(
+        "hubspot_hitl/page.html",
+        title=title,
+        paragraphs=paragraphs,
+        tone=tone,
+        facts=facts,
+        commands=commands,
+        form=form,
+        # Relative, because a proxy may have mounted the app anywhere.
+        root="../" * (request.path.removeprefix(get_runtime().settings.url_prefix).count("/") - 1),
+        app_name=current_app.name,
+    )
+    answer = make_response(body, status)
+    answer.headers.update(HEADERS)
+    return answer

@@ -1,0 +1,85 @@
+"""Who is at our pages: the browser's cookie, and who may connect what; and how they are told that a flow ended."""
+
+from __future__ import annotations
+
+import functools
+import logging
+from collections.abc import Callable, Mapping
+from enum import StrEnum
+from typing import Any
+from urllib.parse import urlsplit
+
+from flask import current_app, request
+from werkzeug.wrappers import Response as AnyResponse
+
+from ..errors import LedgerUnavailable
+from ..handoffs.receivers import invoke
+from ..portals.consent import Refused, is_browser
+from ..runtime import Runtime
+from .pages import page
+
+logger = logging.getLogger(__name__)
+
+COOKIE = "hubspot_hitl_oauth"
+COOKIE_SECONDS = 3600
+MAX_FORM_BYTES = 16_384
+
+Words = tuple[int, str, tuple[str, ...], tuple[str, ...]]
+"""How the end of a flow is told: HTTP status, heading, paragraphs, and commands for whoever runs the app."""
+
+
+def told(what: str, words: Mapping[StrEnum, Words]) -> Callable[[Callable[[], AnyResponse]], Callable[[], AnyResponse]]:
+    """Decorate a view: every :class:`~.portals.consent.Refused` becomes a page, in the ``words`` for its reason.
+
+    ``what`` is what was refused, as the log names it.
+    """
+
+    def decorate(view: Callable[[], AnyResponse]) -> Callable[[], AnyResponse]:
+        @functools.wraps(view)
+        def shown() -> AnyResponse:
+            try:
+                return view()
+            except Refused as refused:
+                # Strangers can have a flow refused as often as they like; a detail there is only to a flow of ours.
+                level = logging.WARNING if refused.detail else logging.INFO
+                detail = f": {refused.detail}" if refused.detail else ""
+                logger.log(level, "%s was refused (%s)%s", what, refused.why, detail)
+                status, title, paragraphs, commands = words[refused.why]
+                return page(title, paragraphs, tone="bad", commands=commands, status=status)
+            except LedgerUnavailable as error:
+                logger.warning("%s could not go on: %s", what, error)
+                text = "The app's database could not be used. Please try again in a few minutes."
+                return page("Please try again later", (text,), tone="bad", status=503)
+
+        return shown
+
+    return decorate
+
+
+def may_install(runtime: Runtime, portal_id: str | None) -> bool:
+    """Whether whoever sent this request may connect a portal: the host says so; by default, who debugs the app."""
+    if runtime.may_install is None:
+        return current_app.debug
+    app: Any = current_app._get_current_object()  # type: ignore[attr-defined]
+    return bool(invoke(app, runtime.may_install, portal_id))  # a coroutine itself would be true for anybody
+
+
+def visiting_browser() -> str | None:
+    """The secret in this browser's cookie, if it has one of ours."""
+    found = request.cookies.get(COOKIE)
+    return found if is_browser(found) else None
+
+
+def with_cookie(answer: AnyResponse, runtime: Runtime, browser: str) -> AnyResponse:
+    """Lax, so that the browser sends it when it comes back from HubSpot; the host's session may well be stricter."""
+    settings = runtime.settings
+    answer.set_cookie(
+        COOKIE,
+        browser,
+        max_age=COOKIE_SECONDS,
+        path=settings.public_path() or "/",
+        secure=urlsplit(settings.public_url[0]).scheme == "https",
+        httponly=True,
+        samesite="Lax",
+    )
+    return answer
