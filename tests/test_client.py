@@ -646,7 +646,7 @@ def test_code_exchange(serve: Serve, clock: ManualClock) -> None:
 
 @pytest.mark.parametrize("portal", [42, "42", None, "me", True])
 def test_an_answer_without_an_account_is_asked_about(serve: Serve, clock: ManualClock, portal: Any) -> None:
-    """v1 answers tokens only (facts §8.2); a name that is none is not believed."""
+    """v1 answers tokens only (docs/hubspot.rst: Tokens); a name that is none is not believed."""
 
     def answer(request: Request) -> Reply:
         if request.path == "/account-info/v3/details":
@@ -797,7 +797,7 @@ def test_upload(serve: Serve, make: Make) -> None:
 
 
 def test_incoming_is_the_safe_superset() -> None:
-    """D31, facts §3.2: what any version requires, and nothing that 2026-09 dropped."""
+    """D31, docs/hubspot.rst (Message body): what any version requires, and nothing that 2026-09 dropped."""
     body = build_incoming(
         channel_account_id="880011",
         integration_thread_id="d.uuid",

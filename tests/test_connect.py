@@ -160,7 +160,7 @@ def test_from_hubspots_popup_to_an_account_that_handoffs_use(
     record: Callable[[Flask], Recorder],
     completes: str,
 ) -> None:
-    """§14.12 both ways: HubSpot makes the account at once, or when the browser is back."""
+    """Open question 12 both ways: HubSpot makes the account at once, or when the browser is back."""
     hubspot.chaos(staging_completes=completes)
     config: dict[str, Any] = {"channel_name": "Acme chat", "channel_account_id": None, "inbox_id": None}
     app = make_app(may_install=lambda portal_id: True, SECRET_KEY="s", **config)
@@ -477,7 +477,7 @@ def test_without_a_key_no_form_can_be_made(make_app: MakeApp, serve: Serve, hubs
 
 
 def test_a_token_whose_time_is_over(app: Flask, url: str, hubspot: HubSpot, browser: Browser) -> None:
-    """§14.12: how long it lives is not documented."""
+    """Open question 12: how long it lives is not documented."""
     hubspot.chaos(staging_seconds=0)
     page = browser.get(address(url, popup(hubspot)))
     wait_until(lambda: browser.press(page).status_code == 400)

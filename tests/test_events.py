@@ -1,4 +1,7 @@
-"""Bodies of both feeds → events (facts on HubSpot §4 and §6; rules B3, B5; D12, D40, D49)."""
+"""Bodies of both feeds → events (rules B3, B5; D12, D40, D49).
+
+Source: docs/hubspot.rst (Channel webhooks; App webhooks).
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""HubSpotHITL on an app, on two, and on none (design.md §3; rules A)."""
+"""HubSpotHITL on an app, on two, and on none (rules A)."""
 
 from __future__ import annotations
 

@@ -31,7 +31,8 @@ FAMILIES = ("custom-channels", "conversations", "oauth", "webhooks")
 DOCUMENTS = sorted(path for family in FAMILIES for path in (TOOL.parents[1] / "openapi").glob(f"{family}.*.json"))
 EXAMPLES = int(os.environ.get("HUBSPOT_FUZZ", "2"))
 CHECKS = [not_a_server_error, status_code_conformance, content_type_conformance, response_schema_conformance]
-# The 2026-09 document describes nothing but errors for these two, and so do all for revoking (facts §8.2).
+# The 2026-09 document describes nothing but errors for these two, and so do all for revoking
+# (docs/hubspot.rst: Tokens).
 ONLY_ERRORS = ("/oauth/2026-09/token", "/token/revoke")
 
 

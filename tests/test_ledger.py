@@ -1,4 +1,4 @@
-"""The ledger's contract, one class for both engines (ledger.md §8; rules B5, B6, C1, D; D04, D48)."""
+"""The ledger's contract, one class for both engines (rules B5, B6, C1, D; D04, D48)."""
 
 from __future__ import annotations
 

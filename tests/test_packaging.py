@@ -1,4 +1,4 @@
-"""What a wheel holds, what an import loads, and that imports only point down the ladder of the design (§4)."""
+"""What a wheel holds, what an import loads, and that imports only point down the ladder."""
 
 from __future__ import annotations
 

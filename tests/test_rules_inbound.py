@@ -1,4 +1,4 @@
-"""rules.md B, case by case: from HubSpot to a receiver. Each test is named after its rule or defect."""
+"""docs/rules.rst B, case by case: from HubSpot to a receiver. Each test is named after its rule or defect."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""rules.md C, case by case: from the host to HubSpot. Each test is named after its rule or defect."""
+"""docs/rules.rst C, case by case: from the host to HubSpot. Each test is named after its rule or defect."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""rules.md A: the values a host sees are frozen, their ids are text, their times aware, and repr tells no secret."""
+"""docs/rules.rst A: the values a host sees are frozen, ids are text, times aware, and repr tells no secret."""
 
 from __future__ import annotations
 

@@ -97,7 +97,7 @@ def test_vectors(
 
 
 def test_undecoded_uri_is_what_others_sign_wrongly() -> None:
-    """facts §7.3: the same raw URL without the decoding step."""
+    """docs/hubspot.rst (Vectors): the same raw URL without the decoding step."""
     assert not verify("v3", **signed(uri=ENCODED, signature="yOX5u+/ZfeaRo02MWTAlBbxpT2ikFMiZf5rA6xAlwAM="))
 
 

@@ -1,4 +1,7 @@
-"""Each open question about HubSpot (facts §14) can be answered both ways; here over HTTP, with the default first."""
+"""Each open question about HubSpot can be answered both ways; here over HTTP, with the default first.
+
+Source: docs/hubspot.rst (Unknowns).
+"""
 
 from __future__ import annotations
 

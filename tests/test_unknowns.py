@@ -1,4 +1,6 @@
-"""The extension beside a HubSpot that answers each open question (facts §14) the other way: one story, every answer.
+"""The extension beside a HubSpot that answers each open question the other way: one story, every answer.
+
+Source: docs/hubspot.rst (Unknowns).
 
 What a user wrote is in HubSpot once and in order; what an agent wrote is signalled once and in order; a handoff ends
 once, with its whole transcript. Deliveries are real and run into a served app; only the clock is the test's.

@@ -224,7 +224,7 @@ _OTHER_TYPES = {
 
 
 def _app_event(payload: dict[str, Any], now_ms: int) -> Inbound:
-    """An item of the app's feed. Source: facts on global webhooks; ids are numbers, times epoch ms."""
+    """An item of the app's feed. Source: docs/hubspot.rst (Batches); ids are numbers, times epoch ms."""
     subscription = _text(payload, "subscriptionType") or _text(payload, "eventType") or ""
     match = _CONVERSATION.fullmatch(subscription)
     kind = Kind.OTHER
@@ -294,7 +294,7 @@ def normalize_actor(value: str | None) -> str | None:
 
 
 def _channel_event(payload: dict[str, Any], now_ms: int) -> Inbound:
-    """The channel feed's object. Source: facts on channel webhooks; ids are strings, times ISO 8601."""
+    """The channel feed's object. Source: docs/hubspot.rst (Channel webhooks); ids are strings, times ISO 8601."""
     kind_name = _text(payload, "type") or ""
     if kind_name.startswith("CHANNEL_ACCOUNT_"):
         portal, account = _id(payload, "portalId"), _id(payload, "channelAccountId")

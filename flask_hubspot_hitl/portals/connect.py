@@ -2,7 +2,8 @@
 
 An admin picks our channel in an inbox's settings, and HubSpot opens our page with a staging token in its address. That
 address is not signed, so nothing in it is believed: the token counts because HubSpot takes it together with the
-portal's own access token. HubSpot OpenAPI, custom channels, ``channel-account-staging-tokens``; facts §2.4.
+portal's own access token. HubSpot OpenAPI, custom channels, ``channel-account-staging-tokens``;
+docs/hubspot.rst (Connecting inside HubSpot).
 """
 
 from __future__ import annotations

@@ -1,4 +1,7 @@
-"""Custom channels API: publishing messages and their receipts, in v3, 2026-03 and 2026-09 (facts §3)."""
+"""Custom channels API: publishing messages and their receipts, in v3, 2026-03 and 2026-09.
+
+Source: docs/hubspot.rst (Publishing).
+"""
 
 from __future__ import annotations
 
@@ -45,7 +48,7 @@ MEDIA = frozenset(
     {"ARTICLE", "AUDIO", "CAROUSEL", "DOCUMENT", "GIF", "LINK", "NONE", "PHOTO", "POLL", "STORY", "VIDEO"}
 )
 MEDIA_TEXTS = ("id", "description", "mediaTitle", "mediaUrl", "mediaUrlString", "thumbnailUrl")
-# what may be attached when publishing: facts §3.7
+# what may be attached when publishing: docs/hubspot.rst (Attachments)
 ATTACHMENTS: JSON = {
     "FILE": {
         "fileId!": str,
@@ -86,7 +89,10 @@ def stored_attachments(sim: Simulation, portal_id: str, items: list[JSON]) -> li
 
 @on(bp, "POST", BASES, "/<channel_id>/messages")
 def publish(channel_id: str) -> Any:
-    """As liberal as HubSpot: ``timestamp``, ``recipients`` and ``attachments`` may be missing (facts §3.2)."""
+    """As liberal as HubSpot: ``timestamp``, ``recipients`` and ``attachments`` may be missing.
+
+    Source: docs/hubspot.rst (Message body).
+    """
     sim = current()
     made = caller(sim, *WRITE)
     channel = find_channel(sim.world, made.app_id, channel_id)

@@ -1,4 +1,6 @@
-"""Custom channels API: channels and channel accounts, in v3, 2026-03 and 2026-09 (facts §1, §2).
+"""Custom channels API: channels and channel accounts, in v3, 2026-03 and 2026-09.
+
+Source: docs/hubspot.rst (Channels; Channel accounts).
 
 Of the same API, messages are in ``channel_messages.py`` and staging tokens in ``connect.py``.
 """
@@ -18,7 +20,8 @@ from .wire import bearer, bearer_value, check, developer_app, find_channel, json
 
 bp = Blueprint("channels", __name__)
 
-# v3's document lists create and list under a path of its own; everybody uses the other one (facts §1.1 note)
+# v3's document lists create and list under a path of its own; everybody uses the other one
+# (docs/hubspot.rst: Channel calls)
 BASES = (
     "/conversations/v3/custom-channels",
     "/conversations/custom-channels/v3",
@@ -91,13 +94,16 @@ def developer(sim: Simulation) -> App:
 
 
 def check_tier(sim: Simulation) -> None:
-    """The documents want Sales or Service Hub Professional for the whole family (facts §1.2). Raises ApiError (403)."""
+    """The documents want Sales or Service Hub Professional for the whole family. Raises ApiError (403).
+
+    Source: docs/hubspot.rst (Developer key and product tier).
+    """
     if sim.chaos.tier != "professional":
         raise ApiError(403, "FORBIDDEN", "Custom channels need Sales Hub or Service Hub Professional")
 
 
 def caller(sim: Simulation, *scopes: str) -> Install:
-    """The installation that calls about its accounts and messages; private apps may be refused (facts §14.11)."""
+    """The installation that calls about its accounts and messages; private apps may be refused (open question 11)."""
     made = bearer(sim, *scopes)
     check_tier(sim)
     if sim.chaos.private_apps == "refused" and sim.world.tokens[bearer_value()].expires_ms is None:
@@ -113,7 +119,7 @@ def check_urls(body: JSON) -> None:
 
 
 def check_capabilities(given: JSON) -> JSON:
-    """Capabilities with defaults filled in; an invalid one is refused with the body of facts §1.5."""
+    """Capabilities with defaults filled in; an invalid one is refused (docs/hubspot.rst: Capabilities)."""
     wrong = []
     for key, value in given.items():
         if value is None:
@@ -214,7 +220,10 @@ def find_account(sim: Simulation, portal_id: str, channel_id: str, account_id: s
 def check_connection(
     sim: Simulation, channel: Channel, portal_id: str, inbox_id: str, identifier: JSON | None
 ) -> JSON | None:
-    """The delivery identifier, if an account may be made with it; used twice in a channel is a 409 (facts §2.2)."""
+    """The delivery identifier, if an account may be made with it; used twice in a channel is a 409.
+
+    Source: docs/hubspot.rst (Making an account).
+    """
     check_tier(sim)
     inbox = sim.world.inboxes.get(inbox_id)
     if inbox is None or inbox.portal_id != portal_id:

@@ -1,4 +1,6 @@
-"""How an admin connects the channel inside HubSpot: the popup, staging tokens, and the way back (facts §2.4).
+"""How an admin connects the channel inside HubSpot: the popup, staging tokens, and the way back.
+
+Source: docs/hubspot.rst (Connecting inside HubSpot).
 
 ``GET /connect`` is the admin's click, on the page of ``settings.py``; it opens the channel's own page with the
 documented query. The app finishes the staging token; the account is made by that or when the popup comes back to

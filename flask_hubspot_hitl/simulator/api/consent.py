@@ -1,4 +1,7 @@
-"""The consent page of OAuth, where an admin connects the app to an account, in a browser (facts §8.1)."""
+"""The consent page of OAuth, where an admin connects the app to an account, in a browser.
+
+Source: docs/hubspot.rst (Consent).
+"""
 
 from __future__ import annotations
 
@@ -23,7 +26,7 @@ HAD = frozenset({*SCOPES, "files.read", "files.write"})
 def authorize_request(sim: Simulation) -> tuple[App, str, tuple[str, ...]]:
     """The app, the redirect URI and the scopes of a consent page; all must be right before anything is redirected.
 
-    Optional scopes that the account doesn't have are dropped without a word (facts §8.1).
+    Optional scopes that the account doesn't have are dropped without a word (docs/hubspot.rst: Consent).
     """
     app = next((a for a in sim.world.apps.values() if a.client_id == request.args.get("client_id")), None)
     if app is None:

@@ -1,4 +1,4 @@
-"""CRM contacts: search, read, create, update; v3, 2026-03 and 2026-09 (facts §10)."""
+"""CRM contacts: search, read, create, update; v3, 2026-03 and 2026-09 (docs/hubspot.rst: Contacts)."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from .wire import ANY, bearer, json_body, on, page, query_bool, query_list, whol
 
 bp = Blueprint("contacts", __name__)
 
-# the object type may be written as a name or as a number (facts §10.1)
+# the object type may be written as a name or as a number (docs/hubspot.rst: Contact search)
 BASES = (
     "/crm/v3/objects/contacts",
     "/crm/objects/2026-03/contacts",
@@ -104,7 +104,7 @@ def matches(values: dict[str, str | None], item: JSON) -> bool:
     if operator in ("IN", "NOT_IN"):
         if not item.get("values"):
             raise ApiError.invalid("filterGroups", f"{operator} needs `values`")
-        # IN and NOT_IN compare with lower-case values only (facts §10.1)
+        # IN and NOT_IN compare with lower-case values only (docs/hubspot.rst: Contact search)
         return bool(value) and (value in list(item["values"])) == (operator == "IN")
     if item.get("value") is None:
         raise ApiError.invalid("filterGroups", f"{operator} needs `value`")

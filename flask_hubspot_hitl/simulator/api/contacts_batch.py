@@ -1,4 +1,6 @@
-"""CRM contacts, many at a time: batch read, create, update, upsert and archive; merge and privacy deletion (facts §10).
+"""CRM contacts, many at a time: batch read, create, update, upsert and archive; merge and privacy deletion.
+
+Source: docs/hubspot.rst (Contacts).
 
 What can't be done for some of them is in ``errors`` with a 207, in v3's document only.
 """

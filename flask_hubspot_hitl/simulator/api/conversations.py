@@ -1,4 +1,7 @@
-"""Conversations API: threads, messages, actors, inboxes, channels and accounts, in v3 and 2026-09 (facts §5)."""
+"""Conversations API: threads, messages, actors, inboxes, channels and accounts, in v3 and 2026-09.
+
+Source: docs/hubspot.rst (Conversations API).
+"""
 
 from __future__ import annotations
 
@@ -17,7 +20,7 @@ from .wire import bearer, json_body, moment_ms, on, page, query_bool, query_list
 bp = Blueprint("conversations", __name__)
 
 BASES = ("/conversations/v3/conversations", "/conversations/conversations/2026-09")
-# v3's document has the assignee under a path of its own (facts §5)
+# v3's document has the assignee under a path of its own (docs/hubspot.rst: Conversations API)
 ASSIGNEE = (*BASES, "/conversations/conversations/v3")
 BUILT_IN = {"1000": "Live chat", "1001": "Facebook Messenger", "1002": "Email"}
 
@@ -173,7 +176,10 @@ def original_content(thread_id: str, message_id: str) -> Any:
 
 @on(bp, "POST", BASES, "/threads/<thread_id>/messages")
 def send_message(thread_id: str) -> Any:
-    """A note (COMMENT), or a message as an agent (MESSAGE), which goes out through the channel (facts §5.5)."""
+    """A note (COMMENT), or a message as an agent (MESSAGE), which goes out through the channel.
+
+    Source: docs/hubspot.rst (Sending as an agent).
+    """
     sim = current()
     made = writer(sim)
     thread = find_thread(sim, made.portal_id, thread_id)
@@ -215,7 +221,7 @@ def get_actor(actor_id: str) -> Any:
 
 @on(bp, "POST", BASES, "/actors/batch/read")
 def read_actors() -> Any:
-    """v3 answers 207 when some are unknown; the 2026-09 document has only 200 (facts §5.4)."""
+    """v3 answers 207 when some are unknown; the 2026-09 document has only 200 (docs/hubspot.rst: Actors)."""
     sim = current()
     made = reader(sim)
     started = iso(now_ms())

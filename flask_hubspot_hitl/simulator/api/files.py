@@ -1,4 +1,7 @@
-"""Files API v3 and 2026-03, the legacy upload, and the host that serves the files themselves (facts §9)."""
+"""Files API v3 and 2026-03, the legacy upload, and the host that serves the files themselves.
+
+Source: docs/hubspot.rst (Files).
+"""
 
 from __future__ import annotations
 
@@ -140,7 +143,7 @@ def upload() -> Any:
 
 @on(bp, "POST", ("/filemanager/api/v3/files/upload",))
 def upload_legacy() -> Any:
-    """The older upload: same parts, ``{"objects": [...]}`` with a number as id (facts §9.1)."""
+    """The older upload: same parts, ``{"objects": [...]}`` with a number as id (docs/hubspot.rst: Upload)."""
     sim = current()
     made = bearer(sim, *WRITE)
     answer = shapes.file(sim, upload_from_request(sim, made.portal_id))

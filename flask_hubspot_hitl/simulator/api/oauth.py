@@ -1,4 +1,7 @@
-"""OAuth: tokens in v1, v3, 2026-03 and 2026-09, and who-am-I (facts §8); the consent page is in ``consent.py``."""
+"""OAuth: tokens in v1, v3, 2026-03 and 2026-09, and who-am-I; the consent page is in ``consent.py``.
+
+Source: docs/hubspot.rst (OAuth).
+"""
 
 from __future__ import annotations
 
@@ -23,7 +26,7 @@ VERSIONS = ("v3", "2026-03", "2026-09")
 
 
 def refused(status: str, message: str, error: str = "invalid_grant") -> ApiError:
-    """400: v1's ``status`` and RFC 6749's ``error`` in one body (facts §8.4)."""
+    """400: v1's ``status`` and RFC 6749's ``error`` in one body (docs/hubspot.rst: Token errors)."""
     problem = ApiError(400, "VALIDATION_ERROR", message, error=error, error_description=message)
     problem.body["status"] = status
     return problem
@@ -215,7 +218,7 @@ def introspect() -> Any:
 
 @on(bp, "POST", FAMILIES, "/revoke")
 def revoke() -> Any:
-    """Revokes the refresh token only: access tokens live out their time (facts §8.2)."""
+    """Revokes the refresh token only: access tokens live out their time (docs/hubspot.rst: Tokens)."""
     sim = current()
     given = form(sim)
     app = client_of(sim, given)
@@ -275,7 +278,7 @@ def account_details() -> Any:
 
 @on(bp, "DELETE", [f"/appinstalls/{version}/external-install" for version in VERSIONS])
 def uninstall() -> Any:
-    """Every token of the portal dies at once; no webhook tells of it (facts §8.4)."""
+    """Every token of the portal dies at once; no webhook tells of it (docs/hubspot.rst: Token errors)."""
     sim = current()
     made = bearer(sim)
     del sim.world.installs[made.app_id, made.portal_id]

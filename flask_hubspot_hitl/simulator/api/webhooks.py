@@ -1,4 +1,7 @@
-"""Webhook settings and subscriptions of an app: v3, 2026-03 and the renamed 2026-09 (facts §6.6)."""
+"""Webhook settings and subscriptions of an app: v3, 2026-03 and the renamed 2026-09.
+
+Source: docs/hubspot.rst (Subscriptions API).
+"""
 
 from __future__ import annotations
 

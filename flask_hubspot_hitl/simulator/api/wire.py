@@ -125,7 +125,7 @@ def bearer_value() -> str:
 def bearer(sim: Simulation, *scopes: str) -> Install:
     """The installation whose access token came as Bearer; it must have one of ``scopes``, if any are named.
 
-    401 INVALID_AUTHENTICATION or EXPIRED_AUTHENTICATION, 403 MISSING_SCOPES (facts §8.4).
+    401 INVALID_AUTHENTICATION or EXPIRED_AUTHENTICATION, 403 MISSING_SCOPES (docs/hubspot.rst: Token errors).
     """
     token = sim.world.tokens.get(bearer_value())
     if token is None or sim.chaos.revoked:
@@ -143,7 +143,9 @@ def bearer(sim: Simulation, *scopes: str) -> Install:
 
 
 def developer_app(sim: Simulation, app_id: str | None = None, *, bearer_too: bool) -> App:
-    """The app a developer key stands for: ``?hapikey=…&appId=…`` (facts §1.2), no bearer needed.
+    """The app a developer key stands for: ``?hapikey=…&appId=…``, no bearer needed.
+
+    Source: docs/hubspot.rst (Developer key and product tier).
 
     With ``bearer_too`` an access token of the app will do, as the v3 and 2026-03 documents name no credentials.
     """

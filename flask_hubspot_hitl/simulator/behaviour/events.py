@@ -1,6 +1,7 @@
 """The events of both webhook feeds: the app's ``conversation.*`` and the channel's.
 
-Shapes: facts §4.2, §4.3 (one JSON object, string ids) and §6.2 (items of an array, number ids).
+Shapes: docs/hubspot.rst (Agent messages; Account events), one JSON object with string ids, and
+docs/hubspot.rst (Batches), items of an array with number ids.
 """
 
 from __future__ import annotations
@@ -18,7 +19,10 @@ if TYPE_CHECKING:
 SPARSE = frozenset(
     {"id", "conversationsThreadId", "createdAt", "senders", "text", "richText", "attachments", "direction"}
 )
-"""What a message of the channel's feed has at the least: what integrations are known to read (facts §4.2)."""
+"""What a message of the channel's feed has at the least: what integrations are known to read.
+
+Source: docs/hubspot.rst (Agent messages).
+"""
 
 
 def app_event(
@@ -76,7 +80,10 @@ def new_message(sim: Simulation, thread: Thread, message: Message, at: int) -> N
 
 
 def outgoing_message(sim: Simulation, thread: Thread, message: Message, at: int) -> None:
-    """``OUTGOING_CHANNEL_MESSAGE_CREATED`` to the channel's webhook; the sender has no name (facts §4.2)."""
+    """``OUTGOING_CHANNEL_MESSAGE_CREATED`` to the channel's webhook; the sender has no name.
+
+    Source: docs/hubspot.rst (Agent messages).
+    """
     channel = sim.world.channels.get(thread.channel_id)
     if channel is None or channel.archived:
         return

@@ -1,4 +1,7 @@
-"""Who a phone number, an e-mail address or an actor id stands for in a portal (facts §3.6, §5.4, §10.1)."""
+"""Who a phone number, an e-mail address or an actor id stands for in a portal.
+
+Source: docs/hubspot.rst (Contact matching; Actors; Contact search).
+"""
 
 from __future__ import annotations
 
@@ -25,7 +28,7 @@ CALCULATED = {
 
 
 MACHINES = {"B": ("BOT", "Welcome bot"), "L": ("LLM", "Customer agent")}
-"""Prefixes of actors that are no people, with their type and a name (facts §5.4)."""
+"""Prefixes of actors that are no people, with their type and a name (docs/hubspot.rst: Actors)."""
 
 
 def parse_phone(value: str | None) -> phonenumbers.PhoneNumber | None:
@@ -48,7 +51,8 @@ def e164(value: str | None) -> str | None:
 def properties_of(known: Contact) -> dict[str, str | None]:
     """A contact's properties with the calculated ones.
 
-    The searchable ones hold area code and local number only: HubSpot leaves the country code out (facts §10.1).
+    The searchable ones hold area code and local number only: HubSpot leaves the country code out
+    (docs/hubspot.rst: Contact search).
     """
     every = dict(known.properties)
     for name, (source, international) in CALCULATED.items():
@@ -60,7 +64,7 @@ def properties_of(known: Contact) -> dict[str, str | None]:
 
 
 def check_identifier(identifier: JSON, where: str) -> None:
-    """A delivery identifier's value must fit its type (facts §2.2). Raises ApiError (400)."""
+    """A delivery identifier's value must fit its type (docs/hubspot.rst: Making an account). Raises ApiError (400)."""
     kind, value = identifier["type"], identifier["value"]
     if not value.strip():
         raise ApiError.invalid(where, "the delivery identifier must not be blank")
@@ -89,7 +93,7 @@ def find_contact(world: World, portal_id: str, identifier: JSON) -> Contact | No
 
 
 def contact(world: World, portal_id: str, contact_id: str) -> Contact | None:
-    """A contact by id; the id of one that was merged finds the one it went into (facts §10.2)."""
+    """A contact by id; the id of one that was merged finds the one it went into (docs/hubspot.rst: Contact records)."""
     found = world.contacts.get(contact_id)
     while found is not None and found.merged_into is not None:
         found = world.contacts.get(found.merged_into)
@@ -97,7 +101,7 @@ def contact(world: World, portal_id: str, contact_id: str) -> Contact | None:
 
 
 def refuse_duplicate(world: World, portal_id: str, email: str | None, *, but: str | None = None) -> None:
-    """409 when another contact has the e-mail address; the message names it (facts §10.2)."""
+    """409 when another contact has the e-mail address; the message names it (docs/hubspot.rst: Contact records)."""
     for other in world.contacts_of(portal_id):
         if email and (other.properties.get("email") or "").lower() == email.lower() and other.id != but:
             raise ApiError(409, "CONFLICT", f"Contact already exists. Existing ID: {other.id}")
@@ -124,7 +128,10 @@ def change_contact(sim: Simulation, known: Contact, properties: dict[str, str | 
 
 
 def merge_contacts(sim: Simulation, winner: Contact, loser: Contact) -> None:
-    """Two contacts become one: threads of the loser are the winner's from now on (facts §13 item 27)."""
+    """Two contacts become one: threads of the loser are the winner's from now on.
+
+    Source: docs/hubspot.rst (Merges and transfers).
+    """
     loser.archived, loser.merged_into = True, winner.id
     kept = {name: value for name, value in winner.properties.items() if value is not None}
     winner.properties = {**loser.properties, **kept}

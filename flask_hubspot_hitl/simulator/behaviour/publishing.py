@@ -1,6 +1,8 @@
-"""Publishing into a custom channel: idempotency, contact matching, and which thread a message belongs to (facts §3).
+"""Publishing into a custom channel: idempotency, contact matching, and which thread a message belongs to.
 
-Every answer that facts §14 leaves open is a switch. Knows no HTTP; called with the lock held.
+Source: docs/hubspot.rst (Publishing).
+
+Every answer that docs/hubspot.rst (Unknowns) leaves open is a switch. Knows no HTTP; called with the lock held.
 """
 
 from __future__ import annotations
@@ -21,7 +23,7 @@ if TYPE_CHECKING:
 
 
 def refusal(sim: Simulation, where: str, why: str) -> ApiError:
-    """What a publish is refused with; the status is a switch, nobody has recorded HubSpot's (facts §14.7)."""
+    """What a publish is refused with; the status is a switch, nobody has recorded HubSpot's (open question 7)."""
     problem = ApiError.invalid(where, why)
     problem.status = sim.chaos.refusal_status
     if problem.status != 400:
@@ -53,7 +55,10 @@ def check_size(sim: Simulation, egg: JSON) -> None:
 
 
 def repeated(sim: Simulation, account: ChannelAccount, egg: JSON) -> Message | None:
-    """The message that was published under the same ``integrationIdempotencyId`` in this account (facts §3.5)."""
+    """The message that was published under the same ``integrationIdempotencyId`` in this account.
+
+    Source: docs/hubspot.rst (Idempotency).
+    """
     message_id, at = account.published.get(egg.get("integrationIdempotencyId") or "", ("", 0.0))
     remembered = sim.chaos.remember_publishes_seconds
     if remembered is not None and time.monotonic() - at > remembered:
@@ -123,7 +128,10 @@ def _participant(item: JSON) -> JSON:
 
 
 def _customer(sim: Simulation, made: Install, egg: JSON, other: JSON) -> tuple[str, JSON]:
-    """The contact or visitor a message comes from (or goes to), and how to reach him (facts §3.6)."""
+    """The contact or visitor a message comes from (or goes to), and how to reach him.
+
+    Source: docs/hubspot.rst (Contact matching).
+    """
     identifier = other["deliveryIdentifier"]
     contact = _named_contact(sim, made.portal_id, egg, identifier)
     if contact is None and identifier["type"] != "CHANNEL_SPECIFIC_OPAQUE_ID":
@@ -141,7 +149,7 @@ def _customer(sim: Simulation, made: Install, egg: JSON, other: JSON) -> tuple[s
 
 
 def _named_contact(sim: Simulation, portal_id: str, egg: JSON, identifier: JSON) -> Contact | None:
-    """The contact a message is for: named in two ways or found; which of them counts is a switch (facts §14.20)."""
+    """The contact a message is for: named in two ways or found; which of them counts is a switch (open question 20)."""
     resolved = (egg.get("preResolvedContacts") or {}).get("contacts") or []
     named = {
         "associate": egg.get("associateWithContactId"),
@@ -164,7 +172,7 @@ def _named_contact(sim: Simulation, portal_id: str, egg: JSON, identifier: JSON)
 def _thread_for(
     sim: Simulation, account: ChannelAccount, egg: JSON, customer: JSON, contact_id: str, now: int
 ) -> tuple[Thread, bool]:
-    """The thread a message belongs to, and whether it was made for it (facts §3.4)."""
+    """The thread a message belongs to, and whether it was made for it (docs/hubspot.rst: Threading)."""
     world, key = sim.world, egg.get("integrationThreadId")
     model = world.channels[account.channel_id].capabilities.get("threadingModel")
     if key is None and model == "DELIVERY_IDENTIFIER":
@@ -194,7 +202,7 @@ def _thread_for(
 
 
 def _takes(sim: Simulation, thread: Thread, egg: JSON, now: int) -> bool:
-    """Whether a closed or archived thread takes one more message, or a new one is made (facts §14.5)."""
+    """Whether a closed or archived thread takes one more message, or a new one is made (open question 5)."""
     if thread.archived:
         if sim.chaos.archived_publish == "refuse":
             raise refusal(sim, "integrationThreadId", "the thread is archived")

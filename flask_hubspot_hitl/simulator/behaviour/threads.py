@@ -1,6 +1,7 @@
 """What an agent (or the API) does with a conversation; ``publishing.py`` has what comes from the customer.
 
-Each verb changes the world and queues the events HubSpot would send (facts §4.4, §6.1, §13). ``at`` is the
+Each verb changes the world and queues the events HubSpot would send
+(docs/hubspot.rst: What the channel does not tell; Subscription types; Life of a thread). ``at`` is the
 time of what happens, in epoch milliseconds. Knows no HTTP; called with the lock held.
 """
 
@@ -46,7 +47,7 @@ class Draft:
 
 
 def reply(sim: Simulation, thread: Thread, actor_id: str, draft: Draft) -> Message:
-    """An agent answers; the first answer in an unassigned thread claims it (facts §13 item 6)."""
+    """An agent answers; the first answer in an unassigned thread claims it (docs/hubspot.rst: Assignment)."""
     account = sim.world.accounts.get(thread.account_id)
     channel = sim.world.channels.get(thread.channel_id)
     if channel is None or channel.archived or account is None or account.archived:
@@ -71,7 +72,7 @@ def reply(sim: Simulation, thread: Thread, actor_id: str, draft: Draft) -> Messa
 
 
 def comment(sim: Simulation, thread: Thread, actor_id: str, draft: Draft) -> Message:
-    """An internal note: seen in the inbox only, never sent to the customer (facts §5.5)."""
+    """An internal note: seen in the inbox only, never sent to the customer (docs/hubspot.rst: Sending as an agent)."""
     message = draft.message(sim, "COMMENT", thread, actor_id, {"actorId": actor_id})
     message.rich_text = message.rich_text or ""
     thread.messages.append(message)
@@ -80,7 +81,7 @@ def comment(sim: Simulation, thread: Thread, actor_id: str, draft: Draft) -> Mes
 
 
 def welcome(sim: Simulation, thread: Thread, text: str, at: int) -> Message:
-    """The greeting a chatflow of the portal says (facts §5.3)."""
+    """The greeting a chatflow of the portal says (docs/hubspot.rst: Kinds of messages)."""
     message = Draft(text, None, [], at, at, SYSTEM).message(
         sim, "WELCOME_MESSAGE", thread, "S-hubspot", {"actorId": "S-hubspot"}
     )
@@ -124,7 +125,10 @@ def set_status(
 
 
 def move(sim: Simulation, thread: Thread, inbox_id: str, by: str, at: int) -> None:
-    """To another inbox of the portal. No webhook tells of it, and the channel account stays (facts §13 item 29)."""
+    """To another inbox of the portal. No webhook tells of it, and the channel account stays.
+
+    Source: docs/hubspot.rst (Merges and transfers).
+    """
     if thread.inbox_id == inbox_id:
         return
     extra = {"fromInboxId": thread.inbox_id, "toInboxId": inbox_id}
@@ -133,13 +137,19 @@ def move(sim: Simulation, thread: Thread, inbox_id: str, by: str, at: int) -> No
 
 
 def associate(thread: Thread, contact_id: str) -> None:
-    """Link the thread to another contact, as an agent does, or as a merge does (facts §13 item 27)."""
+    """Link the thread to another contact, as an agent does, or as a merge does.
+
+    Source: docs/hubspot.rst (Merges and transfers).
+    """
     thread.contact_id = contact_id
     thread.customer = {**thread.customer, "actorId": f"V-{contact_id}"}
 
 
 def archive(sim: Simulation, thread: Thread, at: int, *, source: str = "USERS") -> None:
-    """Move to the trash: ``conversation.deletion`` (facts §13 item 28), and a status if HubSpot says one (§14.19)."""
+    """Move to the trash: ``conversation.deletion``, and a status if HubSpot says one (open question 19).
+
+    Source: docs/hubspot.rst (Ends of a thread).
+    """
     if not thread.archived:
         thread.archived = True
         if sim.chaos.archive_status is not None:
@@ -149,14 +159,17 @@ def archive(sim: Simulation, thread: Thread, at: int, *, source: str = "USERS") 
 
 
 def restore(sim: Simulation, thread: Thread, at: int, *, source: str = "USERS") -> None:
-    """Take out of the trash: ``isArchived`` = false (facts §6.3)."""
+    """Take out of the trash: ``isArchived`` = false (docs/hubspot.rst: Values)."""
     if thread.archived and not thread.purged:
         thread.archived = False
         events.property_changed(sim, thread, "isArchived", sim.chaos.restored_value, at, source)
 
 
 def purge(sim: Simulation, thread: Thread, at: int) -> None:
-    """Delete for good: ``conversation.deletion``, then ``conversation.privacyDeletion`` (facts §6.1)."""
+    """Delete for good: ``conversation.deletion``, then ``conversation.privacyDeletion``.
+
+    Source: docs/hubspot.rst (Subscription types).
+    """
     if thread.purged:
         return
     thread.archived = thread.purged = True
@@ -166,7 +179,7 @@ def purge(sim: Simulation, thread: Thread, at: int) -> None:
 
 
 def set_message_status(message: Message, status: str, error: str | None) -> None:
-    """A delivery receipt (facts §3.8)."""
+    """A delivery receipt (docs/hubspot.rst: Receipts)."""
     message.status = {"statusType": status}
     if status == "FAILED":
         details = shapes.given(errorMessage=error) | {"errorMessageTokens": {}}

@@ -162,7 +162,10 @@ def put_agent(actor_id: str) -> Any:
 
 @bp.post("/staging-tokens")
 def staging_token() -> Any:
-    """Begin a connection as an admin does inside HubSpot; answers the query of the redirect (facts §2.4)."""
+    """Begin a connection as an admin does inside HubSpot; answers the query of the redirect.
+
+    Source: docs/hubspot.rst (Connecting inside HubSpot).
+    """
     sim = current()
     body = control_body({"channelId": str, "inboxId": str, "portalId": str})
     portal_id, channel_id = body.get("portalId") or preset.PORTAL_ID, body.get("channelId") or preset.CHANNEL_ID

@@ -105,7 +105,10 @@ def act(thread_id: str, verb: str) -> Any:
 
 
 def draft(sim: Simulation, thread: Thread, body: JSON, created_ms: int, at: int) -> threads.Draft:
-    """What a reply or a comment says. Inline images go into the rich text and nowhere else (facts §4.2)."""
+    """What a reply or a comment says. Inline images go into the rich text and nowhere else.
+
+    Source: docs/hubspot.rst (Agent messages).
+    """
     attachments = [attachment(sim, thread, item) for item in body.get("attachments") or []]
     rich_text = body.get("richText")
     for item in body.get("inlineImages") or []:

@@ -134,13 +134,13 @@ class Chaos:
     auto_assign: str | None = switch(None, optional(actor), "who gets new threads at once, by a rule of the inbox")
     truncate_at: int | None = switch(None, optional(integer(1)), "texts longer than this are cut and marked TRUNCATED")
 
-    # what nobody knows of HubSpot (facts §14)
+    # what nobody knows of HubSpot (docs/hubspot.rst: Unknowns)
     signed_uri: str = switch(
         "documented",
         one_of("documented", "raw", "decoded", "no_default_port"),
         "the URI that v3 signs: with twelve escapes decoded, none, all, or without an explicit default port",
     )
-    max_channels: int | None = switch(None, optional(integer()), "how many channels an app may have (§14.1)")
+    max_channels: int | None = switch(None, optional(integer()), "how many channels an app may have (open question 1)")
     max_accounts: int | None = switch(None, optional(integer()), "how many accounts a channel may have in a portal")
     removed_accounts: str = switch(
         "free", one_of("free", "hold"), "whether an account that was removed still holds its delivery identifier"
@@ -156,7 +156,9 @@ class Chaos:
     channel_thread_ids: str = switch(
         "given", one_of("given", "empty", "missing"), "channelIntegrationThreadIds in the channel's feed"
     )
-    closed_publish: str = switch("reopen", one_of("reopen", "new_thread"), "publishing into a closed thread (§14.5)")
+    closed_publish: str = switch(
+        "reopen", one_of("reopen", "new_thread"), "publishing into a closed thread (open question 5)"
+    )
     archived_publish: str = switch(
         "new_thread", one_of("new_thread", "restore", "refuse"), "publishing into an archived thread"
     )
@@ -164,28 +166,32 @@ class Chaos:
         "created", one_of("created", "ok", "conflict"), "a repeated idempotency id: 201 or 200 with the first, or 409"
     )
     remember_publishes_seconds: float | None = switch(None, optional(seconds), "how long such ids are remembered")
-    refusal_status: int = switch(400, one_of(400, 403, 404, 409), "what a publish is refused with (§14.7)")
+    refusal_status: int = switch(400, one_of(400, 403, 404, 409), "what a publish is refused with (open question 7)")
     unknown_contact: str = switch(
-        "visitor", one_of("visitor", "reject", "create"), "publishing from an unknown address (§14.8)"
+        "visitor", one_of("visitor", "reject", "create"), "publishing from an unknown address (open question 8)"
     )
     refresh_token_seconds: int | None = switch(
-        None, optional(integer()), "a refresh token that is not used for so long is dead (§14.9)"
+        None, optional(integer()), "a refresh token that is not used for so long is dead (open question 9)"
     )
     refresh_kills_access: bool = switch(False, boolean, "a refresh ends the access tokens of before")
     lean_v1_tokens: bool = switch(False, boolean, "v1's token answer has the four fields of the guide only")
     oauth_json: bool = switch(False, boolean, "tokens may be asked for in JSON, as HubSpot's alpha client does")
-    hapikey: str = switch("ok", one_of("ok", "refused"), "whether a developer key still counts (§14.10)")
-    private_apps: str = switch("ok", one_of("ok", "refused"), "whether static tokens work for custom channels (§14.11)")
-    staging_seconds: int | None = switch(None, optional(integer()), "how long a staging token lives (§14.12)")
+    hapikey: str = switch("ok", one_of("ok", "refused"), "whether a developer key still counts (open question 10)")
+    private_apps: str = switch(
+        "ok", one_of("ok", "refused"), "whether static tokens work for custom channels (open question 11)"
+    )
+    staging_seconds: int | None = switch(None, optional(integer()), "how long a staging token lives (open question 12)")
     staging_completes: str = switch(
         "patch", one_of("patch", "redirect"), "what makes the account: the PATCH, or the way back to HubSpot"
     )
-    max_text: int | None = switch(None, optional(integer()), "the longest text or richText to publish (§14.13)")
+    max_text: int | None = switch(
+        None, optional(integer()), "the longest text or richText to publish (open question 13)"
+    )
     max_attachments: int | None = switch(None, optional(integer()), "the most attachments of a message published")
     max_upload_bytes: int | None = switch(None, optional(integer()), "the largest file to upload")
     clean_html: bool = switch(False, boolean, "what is not harmless is taken out of a published richText")
     sparse_messages: bool = switch(
-        False, boolean, "the channel's feed leaves out client, archived and what else is optional (§14.14)"
+        False, boolean, "the channel's feed leaves out client, archived and what else is optional (open question 14)"
     )
     identifier_form: str = switch(
         "object", one_of("object", "string"), "channelAccountDeliveryIdentifier in the channel's feed"
@@ -195,18 +201,24 @@ class Chaos:
         "subscriptionType", one_of("subscriptionType", "eventType"), "what an event calls its type"
     )
     api_send_echo: bool = switch(
-        True, boolean, "what is sent as an agent by the Conversations API goes out through the channel (§14.16)"
+        True,
+        boolean,
+        "what is sent as an agent by the Conversations API goes out through the channel (open question 16)",
     )
-    created_by: str = switch("visitor", one_of("visitor", "integration"), "createdBy of an INCOMING publish (§14.17)")
+    created_by: str = switch(
+        "visitor", one_of("visitor", "integration"), "createdBy of an INCOMING publish (open question 17)"
+    )
     messages_order: str = switch("oldest", one_of("oldest", "newest"), "which message a list begins with")
     archive_status: str | None = switch(
-        None, one_of(None, "CLOSED", "ARCHIVED"), "the status event that comes when a thread is archived (§14.19)"
+        None,
+        one_of(None, "CLOSED", "ARCHIVED"),
+        "the status event that comes when a thread is archived (open question 19)",
     )
     restored_value: str = switch("false", one_of("false", "False", "FALSE"), "isArchived when a thread is restored")
     contact_precedence: str = switch(
         "associate",
         one_of("associate", "resolved", "identifier"),
-        "which wins: associateWithContactId, preResolvedContacts or the sender's identifier (§14.20)",
+        "which wins: associateWithContactId, preResolvedContacts or the sender's identifier (open question 20)",
     )
     feed_ids: str = switch(
         "same", one_of("same", "different"), "whether a message has the same id in both feeds and both APIs"

@@ -1,6 +1,7 @@
 """Signed webhook deliveries with retries: one lane and at most one worker per thread, strictly in order.
 
-What is sent, when it is sent again, and with which headers: facts §4.1, §6.2, §6.4 and §7. Every attempt is
+What is sent, when it is sent again, and with which headers:
+docs/hubspot.rst (Channel deliveries; Batches; Deliveries; Signatures). Every attempt is
 signed afresh with the time it is made. What chaos does to the order happens here; see ``signing.py`` for headers.
 """
 
@@ -158,7 +159,7 @@ class Deliveries:
 
     @staticmethod
     def _next_batch(queue: deque[Job]) -> list[Job]:
-        """The head of the lane, with the app-feed events that follow it if it is one (facts §6.2)."""
+        """The head of the lane, with the app-feed events that follow it if it is one (docs/hubspot.rst: Batches)."""
         head = queue[0]
         batch = [head]
         if head.feed == "app":

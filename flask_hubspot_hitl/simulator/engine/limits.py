@@ -1,4 +1,6 @@
-"""How often an installation may call: the ten-second, daily and search limits, their headers and their 429 (facts §11).
+"""How often an installation may call: the ten-second, daily and search limits, their headers and their 429.
+
+Source: docs/hubspot.rst (Limits and errors).
 
 Counted always and told in headers; refused only when the switches ``rate_limit``, ``daily_limit`` or ``search_limit``
 say so.

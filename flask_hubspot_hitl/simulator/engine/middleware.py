@@ -149,7 +149,10 @@ def json_response(body: JSON, status: int) -> Response:
 
 
 def fault_response(fault: Fault) -> Response:
-    """The error a fault asks for (facts §11); some of HubSpot's edges answer with HTML or nothing (facts §11.4)."""
+    """The error a fault asks for; some of HubSpot's edges answer with HTML or nothing.
+
+    Source: docs/hubspot.rst (Limits and errors; Error bodies).
+    """
     answer = json_response(error_body(fault.status, f"The stand-in answers {fault.status} as told"), fault.status)
     if fault.body != "json":
         page = f"<html><body><h1>{fault.status}</h1></body></html>" if fault.body == "html" else ""

@@ -1,4 +1,6 @@
-"""The headers of a delivery: v1 and v3 on both feeds, v2 and v3 on what a workflow sends (facts §7).
+"""The headers of a delivery: v1 and v3 on both feeds, v2 and v3 on what a workflow sends.
+
+Source: docs/hubspot.rst (Signatures).
 
 Signed now, unless chaos wants an old time or another secret; nothing here sends anything.
 """

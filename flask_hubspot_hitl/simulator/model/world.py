@@ -355,5 +355,5 @@ class World:
         return None
 
     def visible(self, channel: Channel) -> bool:
-        """Whether a new channel has got around by now (facts §1.6)."""
+        """Whether a new channel has got around by now (docs/hubspot.rst: Propagation)."""
         return channel.hidden_polls <= 0 and channel.visible_ms <= now_ms()
