@@ -169,3 +169,21 @@ def test_no_page_is_cited_that_a_reader_does_not_have() -> None:
         f"{name}: {line.strip()}" for name, text in citing() for line in text.splitlines() if ELSEWHERE.search(line)
     ]
     assert not wrong, "\n".join(wrong)
+
+
+def named_paths() -> set[str]:
+    """The files and folders that the page about the architecture names."""
+    text = (ROOT / "docs" / "architecture.rst").read_text(encoding="utf-8")
+    return set(re.findall(r"``([\w./-]+(?:/|\.py|\.rst))``", text)) - {"/hubspot/"}
+
+
+def test_every_path_that_the_architecture_names_exists() -> None:
+    assert len(named_paths()) > 30
+    below = [ROOT, ROOT / "flask_hubspot_hitl"]
+    assert not [one for one in sorted(named_paths()) if not any((folder / one).exists() for folder in below)]
+
+
+def test_a_webhook_is_followed_to_its_receiver_in_ten_files() -> None:
+    text = (ROOT / "docs" / "architecture.rst").read_text(encoding="utf-8")
+    listed = text.partition("The files to open for it")[2].partition("Ten;")[0]
+    assert len(re.findall(r"``[\w/]+\.py``", listed)) == 10
