@@ -68,6 +68,7 @@ class Runtime:
         _open.discard(self.ledger)
         for close in (*self.on_close, self.services.close, self.ledger.close):
             close()
+        self.health = Health(self.ledger)  # what it found out before holds no more
 
     def add_task(self, topic: str, task: Task) -> None:
         """Have events of another topic run by ``task``; for bridges, while the app is being put together."""

@@ -77,6 +77,7 @@ STRINGS: dict[str, tuple[Any, Any]] = {
     "client_secret": ("one, two", ("one", "two")),
     "public_url": ('["https://a.example/x/", "https://b.example"]', ("https://a.example/x", "https://b.example")),
     "client_id": (" id ", "id"),
+    "dispatcher_max_threads": ("8", 8),
     "app_id": (3131, "3131"),
     "developer_api_key": ("key", "key"),
     "portal_id": ("424242", "424242"),

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 import sqlalchemy as sa
 from flask import Flask
-from sqlalchemy.engine import make_url
+from sqlalchemy.engine import URL, make_url
 
 from flask_hubspot_hitl import ConfigError, HubSpotHITL, LedgerUnavailable
 from flask_hubspot_hitl.clock import SystemClock
@@ -21,7 +21,9 @@ from .helpers import state_of, wait_until
 
 
 def where(configured: str | None, instance: Path | str, app_name: str = "shop") -> str | None:
-    return locate(configured, instance_path=str(instance), app_name=app_name).database
+    url = locate(configured, instance_path=str(instance), app_name=app_name)
+    assert isinstance(url, URL)
+    return url.database
 
 
 def test_the_default_database_is_a_file_of_the_app_in_its_instance_folder() -> None:
@@ -42,6 +44,7 @@ def test_an_instance_folder_of_any_name_leads_to_itself(tmp_path: Path, name: st
     parent = tmp_path / "apps"
     parent.mkdir()
     url = locate(configured, instance_path=str(parent / name), app_name="bot")
+    assert isinstance(url, URL)
     with contextlib.closing(Ledger(url, SystemClock())) as ledger:
         ledger.create()
         with ledger.write() as tx:

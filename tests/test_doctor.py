@@ -558,8 +558,12 @@ def a_handler_that_hangs(clinic: Clinic) -> None:
 def handlers_that_hang_in_all_threads(clinic: Clinic) -> None:
     released = threading.Event()
     clinic.stack.callback(released.set)
-    limits = {"dispatcher_threads": "1", "dispatcher_max_threads": "1"}
-    app = clinic.open(handler_timeout="0.2", on=lambda **extra: released.wait(60), **limits)
+    app = clinic.open(
+        handler_timeout="0.2",
+        on=lambda **extra: released.wait(60),
+        dispatcher_threads="1",
+        dispatcher_max_threads="1",
+    )
     _agent_writes(app)
     wait_until(lambda: _status(app)["hung_by_process"], what="it to be noticed")
 

@@ -243,7 +243,7 @@ def test_a_process_with_an_idle_thread_tells_nobody(postgresql_url: str) -> None
         opened(postgresql_url) as ledger,
         dispatching(ledger, work, threads=1) as dispatcher,
     ):
-        wait_until(lambda: dispatcher.pool._idle)
+        wait_until(lambda: dispatcher.pool._bell.idle)
         wait_until(lambda: settled(lambda: heard(bystander)), what="its proof of hearing")
         work.go.clear()
         put(ledger, "a")

@@ -55,6 +55,8 @@ def test_status_of_a_quiet_app(story: Story) -> None:
         "dead": 0,
         "quarantined": 0,
         "hung_lanes": [],
+        "hung_by_process": {},
+        "full_processes": [],
         "handoffs": {},
     }
     assert "handoffs     none" in command(story.app, "status").stdout

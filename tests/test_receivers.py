@@ -26,8 +26,9 @@ from flask_hubspot_hitl.ledger import EventState
 
 from .conftest import MakeApp
 from .helpers import HubSpot, Recorder, signed_post, wait_until
+from .processes import Host, need
 from .story import PHONE, Story
-from .test_processes import GUNICORN, Host, need
+from .test_processes import GUNICORN
 
 seen: contextvars.ContextVar[str] = contextvars.ContextVar("seen", default="nothing")
 
@@ -256,7 +257,7 @@ def test_async_receivers_overlap_under_gunicorns_gevent_worker(
     need("gevent")
     monkeypatch.setenv("TOGETHER", str(len(NAMES)))
     url = request.getfixturevalue(f"{database}_url")
-    host = Host(make_app(dispatcher="external", database_url=url), hubspot, request.getfixturevalue("_ports"), tmp_path)
+    host = Host(make_app(dispatcher="external", database_url=url), hubspot, tmp_path)
     request.addfinalizer(host.close)
     with host.app.app_context():
         threads = {name: str(HubSpotHITL().start(name, contact=PHONE).thread_id) for name in NAMES}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import re
 from contextlib import closing
 from pathlib import Path
 from typing import Any
@@ -12,6 +13,7 @@ import pytest
 
 from flask_hubspot_hitl import HubSpotHITL
 from flask_hubspot_hitl.clock import ManualClock
+from flask_hubspot_hitl.ledger import SCHEMA
 
 from .browser import Browser, said
 from .conftest import MakeApp, Serve
@@ -81,13 +83,16 @@ def test_no_secret_is_told_and_no_token_lies_in_the_clear(
     }
     spoke = {record.name.partition(".")[0] for record in caplog.records}
     assert {"urllib3", "sqlalchemy", "flask_hubspot_hitl"} <= spoke
-    assert "INSERT INTO hitl_installation" in caplog.text, "SQLAlchemy told its statements"
+    assert re.search(r"INSERT INTO (hubspot_hitl\.)?hitl_installation", caplog.text), "SQLAlchemy told its statements"
     assert "/oauth/v3/token" in caplog.text, "urllib3 told its requests"
     assert "hapikey=…" in caplog.text
     told = caplog.text + "".join(str(record.__dict__) for record in caplog.records)
     assert [what for secret, what in (secrets | {key: "the app's key"}).items() if secret in told] == []
 
-    kept = repr(rows(database_url)).encode()
+    where = database_url
+    if not state_of(app).ledger.is_sqlite:
+        where += f"{'&' if '?' in where else '?'}options=-csearch_path%3D{SCHEMA}"
+    kept = repr(rows(where)).encode()
     state_of(app).ledger.close()
     for file in tmp_path.glob("hitl.sqlite3*"):
         kept += file.read_bytes()

@@ -515,7 +515,7 @@ def test_a_token_of_another_portal_is_refused(make_app: MakeApp, bare: Desk, hub
     for command in (["setup", "--take-over"], ["teardown", "--yes"]):
         result = run(app, *command)
         assert result.exit_code == 1
-        assert f"The token is portal 555111's, not portal {PORTAL}'s" in result.output
+        assert f"PORTAL_ID is {PORTAL}, but the configured token is portal 555111's" in result.output
     assert bare.writes() == []
 
 

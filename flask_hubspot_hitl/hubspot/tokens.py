@@ -291,7 +291,9 @@ class RefreshingToken:
             except HubSpotError:
                 return
         if owner != self._portal_id:
-            raise WrongPortal(self._portal_id, owner)
+            refused = WrongPortal(self._portal_id, owner)
+            logger.error("No call is made to HubSpot with this token: %s", refused)
+            raise refused
         self._portal_id = None
 
     def _save(self) -> None:
