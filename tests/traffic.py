@@ -25,7 +25,6 @@ TOOL = Path(__file__).parents[2] / "shared" / "tools" / "validate_traffic.py"
 SIBLINGS = (
     ("/oauth/2026-03/", "/oauth/v3/"),
     ("/crm/objects/2026-03/", "/crm/objects/2026-09/"),
-    ("/webhooks/2026-03/", "/webhooks/v3/"),
 )
 
 ID = re.compile(r"(?!\d{4}-\d\d$)([0-9a-f-]*[0-9][0-9a-f-]*|ch[0-9a-f]+|sim-.*)")
