@@ -45,7 +45,7 @@ def run_suite(hubspot: HubSpot, folder: Path, apps: int, **env: str) -> tuple[li
 pytestmark = pytest.mark.skipif(
     not Path("/proc/self/fd").exists(), reason="this system does not tell what a process has open"
 )
-few_or_300 = pytest.mark.parametrize("apps", [40, pytest.param(300, marks=pytest.mark.slow)])
+few_or_300 = pytest.mark.parametrize("apps", [25, pytest.param(300, marks=pytest.mark.slow)])
 each_end = pytest.mark.parametrize("closes", ["", "yes"], ids=["collected", "closed"])
 
 
@@ -63,7 +63,7 @@ def test_a_suite_of_many_apps_leaves_nothing_behind(
         assert most[1] <= begin[1], "nor is a file held open"
 
 
-@pytest.mark.parametrize("apps", [8, pytest.param(300, marks=pytest.mark.slow)])
+@pytest.mark.parametrize("apps", [4, pytest.param(300, marks=pytest.mark.slow)])
 @each_end
 def test_a_suite_whose_apps_all_work_leaves_nothing_behind(
     hubspot: HubSpot, tmp_path: Path, apps: int, closes: str
