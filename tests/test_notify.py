@@ -341,4 +341,4 @@ def test_what_the_url_says_of_the_connection_holds(postgresql_url: str) -> None:
         assert connection.prepare_threshold is None
         assert connection.info.get_parameters()["keepalives_idle"] == "77"
         assert connection.info.get_parameters()["tcp_user_timeout"] == "4000"
-    assert found == ["1234ms", "5s"]
+    assert found == ["1234ms", "10s"]

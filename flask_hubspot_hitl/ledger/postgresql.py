@@ -19,13 +19,14 @@ from .trouble import Trouble, first_line
 _KEEPALIVE = {"keepalives_idle": 5, "keepalives_interval": 2, "keepalives_count": 2, "tcp_user_timeout": 4000}
 SETTINGS = {
     "lock_timeout": int(LONGEST * 1000),
-    "idle_in_transaction_session_timeout": 5000,
+    "idle_in_transaction_session_timeout": 10_000,
     "tcp_keepalives_idle": 5,
     "tcp_keepalives_interval": 2,
     "tcp_keepalives_count": 2,
     "tcp_user_timeout": 4000,
 }
-"""Of each session. The second frees the rows that one of us holds who was stopped, or cut off, in the middle."""
+"""Of each session, in milliseconds. The second frees the rows of a process that was stopped, or cut off, in the middle;
+a machine that is merely busy may keep a transaction waiting for some seconds."""
 _LEAST_CONNECT_SECONDS = 2  # psycopg takes less for that
 
 _Result = TypeVar("_Result")
