@@ -44,8 +44,9 @@ LEASE_TTL = 2
 HOLD = """
 import sys, time
 from flask_hubspot_hitl.clock import SystemClock
-from flask_hubspot_hitl.ledger import Ledger
-ledger = Ledger(sys.argv[1], SystemClock())
+from flask_hubspot_hitl.ledger import SCHEMA, Ledger
+ledger = Ledger(sys.argv[1], SystemClock(), schema=SCHEMA)
+ledger.create()
 with ledger.write() as tx:
     tx.queue.reserve(sys.argv[2], now=ledger.now_ms())
     print("held", flush=True)
