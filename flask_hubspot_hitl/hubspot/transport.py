@@ -9,14 +9,14 @@ from __future__ import annotations
 import contextvars
 import itertools
 import logging
+import math
 import re
 import ssl
 import threading
 import time
 import weakref
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from concurrent.futures import Future
-from contextlib import contextmanager
 from dataclasses import dataclass, field
 from email.utils import parsedate_to_datetime
 from enum import Enum
@@ -25,7 +25,7 @@ from typing import Any, Protocol, TypeVar
 import requests
 import urllib3
 
-from ..clock import Clock, wall_ms
+from ..clock import Clock, Deadline, wall_ms
 from ..errors import HubSpotConflict, HubSpotError, HubSpotNotFound, HubSpotRejected, HubSpotUnavailable
 from ..process import Process, gives_threads_time
 from . import addresses, strict_json
@@ -42,28 +42,12 @@ _SAFE = frozenset({"GET", "HEAD"})
 _LATER = frozenset({408, 423, 429, 477})
 
 _T = TypeVar("_T")
-_ends_at: contextvars.ContextVar[float | None] = contextvars.ContextVar("hubspot_deadline", default=None)
 
+deadline = Deadline("hubspot_deadline")
+"""Bounds all calls to HubSpot in a block together, in seconds, whatever they are waiting for.
 
-@contextmanager
-def deadline(seconds: float) -> Iterator[None]:
-    """All calls to HubSpot in this block together end within ``seconds``, whatever they are waiting for.
-
-    What has no answer by then raises ``HubSpotUnavailable``. Blocks nest; the earlier end wins.
-    """
-    ends_at = time.monotonic() + max(seconds, 0.0)
-    outer = _ends_at.get()
-    reset = _ends_at.set(ends_at if outer is None else min(ends_at, outer))
-    try:
-        yield
-    finally:
-        _ends_at.reset(reset)
-
-
-def remaining() -> float | None:
-    """Seconds until the deadline of this block (0 when it has passed), or None without one."""
-    ends_at = _ends_at.get()
-    return None if ends_at is None else max(ends_at - time.monotonic(), 0.0)
+What has no answer by then raises ``HubSpotUnavailable``.
+"""
 
 
 def bounded(call: Callable[[], _T], *, doing: str, safe: bool) -> _T:
@@ -72,8 +56,8 @@ def bounded(call: Callable[[], _T], *, doing: str, safe: bool) -> _T:
     Socket time-outs alone can't promise that: a name look-up has none, and every address of a host that
     swallows packets gets its own. So the call runs in a thread, which ends by itself later.
     """
-    left = remaining()
-    if left is None or (left > 0 and not gives_threads_time()):
+    left = deadline.left()
+    if left == math.inf or (left > 0 and not gives_threads_time()):
         return call()  # a thread that is stopped where it stands would keep the locks it has
     if left <= 0:
         raise HubSpotUnavailable(f"{doing}: no time was left to ask HubSpot")
@@ -222,7 +206,7 @@ class Transport:
         self._process.check()
         permit = None if self._gate is None else self._gate.enter(doing)
         verdict, retry_after = Verdict.UNKNOWN, None
-        began, left = time.monotonic(), remaining()
+        began, left = time.monotonic(), deadline.left()
         try:
             answer = self._send(method, path, doing, headers, params, json_body, form, files)
             verdict = _verdict(answer.status)
@@ -231,7 +215,7 @@ class Transport:
             return answer
         except HubSpotUnavailable:
             # When it was the caller who had no time left, HubSpot is not to blame.
-            hurried = left is not None and left < self._read_timeout and time.monotonic() - began >= left * 0.9
+            hurried = left < self._read_timeout and time.monotonic() - began >= left * 0.9
             verdict = Verdict.UNKNOWN if hurried else Verdict.DOWN
             raise
         finally:
@@ -249,8 +233,8 @@ class Transport:
         form: Mapping[str, Any] | None,
         files: Mapping[str, Any] | None,
     ) -> Answer:
-        left = remaining()
-        budget = ATTEMPT_SECONDS if left is None else left
+        left = deadline.left()
+        budget = ATTEMPT_SECONDS if left == math.inf else left
         ends_at = time.monotonic() + budget
         failure: HubSpotUnavailable
         try:
