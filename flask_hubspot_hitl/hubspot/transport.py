@@ -7,14 +7,11 @@ an operation.
 from __future__ import annotations
 
 import contextvars
-import itertools
-import logging
 import math
 import re
 import ssl
 import threading
 import time
-import weakref
 from collections.abc import Callable, Collection, Iterable, Mapping
 from concurrent.futures import Future
 from dataclasses import dataclass, field
@@ -28,7 +25,7 @@ import urllib3
 from ..clock import Clock, Deadline, wall_ms
 from ..errors import HubSpotConflict, HubSpotError, HubSpotNotFound, HubSpotRejected, HubSpotUnavailable
 from ..process import Process, gives_threads_time
-from . import addresses, strict_json
+from . import addresses, redaction, strict_json
 from .addresses import AddressRefused
 from .connections import session
 
@@ -95,8 +92,8 @@ class Answer:
         return value if isinstance(value, dict) else None
 
 
-class Verdict(Enum):
-    """What one attempt told about HubSpot."""
+class Availability(Enum):
+    """Name what one attempt shows about HubSpot."""
 
     UP = "up"
     """It answered."""
@@ -105,7 +102,7 @@ class Verdict(Enum):
     DOWN = "down"
     """No connection, no answer, or a 5xx."""
     UNKNOWN = "unknown"
-    """We did not wait long enough to know."""
+    """The attempt ended before HubSpot could answer."""
 
 
 class Gate(Protocol):
@@ -115,7 +112,7 @@ class Gate(Protocol):
         """A permit for one request. Raises ``HubSpotUnavailable``, never ambiguous, when there is none now."""
         ...
 
-    def leave(self, permit: Any, verdict: Verdict, retry_after: float | None) -> None:
+    def leave(self, permit: Any, shown: Availability, retry_after: float | None) -> None:
         """What became of it; ``retry_after`` is HubSpot's wish in seconds. Called once for each permit."""
         ...
 
@@ -154,8 +151,8 @@ class Transport:
         self._pool_size = pool_size
         self._session = self._new_session()
         self._process = Process(self._begin_anew)
-        _install_redaction()
-        _hide(self, secrets)
+        redaction.install()
+        redaction.hide(self, secrets)
 
     def _new_session(self) -> requests.Session:
         # Only connecting is repeated here: a request that was sent belongs to the ledger.
@@ -205,22 +202,22 @@ class Transport:
         """
         self._process.check()
         permit = None if self._gate is None else self._gate.enter(doing)
-        verdict, retry_after = Verdict.UNKNOWN, None
+        shown, retry_after = Availability.UNKNOWN, None
         began, left = time.monotonic(), deadline.left()
         try:
             answer = self._send(method, path, doing, headers, params, json_body, form, files)
-            verdict = _verdict(answer.status)
+            shown = _availability(answer.status)
             self._heard = (answer.headers.get("Date", ""), wall_ms(self._clock))
             retry_after = self._retry_after(answer.headers.get("Retry-After"))
             return answer
         except HubSpotUnavailable:
             # When it was the caller who had no time left, HubSpot is not to blame.
             hurried = left < self._read_timeout and time.monotonic() - began >= left * 0.9
-            verdict = Verdict.UNKNOWN if hurried else Verdict.DOWN
+            shown = Availability.UNKNOWN if hurried else Availability.DOWN
             raise
         finally:
             if self._gate is not None:
-                self._gate.leave(permit, verdict, retry_after)
+                self._gate.leave(permit, shown, retry_after)
 
     def _send(
         self,
@@ -331,10 +328,10 @@ class Transport:
         return min(max(seconds, 0.0), MAX_RETRY_AFTER)
 
 
-def _verdict(status: int) -> Verdict:
+def _availability(status: int) -> Availability:
     if status >= 500:
-        return Verdict.DOWN
-    return Verdict.BUSY if status in (429, 477) else Verdict.UP
+        return Availability.DOWN
+    return Availability.BUSY if status in (429, 477) else Availability.UP
 
 
 def _no_answer(error: Exception, doing: str, service: str, *, safe: bool) -> HubSpotUnavailable:
@@ -373,41 +370,3 @@ def _said(value: object, secrets: tuple[str, ...]) -> str:
         value = value.replace(secret, "…") if secret else value
     value = re.sub(r"[^\s@]+@[^\s@]+|\+[0-9][0-9 ().-]{5,}", "…", value[:2000])
     return "".join(c if c.isprintable() else " " for c in value)[:200].strip()
-
-
-class _Redact(logging.Filter):
-    """Blots out secrets, and whatever a query holds, in the URLs that urllib3 logs."""
-
-    _QUERY = re.compile(r"([?&][^=&\s\"']*)=[^&\s\"']*")
-    _PATH = re.compile(r"(channel-account-staging-tokens|access-tokens|refresh-tokens)/[^/?\s\"']+")
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.hidden: dict[int, tuple[str, ...]] = {}
-        """By the ``id`` of a transport that is in use."""
-
-    def filter(self, record: logging.LogRecord) -> bool:
-        message = record.getMessage()
-        clean = self._PATH.sub(r"\1/…", self._QUERY.sub(r"\1=…", message))
-        for secret in itertools.chain.from_iterable(list(self.hidden.values())):
-            clean = clean.replace(secret, "…")
-        if clean != message:
-            record.msg, record.args = clean, ()
-        return True
-
-
-_redact = _Redact()
-
-
-def _hide(transport: Transport, secrets: Iterable[str]) -> None:
-    """Blot these out wherever urllib3 would log them, as long as there is the transport."""
-    long_enough = tuple(secret for secret in secrets if len(secret) >= 8)
-    if long_enough:
-        _redact.hidden[id(transport)] = long_enough
-        weakref.finalize(transport, _redact.hidden.pop, id(transport), None).atexit = False
-
-
-def _install_redaction() -> None:
-    """Once is enough: a logger keeps the same filter object only once."""
-    for name in ("urllib3.connectionpool", "urllib3.util.retry"):
-        logging.getLogger(name).addFilter(_redact)

@@ -13,7 +13,7 @@ import threading
 from dataclasses import dataclass
 
 from ..errors import HubSpotUnavailable, LedgerUnavailable
-from ..hubspot.transport import Verdict
+from ..hubspot.transport import Availability
 from ..ledger import Ledger
 from ..ledger.buckets import Bucket
 
@@ -89,21 +89,21 @@ class Throttle:
                 raise self._refused(doing, got, now)
             return got
 
-    def leave(self, permit: Permit, verdict: Verdict, retry_after: float | None) -> None:
+    def leave(self, permit: Permit, shown: Availability, retry_after: float | None) -> None:
         """See :class:`.hubspot.transport.Gate`."""
         with self._lock:
-            trips = permit.probe and verdict is Verdict.DOWN
-            if verdict is Verdict.DOWN:
+            trips = permit.probe and shown is Availability.DOWN
+            if shown is Availability.DOWN:
                 self._outages += 1
                 trips = trips or self._outages >= OUTAGES
-            elif verdict is not Verdict.UNKNOWN:
+            elif shown is not Availability.UNKNOWN:
                 self._outages = 0
-                self._calm = self._calm or (verdict is Verdict.UP and permit.at_ms >= self._blocked_until)
-            wished = retry_after is not None and verdict is not Verdict.UP
-            if not (permit.probe or trips or wished or verdict is Verdict.BUSY):
+                self._calm = self._calm or (shown is Availability.UP and permit.at_ms >= self._blocked_until)
+            wished = retry_after is not None and shown is not Availability.UP
+            if not (permit.probe or trips or wished or shown is Availability.BUSY):
                 return
             try:
-                self._learn(permit, verdict, retry_after if wished else None, trips)
+                self._learn(permit, shown, retry_after if wished else None, trips)
             except LedgerUnavailable as error:
                 logger.warning("What HubSpot answered could not be shared with other processes: %s", error)
 
@@ -134,16 +134,16 @@ class Throttle:
         self._lot, self._behind = count - 1, 0
         return Permit(now, probe)
 
-    def _learn(self, permit: Permit, verdict: Verdict, retry_after: float | None, trips: bool) -> None:
+    def _learn(self, permit: Permit, shown: Availability, retry_after: float | None, trips: bool) -> None:
         """Write down what all processes should know, lock held."""
         now = self._ledger.now_ms()
         with self._ledger.write() as tx:
             bucket = tx.buckets.lock(self._portal_id)
-            if verdict is Verdict.BUSY or retry_after is not None:
+            if shown is Availability.BUSY or retry_after is not None:
                 pause(bucket, permit, now, retry_after)
             if permit.probe:
                 bucket.probe_until = 0
-                if verdict in (Verdict.UP, Verdict.BUSY):
+                if shown in (Availability.UP, Availability.BUSY):
                     bucket.open_until = bucket.trips = 0
                     logger.warning("HubSpot answers again (portal %s)", self._portal_id)
             if trips and (permit.probe or not bucket.open_until):
