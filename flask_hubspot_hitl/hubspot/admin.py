@@ -12,7 +12,7 @@ from .calls import Caller
 
 
 class AppCalls(Caller):
-    """HubSpot's API for one app; see :class:`.calls.Caller` for the settings.
+    """HubSpot's API for one app; see :class:`.options.ClientOptions` for the settings.
 
     Without a developer API key the portal's token is sent instead; HubSpot may take it for channels.
     """
@@ -69,6 +69,6 @@ class AppCalls(Caller):
         self.call("PATCH", path, doing="activating a subscription", body={"active": True}, developer=True, answer=False)
 
     def _app(self) -> str:
-        if self.app_id is None:
+        if self.options.app_id is None:
             raise ValueError("these calls need an app id")
-        return self.app_id
+        return self.options.app_id

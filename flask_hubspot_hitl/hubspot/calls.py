@@ -6,13 +6,12 @@ knows an operation.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager
-from dataclasses import dataclass
 from typing import Any
 
-from ..clock import Clock
 from ..errors import HubSpotRejected, HubSpotUnavailable, TokenRevoked
+from .options import ClientOptions
 from .paths import Paths
 from .tokens import TokenProvider
 from .transport import Gate, Transport, bounded, deadline
@@ -21,44 +20,21 @@ from .transport import Gate, Transport, bounded, deadline
 MAX_PAGES = 500
 
 
-@dataclass(kw_only=True, eq=False, repr=False)
 class Caller:
     """Makes calls for one portal. Thread-safe; keeps connections open.
 
-    ``timeout`` is (connect, read) in seconds, ``max_response_bytes`` counts decoded bytes, ``proxy`` is a URL,
-    ``private_hosts`` may be in a private network.
-    ``developer_api_key`` and ``app_id`` are needed for the calls on channels only. ``gate`` is asked before every
-    request.
+    :param tokens: gives the bearer token of the portal.
+    :param gate: asked before every request.
     """
 
-    base_url: str
-    api_version: str
-    tokens: TokenProvider
-    clock: Clock
-    developer_api_key: str | None = None
-    app_id: str | None = None
-    timeout: tuple[float, float] = (3.05, 10.0)
-    proxy: str | None = None
-    private_hosts: Collection[str] = ()
-    max_response_bytes: int = 10_000_000
-    pool_size: int = 32
-    gate: Gate | None = None
-
-    def __post_init__(self) -> None:
-        self.paths = Paths(self.api_version)
-        self._transport = Transport(
-            self.base_url,
-            clock=self.clock,
-            timeout=self.timeout,
-            proxy=self.proxy,
-            private_hosts=self.private_hosts,
-            max_response_bytes=self.max_response_bytes,
-            pool_size=self.pool_size,
-            gate=self.gate,
-        )
+    def __init__(self, options: ClientOptions, *, tokens: TokenProvider, gate: Gate | None = None) -> None:
+        self.options = options
+        self.tokens = tokens
+        self.paths = Paths(options.api_version)
+        self._transport = Transport(options.base_url, options.connection, gate=gate)
 
     def __repr__(self) -> str:
-        return f"{type(self).__name__}({self.base_url!r}, {self.api_version!r})"
+        return f"{type(self).__name__}({self.options.base_url!r}, {self.options.api_version!r})"
 
     def close(self) -> None:
         """Close the idle connections."""
@@ -128,10 +104,10 @@ class Caller:
     ) -> dict[str, Any]:
         query = dict(params or {})
         bearer: str | None = None
-        if developer and self.app_id:
-            query["appId"] = self.app_id
-        if developer and self.developer_api_key:
-            query["hapikey"] = self.developer_api_key
+        if developer and self.options.app_id:
+            query["appId"] = self.options.app_id
+        if developer and self.options.developer_api_key:
+            query["hapikey"] = self.options.developer_api_key
         else:
             bearer = self.tokens.token()
         for last in (False, True):
@@ -152,7 +128,7 @@ class Caller:
             if found is not None or not answer or got.status == 204:
                 return found or {}
             raise HubSpotUnavailable(f"{doing}: HubSpot's answer is not JSON", status=got.status, ambiguous=not safe)
-        secrets = (bearer or "", self.developer_api_key or "")
+        secrets = (bearer or "", self.options.developer_api_key or "")
         error = self._transport.error(got, method, doing=doing, secrets=secrets)
         if 300 <= got.status < 400:
             raise HubSpotRejected(f"{doing}: HubSpot answered with a redirect", status=got.status)

@@ -22,7 +22,10 @@ from .bodies import build_incoming, file_attachment, iso_time, opaque
 from .calls import read_pages
 from .contacts import SEARCH_PROPERTIES, pick, search_filters
 from .content import safe_url
+from .options import ClientOptions
 from .text import escape_text, scrub
+from .tokens import TokenProvider
+from .transport import Gate
 
 __all__ = ["HubSpotClient", "build_incoming", "file_attachment", "iso_time", "opaque"]
 
@@ -34,10 +37,10 @@ OPERATORS = 1_000
 
 
 class HubSpotClient(AppCalls):
-    """HubSpot's API for one portal; see :class:`.calls.Caller` for the settings."""
+    """HubSpot's API for one portal; see :class:`.options.ClientOptions` for the settings."""
 
-    def __post_init__(self) -> None:
-        super().__post_init__()
+    def __init__(self, options: ClientOptions, *, tokens: TokenProvider, gate: Gate | None = None) -> None:
+        super().__init__(options, tokens=tokens, gate=gate)
         self._operators: OrderedDict[str, tuple[Operator, int]] = OrderedDict()
         self._failed: OrderedDict[str, int] = OrderedDict()
         self._lock = threading.Lock()
@@ -118,7 +121,7 @@ class HubSpotClient(AppCalls):
         name, email = (_text(found.get(key)) for key in ("name", "email"))
         operator = Operator(actor_id, name, email, avatar=safe_url(found.get("avatar")))
         with self._lock:
-            _remember(self._operators, actor_id, (operator, self.clock.now_ms() + OPERATOR_FOR_MS))
+            _remember(self._operators, actor_id, (operator, self.options.connection.clock.now_ms() + OPERATOR_FOR_MS))
             self._failed.pop(actor_id, None)
         return operator
 
@@ -126,18 +129,18 @@ class HubSpotClient(AppCalls):
         """An actor that need not be asked for just now; nobody is called."""
         with self._lock:
             known = self._operators.get(actor_id)
-        return known[0] if known and self.clock.now_ms() < known[1] else None
+        return known[0] if known and self.options.connection.clock.now_ms() < known[1] else None
 
     def operator(self, actor_id: str) -> Operator:
         """:meth:`actor`, but never raises: without an answer the name is None, for the next five minutes."""
         with self._lock:
-            ask = self.clock.now_ms() >= self._failed.get(actor_id, 0)
+            ask = self.options.connection.clock.now_ms() >= self._failed.get(actor_id, 0)
         if ask:
             try:
                 return self.actor(actor_id)
             except (HubSpotError, ValueError):
                 with self._lock:
-                    _remember(self._failed, actor_id, self.clock.now_ms() + OPERATOR_RETRY_MS)
+                    _remember(self._failed, actor_id, self.options.connection.clock.now_ms() + OPERATOR_RETRY_MS)
         return Operator(actor_id)
 
     def search_contacts(

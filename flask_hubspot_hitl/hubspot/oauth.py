@@ -8,13 +8,13 @@ from __future__ import annotations
 
 import base64
 import hashlib
-from collections.abc import Collection, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 from urllib.parse import quote, urlencode
 
-from ..clock import Clock
 from ..errors import HubSpotError, HubSpotNotFound, HubSpotRejected, HubSpotUnavailable, TokenRevoked
+from .options import OAuthOptions
 from .paths import OAUTH_VERSIONS, Paths, segment
 from .transport import Gate, Transport
 
@@ -22,6 +22,8 @@ from .transport import Gate, Transport
 RENEW_BEFORE_MS = 300_000
 
 
+#: Connections that a token endpoint keeps open.
+POOL_SIZE = 4
 #: What every installation needs: the conversations of our channel, and the contact to attach them to.
 SCOPES = (
     "oauth",
@@ -80,39 +82,23 @@ class CodeRefused(HubSpotRejected):
 
 
 class TokenEndpoint:
-    """HubSpot's token endpoint, asked on behalf of one app. ``oauth_version`` is one of ``OAUTH_VERSIONS``."""
+    """HubSpot's token endpoint, asked on behalf of one app.
 
-    def __init__(
-        self,
-        *,
-        base_url: str,
-        oauth_version: str,
-        client_id: str,
-        client_secret: str,
-        clock: Clock,
-        timeout: tuple[float, float] = (3.05, 10.0),
-        proxy: str | None = None,
-        private_hosts: Collection[str] = (),
-        gate: Gate | None = None,
-    ) -> None:
+    :param gate: asked before every request.
+    """
+
+    def __init__(self, options: OAuthOptions, *, gate: Gate | None = None) -> None:
+        oauth_version = options.oauth_version
         if oauth_version not in OAUTH_VERSIONS:
             raise ValueError(f"the OAuth version must be one of {', '.join(OAUTH_VERSIONS)}")
         is_v1 = oauth_version == "v1"
         self._path = "/oauth/v1/token" if is_v1 else Paths(oauth_version).oauth_token()
         paths = Paths("v3" if is_v1 else oauth_version)  # v1 has the token in the path: it would be in logs
         self._whoami, self._introspect = paths.account_info(), paths.oauth_introspect()
-        self._client_id = client_id
-        self._client_secret = client_secret
-        self._clock = clock
-        self._transport = Transport(
-            base_url,
-            clock=clock,
-            timeout=timeout,
-            proxy=proxy,
-            private_hosts=private_hosts,
-            pool_size=4,
-            gate=gate,
-        )
+        self._client_id = options.client_id
+        self._client_secret = options.client_secret
+        self._clock = options.connection.clock
+        self._transport = Transport(options.base_url, replace(options.connection, pool_size=POOL_SIZE), gate=gate)
 
     def __repr__(self) -> str:
         return f"TokenEndpoint({self._transport.base_url!r}, client_id={self._client_id!r})"

@@ -10,12 +10,12 @@ import contextvars
 import logging
 import threading
 import time
-from collections.abc import Callable, Collection
+from collections.abc import Callable
 from typing import Protocol
 
-from ..clock import Clock
 from ..errors import HubSpotError, HubSpotUnavailable, TokenRevoked, WrongPortal
 from .oauth import TokenEndpoint, Tokens
+from .options import OAuthOptions
 from .transport import Gate, bounded, deadline
 
 logger = logging.getLogger(__name__)
@@ -104,37 +104,20 @@ class RefreshingToken:
 
     def __init__(
         self,
+        options: OAuthOptions,
         *,
-        base_url: str,
-        oauth_version: str,
-        client_id: str,
-        client_secret: str,
         refresh_token: str | None,
-        clock: Clock,
         on_rotated: Callable[[str], None] | None = None,
-        timeout: tuple[float, float] = (3.05, 10.0),
-        proxy: str | None = None,
-        private_hosts: Collection[str] = (),
         gate: Gate | None = None,
         store: TokenStore | None = None,
         portal_id: str | None = None,
     ) -> None:
         self._portal_id = portal_id
-        self._endpoint = TokenEndpoint(
-            base_url=base_url,
-            oauth_version=oauth_version,
-            client_id=client_id,
-            client_secret=client_secret,
-            clock=clock,
-            timeout=timeout,
-            proxy=proxy,
-            private_hosts=private_hosts,
-            gate=gate,
-        )
+        self._endpoint = TokenEndpoint(options, gate=gate)
         self._store = store
         self._given = refresh_token
         self._unstored: Tokens | None = None
-        self._clock = clock
+        self._clock = options.connection.clock
         self._on_rotated = on_rotated
         self._lock = threading.Lock()
         self._refresh_token = refresh_token

@@ -12,7 +12,7 @@ import re
 import ssl
 import threading
 import time
-from collections.abc import Callable, Collection, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from concurrent.futures import Future
 from dataclasses import dataclass, field
 from email.utils import parsedate_to_datetime
@@ -22,12 +22,13 @@ from typing import Any, Protocol, TypeVar
 import requests
 import urllib3
 
-from ..clock import Clock, Deadline, wall_ms
+from ..clock import Deadline, wall_ms
 from ..errors import HubSpotConflict, HubSpotError, HubSpotNotFound, HubSpotRejected, HubSpotUnavailable
 from ..process import Process, gives_threads_time
 from . import addresses, redaction, strict_json
 from .addresses import AddressRefused
 from .connections import session
+from .options import ConnectionOptions
 
 #: The longest a single attempt may last when the caller sets no deadline, in seconds.
 ATTEMPT_SECONDS = 60.0
@@ -118,37 +119,29 @@ class Gate(Protocol):
 
 
 class Transport:
-    """A pool of connections to one base URL. Thread-safe. ``gate`` is asked before every request.
+    """A pool of connections to one base URL. Thread-safe.
 
-    ``service`` is who answers there, for the texts of errors. ``private_hosts`` may be in a private network; without a
-    proxy any other host has to be public, or this machine by its very spelling. ``secrets`` are parts of a URL's path
-    that no log may show.
+    :param gate: asked before every request.
+    :param service: the name of the server's owner, for the texts of errors.
+    :param secrets: parts of a URL's path that no log may show.
     """
 
     def __init__(
         self,
         base_url: str,
+        options: ConnectionOptions,
         *,
-        clock: Clock,
-        timeout: tuple[float, float] = (3.05, 10.0),
-        proxy: str | None = None,
-        max_response_bytes: int = 10_000_000,
-        pool_size: int = 32,
         gate: Gate | None = None,
         service: str = "HubSpot",
-        private_hosts: Collection[str] = (),
         secrets: Iterable[str] = (),
     ) -> None:
         self.base_url = addresses.parse(base_url).url.rstrip("/")
         self._service = service
         self._gate = gate
-        self._clock = clock
+        self._options = options
+        self._clock = options.clock
         self._heard: tuple[str, int] | None = None
-        self._connect_timeout, self._read_timeout = timeout
-        self._max_bytes = max_response_bytes
-        self._private_hosts = private_hosts
-        self._proxy = proxy
-        self._pool_size = pool_size
+        self._connect_timeout, self._read_timeout = options.timeout
         self._session = self._new_session()
         self._process = Process(self._begin_anew)
         redaction.install()
@@ -166,7 +159,8 @@ class Transport:
             raise_on_status=False,
             respect_retry_after_header=False,
         )
-        made = session(private_hosts=self._private_hosts, proxy=self._proxy, retries=retries, size=self._pool_size)
+        given = self._options
+        made = session(private_hosts=given.private_hosts, proxy=given.proxy, retries=retries, size=given.pool_size)
         made.headers["User-Agent"] = "Flask-HubSpot-HITL"
         return made
 
@@ -262,7 +256,7 @@ class Transport:
             # read1: what has come, at most one wait. A plain read waits on and on for a full chunk.
             while chunk := response.raw.read1(_CHUNK, decode_content=True):
                 size += len(chunk)
-                if size > self._max_bytes:
+                if size > self._options.max_response_bytes:
                     problem = "the answer is too big"
                 elif time.monotonic() > ends_at:
                     problem = "the answer takes too long"

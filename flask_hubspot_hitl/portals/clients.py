@@ -14,6 +14,7 @@ from ..errors import HubSpotRejected, LedgerUnavailable, NotConfigured, WrongPor
 from ..hubspot.admin import AppCalls
 from ..hubspot.client import HubSpotClient
 from ..hubspot.oauth import TokenEndpoint
+from ..hubspot.options import ClientOptions, ConnectionOptions, OAuthOptions
 from ..hubspot.tokens import NoToken, RefreshingToken, StaticToken, TokenProvider
 from ..ledger import Ledger
 from ..ledger.crypto import Cipher
@@ -77,22 +78,12 @@ class Services:
         :raises NotConfigured: when we have no token for it.
         :raises LedgerUnavailable: when it can't be looked up.
         """
-        settings = self.settings
         self._process.check()
         with self._lock:
             if portal_id not in self._clients:
-                gate = Throttle(self.ledger, portal_id, settings.rate_limit)
-                self._clients[portal_id] = HubSpotClient(
-                    base_url=settings.api_base_url,
-                    api_version=settings.api_version,
-                    tokens=self._tokens(portal_id, gate),
-                    clock=self.clock,
-                    developer_api_key=settings.developer_api_key,
-                    app_id=settings.app_id,
-                    proxy=settings.proxy,
-                    private_hosts=settings.private_hosts,
-                    gate=gate,
-                )
+                gate = Throttle(self.ledger, portal_id, self.settings.rate_limit)
+                tokens = self._tokens(portal_id, gate)
+                self._clients[portal_id] = HubSpotClient(self._client_options(), tokens=tokens, gate=gate)
             return self._clients[portal_id]
 
     def check_portal(self, portal_id: str) -> None:
@@ -120,16 +111,36 @@ class Services:
 
     def app_client(self) -> AppCalls:
         """The client for calls about the app, with the developer API key alone: no portal speaks. Close it."""
+        return AppCalls(self._client_options(), tokens=NoToken())
+
+    def _connection(self) -> ConnectionOptions:
         settings = self.settings
-        return AppCalls(
+        return ConnectionOptions(clock=self.clock, proxy=settings.proxy, private_hosts=settings.private_hosts)
+
+    def _client_options(self) -> ClientOptions:
+        settings = self.settings
+        return ClientOptions(
             base_url=settings.api_base_url,
             api_version=settings.api_version,
-            tokens=NoToken(),
-            clock=self.clock,
+            connection=self._connection(),
             developer_api_key=settings.developer_api_key,
             app_id=settings.app_id,
-            proxy=settings.proxy,
-            private_hosts=settings.private_hosts,
+        )
+
+    def _oauth_options(self) -> OAuthOptions:
+        """Describe our app to HubSpot's token endpoint.
+
+        :raises NotConfigured: when there is no client id.
+        """
+        settings = self.settings
+        if settings.client_id is None:
+            raise NotConfigured("HUBSPOT_HITL_CLIENT_ID is missing")
+        return OAuthOptions(
+            base_url=settings.api_base_url,
+            oauth_version=settings.oauth_version or settings.api_version,
+            client_id=settings.client_id,
+            client_secret=settings.client_secret[0],
+            connection=self._connection(),
         )
 
     def known_operator(self, portal_id: str, actor_id: str) -> Operator | None:
@@ -164,17 +175,9 @@ class Services:
                 raise NotConfigured(_no_token(portal_id))
             if cipher is None:
                 raise NotConfigured(NO_KEY)
-        if settings.client_id is None:
-            raise NotConfigured("HUBSPOT_HITL_CLIENT_ID is missing")
         return RefreshingToken(
-            base_url=settings.api_base_url,
-            oauth_version=settings.oauth_version or settings.api_version,
-            client_id=settings.client_id,
-            client_secret=settings.client_secret[0],
+            self._oauth_options(),
             refresh_token=configured,
-            clock=self.clock,
-            proxy=settings.proxy,
-            private_hosts=settings.private_hosts,
             gate=gate,
             store=DatabaseTokens(self.ledger, portal_id, cipher, configured),
             portal_id=None if configured is None else portal_id,
@@ -198,18 +201,7 @@ class Services:
 
         :raises NotConfigured: when there is no client id.
         """
-        settings = self.settings
-        if settings.client_id is None:
-            raise NotConfigured("HUBSPOT_HITL_CLIENT_ID is missing")
-        return TokenEndpoint(
-            base_url=settings.api_base_url,
-            oauth_version=settings.oauth_version or settings.api_version,
-            client_id=settings.client_id,
-            client_secret=settings.client_secret[0],
-            clock=self.clock,
-            proxy=settings.proxy,
-            private_hosts=settings.private_hosts,
-        )
+        return TokenEndpoint(self._oauth_options())
 
     def _refused(self, portal_id: str) -> None:
         """HubSpot refuses the configured access token: signalled once for that token."""

@@ -136,7 +136,7 @@ def delivering(channels: Sequence[Json], want: Want) -> list[Json]:
 
 
 def _webhooks(app: AppCalls) -> tuple[Json | None, Sequence[Json], str | None]:
-    if app.developer_api_key is None:
+    if app.options.developer_api_key is None:
         return None, (), "the app's webhooks can be set with a developer API key only (HUBSPOT_HITL_DEVELOPER_API_KEY)"
     try:
         subscriptions = app.webhook_subscriptions()
