@@ -16,6 +16,8 @@ from .clock import Clock
 from .config import PREFIX, Settings, is_loopback
 from .dispatch import housekeeping
 from .dispatch.dispatcher import GRACE_SECONDS, Dispatcher
+from .dispatch.options import EngineOptions
+from .dispatch.seldom import Seldom
 from .dispatch.tasks import Task
 from .errors import ConfigError
 from .handoffs import accounts
@@ -52,6 +54,8 @@ class Runtime:
     intake: Intake
     health: Health
     deployment: Deployment
+    seldom: Seldom
+    """Logs what may happen again and again."""
     may_install: MayInstall | None = None
     """Decides who may connect a portal; None: whoever debugs the app, and whoever has a link."""
     on_close: list[Callable[[], None]] = field(default_factory=list)
@@ -95,9 +99,10 @@ def open_runtime(app: Flask, settings: Settings, clock: Clock) -> Runtime:
     is_stand_in = is_loopback(settings.api_base_url)  # nothing is lost with its databases, nor with a test's
     ledger.why_not = lambda: None if is_stand_in or is_testing() else deployment.why_not(ledger.deployment_id)
     services = Services(settings=settings, ledger=ledger, clock=clock, secret_keys=lambda: _secret_keys(app))
-    dispatcher = build_dispatcher(app, services, threads=threads)
+    seldom = Seldom()
+    dispatcher = build_dispatcher(app, services, threads=threads, seldom=seldom)
     _open.add(ledger)
-    return Runtime(settings, services, dispatcher, Intake(settings, ledger), Health(ledger), deployment)
+    return Runtime(settings, services, dispatcher, Intake(settings, ledger), Health(ledger), deployment, seldom)
 
 
 def _open_ledger(
@@ -151,8 +156,12 @@ def get_runtime(app: Flask | None = None) -> Runtime:
     return state
 
 
-def build_dispatcher(app: Flask, services: Services, *, threads: int) -> Dispatcher:
-    """A dispatcher with everything it can run."""
+def build_dispatcher(app: Flask, services: Services, *, threads: int, seldom: Seldom | None = None) -> Dispatcher:
+    """Make a dispatcher with everything it can run.
+
+    :param threads: how many threads run lanes.
+    :param seldom: the app's, for log lines that may recur; None: a new one.
+    """
     settings, ledger = services.settings, services.ledger
     emitter = Emitter(app, settings, ledger)
     inbound = InboundTask(services, emitter)
@@ -183,20 +192,18 @@ def build_dispatcher(app: Flask, services: Services, *, threads: int) -> Dispatc
         with ledger.write() as tx:
             housekeeping.schedule(tx, now=ledger.now_ms())
 
-    guard = Adoption(settings, ledger)
-    return Dispatcher(
-        ledger,
-        tasks,
+    options = EngineOptions(
         mode=settings.dispatcher,
         threads=threads,
         lease_ttl=settings.lease_ttl,
         handler_timeout=settings.handler_timeout,
         max_threads=settings.dispatcher_max_threads,
         max_attempts=settings.max_attempts,
-        guard=guard,
+        guard=Adoption(settings, ledger),
         on_start=on_start,
         is_testing=_is_testing(app),
     )
+    return Dispatcher(ledger, tasks, options, seldom=seldom)
 
 
 def full_processes(status: Mapping[str, Any], settings: Settings) -> list[str]:

@@ -17,7 +17,9 @@ from types import FrameType
 
 from ..ledger import Ledger
 from ..process import Process
+from .options import EngineOptions
 from .runner import Runner
+from .seldom import Seldom
 from .tasks import Task
 from .threads import Pool
 
@@ -44,38 +46,19 @@ class Dispatcher:
         self,
         ledger: Ledger,
         tasks: dict[str, Task],
+        options: EngineOptions,
         *,
-        mode: str,
-        threads: int,
-        lease_ttl: float,
-        handler_timeout: float,
-        max_attempts: int,
-        guard: Callable[[], str | None],
-        max_threads: int = 64,
-        on_start: Callable[[], None] | None = None,
-        poll: float | None = None,
-        is_testing: Callable[[], bool] = lambda: False,
+        seldom: Seldom | None = None,
     ) -> None:
-        self.mode = mode
+        self.mode = options.mode
         self.tasks = tasks
         """What is run, by the topic of the event. More may be added while nothing is served yet."""
         self.serving = False
         """True from the first request on. Nothing else tells for certain that this process serves."""
         self._ledger = ledger
-        self._threads = threads
-        self._new_pool = functools.partial(
-            Pool,
-            ledger,
-            tasks,
-            ttl_ms=int(lease_ttl * 1000),
-            handler_timeout=handler_timeout,
-            max_threads=max_threads,
-            max_attempts=max_attempts,
-            guard=guard,
-            on_start=on_start,
-            poll=poll,
-        )
-        self._is_testing = is_testing
+        self._threads = options.threads
+        self._new_pool = functools.partial(Pool, ledger, tasks, options, seldom or Seldom())
+        self._is_testing = options.is_testing
         self._is_eager = False
         self._may_start: Callable[[], bool] = lambda: True
         self._is_master = False

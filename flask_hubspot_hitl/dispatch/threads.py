@@ -6,19 +6,20 @@ Knows nothing of servers, forks and modes: see ``dispatcher``.
 from __future__ import annotations
 
 import contextlib
+import functools
 import logging
 import math
-import os
-import socket
 import threading
 import time
-import uuid
 import weakref
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 from ..errors import LedgerUnavailable
 from ..ledger import Lease, Ledger, Watch, patience
+from .bell import Bell
+from .options import EngineOptions
+from .owners import is_dead, new_owner
 from .runner import Runner
 from .seldom import Seldom
 from .stacks import stack_of
@@ -50,75 +51,28 @@ class _Running:
     hung: bool = False
 
 
-class _Bell:
-    """Wakes idle threads. They hold this and not their pool: an app that nobody has any more can be collected."""
-
-    def __init__(self) -> None:
-        self.stopping = threading.Event()
-        self._condition = threading.Condition()
-        self.wakes = self._idle = 0
-
-    @property
-    def idle(self) -> int:
-        """How many threads wait."""
-        return self._idle
-
-    def ring(self, threads: int) -> bool:
-        """Have one of so many threads look; False when all are busy."""
-        with self._condition:
-            self.wakes = min(self.wakes + 1, threads)
-            self._condition.notify()
-            return self.wakes <= self._idle
-
-    def wait(self) -> None:
-        """Wait for a ring, or the end."""
-        with self._condition:
-            self._idle += 1
-            self._condition.wait_for(lambda: self.wakes or self.stopping.is_set())
-            self._idle -= 1
-            self.wakes = max(0, self.wakes - 1)
-
-    def end(self) -> None:
-        """Have all threads end when they have finished what they hold."""
-        with self._condition:
-            self.stopping.set()
-            self._condition.notify_all()
-
-
 class Pool:
-    """What one process dispatches with, once: threads that claim lanes, and a clock that looks after them.
+    """Hold the threads of one process that claim and run lanes, and the clock thread that watches them.
 
-    Without :meth:`start` it runs lanes in the caller. ``guard`` says why nothing may be dispatched (a copied
-    database), or None; ``on_start`` is called once, by the clock. ``poll`` is how many seconds
-    it naps where nobody tells of others' commits, by default as suits the database. ``max_threads`` is how many
-    threads there may be, with those whose receivers hang: at that bound none is replaced any more.
+    Without :meth:`start` lanes are run in the calling thread. The pool's threads end within a second or so of the
+    pool's being collected.
 
-    Its threads end within a second or so of its being collected.
+    :param tasks: what is run, by the topic of the event.
+    :param seldom: the app's, for log lines that may recur.
     """
 
     def __init__(
         self,
         ledger: Ledger,
         tasks: Mapping[str, Task],
-        *,
-        ttl_ms: int,
-        handler_timeout: float,
-        max_threads: int,
-        max_attempts: int,
-        guard: Callable[[], str | None],
-        on_start: Callable[[], None] | None = None,
-        poll: float | None = None,
+        options: EngineOptions,
+        seldom: Seldom,
     ) -> None:
         self._ledger = ledger
-        self._poll = poll
-        self._ttl_ms = ttl_ms
-        self._handler_timeout = handler_timeout
-        self._max_threads = max_threads
-        self._guard = guard
-        self._on_start = on_start
+        self._options = options
         self._lock = threading.Lock()
         self._running: set[_Running] = set()
-        self._bell = _Bell()
+        self._bell = Bell()
         self._clock: threading.Thread | None = None
         self._watch = Watch()
         self._threads: list[threading.Thread] = []
@@ -129,19 +83,18 @@ class Pool:
         self._next_beat = self._next_sign = 0.0
         self._calm_at: float | None = None
         self._is_new = True
-        self._say_once = Seldom(logger, logging.ERROR)
+        self._say_once = functools.partial(seldom, logger, logging.ERROR)
         self.runner = Runner(
-            ledger,
-            tasks,
-            owner=f"{socket.gethostname()}:{os.getpid()}:{_started_at(os.getpid())}:{uuid.uuid4().hex[:8]}",
-            ttl_ms=ttl_ms,
-            max_attempts=max_attempts,
-            stopping=self._stopping,
-            say_once=self._say_once,
+            ledger, tasks, options, owner=new_owner(), stopping=self._stopping, say_once=self._say_once
         )
 
     def __del__(self) -> None:
         self._watch.is_dropped = True  # the clock sees that, and ends the threads
+
+    @property
+    def idle(self) -> int:
+        """Return how many threads wait for something to do."""
+        return self._bell.idle
 
     # Beginning and end -----------------------------------------------------------------------------------
 
@@ -150,7 +103,7 @@ class Pool:
         if self._clock is not None and self._clock.is_alive():
             return  # two would share a watch, and the one that ends would close the other one's connection
         if threads:
-            self._watch = self._ledger.watch(self._say_once, poll=self._poll)
+            self._watch = self._ledger.watch(self._say_once, poll=self._options.poll)
         given = (weakref.ref(self), self._watch, self._bell, self._over)
         self._clock = threading.Thread(target=_keep_time, args=given, name="hubspot-hitl-clock", daemon=True)
         self._clock.start()
@@ -231,7 +184,7 @@ class Pool:
 
     def blocked(self) -> str | None:
         """Why nothing may be dispatched, or None."""
-        reason = self._guard()
+        reason = self._options.guard()
         if reason is not None:
             self._say_once("Nothing is dispatched: %s", reason)
         return reason
@@ -281,12 +234,11 @@ class Pool:
             if self._is_new:
                 self.free_the_dead()
                 self._pull_back()
-                if self._on_start is not None:
-                    self._on_start()
+                self._options.on_start()
                 self._is_new = False
             if time.monotonic() >= self._next_beat or self._trouble.is_set():
                 self._beat()
-                self._next_beat = time.monotonic() + self._ttl_ms / 3000
+                self._next_beat = time.monotonic() + self._options.lease_ttl / 3
             if self._trouble.is_set():
                 with self._ledger.read() as tx:
                     tx.queue.next_due()  # it does answer
@@ -331,19 +283,19 @@ class Pool:
             leases = [running.lease for running in self._running]
         if leases:
             with self._ledger.write() as tx:
-                tx.queue.heartbeat(leases, now=self._ledger.now_ms(), ttl_ms=self._ttl_ms)
+                tx.queue.heartbeat(leases, now=self._ledger.now_ms(), ttl_ms=self._options.lease_ms)
 
     def _look_for_hung(self) -> None:
         now = time.monotonic()
         with self._lock:
-            late = [one for one in self._running if now - one.since > self._handler_timeout]
+            late = [one for one in self._running if now - one.since > self._options.handler_timeout]
         for running in late:
             if not running.hung:
                 running.hung = True
                 logger.error(
                     "A receiver runs for more than %.0f s (lane %s); its thread is replaced while there are fewer than "
                     "%d\n%s",
-                    self._handler_timeout, running.lease.lane, self._max_threads,
+                    self._options.handler_timeout, running.lease.lane, self._options.max_threads,
                     stack_of(running.thread.ident) or "(no stack)",
                 )  # fmt: skip
                 with self._ledger.write() as tx:
@@ -355,12 +307,12 @@ class Pool:
     def _replace(self, thread: threading.Thread, hung: int) -> None:
         """Start another thread in the place of one that hangs, if there may be one more."""
         self._replaced = [one for one in self._replaced if one.is_alive()]
-        if len(self._threads) + len(self._replaced) >= self._max_threads:
+        if len(self._threads) + len(self._replaced) >= self._options.max_threads:
             self._say_once(
                 "%s and none is replaced any more: there may be so many, see HUBSPOT_HITL_DISPATCHER_MAX_THREADS. When "
                 "all hang nothing is dispatched until one returns, and webhooks are stored meanwhile. Look for the "
                 "stacks above, and give the calls in your receivers a time-out",
-                f"{hung} of {self._max_threads} threads hang,",
+                f"{hung} of {self._options.max_threads} threads hang,",
             )
             return
         self._threads.remove(thread)
@@ -383,13 +335,14 @@ class Pool:
 
     def _pull_back(self) -> None:
         with self._ledger.write() as tx:
-            longest_ms = max(LONGEST_WAIT_MS, 2 * self._ttl_ms)
-            count = tx.queue.pull_back(now=self._ledger.now_ms(), longest_ms=longest_ms, ttl_ms=self._ttl_ms)
+            ttl_ms = self._options.lease_ms
+            longest_ms = max(LONGEST_WAIT_MS, 2 * ttl_ms)
+            count = tx.queue.pull_back(now=self._ledger.now_ms(), longest_ms=longest_ms, ttl_ms=ttl_ms)
         if count:
             logger.warning("%d lane(s) waited for a time that is far ahead: was the clock set back? They go on", count)
 
 
-def _serve(pool_of: weakref.ref[Pool], bell: _Bell) -> None:
+def _serve(pool_of: weakref.ref[Pool], bell: Bell) -> None:
     """What a thread does: run what is due, and wait without holding the pool."""
     while not bell.stopping.is_set():
         pool = pool_of()
@@ -399,7 +352,7 @@ def _serve(pool_of: weakref.ref[Pool], bell: _Bell) -> None:
         bell.wait()
 
 
-def _keep_time(pool_of: weakref.ref[Pool], watch: Watch, bell: _Bell, over: threading.Event) -> None:
+def _keep_time(pool_of: weakref.ref[Pool], watch: Watch, bell: Bell, over: threading.Event) -> None:
     """What the clock does, until all threads ended, or nobody has the pool any more."""
     with contextlib.closing(watch):
         while not over.is_set():
@@ -417,35 +370,3 @@ def _keep_time(pool_of: weakref.ref[Pool], watch: Watch, bell: _Bell, over: thre
             except Exception:
                 logger.exception("The dispatcher's clock tripped over a bug; it goes on")
                 over.wait(1.0)
-
-
-def _started_at(pid: int) -> str:
-    """When a process started, in clock ticks since boot; empty where the system does not tell."""
-    facts = _facts(pid)
-    return facts[19] if len(facts) > 19 else ""
-
-
-def _facts(pid: int) -> list[str]:
-    """What Linux tells of a process, from its state on; nothing elsewhere."""
-    try:
-        with open(f"/proc/{pid}/stat", encoding="ascii", errors="replace") as file:
-            return file.read().rpartition(")")[2].split()
-    except OSError:
-        return []
-
-
-def is_dead(owner: str) -> bool:
-    """True when an owner is a process of this machine that is gone."""
-    host, _, rest = owner.partition(":")
-    pid, started = [*rest.split(":"), "", ""][:2]
-    if host != socket.gethostname() or not pid.isdigit():
-        return False
-    try:
-        os.kill(int(pid), 0)
-    except ProcessLookupError:
-        return True
-    except OSError:
-        return False
-    if _facts(int(pid))[:1] == ["Z"]:
-        return True  # killed, and its parent has not noticed yet: in a container without an init perhaps never
-    return bool(started) and _started_at(int(pid)) != started
