@@ -10,6 +10,7 @@ import contextlib
 import secrets
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import singledispatchmethod
 from typing import Any, Protocol
 
 from ...clock import Clock
@@ -80,35 +81,9 @@ class Worker:
             self._do(change)
             self.on_done(change)
 
+    @singledispatchmethod
     def _do(self, change: changes.Change) -> None:
-        match change:
-            case changes.MakeChannel(body):
-                self._make_channel(body)
-            case changes.AwaitChannel(channel_id):
-                self._await_channel(channel_id)
-            case changes.ChangeChannel(channel_id, _, after):
-                self.app.update_channel(channel_id, after)
-                self.notebook.save_channel(channel_id, self.want.channel.webhook_urls[0])
-            case changes.ConnectInbox(channel_id, inbox_id, _, name):
-                self._connect(str(channel_id), inbox_id, name)
-            case changes.TakeOverAccount(channel_id, account_id):
-                self.notebook.save_account(self._portal.channel_account(channel_id, account_id))
-            case changes.AuthorizeAccount(channel_id, account_id):
-                self._authorize(channel_id, account_id, True)
-            case changes.SetTarget(_, body):
-                self.app.put_webhook_settings(body)
-            case changes.Subscribe(subscription):
-                with contextlib.suppress(HubSpotConflict):  # another run was quicker
-                    self.app.subscribe({**subscription.fields(), "active": True})
-            case changes.ActivateSubscription(subscription_id):
-                self.app.activate_subscription(subscription_id)
-            case changes.DisableAccount(channel_id, account_id):
-                self._authorize(channel_id, account_id, False)
-            case changes.ArchiveChannel(channel_id):
-                self.app.archive_channel(channel_id)
-                self.notebook.forget_channel()
-            case _:
-                raise TypeError(f"no way to carry out {type(change).__name__}")
+        raise TypeError(f"no way to carry out {type(change).__name__}")
 
     @property
     def _portal(self) -> HubSpotClient:
@@ -117,6 +92,24 @@ class Worker:
         return self.portal
 
     # The channel -----------------------------------------------------------------------------------------
+
+    @_do.register
+    def _(self, change: changes.MakeChannel) -> None:
+        self._make_channel(change.body)
+
+    @_do.register
+    def _(self, change: changes.AwaitChannel) -> None:
+        self._await_channel(change.channel_id)
+
+    @_do.register
+    def _(self, change: changes.ChangeChannel) -> None:
+        self.app.update_channel(change.channel_id, change.after)
+        self.notebook.save_channel(change.channel_id, self.want.channel.webhook_urls[0])
+
+    @_do.register
+    def _(self, change: changes.ArchiveChannel) -> None:
+        self.app.archive_channel(change.channel_id)
+        self.notebook.forget_channel()
 
     def _make_channel(self, body: Mapping[str, Any]) -> None:
         """Make it once: an answer that was lost, or another run, may have made it; then it is looked for."""
@@ -155,6 +148,22 @@ class Worker:
 
     # Accounts --------------------------------------------------------------------------------------------
 
+    @_do.register
+    def _(self, change: changes.ConnectInbox) -> None:
+        self._connect(str(change.channel_id), change.inbox_id, change.name)
+
+    @_do.register
+    def _(self, change: changes.TakeOverAccount) -> None:
+        self.notebook.save_account(self._portal.channel_account(change.channel_id, change.account_id))
+
+    @_do.register
+    def _(self, change: changes.AuthorizeAccount) -> None:
+        self._authorize(change.channel_id, change.account_id, True)
+
+    @_do.register
+    def _(self, change: changes.DisableAccount) -> None:
+        self._authorize(change.channel_id, change.account_id, False)
+
     def _connect(self, channel_id: str, inbox_id: str, name: str) -> None:
         """Make an account. HubSpot's 409 means ours only when an account with our mark is there."""
         deployment_id, portal_id = self.want.channel.deployment_id, str(self.want.portal_id)
@@ -181,6 +190,21 @@ class Worker:
     def _authorize(self, channel_id: str, account_id: str, authorized: bool) -> None:
         self._portal.authorize_channel_account(channel_id, account_id, authorized)
         self.notebook.save_account(self._portal.channel_account(channel_id, account_id))
+
+    # The app's webhooks ----------------------------------------------------------------------------------
+
+    @_do.register
+    def _(self, change: changes.SetTarget) -> None:
+        self.app.put_webhook_settings(change.body)
+
+    @_do.register
+    def _(self, change: changes.Subscribe) -> None:
+        with contextlib.suppress(HubSpotConflict):  # another run was quicker
+            self.app.subscribe({**change.subscription.fields(), "active": True})
+
+    @_do.register
+    def _(self, change: changes.ActivateSubscription) -> None:
+        self.app.activate_subscription(change.subscription_id)
 
 
 def _not_shown(channel_id: str | None, waited: float) -> NotShown:
