@@ -18,7 +18,7 @@ from werkzeug.exceptions import RequestEntityTooLarge
 
 from ..errors import LedgerUnavailable
 from ..hubspot import strict_json
-from ..hubspot.events import scrub
+from ..hubspot.events import scrub_json
 from ..runtime import get_runtime
 from ..web.body import BODY_GONE_HINT, BodyGone, read_body
 from ..web.hosts import AnyHost
@@ -133,7 +133,7 @@ def read_object() -> dict[str, Any]:
     except Exception:  # whatever the server makes of a broken body
         raise Refused(400, "the body can't be read") from None
     try:
-        value = scrub(strict_json.loads(body))
+        value = scrub_json(strict_json.loads(body))
     except ValueError:
         raise Refused(400, "the body is not JSON") from None
     if not isinstance(value, dict):

@@ -17,7 +17,7 @@ from typing import Any
 
 from . import strict_json
 from .content import parse_time
-from .text import scrub as scrub_text
+from .text import scrub
 
 MAX_ITEMS = 1_000
 MAX_DEPTH = 32
@@ -124,7 +124,7 @@ def parse_body(raw: bytes, *, now_ms: int) -> list[Inbound | Poison]:
 
 def _read(item: Any, reader: Callable[[dict[str, Any], int], Inbound], now_ms: int, is_clean: bool) -> Inbound | Poison:
     try:
-        payload = item if is_clean else scrub(item)
+        payload = item if is_clean else scrub_json(item)
     except ValueError as error:
         return _poison(str(error), item)
     if not isinstance(payload, dict):
@@ -143,19 +143,19 @@ def _poison(reason: str, item: Any) -> Poison:
 def _pruned(value: Any, depth: int = 0) -> Any:
     """What can be kept of an item that can't be read: no deeper than :data:`MAX_DEPTH`, None for what is no number."""
     if isinstance(value, str):
-        return scrub_text(value)
+        return scrub(value)
     if isinstance(value, dict | list):
         if depth > MAX_DEPTH:
             return None
         if isinstance(value, list):
             return [_pruned(item, depth + 1) for item in value]
-        return {scrub_text(key): _pruned(item, depth + 1) for key, item in value.items()}
+        return {scrub(key): _pruned(item, depth + 1) for key, item in value.items()}
     if isinstance(value, _NotANumber) or (isinstance(value, float) and not math.isfinite(value)):
         return None
     return value
 
 
-def scrub(value: Any, depth: int = 0) -> Any:
+def scrub_json(value: Any, depth: int = 0) -> Any:
     """``value`` without what a database can't hold: NUL and lone surrogates go; numbers must fit 64 bits.
 
     :raises ValueError: for NaN, a number out of range, or nesting deeper than :data:`MAX_DEPTH`.
@@ -163,15 +163,15 @@ def scrub(value: Any, depth: int = 0) -> Any:
     if depth > MAX_DEPTH:
         raise ValueError("nested too deeply")
     if isinstance(value, str):
-        return scrub_text(value)
+        return scrub(value)
     if isinstance(value, int):
         if abs(value) > _INT_MAX:
             raise ValueError("a number out of range")
         return value
     if isinstance(value, dict):
-        return {scrub_text(key): scrub(item, depth + 1) for key, item in value.items()}
+        return {scrub(key): scrub_json(item, depth + 1) for key, item in value.items()}
     if isinstance(value, list):
-        return [scrub(item, depth + 1) for item in value]
+        return [scrub_json(item, depth + 1) for item in value]
     if isinstance(value, _NotANumber) or (isinstance(value, float) and not math.isfinite(value)):
         raise ValueError("a number that is none")
     return value

@@ -32,7 +32,7 @@ from ..hubspot.setup.wanted import NAME, account_identifier, mark_of_account
 from ..hubspot.transport import deadline
 from . import accounts, installations, routing
 from .clients import Services
-from .consent import Refused
+from .consent import FlowRefused
 
 logger = logging.getLogger(__name__)
 
@@ -45,7 +45,7 @@ _URL = re.compile(r"https://([a-z0-9-]+(?:\.[a-z0-9-]+)+)(?:[/?#][!-\[\]-~]*)?",
 _URL_LENGTH = 2_000
 
 
-class Why(StrEnum):
+class ConnectProblem(StrEnum):
     """Why an inbox was not connected. Each has words of its own in ``web.connect``."""
 
     NOT_ALLOWED = "not allowed"
@@ -79,7 +79,7 @@ _QUERY = ("accountToken", "channelId", "inboxId", "portalId", "redirectUrl")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Connected:
+class InboxConnected:
     """Our channel is, or soon will be, in the inbox."""
 
     was_there: bool
@@ -91,15 +91,15 @@ class Connected:
 def read(query: Mapping[str, str]) -> Wish:
     """The query of HubSpot's popup, checked for its form.
 
-    :raises Refused: when something is missing or is not what HubSpot sends.
+    :raises FlowRefused: when something is missing or is not what HubSpot sends.
     """
     token, channel_id, inbox_id, portal_id, url = (query.get(name, "") for name in _QUERY)
     if not _TOKEN.fullmatch(token) or not all(_ID.fullmatch(one) for one in (channel_id, inbox_id, portal_id)):
-        raise Refused(Why.INCOMPLETE)
+        raise FlowRefused(ConnectProblem.INCOMPLETE)
     return Wish(token, channel_id, inbox_id, portal_id, url if len(url) <= _URL_LENGTH else "")
 
 
-class Connecting:
+class ConnectFlow:
     """The flow of one app."""
 
     def __init__(self, services: Services) -> None:
@@ -109,7 +109,7 @@ class Connecting:
     def check(self, wish: Wish) -> None:
         """See that it is about our channel, in a portal that has installed the app.
 
-        :raises Refused: when it is not.
+        :raises FlowRefused: when it is not.
         :raises LedgerUnavailable: when that can't be looked up.
         """
         settings = self._services.settings
@@ -117,16 +117,16 @@ class Connecting:
             channel_id = routing.channel_of(tx, settings)
             has_token = installations.has_token(tx, settings, wish.portal_id)
         if channel_id is None:
-            raise Refused(Why.NO_CHANNEL, "there is no channel yet: run 'flask hubspot-hitl setup'")
+            raise FlowRefused(ConnectProblem.NO_CHANNEL, "there is no channel yet: run 'flask hubspot-hitl setup'")
         if wish.channel_id != channel_id:
-            raise Refused(Why.OTHER_CHANNEL)
+            raise FlowRefused(ConnectProblem.OTHER_CHANNEL)
         if not has_token:
-            raise Refused(Why.NOT_INSTALLED)
+            raise FlowRefused(ConnectProblem.NOT_INSTALLED)
 
-    def finish(self, wish: Wish) -> Connected:
+    def finish(self, wish: Wish) -> InboxConnected:
         """Tell HubSpot which account the inbox gets.
 
-        :raises Refused: when HubSpot does not take it; the text is for the operator.
+        :raises FlowRefused: when HubSpot does not take it; the text is for the operator.
         :raises LedgerUnavailable: when it can't be looked up whether we may.
         """
         self.check(wish)
@@ -134,35 +134,36 @@ class Connecting:
             with deadline(FINISH_SECONDS):
                 connected = self._finish(self._services.client(wish.portal_id), wish)
         except NotConfigured as error:
-            raise Refused(Why.NOT_INSTALLED, str(error)) from None
+            raise FlowRefused(ConnectProblem.NOT_INSTALLED, str(error)) from None
         except TokenRevoked as error:
-            raise Refused(Why.REVOKED, str(error)) from None
+            raise FlowRefused(ConnectProblem.REVOKED, str(error)) from None
         except HubSpotUnavailable as error:
-            raise Refused(Why.UNAVAILABLE, str(error)) from None
+            raise FlowRefused(ConnectProblem.UNAVAILABLE, str(error)) from None
         except HubSpotNotFound as error:
-            raise Refused(Why.EXPIRED, str(error)) from None
+            raise FlowRefused(ConnectProblem.EXPIRED, str(error)) from None
         except HubSpotRejected as error:
-            raise Refused(Why.REFUSED, str(error)) from None
+            raise FlowRefused(ConnectProblem.REFUSED, str(error)) from None
         with contextlib.suppress(LedgerUnavailable), self._ledger.write() as tx:
             # HubSpot tells of the account by a webhook as well; that may be late, or never reach us.
             accounts.look_at(tx, wish.portal_id, now=self._ledger.now_ms())
         return connected
 
-    def _finish(self, client: HubSpotClient, wish: Wish) -> Connected:
+    def _finish(self, client: HubSpotClient, wish: Wish) -> InboxConnected:
         there = [one for one in client.channel_accounts(wish.channel_id) if self._is_it(one, wish)]
         if there:
             if not any(one.get("authorized") is True for one in there):
                 client.authorize_channel_account(wish.channel_id, str(there[0].get("id")), True)
-            return Connected(was_there=True, back_to=None)
+            return InboxConnected(was_there=True, back_to=None)
         try:
             answer = self._stage(client, wish)
         except HubSpotConflict:  # of an account that is gone, HubSpot may still hold the identifier
             answer = self._stage(client, wish, again=secrets.token_hex(4))
         told = (str(answer.get("genericChannelId")), str(answer.get("inboxId")))
         if told != (wish.channel_id, wish.inbox_id):
-            raise Refused(Why.OTHER_INBOX, f"HubSpot's token is for channel {told[0]} and inbox {told[1]}"[:200])
+            detail = f"HubSpot's token is for channel {told[0]} and inbox {told[1]}"[:200]
+            raise FlowRefused(ConnectProblem.OTHER_INBOX, detail)
         logger.info("Inbox %s of portal %s has been connected", wish.inbox_id, wish.portal_id)
-        return Connected(was_there=False, back_to=self._way_back(client, wish))
+        return InboxConnected(was_there=False, back_to=self._way_back(client, wish))
 
     def _is_it(self, account: Mapping[str, Any], wish: Wish) -> bool:
         is_ours = mark_of_account(account) == self._ledger.deployment_id

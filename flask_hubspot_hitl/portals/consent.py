@@ -34,7 +34,7 @@ EXCHANGE_SECONDS = 20.0
 CONSENT_HOST = "https://app.hubspot.com"
 
 
-class Why(StrEnum):
+class ConsentProblem(StrEnum):
     """Why a flow ends without an installation. Each has words of its own in ``web.oauth``."""
 
     NOT_ALLOWED = "not allowed"
@@ -57,7 +57,7 @@ class Why(StrEnum):
     NOT_CONFIGURED = "not configured"
 
 
-class Refused(Exception):
+class FlowRefused(Exception):
     """A flow ends here; nothing was stored. ``detail`` is for the operator, and holds no secret."""
 
     def __init__(self, why: StrEnum, detail: str = "") -> None:
@@ -67,7 +67,7 @@ class Refused(Exception):
 
 
 @dataclass(frozen=True, slots=True)
-class Connected:
+class PortalConnected:
     """A portal has been connected. ``missing`` are scopes that were asked for and not granted."""
 
     portal_id: str
@@ -88,23 +88,23 @@ class Consent:
         # itsdangerous signs with the last key and accepts all; ours are listed the other way round.
         keys = self._services.secret_keys() or self._settings.encryption_key
         if not keys:
-            raise Refused(Why.NOT_CONFIGURED, NO_KEY)
+            raise FlowRefused(ConsentProblem.NOT_CONFIGURED, NO_KEY)
         bare = [key.encode("utf-8", "surrogatepass") if isinstance(key, str) else key for key in reversed(keys)]
         return URLSafeSerializer(bare, salt=f"hubspot-hitl.{purpose}")
 
-    def _read(self, purpose: str, signed: str, otherwise: Why) -> dict[str, Any]:
+    def _read(self, purpose: str, signed: str, otherwise: ConsentProblem) -> dict[str, Any]:
         try:
             found = self._signer(purpose).loads(signed)
         except BadSignature:
-            raise Refused(otherwise) from None
+            raise FlowRefused(otherwise) from None
         if not isinstance(found, dict):
-            raise Refused(otherwise)
+            raise FlowRefused(otherwise)
         return found
 
     def check(self) -> None:
         """See that a flow could be brought to its end.
 
-        :raises Refused: when a setting is missing.
+        :raises FlowRefused: when a setting is missing.
         """
         self._signer("state")
         try:
@@ -112,7 +112,7 @@ class Consent:
             if self._settings.client_id is None:
                 raise NotConfigured("HUBSPOT_HITL_CLIENT_ID is missing")
         except NotConfigured as error:
-            raise Refused(Why.NOT_CONFIGURED, str(error)) from None
+            raise FlowRefused(ConsentProblem.NOT_CONFIGURED, str(error)) from None
 
     # A form is sent by the browser that was shown it ------------------------------------------------------
 
@@ -123,18 +123,18 @@ class Consent:
     def check_form(self, token: str, browser: str | None) -> None:
         """See that a form comes from the page we showed to this browser.
 
-        :raises Refused: when it does not.
+        :raises FlowRefused: when it does not.
         """
-        found = self._read("form", token, Why.FORM_FORGED)
+        found = self._read("form", token, ConsentProblem.FORM_FORGED)
         if browser is None or not _same(found.get("browser"), _digest(browser)):
-            raise Refused(Why.FORM_FORGED)
+            raise FlowRefused(ConsentProblem.FORM_FORGED)
 
     # A link that lets somebody install once ---------------------------------------------------------------
 
     def make_link(self, portal_id: str | None, *, seconds: float) -> str:
         """The address of the install page, for whoever gets it: it works once, for a while, for one portal or any.
 
-        :raises Refused: when a setting is missing.
+        :raises FlowRefused: when a setting is missing.
         :raises LedgerUnavailable: when it can't be stored.
         """
         self.check()
@@ -148,12 +148,12 @@ class Consent:
     def check_link(self, link: str, *, use: bool = False) -> str | None:
         """The portal that a link is bound to; ``use`` it up, or only look.
 
-        :raises Refused: when it is not ours, too old, or used.
+        :raises FlowRefused: when it is not ours, too old, or used.
         """
-        found = self._read("link", link, Why.LINK_FORGED)
+        found = self._read("link", link, ConsentProblem.LINK_FORGED)
         now, key = self._ledger.now_ms(), _key("link", str(found.get("nonce")))
         if now >= int(found.get("until", 0)):
-            raise Refused(Why.LINK_EXPIRED)
+            raise FlowRefused(ConsentProblem.LINK_EXPIRED)
         if use:
             with self._ledger.write() as tx:
                 is_good = tx.once.consume(key, now=now) is not None
@@ -161,7 +161,7 @@ class Consent:
             with self._ledger.read() as tx:
                 is_good = tx.once.peek(key, now=now)
         if not is_good:
-            raise Refused(Why.LINK_USED)
+            raise FlowRefused(ConsentProblem.LINK_USED)
         portal: str | None = found.get("portal")
         return portal
 
@@ -170,12 +170,12 @@ class Consent:
     def begin(self, browser: str, portal_id: str | None) -> str:
         """The address of HubSpot's consent page, for this browser; bound to ``portal_id``, or to the one configured.
 
-        :raises Refused: when a setting is missing, or another portal is configured.
+        :raises FlowRefused: when a setting is missing, or another portal is configured.
         """
         self.check()
         portal = self._settings.portal_id or portal_id
         if portal_id not in (None, portal):
-            raise Refused(Why.WRONG_PORTAL)
+            raise FlowRefused(ConsentProblem.WRONG_PORTAL)
         nonce, verifier, now = secrets.token_urlsafe(32), secrets.token_urlsafe(48), self._ledger.now_ms()
         with self._ledger.write() as tx:
             tx.once.issue(_key("state", nonce), {"verifier": verifier}, expires_at=now + STATE_MS, now=now)
@@ -191,36 +191,37 @@ class Consent:
             portal_id=portal,
         )
 
-    def finish(self, *, state: str | None, code: str | None, error: str | None, browser: str | None) -> Connected:
+    def finish(self, *, state: str | None, code: str | None, error: str | None, browser: str | None) -> PortalConnected:
         """Believe HubSpot's answer if it is one to a question of ours, and store the portal's tokens.
 
         Who the portal is, HubSpot's answer to the code says, and nothing that came through the browser.
 
-        :raises Refused: in every other case; nothing was stored.
+        :raises FlowRefused: in every other case; nothing was stored.
         :raises LedgerUnavailable: when the tokens can't be stored.
         """
         if not state:
-            raise Refused(Why.STATE_MISSING)
-        found = self._read("state", state, Why.STATE_FORGED)
+            raise FlowRefused(ConsentProblem.STATE_MISSING)
+        found = self._read("state", state, ConsentProblem.STATE_FORGED)
         if browser is None or not _same(found.get("browser"), _digest(browser)):
-            raise Refused(Why.OTHER_BROWSER)
+            raise FlowRefused(ConsentProblem.OTHER_BROWSER)
         now = self._ledger.now_ms()
         if now >= int(found.get("at", 0)) + STATE_MS:
-            raise Refused(Why.STATE_EXPIRED)
+            raise FlowRefused(ConsentProblem.STATE_EXPIRED)
         with self._ledger.write() as tx:
             kept = tx.once.consume(_key("state", str(found.get("nonce"))), now=now)
         if kept is None:
-            raise Refused(Why.STATE_USED)
+            raise FlowRefused(ConsentProblem.STATE_USED)
         if error:
-            raise Refused(Why.DENIED if error == "access_denied" else Why.HUBSPOT_ERROR, _word(error))
+            is_denied = error == "access_denied"
+            raise FlowRefused(ConsentProblem.DENIED if is_denied else ConsentProblem.HUBSPOT_ERROR, _word(error))
         if not code:
-            raise Refused(Why.CODE_MISSING)
+            raise FlowRefused(ConsentProblem.CODE_MISSING)
         self.check()
         tokens = self._exchange(code, kept["verifier"])
         portal_id = str(tokens.hub_id)
         for wanted in (found.get("portal"), self._settings.portal_id):
             if wanted not in (None, portal_id):
-                raise Refused(Why.WRONG_PORTAL, portal_id)
+                raise FlowRefused(ConsentProblem.WRONG_PORTAL, portal_id)
         return self._store(portal_id, tokens, browser)
 
     def _exchange(self, code: str, verifier: str) -> Tokens:
@@ -229,18 +230,18 @@ class Consent:
             with deadline(EXCHANGE_SECONDS):
                 return endpoint.exchange(code, self._settings.oauth_url("callback"), code_verifier=verifier)
         except CodeRefused as error:
-            raise Refused(Why.CODE_REFUSED, str(error)) from None
+            raise FlowRefused(ConsentProblem.CODE_REFUSED, str(error)) from None
         except HubSpotRejected as error:
-            raise Refused(Why.APP_REFUSED, str(error)) from None
+            raise FlowRefused(ConsentProblem.APP_REFUSED, str(error)) from None
         except HubSpotUnavailable as error:
-            raise Refused(Why.UNAVAILABLE, str(error)) from None
+            raise FlowRefused(ConsentProblem.UNAVAILABLE, str(error)) from None
         finally:
             endpoint.close()
 
-    def _store(self, portal_id: str, tokens: Tokens, browser: str) -> Connected:
+    def _store(self, portal_id: str, tokens: Tokens, browser: str) -> PortalConnected:
         cipher = self._services.cipher()
         if cipher is None:
-            raise Refused(Why.NOT_CONFIGURED, NO_KEY)
+            raise FlowRefused(ConsentProblem.NOT_CONFIGURED, NO_KEY)
         now = self._ledger.now_ms()
         with self._ledger.write() as tx:
             installations.installed(
@@ -255,7 +256,7 @@ class Consent:
             tx.once.issue(known, {}, expires_at=now + KNOWN_MS, now=now)
         logger.info("Portal %s has been connected", portal_id)
         granted = set(tokens.scopes or installations.wanted_scopes(self._settings))
-        return Connected(
+        return PortalConnected(
             portal_id, tuple(one for one in installations.wanted_scopes(self._settings) if one not in granted)
         )
 

@@ -26,7 +26,7 @@ BODY_GONE = "the body did not arrive whole"
 """What the webhook says to anybody whose body somebody else has read before; doctor knows it by this."""
 
 
-def self_test(nonce: str) -> bytes:
+def self_test_body(nonce: str) -> bytes:
     """What is sent. ``nonce`` is 32 hex digits, random. To an older version it is an event of an unknown type."""
     return (_BODY % nonce).encode()
 
