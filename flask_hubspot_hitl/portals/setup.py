@@ -16,7 +16,7 @@ from ..hubspot.client import HubSpotClient
 from ..hubspot.setup import changes, teardown, wanted
 from ..hubspot.setup import plan as plans
 from ..hubspot.setup.apply import Worker
-from ..hubspot.setup.plan import Found, Plan, Want
+from ..hubspot.setup.plan import Found, SetupPlan, Want
 from ..hubspot.setup.wanted import Json
 from ..ledger import ChannelRecord, Ledger
 from .accounts import record_of
@@ -47,7 +47,7 @@ class SetUp:
     _looked: tuple[Want, Found] = field(init=False, repr=False)
     """What the newest plan is made from."""
 
-    def plan(self) -> Plan:
+    def plan(self) -> SetupPlan:
         """What setup would do. Reads only.
 
         :raises NotConfigured: when a setting or a token is missing.
@@ -56,7 +56,7 @@ class SetUp:
         with self._calls() as (app, portal):
             return self._plan(app, portal)
 
-    def run(self) -> Plan:
+    def run(self) -> SetupPlan:
         """Do it, unless something is refused. The plan returned is what was done, or why nothing was.
 
         :raises NotShown: when HubSpot does not show a new channel in time; the next run goes on from there.
@@ -77,12 +77,12 @@ class SetUp:
             plan.changes[:0] = done
             return plan
 
-    def teardown_plan(self, *, archive: bool) -> Plan:
+    def teardown_plan(self, *, archive: bool) -> SetupPlan:
         """What teardown would do; with ``archive`` to the channel as well. Reads only; raises like :meth:`plan`."""
         with self._calls() as (app, portal):
             return self._teardown_plan(app, portal, archive)
 
-    def tear_down(self, *, archive: bool) -> Plan:
+    def tear_down(self, *, archive: bool) -> SetupPlan:
         """Take back what bears our mark; the plan returned is what was done, or why nothing was."""
         with self._calls() as (app, portal):
             plan = self._teardown_plan(app, portal, archive)
@@ -113,11 +113,11 @@ class SetUp:
         self._looked = want, plans.look(app, portal, want)
         return self._looked
 
-    def _plan(self, app: AppCalls, portal: HubSpotClient | None) -> Plan:
+    def _plan(self, app: AppCalls, portal: HubSpotClient | None) -> SetupPlan:
         want, found = self._look(app, portal)
         return plans.make_plan(found, want)
 
-    def _teardown_plan(self, app: AppCalls, portal: HubSpotClient | None, archive: bool) -> Plan:
+    def _teardown_plan(self, app: AppCalls, portal: HubSpotClient | None, archive: bool) -> SetupPlan:
         want, found = self._look(app, portal)
         if found.channel is None:
             return teardown.make_plan(found, want, archive=archive, users=[])

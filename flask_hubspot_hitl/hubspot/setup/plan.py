@@ -79,7 +79,7 @@ class ByHand:
 
 
 @dataclass(slots=True)
-class Plan:
+class SetupPlan:
     """What to do. With any ``refusals`` nothing is done."""
 
     changes: list[changes.Change] = field(default_factory=list)
@@ -151,9 +151,9 @@ def _webhooks(app: AppCalls) -> tuple[Json | None, Sequence[Json], str | None]:
 # The plan -------------------------------------------------------------------------------------------------
 
 
-def make_plan(found: Found, want: Want) -> Plan:
+def make_plan(found: Found, want: Want) -> SetupPlan:
     """Hold what HubSpot has against what is wanted; calls nobody."""
-    plan = Plan()
+    plan = SetupPlan()
     refuse_other_portal(plan, found, want)
     _plan_channel(plan, found, want)
     if want.portal_id is not None:
@@ -162,7 +162,7 @@ def make_plan(found: Found, want: Want) -> Plan:
     return plan
 
 
-def refuse_other_portal(plan: Plan, found: Found, want: Want) -> None:
+def refuse_other_portal(plan: SetupPlan, found: Found, want: Want) -> None:
     """A token that is not the portal's would lead to another portal's accounts."""
     if found.portal_id != want.portal_id:
         plan.refusals.append(
@@ -171,7 +171,7 @@ def refuse_other_portal(plan: Plan, found: Found, want: Want) -> None:
         )
 
 
-def _plan_channel(plan: Plan, found: Found, want: Want) -> None:
+def _plan_channel(plan: SetupPlan, found: Found, want: Want) -> None:
     if found.channel is None:
         _plan_missing_channel(plan, found, want)
         return
@@ -194,7 +194,7 @@ def _plan_channel(plan: Plan, found: Found, want: Want) -> None:
         plan.changes.append(changes.ChangeChannel(channel_id, before, after))
 
 
-def _plan_missing_channel(plan: Plan, found: Found, want: Want) -> None:
+def _plan_missing_channel(plan: SetupPlan, found: Found, want: Want) -> None:
     """The channel is not shown: it does not exist, or not yet, or more than one could be it."""
     ours = [str(one["id"]) for one in delivering(found.channels, want)]
     if want.configured_channel is not None:
@@ -213,7 +213,7 @@ def _plan_missing_channel(plan: Plan, found: Found, want: Want) -> None:
         plan.changes.append(changes.MakeChannel(want.channel.body()))
 
 
-def _plan_accounts(plan: Plan, found: Found, want: Want) -> None:
+def _plan_accounts(plan: SetupPlan, found: Found, want: Want) -> None:
     inboxes = {str(one.get("id")): one for one in found.inboxes}
     listed = ", ".join(f"{_inbox(one)}" for one in inboxes.values()) or "none"
     if not want.inbox_ids and len(inboxes) != 1:
@@ -239,7 +239,7 @@ def chosen_inboxes(found: Found, want: Want) -> Sequence[str]:
     return [str(found.inboxes[0]["id"])]
 
 
-def _plan_account(plan: Plan, found: Found, want: Want, inbox_id: str, inbox: str) -> None:
+def _plan_account(plan: SetupPlan, found: Found, want: Want, inbox_id: str, inbox: str) -> None:
     there = [one for one in found.accounts if str(one.get("inboxId")) == inbox_id]
     mine = sorted((one for one in there if want.owns(one)), key=lambda one: one.get("authorized") is not True)
     if not there:
@@ -264,7 +264,7 @@ def _plan_account(plan: Plan, found: Found, want: Want, inbox_id: str, inbox: st
         plan.by_hand.append(ByHand(why, [step]))
 
 
-def _plan_webhooks(plan: Plan, found: Found, want: Want) -> None:
+def _plan_webhooks(plan: SetupPlan, found: Found, want: Want) -> None:
     target = want.channel.webhook_urls[0]
     if found.webhooks_refused is not None:
         plan.by_hand.append(webhooks_by_hand(found.webhooks_refused, target))

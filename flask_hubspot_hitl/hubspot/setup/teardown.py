@@ -8,15 +8,15 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from . import changes, wanted
-from .plan import Found, Plan, Want, inbox_of, refuse_other_portal
+from .plan import Found, SetupPlan, Want, inbox_of, refuse_other_portal
 from .wanted import Json
 
 
-def make_plan(found: Found, want: Want, *, archive: bool, users: Sequence[str]) -> Plan:
+def make_plan(found: Found, want: Want, *, archive: bool, users: Sequence[str]) -> SetupPlan:
     """Hold what HubSpot has against our mark. The channel goes only with ``archive``: it serves every portal of the
     app, also those that only another database knows. ``users`` says, one each, why other portals may need it.
     """
-    plan = Plan()
+    plan = SetupPlan()
     refuse_other_portal(plan, found, want)
     channel = found.channel
     if channel is None:
@@ -47,7 +47,7 @@ def make_plan(found: Found, want: Want, *, archive: bool, users: Sequence[str]) 
     return plan
 
 
-def _plan_account(plan: Plan, found: Found, want: Want, account: Json) -> None:
+def _plan_account(plan: SetupPlan, found: Found, want: Want, account: Json) -> None:
     account_id, inbox = str(account["id"]), inbox_of(found, str(account.get("inboxId")))
     if wanted.mark_of_account(account) != want.channel.deployment_id:
         plan.notes.append(f"The account {account_id} in {inbox} stays: it does not bear the mark of this database.")
