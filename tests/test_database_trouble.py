@@ -219,7 +219,7 @@ class Load:
         assert self._app.process.poll() is None, "the process that was started is the one that did it all"
         assert set(self.webhooks()) == {204, 503}, "never a 500, never too late, never nobody there"
         assert "Internal Server Error" not in self._app.log()
-        assert "tripped over" not in self._app.log()
+        assert "Bug in the dispatcher" not in self._app.log()
         counts = f"{sum(map(len, self.said))} agents' messages, {sum(map(len, self.sent))} users'"
         refused = f"refused: {self.webhooks().count(503)} webhooks, {self.refused} sends"
         print(f"{counts}; lost 0, doubled 0, out of order 0; {refused}")
