@@ -1,9 +1,9 @@
-"""HubSpot's own "connect a channel" flow: what may be connected, and where the browser goes afterwards. No pages here.
+"""Run HubSpot's own "connect a channel" flow: what may be connected, and where the browser goes then. No pages here.
 
 An admin picks our channel in an inbox's settings, and HubSpot opens our page with a staging token in its address. That
 address is not signed, so nothing in it is believed: the token counts because HubSpot takes it together with the
-portal's own access token. HubSpot OpenAPI, custom channels, ``channel-account-staging-tokens``;
-docs/hubspot.rst (Connecting inside HubSpot).
+portal's own access token. HubSpot OpenAPI, custom channels, ``channel-account-staging-tokens``; docs/hubspot.rst
+(Connecting inside HubSpot).
 """
 
 from __future__ import annotations
@@ -37,6 +37,7 @@ from .consent import FlowRefused
 logger = logging.getLogger(__name__)
 
 FINISH_SECONDS = 20.0
+"""Seconds for all calls that connect an inbox: the admin waits for the page."""
 
 _TOKEN = re.compile(r"[\w-]{1,200}", re.ASCII)
 _ID = re.compile(r"[0-9]{1,19}")
@@ -46,7 +47,7 @@ _URL_LENGTH = 2_000
 
 
 class ConnectProblem(StrEnum):
-    """Why an inbox was not connected. Each has words of its own in ``web.connect``."""
+    """Name why an inbox was not connected. Each has words of its own in ``web.connect``."""
 
     NOT_ALLOWED = "not allowed"
     INCOMPLETE = "incomplete"
@@ -62,7 +63,7 @@ class ConnectProblem(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Wish:
-    """What HubSpot's popup asks for."""
+    """Hold what HubSpot's popup asks for."""
 
     account_token: str = field(repr=False)
     channel_id: str
@@ -71,7 +72,7 @@ class Wish:
     redirect_url: str
 
     def query(self) -> dict[str, str]:
-        """It, by the names that HubSpot gives it."""
+        """Return the query by HubSpot's own parameter names."""
         return dict(zip(_QUERY, astuple(self), strict=True))
 
 
@@ -80,7 +81,7 @@ _QUERY = ("accountToken", "channelId", "inboxId", "portalId", "redirectUrl")
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class InboxConnected:
-    """Our channel is, or soon will be, in the inbox."""
+    """Say that our channel is, or soon will be, in the inbox."""
 
     was_there: bool
     """It had been connected before; no other account is made."""
@@ -89,7 +90,7 @@ class InboxConnected:
 
 
 def read(query: Mapping[str, str]) -> Wish:
-    """The query of HubSpot's popup, checked for its form.
+    """Read the query of HubSpot's popup, and check its form.
 
     :raises FlowRefused: when something is missing or is not what HubSpot sends.
     """
@@ -100,14 +101,14 @@ def read(query: Mapping[str, str]) -> Wish:
 
 
 class ConnectFlow:
-    """The flow of one app."""
+    """Run the flow of one app."""
 
     def __init__(self, services: Services) -> None:
         self._services = services
         self._ledger = services.ledger
 
     def check(self, wish: Wish) -> None:
-        """See that it is about our channel, in a portal that has installed the app.
+        """Check that it is about our channel, in a portal that has installed the app.
 
         :raises FlowRefused: when it is not.
         :raises LedgerUnavailable: when that can't be looked up.
@@ -127,7 +128,7 @@ class ConnectFlow:
         """Tell HubSpot which account the inbox gets.
 
         :raises FlowRefused: when HubSpot does not take it; the text is for the operator.
-        :raises LedgerUnavailable: when it can't be looked up whether we may.
+        :raises LedgerUnavailable: when the channel or the portal can't be looked up.
         """
         self.check(wish)
         try:
@@ -175,7 +176,7 @@ class ConnectFlow:
         return client.stage_account(wish.channel_id, wish.account_token, name=name, identifier=identifier)
 
     def _way_back(self, client: HubSpotClient, wish: Wish) -> str | None:
-        """The address given, if it is HubSpot's or the portal's own; nobody else gets the browser."""
+        """Return the address given, if it is HubSpot's or the portal's own; nobody else gets the browser."""
         url = wish.redirect_url
         if self._services.is_stand_in and url.startswith(f"{self._services.settings.api_base_url}/connected?"):
             return url

@@ -1,4 +1,4 @@
-"""The OAuth flow: who may begin it, what it carries through HubSpot, and when its answer is believed. No pages here.
+"""Run the OAuth flow: who may begin it, what goes through HubSpot, and when its answer is believed. No pages here.
 
 The state that goes through HubSpot is signed, random, used once, ten minutes old at the most, and bound to the browser
 that began by a secret which only that browser's cookie has. HubSpot OpenAPI, OAuth; RFC 6749, 7636 (PKCE) and 9700.
@@ -29,13 +29,13 @@ logger = logging.getLogger(__name__)
 
 STATE_MS = 600_000
 KNOWN_MS = 3_600_000
-"""For so long a browser that has installed the app in a portal may connect the portal's inboxes."""
+"""Milliseconds for which a browser that has installed the app in a portal may connect the portal's inboxes."""
 EXCHANGE_SECONDS = 20.0
 CONSENT_HOST = "https://app.hubspot.com"
 
 
 class ConsentProblem(StrEnum):
-    """Why a flow ends without an installation. Each has words of its own in ``web.oauth``."""
+    """Name why a flow ends without an installation. Each has words of its own in ``web.oauth``."""
 
     NOT_ALLOWED = "not allowed"
     LINK_FORGED = "link forged"
@@ -58,7 +58,7 @@ class ConsentProblem(StrEnum):
 
 
 class FlowRefused(Exception):
-    """A flow ends here; nothing was stored. ``detail`` is for the operator, and holds no secret."""
+    """End a flow; nothing was stored. ``detail`` is for the operator, and holds no secret."""
 
     def __init__(self, why: StrEnum, detail: str = "") -> None:
         super().__init__(detail or why.value)
@@ -68,14 +68,14 @@ class FlowRefused(Exception):
 
 @dataclass(frozen=True, slots=True)
 class PortalConnected:
-    """A portal has been connected. ``missing`` are scopes that were asked for and not granted."""
+    """Say that a portal has been connected. ``missing`` are scopes that were asked for and not granted."""
 
     portal_id: str
     missing: tuple[str, ...]
 
 
 class Consent:
-    """The OAuth flow of one app."""
+    """Run the OAuth flow of one app."""
 
     def __init__(self, services: Services) -> None:
         self._services = services
@@ -102,7 +102,7 @@ class Consent:
         return found
 
     def check(self) -> None:
-        """See that a flow could be brought to its end.
+        """Check that a flow could be brought to its end.
 
         :raises FlowRefused: when a setting is missing.
         """
@@ -117,11 +117,11 @@ class Consent:
     # A form is sent by the browser that was shown it ------------------------------------------------------
 
     def form_token(self, browser: str) -> str:
-        """What a form of ours carries, for one browser."""
+        """Return what a form of ours carries, for one browser."""
         return self._signer("form").dumps({"browser": _digest(browser)})
 
     def check_form(self, token: str, browser: str | None) -> None:
-        """See that a form comes from the page we showed to this browser.
+        """Check that a form comes from the page that this browser was shown.
 
         :raises FlowRefused: when it does not.
         """
@@ -132,8 +132,10 @@ class Consent:
     # A link that lets somebody install once ---------------------------------------------------------------
 
     def make_link(self, portal_id: str | None, *, seconds: float) -> str:
-        """The address of the install page, for whoever gets it: it works once, for a while, for one portal or any.
+        """Return an address of the install page that works once.
 
+        :param portal_id: the only portal that it works for; None: for any.
+        :param seconds: how long it works.
         :raises FlowRefused: when a setting is missing.
         :raises LedgerUnavailable: when it can't be stored.
         """
@@ -146,8 +148,9 @@ class Consent:
         return f"{self._settings.oauth_url('install')}?link={link}"
 
     def check_link(self, link: str, *, use: bool = False) -> str | None:
-        """The portal that a link is bound to; ``use`` it up, or only look.
+        """Return the portal that a link is bound to.
 
+        :param use: whether the link is used up by that.
         :raises FlowRefused: when it is not ours, too old, or used.
         """
         found = self._read("link", link, ConsentProblem.LINK_FORGED)
@@ -168,8 +171,9 @@ class Consent:
     # To HubSpot and back ----------------------------------------------------------------------------------
 
     def begin(self, browser: str, portal_id: str | None) -> str:
-        """The address of HubSpot's consent page, for this browser; bound to ``portal_id``, or to the one configured.
+        """Return the address of HubSpot's consent page, for this browser.
 
+        :param portal_id: the only portal that may be chosen there; None: the one configured, or any.
         :raises FlowRefused: when a setting is missing, or another portal is configured.
         """
         self.check()
@@ -194,7 +198,7 @@ class Consent:
     def finish(self, *, state: str | None, code: str | None, error: str | None, browser: str | None) -> PortalConnected:
         """Believe HubSpot's answer if it is one to a question of ours, and store the portal's tokens.
 
-        Who the portal is, HubSpot's answer to the code says, and nothing that came through the browser.
+        The portal is the one that HubSpot's answer to the code names; nothing that came through the browser counts.
 
         :raises FlowRefused: in every other case; nothing was stored.
         :raises LedgerUnavailable: when the tokens can't be stored.
@@ -261,7 +265,7 @@ class Consent:
         )
 
     def has_installed(self, browser: str | None, portal_id: str) -> bool:
-        """True for a browser in which somebody has installed the app in this portal within the last hour."""
+        """Return True for a browser in which somebody has installed the app in this portal within an hour."""
         if browser is None:
             return False
         with self._ledger.read() as tx:
@@ -269,12 +273,12 @@ class Consent:
 
 
 def new_browser() -> str:
-    """A secret for a browser's cookie."""
+    """Return a new secret for a browser's cookie."""
     return secrets.token_urlsafe(32)
 
 
 def is_browser(value: str | None) -> bool:
-    """True for what :func:`new_browser` gives."""
+    """Return True for what :func:`new_browser` gives."""
     return value is not None and re.fullmatch(r"[A-Za-z0-9_-]{43}", value) is not None
 
 
@@ -291,5 +295,5 @@ def _same(one: object, other: str) -> bool:
 
 
 def _word(text: str) -> str:
-    """An error code, as far as it looks like one."""
+    """Return an error code, as far as it has the form of one."""
     return re.sub(r"[^a-z_]", "", text.lower())[:40]
