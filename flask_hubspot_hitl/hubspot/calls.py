@@ -1,7 +1,6 @@
-"""How a call to HubSpot is made: with which credential, repeated once after a 401, list after list to the end.
+"""Call HubSpot: with the right credential, repeated once after a 401, list after list to the end.
 
-Of ours it may import ``errors`` and ``clock`` (and its neighbours here); no Flask, no database. Nothing here
-knows an operation.
+Of ours it may import ``errors`` and its neighbours here; no Flask, no database. Nothing here knows an operation.
 """
 
 from __future__ import annotations
@@ -21,7 +20,7 @@ MAX_PAGES = 500
 
 
 class Caller:
-    """Makes calls for one portal. Thread-safe; keeps connections open.
+    """Make calls for one portal. Thread-safe; keeps connections open.
 
     :param tokens: gives the bearer token of the portal.
     :param gate: asked before every request.
@@ -37,21 +36,27 @@ class Caller:
         return f"{type(self).__name__}({self.options.base_url!r}, {self.options.api_version!r})"
 
     def close(self) -> None:
-        """Close the idle connections."""
+        """Close the idle connections to HubSpot."""
         self._transport.close()
 
     def deadline(self, seconds: float) -> AbstractContextManager[None]:
-        """``with client.deadline(5): …``: the calls of this thread in the block end within five seconds in all."""
+        """Limit all calls of this thread within the block to ``seconds`` in all: ``with client.deadline(5): …``."""
         return deadline(seconds)
 
     def skew_seconds(self) -> float | None:
-        """How far our clock is ahead of HubSpot's (negative: behind), by its newest answer; None without one."""
+        """Return the seconds by which this clock is ahead of HubSpot's (negative: behind), by HubSpot's newest answer.
+
+        :returns: None without an answer.
+        """
         return self._transport.skew_seconds()
 
     def read_list(
         self, path: str, *, doing: str, params: Mapping[str, Any] | None = None, developer: bool = False
     ) -> list[dict[str, Any]]:
-        """Every item of a list, page after page by the cursor; the ``link`` HubSpot gives is not followed."""
+        """Return every item of a list, page after page by the cursor.
+
+        The ``link`` that HubSpot gives is not followed.
+        """
 
         def page(after: str | None) -> dict[str, Any]:
             query = dict(params or {}) | ({"after": after} if after else {})
@@ -72,11 +77,15 @@ class Caller:
         answer: bool = True,
         reads: bool = False,
     ) -> dict[str, Any]:
-        """One operation; ``path`` comes from ``self.paths``.
+        """Carry out one operation.
 
-        ``developer``: a call on the app's channels, with the developer key instead of the portal's token if
-        there is one. ``answer=False``: the body of a 2xx is of no interest ({} if it has none).
-        ``reads``: changes nothing though it is a POST, so it is never ambiguous.
+        :param path: from ``self.paths``.
+        :param doing: names the operation in errors ("publishing a message").
+        :param developer: a call on the app's channels, with the developer key, if there is one, instead of the portal's
+            token.
+        :param answer: False: ignore the body of a 2xx.
+        :param reads: changes nothing though it is a POST, so it is never ambiguous.
+        :returns: the answer's JSON object; {} if it has none and ``answer`` is False.
         """
 
         def attempt() -> dict[str, Any]:
@@ -136,7 +145,10 @@ class Caller:
 
 
 def read_pages(page: Callable[[str | None], Mapping[str, Any]], doing: str) -> Iterator[dict[str, Any]]:
-    """The items of all pages; ``page(after)`` reads one."""
+    """Return the items of all pages.
+
+    :param page: reads the page after a cursor; None: the first one.
+    """
     after: str | None = None
     seen: set[str] = set()
     for _ in range(MAX_PAGES):

@@ -1,7 +1,7 @@
-"""Contacts: what counts as a phone number or an e-mail address, and how to find its owner in HubSpot.
+"""Parse phone numbers and e-mail addresses, and find their owner in HubSpot.
 
-Pure functions. Of ours it may import ``domain`` and ``errors`` only; no Flask, no database, no HTTP.
-``phonenumbers`` and ``email_validator`` cost more to import than the rest of the package: only on first use.
+Pure functions. Of ours it may import ``domain`` and ``errors`` only; no Flask, no database, no HTTP. ``phonenumbers``
+and ``email_validator`` cost more to import than the rest of the package: only on first use.
 """
 
 from __future__ import annotations
@@ -101,10 +101,10 @@ def search_filters(contact: Contact) -> list[dict[str, Any]]:
 
 
 def pick(results: Iterable[object], contact: Contact | None = None) -> dict[str, Any] | None:
-    """The one contact meant: among those that match, the owner of the e-mail address, then the oldest.
+    """Choose among matching contacts: the owner of the e-mail address, then the oldest.
 
-    ``results`` are HubSpot's contact objects, read with :data:`SEARCH_PROPERTIES`. With ``contact`` given,
-    a candidate must have its e-mail address, or a phone number that is the same and not of another country.
+    ``results`` are HubSpot's contact objects, read with :data:`SEARCH_PROPERTIES`. With ``contact`` given, a candidate
+    must have its e-mail address, or a phone number that is the same and not of another country.
     """
     ranked = []
     for result in results:
@@ -187,7 +187,7 @@ def _has_phone(properties: Mapping[str, Any], phone: str | None) -> bool:
 
 
 def _created(value: object) -> float:
-    """When a contact was made, in epoch seconds; the unknown sorts last."""
+    """Return when a contact was made, in epoch seconds; the unknown sorts last."""
     if isinstance(value, str):
         try:
             if value.isdecimal():

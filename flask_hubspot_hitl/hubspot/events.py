@@ -22,7 +22,7 @@ from .text import scrub
 MAX_ITEMS = 1_000
 MAX_DEPTH = 32
 AHEAD_MS = 300_000
-"""A time further ahead than this counts as the time received."""
+"""Milliseconds: an event's time further in the future counts as its time of arrival (docs/rules.rst B5)."""
 
 _ID = re.compile(r"[0-9]{1,19}")
 _ACTOR = re.compile(r"[A-Z]-[^\s]{1,254}")
@@ -40,7 +40,7 @@ class TooManyItems(ValueError):
 
 
 class Kind(StrEnum):
-    """What an event tells."""
+    """Name what an event is about."""
 
     MESSAGE = "message"
     ASSIGNED = "assigned"
@@ -141,7 +141,7 @@ def _poison(reason: str, item: Any) -> Poison:
 
 
 def _pruned(value: Any, depth: int = 0) -> Any:
-    """What can be kept of an item that can't be read: no deeper than :data:`MAX_DEPTH`, None for what is no number."""
+    """Return the storable part of an unreadable item: at most MAX_DEPTH deep, NaN and infinities as None."""
     if isinstance(value, str):
         return scrub(value)
     if isinstance(value, dict | list):

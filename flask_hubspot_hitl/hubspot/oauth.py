@@ -1,7 +1,7 @@
-"""HubSpot's consent page and its token endpoint.
+"""Ask HubSpot's token endpoint, and write the address of HubSpot's consent page.
 
-Of ours it may import ``errors`` and ``clock`` (and its neighbours here); no Flask, no database.
-Source: HubSpot OpenAPI, OAuth v1, v3, 2026-03 and 2026-09, ``POST …/token``; PKCE is RFC 7636.
+Of ours it may import ``errors`` (and its neighbours here); no Flask, no database. Source: HubSpot OpenAPI, OAuth v1,
+v3, 2026-03 and 2026-09, ``POST …/token``; PKCE is RFC 7636.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from .options import OAuthOptions
 from .paths import OAUTH_VERSIONS, Paths, segment
 from .transport import Gate, Transport
 
-#: A token is renewed this long before it expires, in milliseconds.
+#: Milliseconds before its expiry at which a token is renewed.
 RENEW_BEFORE_MS = 300_000
 
 
@@ -38,12 +38,12 @@ FILES_SCOPE = "files"
 """For users' files."""
 CREATE_CONTACTS_SCOPE = "crm.objects.contacts.write"
 _NOT_THE_TOKEN = frozenset({"invalid_client", "unauthorized_client", "invalid_request", "unsupported_grant_type"})
-"""OAuth errors (RFC 6749, 5.2) that say nothing about the token."""
+"""OAuth errors (RFC 6749, section 5.2) that are about the app, not the token: the token is kept."""
 
 
 @dataclass(frozen=True, slots=True)
 class Tokens:
-    """What the token endpoint gave. ``refresh_token`` is the one to keep, new or not."""
+    """Hold what the token endpoint gave. ``refresh_token`` is the one to keep, new or not."""
 
     access_token: str = field(repr=False)
     refresh_token: str = field(repr=False)
@@ -63,7 +63,10 @@ def authorize_url(
     code_verifier: str,
     portal_id: str | None = None,
 ) -> str:
-    """The address of HubSpot's consent page; with ``portal_id`` that account is chosen already."""
+    """Return the address of HubSpot's consent page.
+
+    :param portal_id: the account that is chosen already; None: the person chooses.
+    """
     digest = hashlib.sha256(code_verifier.encode("ascii")).digest()
     query = {
         "client_id": client_id,
@@ -78,11 +81,11 @@ def authorize_url(
 
 
 class CodeRefused(HubSpotRejected):
-    """HubSpot does not take the authorization code: it was used before, has expired, or is another app's."""
+    """Say that HubSpot does not take the authorization code: it was used before, has expired, or is another app's."""
 
 
 class TokenEndpoint:
-    """HubSpot's token endpoint, asked on behalf of one app.
+    """Ask HubSpot's token endpoint on behalf of one app.
 
     :param gate: asked before every request.
     """
@@ -104,13 +107,15 @@ class TokenEndpoint:
         return f"TokenEndpoint({self._transport.base_url!r}, client_id={self._client_id!r})"
 
     def close(self) -> None:
-        """Close the idle connections."""
+        """Close the idle connections to HubSpot."""
         self._transport.close()
 
     def exchange(self, code: str, redirect_uri: str, *, code_verifier: str | None = None) -> Tokens:
-        """The tokens for an authorization code, which works once; ``hub_id`` is always there.
+        """Exchange an authorization code, which works once, for tokens; ``hub_id`` is always there.
 
-        Raises ``CodeRefused``, ``HubSpotRejected`` when HubSpot refuses the app itself, and ``HubSpotUnavailable``.
+        :raises CodeRefused: when HubSpot does not take the code.
+        :raises HubSpotRejected: when HubSpot refuses the app itself.
+        :raises HubSpotUnavailable: when it may work later.
         """
         doing = "exchanging an authorization code"
         form = {"grant_type": "authorization_code", "code": code, "redirect_uri": redirect_uri}
@@ -122,10 +127,12 @@ class TokenEndpoint:
         return tokens if tokens.hub_id else replace(tokens, hub_id=self.portal_of(tokens.access_token))
 
     def refresh(self, refresh_token: str) -> Tokens:
-        """A new access token.
+        """Get a new access token.
 
-        Raises ``TokenRevoked`` when HubSpot refuses the token and ``HubSpotUnavailable`` when it may work later, also
-        when it refuses the app. Neither is ever ambiguous: the call that wanted the token was not made.
+        Neither error is ever ambiguous: the call that wanted the token was not made.
+
+        :raises TokenRevoked: when HubSpot refuses the token.
+        :raises HubSpotUnavailable: when it may work later, also when HubSpot refuses the app.
         """
         form = {"grant_type": "refresh_token", "refresh_token": refresh_token}
         tokens = self._ask("refreshing the access token", form, secrets=(refresh_token,))
@@ -142,10 +149,13 @@ class TokenEndpoint:
         raise HubSpotUnavailable(str(tokens), retry_after=retry_after, **facts)
 
     def introspect(self, access_token: str) -> dict[str, Any]:
-        """What HubSpot tells of an access token of this app: ``hub_id``, ``app_id``, ``scopes``, …
+        """Return what HubSpot tells of an access token of this app: ``hub_id``, ``app_id``, ``scopes``, …
 
-        Raises ``HubSpotNotFound`` for a token that is not the app's, or not good any more; ``HubSpotRejected`` when
-        HubSpot refuses the app itself; ``HubSpotUnavailable``. Source: HubSpot OpenAPI, OAuth, ``…/token/introspect``.
+        Source: HubSpot OpenAPI, OAuth, ``…/token/introspect``.
+
+        :raises HubSpotNotFound: for a token that is not the app's, or is not valid any more.
+        :raises HubSpotRejected: when HubSpot refuses the app itself.
+        :raises HubSpotUnavailable: when it may work later.
         """
         doing = "asking what a token may do"
         form = {"token": access_token, "token_type_hint": "access_token"}
@@ -159,7 +169,7 @@ class TokenEndpoint:
         return found
 
     def _ask(self, doing: str, form: dict[str, str], *, secrets: tuple[str, ...]) -> Tokens | HubSpotError:
-        """The tokens, or why there are none; what was sent is blotted out of HubSpot's words."""
+        """Post to the token endpoint. Secrets that were sent are removed from HubSpot's error text."""
         now_ms = self._clock.now_ms()
         sent = form | {"client_id": self._client_id, "client_secret": self._client_secret}
         try:
@@ -190,7 +200,10 @@ class TokenEndpoint:
         return (CodeRefused if error.status == 400 else HubSpotRejected)(str(error), **facts)
 
     def portal_of(self, access_token: str) -> str:
-        """Whose token it is, for answers that don't tell (v1). HubSpot OpenAPI, account info, ``PortalInformation``."""
+        """Return the portal of a token, for v1 answers, which do not name it.
+
+        HubSpot OpenAPI, account info, ``PortalInformation``.
+        """
         doing = "asking which account has been connected"
         headers = {"Authorization": f"Bearer {access_token}"}
         answer = self._transport.send("GET", self._whoami, doing=doing, headers=headers)

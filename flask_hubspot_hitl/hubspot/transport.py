@@ -1,4 +1,4 @@
-"""One HTTP attempt to HubSpot: bounded in time and size, without redirects, its failures made typed errors.
+"""Make one HTTP attempt: bounded in time and size, without redirects, its failures made typed errors.
 
 Of ours it may import ``errors``, ``clock``, ``process`` and neighbours here; no Flask, no database. Nothing here knows
 an operation.
@@ -30,9 +30,9 @@ from .addresses import AddressRefused
 from .connections import session
 from .options import ConnectionOptions
 
-#: The longest a single attempt may last when the caller sets no deadline, in seconds.
+#: Seconds that a single attempt may last when the caller sets no deadline.
 ATTEMPT_SECONDS = 60.0
-#: No wish of HubSpot's to wait is taken for longer than this, in seconds (its own 477 names up to a day).
+#: Seconds that HubSpot can make us wait, at most (its own 477 names up to a day).
 MAX_RETRY_AFTER = 86_400.0
 
 _CHUNK = 65_536
@@ -49,10 +49,14 @@ What has no answer by then raises ``HubSpotUnavailable``.
 
 
 def bounded(call: Callable[[], _T], *, doing: str, safe: bool) -> _T:
-    """``call()``, given up at the deadline of this block; without a deadline simply ``call()``.
+    """Run ``call()`` and give it up at the block's deadline; without a deadline simply run it.
 
-    Socket time-outs alone can't promise that: a name look-up has none, and every address of a host that
-    swallows packets gets its own. So the call runs in a thread, which ends by itself later.
+    Socket time-outs alone can't promise that: a name look-up has none, and every address of a host that swallows
+    packets gets its own. So the call runs in a thread, which ends by itself later.
+
+    :param doing: names the operation in errors.
+    :param safe: whether the call only reads: then giving it up is not ambiguous.
+    :raises HubSpotUnavailable: when it was given up.
     """
     left = deadline.left()
     if left == math.inf or (left > 0 and not gives_threads_time()):
@@ -78,14 +82,14 @@ def bounded(call: Callable[[], _T], *, doing: str, safe: bool) -> _T:
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """What HubSpot answered: the status, the headers and the decoded body, which may be cut when not 2xx."""
+    """Hold what HubSpot answered: the status, the headers and the decoded body, which may be cut when not 2xx."""
 
     status: int
     headers: Mapping[str, str] = field(repr=False)
     body: bytes = field(repr=False)
 
     def json(self) -> dict[str, Any] | None:
-        """The body as a JSON object, or None when it is no such thing (empty, HTML, a list, NaN)."""
+        """Return the body as a JSON object, or None when it is something else (empty, HTML, a list, NaN)."""
         try:
             value = strict_json.loads(self.body)
         except ValueError:
@@ -107,19 +111,25 @@ class Availability(Enum):
 
 
 class Gate(Protocol):
-    """Decides whether a request may be sent now. Thread-safe; shared by all that speak to one portal."""
+    """Decide whether a request may be sent now. Thread-safe; shared by all that speak to one portal."""
 
     def enter(self, doing: str) -> Any:
-        """A permit for one request. Raises ``HubSpotUnavailable``, never ambiguous, when there is none now."""
+        """Take a permit for one request.
+
+        :raises HubSpotUnavailable: when there is none now; never ambiguous.
+        """
         ...
 
     def leave(self, permit: Any, shown: Availability, retry_after: float | None) -> None:
-        """What became of it; ``retry_after`` is HubSpot's wish in seconds. Called once for each permit."""
+        """Report how the request went; call it once for each permit.
+
+        :param retry_after: the seconds that HubSpot asked for, if it did.
+        """
         ...
 
 
 class Transport:
-    """A pool of connections to one base URL. Thread-safe.
+    """Hold connections to one base URL. Thread-safe.
 
     :param gate: asked before every request.
     :param service: the name of the server's owner, for the texts of errors.
@@ -188,11 +198,11 @@ class Transport:
         form: Mapping[str, Any] | None = None,
         files: Mapping[str, Any] | None = None,
     ) -> Answer:
-        """One attempt; whatever HubSpot answers is returned, 3xx, 4xx and 5xx too.
+        """Make one attempt; whatever the server answers is returned, 3xx, 4xx and 5xx too.
 
-        ``doing`` names the operation in errors ("publishing a message"). Raises ``HubSpotUnavailable``:
-        ``ambiguous`` is False when nothing was sent. A 2xx whose body is lost, too slow or too big is
-        ambiguous unless ``method`` only reads.
+        :param doing: names the operation in errors ("publishing a message").
+        :raises HubSpotUnavailable: without an answer; ``ambiguous`` is False when nothing was sent. A 2xx whose body is
+            lost, too slow or too big is ambiguous unless ``method`` only reads.
         """
         self._process.check()
         permit = None if self._gate is None else self._gate.enter(doing)
@@ -271,7 +281,7 @@ class Transport:
         return Answer(status, response.headers, b"" if problem else b"".join(chunks))
 
     def skew_seconds(self) -> float | None:
-        """How far our clock is ahead of the service's (negative: behind), by its newest answer, to about a second."""
+        """Return the seconds by which this clock is ahead of the server's (negative: behind), to about a second."""
         if self._heard is None:
             return None
         date, now_ms = self._heard
@@ -281,7 +291,10 @@ class Transport:
             return None
 
     def error(self, answer: Answer, method: str, *, doing: str, secrets: tuple[str, ...] = ()) -> HubSpotError:
-        """The error that a status other than 2xx stands for. ``secrets`` are blotted out of HubSpot's text."""
+        """Return the error that a status other than 2xx stands for.
+
+        :param secrets: blotted out of the server's text.
+        """
         status = answer.status
         body = answer.json() or {}
         category = _word(body.get("category") or body.get("errorType") or body.get("status"))
@@ -304,12 +317,12 @@ class Transport:
         return kind(text, status=status, category=category, correlation_id=correlation_id)
 
     def retry_after(self, headers: Mapping[str, str]) -> float | None:
-        """How long the service wishes us to wait, in seconds: ``Retry-After``, else ``RateLimit-Reset`` of a 429."""
+        """Return the seconds that the server asks to wait: ``Retry-After``, else ``RateLimit-Reset`` of a 429."""
         wish = self._retry_after(headers.get("Retry-After"))
         return self._retry_after(headers.get("RateLimit-Reset")) if wish is None else wish
 
     def _retry_after(self, header: str | None) -> float | None:
-        """``Retry-After``, in seconds or as an HTTP date, as seconds from now."""
+        """Return ``Retry-After``, in seconds or as an HTTP date, as seconds from now."""
         if not header:
             return None
         if re.fullmatch(r"[0-9]{1,12}(\.[0-9]{1,9})?", header.strip()):
@@ -329,7 +342,7 @@ def _availability(status: int) -> Availability:
 
 
 def _no_answer(error: Exception, doing: str, service: str, *, safe: bool) -> HubSpotUnavailable:
-    """Why there is no answer; "not ambiguous" only where nothing can have been sent."""
+    """Turn a connection error into HubSpotUnavailable; not ambiguous only if nothing was sent."""
     if isinstance(error, AddressRefused):
         return HubSpotUnavailable(f"{doing}: the address of {service} {error}")
     cause: Any = error.args[0] if error.args else None
@@ -352,12 +365,12 @@ def _no_answer(error: Exception, doing: str, service: str, *, safe: bool) -> Hub
 
 
 def _word(value: object) -> str | None:
-    """A category or an id: only what one looks like, so that an odd body can't write into our logs."""
+    """Return a category or id from an error body if it has the form of one, lest a body write into our logs."""
     return re.sub(r"[^\w.:-]", "", value)[:100] or None if isinstance(value, str) else None
 
 
 def _said(value: object, secrets: tuple[str, ...]) -> str:
-    """HubSpot's own explanation, short, on one line, without secrets or anybody's address or number."""
+    """Return HubSpot's own explanation, short, on one line, without secrets or anybody's address or number."""
     if not isinstance(value, str):
         return ""
     for secret in secrets:

@@ -1,7 +1,7 @@
-"""Carry out what a plan of ``plan`` or ``teardown`` says, change by change; a run that breaks off goes on later.
+"""Carry out a plan, change by change; a run that is interrupted is continued by the next one.
 
-Of ours it may import ``errors``, ``clock`` and its neighbours here; no Flask, no database: what must be remembered
-is told to a :class:`Notebook`.
+Of ours it may import ``errors``, ``clock`` and its neighbours here; no Flask, no database: what must be remembered is
+told to a :class:`Notebook`.
 """
 
 from __future__ import annotations
@@ -26,40 +26,42 @@ FIRST_PAUSE, LONGEST_PAUSE = 1.0, 5.0
 
 
 class NotShown(HubSpotError):
-    """HubSpot does not show a channel in time. Nothing is lost: the next run goes on where this one stopped."""
+    """Say that HubSpot did not show a new channel in time; the next run goes on from there."""
 
 
 class Notebook(Protocol):
-    """Remembers what was made, at once."""
+    """Store what was made, immediately."""
 
     def begin_channel(self, instead_of: str | None) -> bool:
-        """A channel is going to be made, by a plan that knew of channel ``instead_of`` only.
+        """Record that a channel is about to be made, by a plan that knew of channel ``instead_of`` only.
 
-        False: another run has made one since, or has begun one of which it is not known what became.
+        :returns: False when another run made one since, or began one whose outcome is unknown.
         """
         ...
 
     def no_channel(self) -> None:
-        """HubSpot has made none."""
+        """Record that HubSpot has made none."""
         ...
 
     def save_channel(self, channel_id: str, webhook_url: str) -> None:
-        """This is the channel."""
+        """Record the channel."""
         ...
 
     def forget_channel(self) -> None:
-        """There is no channel any more."""
+        """Record that there is no channel any more."""
         ...
 
     def save_account(self, account: Json) -> None:
-        """This account is ours, and HubSpot has it so (``PublicChannelAccount``)."""
+        """Record an account of ours as HubSpot has it (``PublicChannelAccount``)."""
         ...
 
 
 @dataclass(kw_only=True)
 class Worker:
-    """Carries changes out. ``patience`` is how long a new channel is waited for, in seconds; ``on_wait`` is told how
-    many of them have gone by, and ``on_done`` which change is done.
+    """Carry changes out.
+
+    ``patience`` is how many seconds a new channel is waited for; ``on_wait`` is told how many of them have gone by, and
+    ``on_done`` which change is done.
     """
 
     app: AppCalls
@@ -72,7 +74,7 @@ class Worker:
     on_done: Callable[[changes.Change], None]
 
     def carry_out(self, planned: list[changes.Change]) -> None:
-        """Do all of it, in order.
+        """Carry out all changes, in order.
 
         :raises NotShown: when HubSpot does not show a new channel in time.
         :raises HubSpotError: when a call fails; what was done before is done and remembered.
@@ -112,7 +114,7 @@ class Worker:
         self.notebook.forget_channel()
 
     def _make_channel(self, body: Mapping[str, Any]) -> None:
-        """Make it once: an answer that was lost, or another run, may have made it; then it is looked for."""
+        """Make the channel once: after a lost answer, or beside another run, it is looked for instead."""
         channel_id = None
         if self.notebook.begin_channel(self.want.stored_channel):
             try:
@@ -165,7 +167,7 @@ class Worker:
         self._authorize(change.channel_id, change.account_id, False)
 
     def _connect(self, channel_id: str, inbox_id: str, name: str) -> None:
-        """Make an account. HubSpot's 409 means ours only when an account with our mark is there."""
+        """Make an account; after a 409 accept an existing one only if it bears our mark."""
         deployment_id, portal_id = self.want.channel.deployment_id, str(self.want.portal_id)
         for again in ("", secrets.token_hex(3)):  # HubSpot may hold the identifier of an account that is gone
             identifier = wanted.account_identifier(deployment_id, portal_id, inbox_id, again=again)

@@ -1,4 +1,4 @@
-"""What ``teardown`` takes back: what bears our mark, and nothing else.
+"""Plan what ``teardown`` removes: what bears this database's mark.
 
 Of ours it may import its neighbours here; calls nobody. ``apply`` does what a plan says.
 """
@@ -13,8 +13,11 @@ from .wanted import Json
 
 
 def make_plan(found: Found, want: Want, *, archive: bool, users: Sequence[str]) -> SetupPlan:
-    """Hold what HubSpot has against our mark. The channel goes only with ``archive``: it serves every portal of the
-    app, also those that only another database knows. ``users`` says, one each, why other portals may need it.
+    """Compare what HubSpot has with our mark.
+
+    :param archive: whether the channel goes: it serves every portal of the app, also those that only another database
+        knows.
+    :param users: why other portals may need the channel, a sentence for each.
     """
     plan = SetupPlan()
     refuse_other_portal(plan, found, want)

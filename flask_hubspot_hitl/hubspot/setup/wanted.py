@@ -1,4 +1,4 @@
-"""What we want HubSpot to have, and how what it has differs from it. Pure data and functions, nothing is called.
+"""Describe what HubSpot should have, and find how it differs. Pure data and functions, nothing is called.
 
 Imports nothing of ours. ``plan`` mends the differences, ``doctor`` reports them.
 """
@@ -21,20 +21,20 @@ IDENTIFIER_TYPE = "CHANNEL_SPECIFIC_OPAQUE_ID"
 
 
 def mark_of_channel(channel: Json) -> str | None:
-    """The deployment id in the description of a ``PublicChannelIntegrationChannel``; None: it bears no mark."""
+    """Return the deployment id in the description of a ``PublicChannelIntegrationChannel``; None without a mark."""
     found = _IN_TEXT.search(_text(channel.get("channelDescription")))
     return found[1] if found else None
 
 
 def mark_of_account(account: Json) -> str | None:
-    """The deployment id in the delivery identifier of a ``PublicChannelAccount``; None: it bears no mark."""
+    """Return the deployment id in the delivery identifier of a ``PublicChannelAccount``; None without a mark."""
     identifier = account.get("deliveryIdentifier")
     found = _IN_IDENTIFIER.match(_text(identifier.get("value")) if isinstance(identifier, Mapping) else "")
     return found[1] if found else None
 
 
 def marked(description: str, deployment_id: str) -> str:
-    """A channel's description with our mark at its end, and nobody else's."""
+    """Return a channel's description with our mark at its end, and nobody else's."""
     return f"{_IN_TEXT.sub('', description)} [{_TAG} {deployment_id}]".strip()
 
 
@@ -73,9 +73,10 @@ DESCRIPTION = "Conversations that our assistant hands over to your team."
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Channel:
-    """The channel as we want it. ``webhook_urls``: the first is wanted, the others are ours as well.
+    """Describe the channel as it is wanted.
 
-    ``name`` and ``logo_url`` are None when HubSpot may have any.
+    Of ``webhook_urls`` the first is wanted, the others are ours as well. ``name`` and ``logo_url`` are None when
+    HubSpot may have any.
     """
 
     deployment_id: str
@@ -91,7 +92,7 @@ class Channel:
 
 
 def channel_drift(have: Json, want: Channel) -> dict[str, Any]:
-    """The fields to change in a ``PublicChannelIntegrationChannel``, with their new values; {} when all is well."""
+    """Return the fields to change in a ``PublicChannelIntegrationChannel``, with their values; {} if none differs."""
     description = _text(have.get("channelDescription"))
     mine = mark_of_channel(have) == want.deployment_id
     wanted = {
@@ -130,7 +131,7 @@ def _same_capability(have: Any, want: Any) -> bool:
 
 
 def account_drift(have: Json) -> dict[str, Any]:
-    """The fields to change in a ``PublicChannelAccount``; its name is the portal's own business."""
+    """Return the fields to change in a ``PublicChannelAccount``; its name is the portal's own business."""
     return {} if have.get("authorized") is True else {"authorized": True}
 
 
@@ -167,14 +168,14 @@ MAX_CONCURRENT_REQUESTS = 10
 
 @dataclass(frozen=True, slots=True)
 class SubscriptionDrift:
-    """What is amiss with an app's subscriptions: ``paused`` has HubSpot's id of each."""
+    """Describe how an app's subscriptions differ: ``paused`` has HubSpot's id of each."""
 
     missing: tuple[Subscription, ...]
     paused: tuple[tuple[str, Subscription], ...]
 
 
 def subscription_drift(have: Iterable[Json]) -> SubscriptionDrift:
-    """Hold an app's ``SubscriptionResponse`` objects against what we want. Others are nobody's business here."""
+    """Compare an app's subscriptions with the wanted ones; other subscriptions are left alone."""
     active: set[Subscription] = set()
     paused: dict[Subscription, str] = {}
     for one in have:
