@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import gzip
 import json
 import logging
@@ -460,6 +461,17 @@ def oauth_options(peer: HttpPeer, clock: ManualClock, version: str = "v3", **con
         client_secret="client-secret",
         connection=ConnectionOptions(clock=clock, **connection),
     )
+
+
+def test_options_do_not_change_and_do_not_show_secrets(serve: Serve, make: Make, clock: ManualClock) -> None:
+    peer = serve(Desk())
+    client = make(peer, developer_api_key=KEY, app_id="3131")
+    app = oauth_options(peer, clock)
+    assert KEY not in repr(client.options)
+    assert "client-secret" not in repr(app)
+    for options in (client.options, app, app.connection):
+        with pytest.raises(dataclasses.FrozenInstanceError):
+            setattr(options, dataclasses.fields(options)[0].name, None)
 
 
 def test_token_is_renewed_five_minutes_early(serve: Serve, make: Make, clock: ManualClock) -> None:

@@ -26,7 +26,7 @@ def build_incoming(
     attachments: Sequence[Mapping[str, Any]] = (),
     contact_id: str | None = None,
 ) -> dict[str, Any]:
-    """The body that publishes a user's message, good for every API version.
+    """Return the body that publishes a user's message, good for every API version.
 
     HubSpot OpenAPI, custom channels 2026-09, ``ChannelIntegrationMessageEgg``; everything that any version
     requires is there, ``senderActorId`` (gone in 2026-09) never is. ``sender`` and ``recipient`` are delivery

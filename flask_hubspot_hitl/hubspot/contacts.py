@@ -26,7 +26,7 @@ SEARCH_PROPERTIES = (
 
 
 def parse_contact(value: str | Contact, *, allow_special_domains: bool = False) -> Contact:
-    """The contact with its phone number in E.164 and its e-mail address normalised.
+    """Return the contact with its phone number in E.164 and its e-mail address normalised.
 
     A value with an ``@`` is an e-mail address, one without is a phone number with its country code, whichever
     field of a ``Contact`` it stands in. ``allow_special_domains`` lets ``.test``, ``localhost`` and other
@@ -60,7 +60,7 @@ def parse_contact(value: str | Contact, *, allow_special_domains: bool = False) 
 
 
 def identifier_of(contact: Contact) -> dict[str, str]:
-    """The delivery identifier a parsed contact writes from: its phone number, else its e-mail address.
+    """Return the delivery identifier a parsed contact writes from: its phone number, else its e-mail address.
 
     HubSpot OpenAPI, custom channels, ``PublicDeliveryIdentifier``. Raises ``ContactInvalid`` for an empty one.
     """
@@ -72,7 +72,7 @@ def identifier_of(contact: Contact) -> dict[str, str]:
 
 
 def search_filters(contact: Contact) -> list[dict[str, Any]]:
-    """The ``filterGroups`` (joined by OR) of a CRM search for a parsed contact; at most five.
+    """Return the ``filterGroups`` (joined by OR) of a CRM search for a parsed contact; at most five.
 
     HubSpot docs, "CRM search": calculated phone properties leave the country code out, so the answer holds
     people of other countries too; :func:`pick` sorts them out.
@@ -121,7 +121,7 @@ def pick(results: Iterable[object], contact: Contact | None = None) -> dict[str,
 
 
 def same_phone(wanted: str, stored: object) -> bool:
-    """True when ``stored``, as somebody typed it, is the E.164 number ``wanted``.
+    """Return True when ``stored``, as somebody typed it, is the E.164 number ``wanted``.
 
     One typed without its country code counts; one with another country code does not.
     """

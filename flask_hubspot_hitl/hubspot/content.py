@@ -67,7 +67,7 @@ class ParsedMessage:
 
 
 def parse_message(raw: Mapping[str, Any]) -> ParsedMessage:
-    """The facts of a message object as HubSpot sends it in a channel event or answers it.
+    """Return the facts of a message object as HubSpot sends it in a channel event or answers it.
 
     Every optional field may be missing or of the wrong type. ``text`` is the agent's, verbatim but scrubbed;
     when blank it is made from the HTML; attachments that are no files follow as lines of text.
@@ -148,7 +148,7 @@ def render_first_message(
 def render_history(
     entries: Iterable[HistoryEntry | tuple[str, str] | Mapping[str, Any]], limit: int = HISTORY_LIMIT
 ) -> str:
-    """The conversation before the handoff as one text, oldest first, at most ``limit`` characters.
+    """Return the conversation before the handoff as one text, oldest first, at most ``limit`` characters.
 
     ``entries`` is any iterable, oldest first: a ``HistoryEntry``, a pair ``(author, text)`` or a mapping with
     ``author``, ``text`` and perhaps ``at``. When it is too long whole entries at the beginning are left out,

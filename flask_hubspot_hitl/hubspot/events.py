@@ -86,7 +86,7 @@ _NOT_A_NUMBER = _NotANumber()
 
 
 def parse_body(raw: bytes, *, now_ms: int) -> list[Inbound | Poison]:
-    """Every item of a webhook's body, in its order.
+    """Return every item of a webhook's body, in its order.
 
     :raises Unreadable: when it is not UTF-8 JSON, or neither an array nor an object.
     :raises TooManyItems: when the array is longer than :data:`MAX_ITEMS`.
@@ -224,7 +224,7 @@ _OTHER_TYPES = {
 
 
 def _app_event(payload: dict[str, Any], now_ms: int) -> Inbound:
-    """An item of the app's feed. Source: docs/hubspot.rst (Batches); ids are numbers, times epoch ms."""
+    """Read an item of the app's feed. Source: docs/hubspot.rst (Batches); ids are numbers, times epoch ms."""
     subscription = _text(payload, "subscriptionType") or _text(payload, "eventType") or ""
     match = _CONVERSATION.fullmatch(subscription)
     kind = Kind.OTHER
@@ -279,7 +279,7 @@ def _property_value(payload: Mapping[str, Any], kind: Kind) -> str | None:
 
 
 def normalize_actor(value: str | None) -> str | None:
-    """An assignee as an actor id: bare digits are a user's; empty, ``null`` and ``None`` are nobody.
+    """Return an assignee as an actor id: bare digits are a user's; empty, ``null`` and ``None`` are nobody.
 
     :raises ValueError: when it is neither.
     """
@@ -294,7 +294,7 @@ def normalize_actor(value: str | None) -> str | None:
 
 
 def _channel_event(payload: dict[str, Any], now_ms: int) -> Inbound:
-    """The channel feed's object. Source: docs/hubspot.rst (Channel webhooks); ids are strings, times ISO 8601."""
+    """Read the channel feed's object. Source: docs/hubspot.rst (Channel webhooks); ids are strings, times ISO 8601."""
     kind_name = _text(payload, "type") or ""
     if kind_name.startswith("CHANNEL_ACCOUNT_"):
         portal, account = _id(payload, "portalId"), _id(payload, "channelAccountId")

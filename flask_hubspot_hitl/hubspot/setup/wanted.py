@@ -39,7 +39,7 @@ def marked(description: str, deployment_id: str) -> str:
 
 
 def account_identifier(deployment_id: str, portal_id: str, inbox_id: str, *, again: str = "") -> dict[str, str]:
-    """The delivery identifier of our account in an inbox; it is unique in the channel, and bears our mark.
+    """Return the delivery identifier of our account in an inbox; it is unique in the channel, and bears our mark.
 
     ``again`` makes another one for the same inbox, when HubSpot still holds the first for an account that is gone.
     """
@@ -113,7 +113,7 @@ def channel_drift(have: Json, want: Channel) -> dict[str, Any]:
 
 
 def capability_drift(have: Json) -> dict[str, tuple[Any, Any]]:
-    """The capabilities that differ: what HubSpot has (None: it tells nothing), and what we want."""
+    """Return the capabilities that differ: what HubSpot has (None: it tells nothing), and what we want."""
     return {
         key: (have.get(key), value) for key, value in CAPABILITIES.items() if not _same_capability(have.get(key), value)
     }
@@ -202,7 +202,7 @@ PROJECT_FILE = "src/app/webhooks/webhooks-hsmeta.json"
 
 
 def project_file(target_url: str) -> dict[str, Any]:
-    """The content of :data:`PROJECT_FILE`, for an app of HubSpot's project platform."""
+    """Return the content of :data:`PROJECT_FILE`, for an app of HubSpot's project platform."""
     events = [
         {"subscriptionType": name, **({"propertyName": prop} if prop else {}), "active": True}
         for name, prop in ((one.event_type, one.property_name) for one in SUBSCRIPTIONS)
