@@ -8,7 +8,8 @@ from typing import Any
 import pytest
 from flask import Flask
 
-from flask_hubspot_hitl.botpress.door import Refused, add_routes, bearer
+from flask_hubspot_hitl import LedgerUnavailable
+from flask_hubspot_hitl.botpress.door import add_routes, bearer
 from flask_hubspot_hitl.dispatch.seldom import SECONDS, Seldom
 
 from .conftest import MakeApp
@@ -40,7 +41,7 @@ def test_each_kind_of_line_is_logged_once_a_minute(caplog: pytest.LogCaptureFixt
 
 def test_two_apps_of_a_process_tell_the_same_of_their_own(make_app: MakeApp, caplog: pytest.LogCaptureFixture) -> None:
     def view(body: dict[str, Any]) -> Any:
-        raise Refused(409, "no", hint="it is not for us")
+        raise LedgerUnavailable("the disk is full")
 
     apps = [make_app(dispatcher="external", public_url=f"https://{name}.example.com") for name in ("one", "two")]
     for app in apps:
@@ -53,7 +54,7 @@ def test_two_apps_of_a_process_tell_the_same_of_their_own(make_app: MakeApp, cap
             told = app.test_client().post(
                 "/hubspot/botpress/test/turn", json={}, headers={"Authorization": "Bearer secret"}
             )
-            assert told.status_code == 409
+            assert told.status_code == 503
             state_of(app).dispatcher.blocked()
         return [record.name.rpartition(".")[2] for record in caplog.records]
 
