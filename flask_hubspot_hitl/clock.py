@@ -1,10 +1,12 @@
-"""Time, as something that is passed in. Imports nothing of ours."""
+"""Pass time in as an object, and bound how long a block may take. Imports nothing of ours."""
 
 from __future__ import annotations
 
+import math
 import os
 import time
 from collections.abc import Callable
+from contextvars import ContextVar, Token
 from datetime import UTC, datetime
 from typing import Protocol
 
@@ -71,6 +73,44 @@ class ManualClock:
     def advance(self, seconds: float) -> None:
         """Move forward by ``seconds``."""
         self._now_ms += int(seconds * 1000)
+
+
+class Deadline:
+    """Bound what one kind of work waits for, in seconds: ``with deadline(5.0): …``.
+
+    Blocks nest, and the earlier end wins. A block holds in its thread or task, and in what runs in a copy of its
+    context. Time is the monotonic clock's.
+
+    :param name: the name of the context variable that holds the end.
+    """
+
+    def __init__(self, name: str) -> None:
+        self._ends_at: ContextVar[float] = ContextVar(name, default=math.inf)
+
+    def __call__(self, seconds: float) -> _Block:
+        """Make the block whose work ends within ``seconds``, counted from its beginning; at once when negative."""
+        return _Block(self._ends_at, seconds)
+
+    def left(self) -> float:
+        """Return the seconds until the end of the block: 0 when it has passed, infinity outside of a block."""
+        return max(self._ends_at.get() - time.monotonic(), 0.0)
+
+
+class _Block:
+    """Be a deadline's context manager; a class, because a generator costs each transaction more time."""
+
+    __slots__ = ("_ends_at", "_reset", "_seconds")
+    _reset: Token[float]
+
+    def __init__(self, ends_at: ContextVar[float], seconds: float) -> None:
+        self._ends_at = ends_at
+        self._seconds = seconds
+
+    def __enter__(self) -> None:
+        self._reset = self._ends_at.set(min(self._ends_at.get(), time.monotonic() + self._seconds))
+
+    def __exit__(self, *_: object) -> None:
+        self._ends_at.reset(self._reset)
 
 
 def _machine_ms() -> int:

@@ -1,6 +1,6 @@
-"""``HUBSPOT_HITL_*`` → one frozen :class:`Settings`, or one :class:`ConfigError` that lists every problem.
+"""Read ``HUBSPOT_HITL_*`` into one frozen :class:`Settings`, or one :class:`ConfigError` that lists every problem.
 
-Of ours it may import ``errors``, ``database_url`` and ``hubspot.addresses`` only. Read once, at ``init_app``.
+Of ours it may import ``errors``, ``ledger.url`` and ``hubspot.addresses`` only. Read once, at ``init_app``.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ _ROUTES = "/webhook|/healthz|/connect|/oauth/[a-z]+|/botpress(?:/.*)?"
 
 
 class _Problem(ValueError):
-    """Why one value is not acceptable; the text completes "HUBSPOT_HITL_X …"."""
+    """Say why one value is not acceptable; the text completes "HUBSPOT_HITL_X …"."""
 
 
 def _text(value: Any) -> str:
@@ -85,7 +85,7 @@ def _list_of(item: Callable[[Any], str]) -> Callable[[Any], tuple[str, ...]]:
 
 
 def _split(text: str) -> SplitResult:
-    """A URL's parts, its port checked."""
+    """Return a URL's parts, its port checked."""
     try:
         parts = urlsplit(text)
         _ = parts.port
@@ -186,7 +186,7 @@ def _signature_version(value: Any) -> str:
 
 
 def is_loopback(url: str) -> bool:
-    """True when ``url`` names this machine only."""
+    """Return True when ``url`` names this machine only."""
     try:
         return addresses.parse(url).is_loopback
     except addresses.AddressRefused:
@@ -194,7 +194,7 @@ def is_loopback(url: str) -> bool:
 
 
 def _setting(parse: Callable[[Any], Any], default: Any = MISSING, *, example: str, secret: bool = False) -> Any:
-    """One setting: how it is read, its default, an example for the error, and whether ``repr`` hides it."""
+    """Declare a setting: how it is read, its default, an example for the error, and whether ``repr`` hides it."""
     metadata = {"parse": parse, "example": example}
     if default is MISSING:
         return field(repr=not secret, metadata=metadata)
@@ -203,7 +203,7 @@ def _setting(parse: Callable[[Any], Any], default: Any = MISSING, *, example: st
 
 @dataclass(frozen=True, kw_only=True)
 class Settings:
-    """Everything read from ``HUBSPOT_HITL_*``. Durations are seconds, ids strings; repr hides secrets."""
+    """Hold everything read from ``HUBSPOT_HITL_*``. Durations are seconds, ids strings; repr hides secrets."""
 
     client_secret: tuple[str, ...] = _setting(
         _list_of(_secret), example="the app's client secret, under Auth in the app's settings", secret=True
@@ -294,19 +294,19 @@ class Settings:
         return cls(**values)
 
     def webhook_urls(self) -> tuple[str, ...]:
-        """The URLs that HubSpot may have signed: every public URL plus our fixed route."""
+        """Return the URLs that HubSpot may have signed: every public URL plus our fixed route."""
         return tuple(f"{base}{self.url_prefix}/webhook" for base in self.public_url)
 
     def public_path(self) -> str:
-        """Where the outside world finds our routes: the public URL's path and our prefix."""
+        """Return where the outside world finds our routes: the public URL's path and our prefix."""
         return urlsplit(self.public_url[0]).path + self.url_prefix
 
     def oauth_url(self, page: str) -> str:
-        """The public address of an OAuth page: ``install``, or ``callback``, HubSpot's redirect URL."""
+        """Return the public address of an OAuth page: ``install``, or ``callback``, HubSpot's redirect URL."""
         return f"{self.public_url[0]}{self.url_prefix}/oauth/{page}"
 
     def connect_url(self) -> str:
-        """The public address of the page that HubSpot opens when an admin connects the channel to an inbox."""
+        """Return the public address of the page that HubSpot opens when an admin connects the channel to an inbox."""
         return f"{self.public_url[0]}{self.url_prefix}/connect"
 
 
@@ -315,7 +315,7 @@ def _line(name: str, why: str, example: str) -> str:
 
 
 def _across(values: Mapping[str, Any]) -> list[str]:
-    """Problems that only show when settings are held against each other."""
+    """Return the problems that only show when settings are held against each other."""
     problems = []
     if values.get("refresh_token") and values.get("access_token"):
         problems.append(_line("access_token", "and HUBSPOT_HITL_REFRESH_TOKEN are both set; keep one", "unset it"))
@@ -345,7 +345,7 @@ def _across(values: Mapping[str, Any]) -> list[str]:
 
 
 def unknown_settings(config: Mapping[str, Any]) -> Iterator[str]:
-    """A sentence for each key of ours that is no setting."""
+    """Return a sentence for each key of ours that is no setting."""
     known = {PREFIX + spec.name.upper() for spec in fields(Settings)}
     for key in config:
         if key.startswith(PREFIX) and key not in known and not key.startswith(PREFIX + "BOTPRESS_"):

@@ -1,4 +1,4 @@
-"""What one app has of us: everything is in ``app.extensions["hubspot_hitl"]``, and put together here."""
+"""Hold everything of one app, and put it together; it is in ``app.extensions["hubspot_hitl"]``."""
 
 from __future__ import annotations
 
@@ -16,6 +16,8 @@ from .clock import Clock
 from .config import PREFIX, Settings, is_loopback
 from .dispatch import housekeeping
 from .dispatch.dispatcher import GRACE_SECONDS, Dispatcher
+from .dispatch.options import EngineOptions
+from .dispatch.seldom import Seldom
 from .dispatch.tasks import Task
 from .errors import ConfigError
 from .handoffs import accounts
@@ -38,13 +40,14 @@ logger = logging.getLogger(__name__)
 KEY = "hubspot_hitl"
 MayInstall = Callable[[str | None], bool | Awaitable[bool]]
 SERVING_THREADS = 4
+"""Threads that run lanes in a process that serves, unless DISPATCHER_THREADS is set."""
 MANY_APPS = 8
-"""Apps of one process. When there are so many, what nobody has any more is collected before another one is made."""
+"""Open apps of one process at which garbage is collected before another one is made."""
 
 
 @dataclass(slots=True)
 class Runtime:
-    """Everything of one app, in ``app.extensions["hubspot_hitl"]``."""
+    """Hold everything of one app, in ``app.extensions["hubspot_hitl"]``."""
 
     settings: Settings
     services: Services
@@ -52,18 +55,23 @@ class Runtime:
     intake: Intake
     health: Health
     deployment: Deployment
+    seldom: Seldom
+    """Logs what may happen again and again."""
     may_install: MayInstall | None = None
-    """Decides who may connect a portal; None: whoever debugs the app, and whoever has a link."""
+    """Decides who may connect a portal; None: those who debug the app, and those who have a link."""
     on_close: list[Callable[[], None]] = field(default_factory=list)
-    """What else is to be closed with the app; bridges add theirs."""
+    """What else is closed with the app; bridges add theirs."""
 
     @property
     def ledger(self) -> Ledger:
-        """The app's database."""
+        """Return the app's database."""
         return self.services.ledger
 
     def close(self, timeout: float = GRACE_SECONDS) -> None:
-        """See :meth:`.HubSpotHITL.close`; what is being worked on may take ``timeout`` seconds more."""
+        """Close what the app has open; see :meth:`.HubSpotHITL.close`.
+
+        :param timeout: seconds that running lanes get to finish.
+        """
         self.dispatcher.stop(timeout)
         _open.discard(self.ledger)
         for close in (*self.on_close, self.services.close, self.ledger.close):
@@ -71,7 +79,10 @@ class Runtime:
         self.health = Health(self.ledger)  # what it found out before holds no more
 
     def add_task(self, topic: str, task: Task) -> None:
-        """Have events of another topic run by ``task``; for bridges, while the app is being put together."""
+        """Have events of another topic run by a task; for bridges, while the app is being put together.
+
+        :raises RuntimeError: when the topic has a task already.
+        """
         if topic in self.dispatcher.tasks:
             raise RuntimeError(f"there is a task for {topic!r} already; is the bridge on this app twice?")
         self.dispatcher.tasks[topic] = task
@@ -90,14 +101,15 @@ def open_runtime(app: Flask, settings: Settings, clock: Clock) -> Runtime:
     ledger = _open_ledger(app, settings, clock, pool_size=threads + 16, is_testing=is_testing)
     exposed = ledger.exposed()
     if exposed is not None:
-        logger.warning("%s; the files in it are not: chmod 700 closes it", exposed[0].upper() + exposed[1:])
+        logger.warning("%s; the files in it are not. Close it with chmod 700", exposed[0].upper() + exposed[1:])
     deployment = Deployment(Path(app.instance_path) / "hubspot-hitl" / f"{file_name(app.name)}.deployment")
     is_stand_in = is_loopback(settings.api_base_url)  # nothing is lost with its databases, nor with a test's
     ledger.why_not = lambda: None if is_stand_in or is_testing() else deployment.why_not(ledger.deployment_id)
     services = Services(settings=settings, ledger=ledger, clock=clock, secret_keys=lambda: _secret_keys(app))
-    dispatcher = build_dispatcher(app, services, threads=threads)
+    seldom = Seldom()
+    dispatcher = build_dispatcher(app, services, threads=threads, seldom=seldom)
     _open.add(ledger)
-    return Runtime(settings, services, dispatcher, Intake(settings, ledger), Health(ledger), deployment)
+    return Runtime(settings, services, dispatcher, Intake(settings, ledger), Health(ledger), deployment, seldom)
 
 
 def _open_ledger(
@@ -120,7 +132,10 @@ _open: weakref.WeakSet[Ledger] = weakref.WeakSet()
 
 
 def _is_testing(app: Flask) -> Callable[[], bool]:
-    """Tell whether the app is being tested, which may be said after ``init_app``; without keeping the app alive."""
+    """Return what tells whether the app is being tested, which may be set after ``init_app``.
+
+    It does not keep the app alive.
+    """
     app_of = weakref.ref(app)
 
     def is_testing() -> bool:
@@ -131,14 +146,15 @@ def _is_testing(app: Flask) -> Callable[[], bool]:
 
 
 def _secret_keys(app: Flask) -> list[str | bytes]:
-    """What Flask signs sessions with, the one in use first."""
+    """Return SECRET_KEY and its fallbacks, the current one first."""
     found = [app.config.get("SECRET_KEY"), *(app.config.get("SECRET_KEY_FALLBACKS") or ())]
     return [key for key in found if key]
 
 
 def get_runtime(app: Flask | None = None) -> Runtime:
-    """The extension's part of an app, by default the current one.
+    """Return the extension's part of an app.
 
+    :param app: None: the current one.
     :raises RuntimeError: when there is no app context, or the extension is not on the app.
     """
     target = app or current_app
@@ -151,8 +167,12 @@ def get_runtime(app: Flask | None = None) -> Runtime:
     return state
 
 
-def build_dispatcher(app: Flask, services: Services, *, threads: int) -> Dispatcher:
-    """A dispatcher with everything it can run."""
+def build_dispatcher(app: Flask, services: Services, *, threads: int, seldom: Seldom | None = None) -> Dispatcher:
+    """Make a dispatcher with everything it can run.
+
+    :param threads: how many threads run lanes.
+    :param seldom: the app's, for log lines that may recur; None: a new one.
+    """
     settings, ledger = services.settings, services.ledger
     emitter = Emitter(app, settings, ledger)
     inbound = InboundTask(services, emitter)
@@ -183,23 +203,24 @@ def build_dispatcher(app: Flask, services: Services, *, threads: int) -> Dispatc
         with ledger.write() as tx:
             housekeeping.schedule(tx, now=ledger.now_ms())
 
-    guard = Adoption(settings, ledger)
-    return Dispatcher(
-        ledger,
-        tasks,
+    options = EngineOptions(
         mode=settings.dispatcher,
         threads=threads,
         lease_ttl=settings.lease_ttl,
         handler_timeout=settings.handler_timeout,
         max_threads=settings.dispatcher_max_threads,
         max_attempts=settings.max_attempts,
-        guard=guard,
+        guard=Adoption(settings, ledger),
         on_start=on_start,
         is_testing=_is_testing(app),
     )
+    return Dispatcher(ledger, tasks, options, seldom=seldom)
 
 
 def full_processes(status: Mapping[str, Any], settings: Settings) -> list[str]:
-    """The processes in which so many receivers hang that nothing more is dispatched there, by the ledger's figures."""
+    """Return the processes that dispatch nothing more, because hanging receivers have all their threads.
+
+    :param status: the ledger's figures.
+    """
     hung: Mapping[str, int] = status["hung_by_process"]
     return sorted(owner for owner, count in hung.items() if count >= settings.dispatcher_max_threads)

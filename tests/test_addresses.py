@@ -26,6 +26,7 @@ from flask_hubspot_hitl import Attachment, HubSpotUnavailable
 from flask_hubspot_hitl.clock import ManualClock
 from flask_hubspot_hitl.hubspot import addresses, connections
 from flask_hubspot_hitl.hubspot.addresses import Address, AddressRefused
+from flask_hubspot_hitl.hubspot.options import ConnectionOptions
 from flask_hubspot_hitl.hubspot.transport import Transport
 from flask_hubspot_hitl.portals.remote_files import Fetcher, NotFetched
 
@@ -370,7 +371,9 @@ def test_a_service_in_a_private_network_has_to_be_named(names: Names, listen: Li
     told = []
     for private_hosts in ((), ("botpress.internal",)):
         url = f"https://botpress.internal:{server.port}"
-        transport = Transport(url, clock=ManualClock(), service="Botpress", private_hosts=private_hosts)
+        transport = Transport(
+            url, ConnectionOptions(clock=ManualClock(), private_hosts=private_hosts), service="Botpress"
+        )
         with pytest.raises(HubSpotUnavailable) as raised:
             transport.send("POST", "/x", doing="telling")
         assert not raised.value.ambiguous
@@ -387,7 +390,7 @@ def test_a_service_in_a_private_network_has_to_be_named(names: Names, listen: Li
 @pytest.mark.parametrize("base", ["http://127.0.0.1:{port}", "http://localhost:{port}/"])
 def test_a_service_on_this_machine_needs_no_setting(listen: Listen, base: str) -> None:
     server = listen("127.0.0.1")
-    transport = Transport(base.format(port=server.port), clock=ManualClock())
+    transport = Transport(base.format(port=server.port), ConnectionOptions(clock=ManualClock()))
     assert transport.send("GET", "/x?y=1", doing="asking").status == 200
     transport.close()
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import gzip
 import json
 import logging
@@ -20,6 +21,7 @@ from flask_hubspot_hitl.domain import Contact, Operator
 from flask_hubspot_hitl.hubspot.client import HubSpotClient, build_incoming, file_attachment, opaque
 from flask_hubspot_hitl.hubspot.contacts import identifier_of
 from flask_hubspot_hitl.hubspot.oauth import CodeRefused, TokenEndpoint
+from flask_hubspot_hitl.hubspot.options import ClientOptions, ConnectionOptions, OAuthOptions
 from flask_hubspot_hitl.hubspot.paths import OAUTH_VERSIONS, Paths
 from flask_hubspot_hitl.hubspot.tokens import RefreshingToken, StaticToken, TokenProvider
 
@@ -57,9 +59,16 @@ def make(clock: ManualClock) -> Iterator[Callable[..., HubSpotClient]]:
 
     def client(peer: HttpPeer | str, **settings: Any) -> HubSpotClient:
         tokens: TokenProvider = settings.pop("tokens", StaticToken(TOKEN))
-        settings = {"api_version": "v3", "timeout": (10.0, 10.0)} | settings
-        url = peer if isinstance(peer, str) else peer.url
-        clients.append(HubSpotClient(base_url=url, tokens=tokens, clock=clock, **settings))
+        names = ("timeout", "proxy", "max_response_bytes")
+        given: dict[str, Any] = {name: settings.pop(name) for name in names if name in settings}
+        connection = ConnectionOptions(clock=clock, **({"timeout": (10.0, 10.0)} | given))
+        options = ClientOptions(
+            base_url=peer if isinstance(peer, str) else peer.url,
+            api_version="v3",
+            connection=connection,
+            **settings,
+        )
+        clients.append(HubSpotClient(options, tokens=tokens))
         return clients[-1]
 
     yield client
@@ -440,16 +449,29 @@ class Desk:
 
 
 def refreshing(peer: HttpPeer, clock: ManualClock, **settings: Any) -> RefreshingToken:
-    return RefreshingToken(
+    options = oauth_options(peer, clock, timeout=(10.0, 10.0))
+    return RefreshingToken(options, refresh_token="first-secret", **settings)
+
+
+def oauth_options(peer: HttpPeer, clock: ManualClock, version: str = "v3", **connection: Any) -> OAuthOptions:
+    return OAuthOptions(
         base_url=peer.url,
-        oauth_version="v3",
+        oauth_version=version,
         client_id="app",
         client_secret="client-secret",
-        refresh_token="first-secret",
-        clock=clock,
-        timeout=(10.0, 10.0),
-        **settings,
+        connection=ConnectionOptions(clock=clock, **connection),
     )
+
+
+def test_options_do_not_change_and_do_not_show_secrets(serve: Serve, make: Make, clock: ManualClock) -> None:
+    peer = serve(Desk())
+    client = make(peer, developer_api_key=KEY, app_id="3131")
+    app = oauth_options(peer, clock)
+    assert KEY not in repr(client.options)
+    assert "client-secret" not in repr(app)
+    for options in (client.options, app, app.connection):
+        with pytest.raises(dataclasses.FrozenInstanceError):
+            setattr(options, dataclasses.fields(options)[0].name, None)
 
 
 def test_token_is_renewed_five_minutes_early(serve: Serve, make: Make, clock: ManualClock) -> None:
@@ -633,9 +655,7 @@ def test_code_exchange(serve: Serve, clock: ManualClock) -> None:
         )
     )
     for version in OAUTH_VERSIONS:
-        endpoint = TokenEndpoint(
-            base_url=peer.url, oauth_version=version, client_id="app", client_secret="client-secret", clock=clock
-        )
+        endpoint = TokenEndpoint(oauth_options(peer, clock, version))
         tokens = endpoint.exchange("code", "https://bot.example.test/cb", code_verifier="verifier")
         assert (tokens.access_token, tokens.refresh_token, tokens.hub_id) == ("a", "r", "42")
         assert (tokens.expires_at_ms, tokens.scopes) == (NOW + 1_800_000, ("oauth",))
@@ -654,9 +674,7 @@ def test_an_answer_without_an_account_is_asked_about(serve: Serve, clock: Manual
             return Reply(200, {"portalId": portal})
         return Reply(200, {"access_token": "a", "refresh_token": "r", "expires_in": 1800})
 
-    endpoint = TokenEndpoint(
-        base_url=serve(answer).url, oauth_version="v1", client_id="app", client_secret="client-secret", clock=clock
-    )
+    endpoint = TokenEndpoint(oauth_options(serve(answer), clock, "v1"))
     if str(portal) == "42":
         assert endpoint.exchange("code", "https://bot.example.test/cb").hub_id == "42"
     else:
@@ -674,13 +692,7 @@ def test_an_answer_without_an_account_is_asked_about(serve: Serve, clock: Manual
     ],
 )
 def test_a_code_that_is_refused(serve: Serve, clock: ManualClock, body: Any, kind: type[Exception]) -> None:
-    endpoint = TokenEndpoint(
-        base_url=serve(always(Reply(400 if body else 503, body))).url,
-        oauth_version="v3",
-        client_id="app",
-        client_secret="client-secret",
-        clock=clock,
-    )
+    endpoint = TokenEndpoint(oauth_options(serve(always(Reply(400 if body else 503, body))), clock))
     with pytest.raises(errors.HubSpotError) as raised:
         endpoint.exchange("c0de", "https://bot.example.test/cb", code_verifier="ver1fier")
     assert type(raised.value) is kind

@@ -19,6 +19,7 @@ from flask_hubspot_hitl.domain import Contact
 from flask_hubspot_hitl.hubspot.client import HubSpotClient, build_incoming, file_attachment
 from flask_hubspot_hitl.hubspot.contacts import identifier_of
 from flask_hubspot_hitl.hubspot.content import parse_message
+from flask_hubspot_hitl.hubspot.options import ClientOptions, ConnectionOptions, OAuthOptions
 from flask_hubspot_hitl.hubspot.paths import API_VERSIONS
 from flask_hubspot_hitl.hubspot.setup import wanted
 from flask_hubspot_hitl.hubspot.tokens import RefreshingToken
@@ -57,22 +58,22 @@ def stand_in() -> Iterator[StandIn]:
 @pytest.fixture(params=API_VERSIONS)
 def client(request: pytest.FixtureRequest, stand_in: StandIn) -> Iterator[HubSpotClient]:
     settings = stand_in.settings
-    tokens = RefreshingToken(
+    connection = ConnectionOptions(clock=SystemClock())
+    app = OAuthOptions(
         base_url=settings["API_BASE_URL"],
         oauth_version=request.param,
         client_id=settings["CLIENT_ID"],
         client_secret=settings["CLIENT_SECRET"],
-        refresh_token=settings["REFRESH_TOKEN"],
-        clock=SystemClock(),
+        connection=connection,
     )
-    made = HubSpotClient(
+    options = ClientOptions(
         base_url=settings["API_BASE_URL"],
         api_version=request.param,
-        tokens=tokens,
-        clock=SystemClock(),
+        connection=connection,
         developer_api_key=settings["DEVELOPER_API_KEY"],
         app_id=settings["APP_ID"],
     )
+    made = HubSpotClient(options, tokens=RefreshingToken(app, refresh_token=settings["REFRESH_TOKEN"]))
     yield made
     made.close()
 

@@ -6,6 +6,9 @@ A machine's clock that is set forward or back by somebody neither holds anything
 from __future__ import annotations
 
 import contextlib
+import contextvars
+import math
+import threading
 import time
 from collections.abc import Iterator
 
@@ -13,8 +16,9 @@ import pytest
 import requests
 
 from flask_hubspot_hitl import HubSpotHITL, operator_message
-from flask_hubspot_hitl.clock import ManualClock, SystemClock, uptime_ms, wall_ms
-from flask_hubspot_hitl.ledger import Ledger, NewEvent
+from flask_hubspot_hitl.clock import Deadline, ManualClock, SystemClock, uptime_ms, wall_ms
+from flask_hubspot_hitl.hubspot.transport import deadline
+from flask_hubspot_hitl.ledger import Ledger, NewEvent, patience
 from flask_hubspot_hitl.ledger.timekeeping import SYNC_MS
 
 from .conftest import MakeApp, Record, Serve
@@ -200,3 +204,54 @@ def test_a_manual_clock_sleeps_at_once() -> None:
     clock.sleep(2.5)
     assert clock.now_ms() == 7_500
     assert wall_ms(clock) == 7_500
+
+
+def test_of_nested_deadlines_the_earlier_end_wins() -> None:
+    one = Deadline("one")
+    assert one.left() == math.inf
+    with one(60):
+        assert 59 < one.left() <= 60
+        with one(3600):
+            assert one.left() <= 60
+        with contextlib.suppress(RuntimeError), one(1):
+            assert one.left() <= 1
+            raise RuntimeError
+        assert one.left() > 59, "a block that ends takes its own end away"
+        with one(-1):
+            assert one.left() == 0
+    assert one.left() == math.inf
+
+
+def test_a_deadline_is_counted_from_the_beginning_of_its_block() -> None:
+    one = Deadline("one")
+    block = one(60)
+    time.sleep(0.05)
+    with block:
+        assert one.left() > 59.97
+
+
+def test_a_deadline_goes_with_the_context_and_not_to_other_threads() -> None:
+    one, seen = Deadline("one"), {}
+
+    def look(name: str) -> None:
+        seen[name] = one.left()
+
+    with one(60):
+        given = contextvars.copy_context()
+        threads = [
+            threading.Thread(target=look, args=["other"]),
+            threading.Thread(target=given.run, args=[look, "given"]),
+        ]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join(60)
+    assert seen["other"] == math.inf
+    assert 0 < seen["given"] <= 60
+
+
+def test_hubspots_deadline_is_not_the_databases_patience() -> None:
+    with deadline(1):
+        assert patience.left() == math.inf
+        with patience(2):
+            assert deadline.left() <= 1 < patience.left() <= 2

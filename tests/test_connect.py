@@ -15,8 +15,8 @@ from flask import Flask
 from flask_hubspot_hitl import HubSpotHITL
 from flask_hubspot_hitl.clock import ManualClock
 from flask_hubspot_hitl.ledger import AccountRecord
-from flask_hubspot_hitl.portals import consent
-from flask_hubspot_hitl.portals.connect import Why, read
+from flask_hubspot_hitl.portals.connect import ConnectProblem, read
+from flask_hubspot_hitl.portals.consent import ConsentProblem
 from flask_hubspot_hitl.web.connect import WORDS
 from flask_hubspot_hitl.web.pages import HEADERS
 from flask_hubspot_hitl.web.visitors import COOKIE
@@ -239,7 +239,7 @@ def test_an_answer_that_was_lost_is_no_second_account(app: Flask, url: str, hubs
     query = popup(hubspot)
     page = browser.get(address(url, query))
     lost = browser.press(page)
-    assert (lost.status_code, said(lost)) == (503, WORDS[Why.UNAVAILABLE][1])
+    assert (lost.status_code, said(lost)) == (503, WORDS[ConnectProblem.UNAVAILABLE][1])
     assert said(browser.press(page)) == "This inbox is connected already"
     assert len(accounts_at(hubspot)) == 1
 
@@ -283,11 +283,11 @@ def test_without_a_word_from_the_host_only_in_debug(
     app = make_app(SECRET_KEY="s")
     url = f"{serve(app)}/hubspot/connect"
     query = popup(hubspot)
-    refused(connect(browser, url, query), Why.NOT_ALLOWED, hubspot)
+    refused(connect(browser, url, query), ConnectProblem.NOT_ALLOWED, hubspot)
     app.debug = True
     page = browser.get(address(url, query))
     app.debug = False
-    refused(browser.press(page), Why.NOT_ALLOWED, hubspot)
+    refused(browser.press(page), ConnectProblem.NOT_ALLOWED, hubspot)
     app.debug = True
     assert browser.press(page).status_code == 303
 
@@ -304,7 +304,7 @@ def test_the_host_is_asked_at_the_page_and_at_the_button(
 
     app = make_app(SECRET_KEY="s", may_install=may_install)
     page = browser.get(address(f"{serve(app)}/hubspot/connect", popup(hubspot)))
-    refused(browser.press(page), Why.NOT_ALLOWED, hubspot)
+    refused(browser.press(page), ConnectProblem.NOT_ALLOWED, hubspot)
     assert browser.press(page).status_code == 303
     assert wanted == [PORTAL] * 3
 
@@ -322,21 +322,21 @@ def test_who_has_just_installed_may_connect_for_an_hour(
         clock.advance(3599)
         assert browser.get(address(url, popup(hubspot))).status_code == 200
     elsewhere = popup(hubspot, portalId=OTHER)
-    refused(browser.get(address(url, elsewhere)), Why.NOT_ALLOWED, hubspot)
+    refused(browser.get(address(url, elsewhere)), ConnectProblem.NOT_ALLOWED, hubspot)
     with closing(Browser()) as stranger:
-        refused(stranger.get(address(url, popup(hubspot))), Why.NOT_ALLOWED, hubspot)
+        refused(stranger.get(address(url, popup(hubspot))), ConnectProblem.NOT_ALLOWED, hubspot)
     page = browser.get(address(url, popup(hubspot)))
     clock.advance(1)
-    refused(browser.press(page), Why.NOT_ALLOWED, hubspot)
+    refused(browser.press(page), ConnectProblem.NOT_ALLOWED, hubspot)
 
 
 def test_a_form_of_another_browser_is_refused(url: str, hubspot: HubSpot, browser: Browser) -> None:
     page = browser.get(address(url, popup(hubspot)))
     with closing(Browser()) as other:
-        refused(other.press(page), consent.Why.FORM_FORGED, hubspot)
+        refused(other.press(page), ConsentProblem.FORM_FORGED, hubspot)
         other.get(address(url, popup(hubspot)))
-        refused(other.press(page), consent.Why.FORM_FORGED, hubspot)
-    refused(browser.press(page, form=""), consent.Why.FORM_FORGED, hubspot)
+        refused(other.press(page), ConsentProblem.FORM_FORGED, hubspot)
+    refused(browser.press(page, form=""), ConsentProblem.FORM_FORGED, hubspot)
     assert browser.press(page).status_code == 303
 
 
@@ -368,9 +368,9 @@ def test_a_hostile_token_goes_nowhere(app: Flask, url: str, hubspot: HubSpot, br
     """Twenty and more; the button is pressed with each as well."""
     query = popup(hubspot)
     before = len(hubspot.requests())
-    refused(browser.get(address(url, query | {"accountToken": token})), Why.INCOMPLETE, hubspot)
+    refused(browser.get(address(url, query | {"accountToken": token})), ConnectProblem.INCOMPLETE, hubspot)
     page = browser.get(address(url, query))
-    refused(browser.press(page, accountToken=token), Why.INCOMPLETE, hubspot)
+    refused(browser.press(page, accountToken=token), ConnectProblem.INCOMPLETE, hubspot)
     assert len(hubspot.requests()) == before, "HubSpot was not even asked"
 
 
@@ -421,25 +421,27 @@ def test_the_portals_own_domain_is_gone_back_to(url: str, hubspot: HubSpot, brow
 @pytest.mark.parametrize("missing", ["accountToken", "channelId", "inboxId", "portalId"])
 def test_half_an_address(url: str, hubspot: HubSpot, browser: Browser, missing: str) -> None:
     query = popup(hubspot)
-    refused(browser.get(address(url, query | {missing: ""})), Why.INCOMPLETE, hubspot)
-    refused(browser.get(address(url, {k: v for k, v in query.items() if k != missing})), Why.INCOMPLETE, hubspot)
+    refused(browser.get(address(url, query | {missing: ""})), ConnectProblem.INCOMPLETE, hubspot)
+    refused(
+        browser.get(address(url, {k: v for k, v in query.items() if k != missing})), ConnectProblem.INCOMPLETE, hubspot
+    )
     if missing != "accountToken":
         for bad in ("-1", "1e3", "\u0661", "1 ", "9" * 20, "x"):
-            refused(browser.get(address(url, query | {missing: bad})), Why.INCOMPLETE, hubspot)
+            refused(browser.get(address(url, query | {missing: bad})), ConnectProblem.INCOMPLETE, hubspot)
 
 
 def test_another_apps_channel(url: str, hubspot: HubSpot, browser: Browser) -> None:
     query = popup(hubspot)
-    refused(connect(browser, url, query | {"channelId": "999"}), Why.OTHER_CHANNEL, hubspot)
+    refused(connect(browser, url, query | {"channelId": "999"}), ConnectProblem.OTHER_CHANNEL, hubspot)
     page = browser.get(address(url, query))
-    refused(browser.press(page, channelId="999"), Why.OTHER_CHANNEL, hubspot)
+    refused(browser.press(page, channelId="999"), ConnectProblem.OTHER_CHANNEL, hubspot)
 
 
 def test_a_portal_that_has_not_installed_the_app(url: str, hubspot: HubSpot, browser: Browser) -> None:
     query = popup(hubspot)
-    refused(connect(browser, url, query | {"portalId": "999"}), Why.NOT_INSTALLED, hubspot)
+    refused(connect(browser, url, query | {"portalId": "999"}), ConnectProblem.NOT_INSTALLED, hubspot)
     page = browser.get(address(url, query))
-    refused(browser.press(page, portalId="999"), Why.NOT_INSTALLED, hubspot)
+    refused(browser.press(page, portalId="999"), ConnectProblem.NOT_INSTALLED, hubspot)
 
 
 def test_another_portals_token(make_app: MakeApp, serve: Serve, hubspot: HubSpot, browser: Browser) -> None:
@@ -450,7 +452,7 @@ def test_another_portals_token(make_app: MakeApp, serve: Serve, hubspot: HubSpot
     for portal in (PORTAL, OTHER):
         browser.connect(f"{base}/hubspot/oauth/install", portal)
     page = connect(browser, f"{base}/hubspot/connect", popup(hubspot, portalId=OTHER))
-    refused(page, Why.EXPIRED, hubspot, told=1)
+    refused(page, ConnectProblem.EXPIRED, hubspot, told=1)
 
 
 def test_another_inbox_than_the_token_is_for(
@@ -458,19 +460,19 @@ def test_another_inbox_than_the_token_is_for(
 ) -> None:
     hubspot.chaos(staging_completes="redirect")
     page = connect(browser, url, popup(hubspot, "700200300", inboxId=HELP_DESK))
-    refused(page, Why.OTHER_INBOX, hubspot, told=1)
+    refused(page, ConnectProblem.OTHER_INBOX, hubspot, told=1)
     assert "HubSpot's token is for channel 100458 and inbox 700200300" in caplog.text
 
 
 def test_there_is_no_channel_yet(make_app: MakeApp, serve: Serve, hubspot: HubSpot, browser: Browser) -> None:
     app = make_app(may_install=lambda portal_id: True, SECRET_KEY="s", channel_id=None)
-    refused(connect(browser, f"{serve(app)}/hubspot/connect", popup(hubspot)), Why.NO_CHANNEL, hubspot)
+    refused(connect(browser, f"{serve(app)}/hubspot/connect", popup(hubspot)), ConnectProblem.NO_CHANNEL, hubspot)
 
 
 def test_without_a_key_no_form_can_be_made(make_app: MakeApp, serve: Serve, hubspot: HubSpot, browser: Browser) -> None:
     app = make_app(may_install=lambda portal_id: True)
     page = connect(browser, f"{serve(app)}/hubspot/connect", popup(hubspot))
-    refused(page, consent.Why.NOT_CONFIGURED, hubspot)
+    refused(page, ConsentProblem.NOT_CONFIGURED, hubspot)
 
 
 # --- HubSpot says no -------------------------------------------------------------------------------------
@@ -481,22 +483,22 @@ def test_a_token_whose_time_is_over(app: Flask, url: str, hubspot: HubSpot, brow
     hubspot.chaos(staging_seconds=0)
     page = browser.get(address(url, popup(hubspot)))
     wait_until(lambda: browser.press(page).status_code == 400)
-    refused(browser.visited[-1], Why.EXPIRED, hubspot, told=len(asked(hubspot)))
+    refused(browser.visited[-1], ConnectProblem.EXPIRED, hubspot, told=len(asked(hubspot)))
 
 
 @pytest.mark.parametrize(
     ("fault", "why"),
     [
-        ({"status": 400}, Why.REFUSED),
-        ({"status": 403}, Why.REFUSED),
-        ({"status": 409, "times": 2}, Why.REFUSED),
-        ({"status": 404}, Why.EXPIRED),
-        ({"status": 503, "times": 9}, Why.UNAVAILABLE),
-        ({"status": 429, "times": 9}, Why.UNAVAILABLE),
+        ({"status": 400}, ConnectProblem.REFUSED),
+        ({"status": 403}, ConnectProblem.REFUSED),
+        ({"status": 409, "times": 2}, ConnectProblem.REFUSED),
+        ({"status": 404}, ConnectProblem.EXPIRED),
+        ({"status": 503, "times": 9}, ConnectProblem.UNAVAILABLE),
+        ({"status": 429, "times": 9}, ConnectProblem.UNAVAILABLE),
     ],
 )
 def test_hubspot_refuses(
-    app: Flask, url: str, hubspot: HubSpot, browser: Browser, fault: dict[str, Any], why: Why
+    app: Flask, url: str, hubspot: HubSpot, browser: Browser, fault: dict[str, Any], why: ConnectProblem
 ) -> None:
     hubspot.chaos(faults=[{"match": f"PATCH .*{STAGED}.*", "times": 1, **fault}])
     page = connect(browser, url, popup(hubspot))
@@ -506,12 +508,12 @@ def test_hubspot_refuses(
 def test_the_portal_has_removed_the_app(app: Flask, url: str, hubspot: HubSpot, browser: Browser) -> None:
     page = browser.get(address(url, popup(hubspot)))
     hubspot.chaos(revoked=True)
-    refused(browser.press(page), Why.REVOKED, hubspot)
+    refused(browser.press(page), ConnectProblem.REVOKED, hubspot)
 
 
 def test_the_tier_does_not_allow_it(app: Flask, url: str, hubspot: HubSpot, browser: Browser) -> None:
     hubspot.chaos(tier="starter")
-    refused(connect(browser, url, popup(hubspot)), Why.REFUSED, hubspot, told=len(asked(hubspot)))
+    refused(connect(browser, url, popup(hubspot)), ConnectProblem.REFUSED, hubspot, told=len(asked(hubspot)))
 
 
 def test_neither_token_nor_address_is_logged(
@@ -528,7 +530,7 @@ def test_neither_token_nor_address_is_logged(
 
 
 def test_every_end_has_words_of_its_own() -> None:
-    assert WORDS.keys() == {*Why, consent.Why.FORM_FORGED, consent.Why.NOT_CONFIGURED}
+    assert WORDS.keys() == {*ConnectProblem, ConsentProblem.FORM_FORGED, ConsentProblem.NOT_CONFIGURED}
     assert len({title for _, title, _, _ in WORDS.values()}) == len(WORDS)
     assert all(status >= 400 and paragraphs for status, _, paragraphs, _ in WORDS.values())
 

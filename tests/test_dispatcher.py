@@ -16,6 +16,7 @@ import pytest
 
 from flask_hubspot_hitl.clock import SystemClock
 from flask_hubspot_hitl.dispatch.dispatcher import Dispatcher
+from flask_hubspot_hitl.dispatch.options import EngineOptions
 from flask_hubspot_hitl.dispatch.tasks import Done, Effect, Outcome, nothing
 from flask_hubspot_hitl.dispatch.threads import LANE_EVENTS
 from flask_hubspot_hitl.ledger import Event, Lease, Ledger, NewEvent, Transaction
@@ -78,18 +79,16 @@ def make(ledger: Ledger, work: Work) -> Iterator[MakeDispatcher]:
         max_threads: int = 64,
         poll: float | None = None,
     ) -> Dispatcher:
-        one = Dispatcher(
-            ledger,
-            {"work": work},
+        options = EngineOptions(
             mode=mode,
             threads=threads,
             lease_ttl=lease_ttl,
             handler_timeout=handler_timeout,
             max_threads=max_threads,
             max_attempts=3,
-            guard=lambda: None,
             poll=poll,
         )
+        one = Dispatcher(ledger, {"work": work}, options)
         one.serving = True
         made.append(one)
         return one
@@ -318,16 +317,8 @@ def test_a_commit_whose_answer_is_lost_is_not_carried_out_twice(postgresql_url: 
 
         work = Work()
         work.effects["a"] = effect
-        dispatcher = Dispatcher(
-            ledger,
-            {"work": work},
-            mode="inline",
-            threads=1,
-            lease_ttl=15,
-            handler_timeout=300,
-            max_attempts=3,
-            guard=lambda: None,
-        )
+        options = EngineOptions(mode="inline", threads=1, lease_ttl=15, handler_timeout=300, max_attempts=3)
+        dispatcher = Dispatcher(ledger, {"work": work}, options)
         put(ledger, "a", "b")
         dispatcher.run_due()
         assert relay.last_words is None, "the answer was lost"

@@ -888,9 +888,9 @@ def test_the_self_test_tells_nobody_anything_and_changes_nothing(make_app: MakeA
     app = make_app(dispatcher="inline")
     runtime = state_of(app)
     nonce = "0123456789abcdef" * 2
-    assert signed_post(app, deployment.self_test(nonce), secret="wrong").status_code == 401
-    assert app.test_client().post("/hubspot/webhook", data=deployment.self_test(nonce)).status_code == 401
-    answer = signed_post(app, deployment.self_test(nonce))
+    assert signed_post(app, deployment.self_test_body(nonce), secret="wrong").status_code == 401
+    assert app.test_client().post("/hubspot/webhook", data=deployment.self_test_body(nonce)).status_code == 401
+    answer = signed_post(app, deployment.self_test_body(nonce))
     assert (answer.status_code, answer.headers["Cache-Control"]) == (200, "no-store")
     assert runtime.ledger.deployment_id not in answer.text
     facts = deployment.read_self_test(runtime.settings, nonce, answer.json)
@@ -906,7 +906,9 @@ def test_the_self_test_tells_nobody_anything_and_changes_nothing(make_app: MakeA
     assert _status(app)["done"] == _status(app)["pending"] == _status(app)["quarantined"] == 0
 
 
-@pytest.mark.parametrize("body", [b'{"type":"FLASK_HUBSPOT_HITL_SELF_TEST"}', b"x" + deployment.self_test("0" * 32)])
+@pytest.mark.parametrize(
+    "body", [b'{"type":"FLASK_HUBSPOT_HITL_SELF_TEST"}', b"x" + deployment.self_test_body("0" * 32)]
+)
 def test_what_only_looks_like_a_self_test_is_none(make_app: MakeApp, body: bytes) -> None:
     answer = signed_post(make_app(dispatcher="inline"), body)
     assert b"self_test" not in answer.data

@@ -615,12 +615,12 @@ def test_a_killed_writer_frees_its_lock_also_when_a_child_of_its_lives_on(on_sql
 
 _CLAIMS = """
 import os, signal, sys
-from flask_hubspot_hitl.dispatch.threads import _started_at
+from flask_hubspot_hitl.dispatch.owners import started_at
 from flask_hubspot_hitl.clock import SystemClock
 from flask_hubspot_hitl.ledger import Ledger
 import socket
 ledger = Ledger(sys.argv[1], SystemClock())
-owner = f"{socket.gethostname()}:{os.getpid()}:{_started_at(os.getpid())}:x"
+owner = f"{socket.gethostname()}:{os.getpid()}:{started_at(os.getpid())}:x"
 with ledger.write() as tx:
     assert tx.queue.claim(owner=owner, now=ledger.now_ms(), ttl_ms=3_600_000)
 os.kill(os.getpid(), signal.SIGKILL)

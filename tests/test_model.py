@@ -16,6 +16,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
 from flask_hubspot_hitl.clock import ManualClock
+from flask_hubspot_hitl.dispatch.options import EngineOptions
 from flask_hubspot_hitl.dispatch.runner import Runner
 from flask_hubspot_hitl.dispatch.tasks import Again, Dead, Done, Outcome, Retry
 from flask_hubspot_hitl.ledger import Event, EventState, Lease, Ledger, NewEvent, Transaction
@@ -71,12 +72,14 @@ class LedgerModel(RuleBasedStateMachine):
         self.clock = ManualClock(1_790_000_000_000)
         self.ledger = Ledger(f"sqlite:///{Path(self.folder.name) / 'l.db'}", self.clock)
         self.ledger.create()
+        options = EngineOptions(
+            mode="inline", threads=1, lease_ttl=TTL_MS / 1000, handler_timeout=300, max_attempts=MAX_ATTEMPTS
+        )
         self.runner = Runner(
             self.ledger,
             {"t": Scripted()},
+            options,
             owner="me",
-            ttl_ms=TTL_MS,
-            max_attempts=MAX_ATTEMPTS,
             stopping=threading.Event(),
             say_once=lambda text, what: None,
         )

@@ -17,6 +17,7 @@ from sqlalchemy.engine import make_url
 
 from flask_hubspot_hitl.clock import SystemClock
 from flask_hubspot_hitl.dispatch.dispatcher import Dispatcher
+from flask_hubspot_hitl.dispatch.options import EngineOptions
 from flask_hubspot_hitl.dispatch.tasks import Done, Outcome
 from flask_hubspot_hitl.ledger import Event, Lease, Ledger, NewEvent, Transaction, Watch
 from flask_hubspot_hitl.ledger.notify import Listener
@@ -163,16 +164,8 @@ class Work:
 
 @contextlib.contextmanager
 def dispatching(ledger: Ledger, work: Work, *, threads: int = 2) -> Iterator[Dispatcher]:
-    dispatcher = Dispatcher(
-        ledger,
-        {"work": work},
-        mode="thread",
-        threads=threads,
-        lease_ttl=15,
-        handler_timeout=300,
-        max_attempts=3,
-        guard=lambda: None,
-    )
+    options = EngineOptions(mode="thread", threads=threads, lease_ttl=15, handler_timeout=300, max_attempts=3)
+    dispatcher = Dispatcher(ledger, {"work": work}, options)
     dispatcher.serving = True
     dispatcher.ensure_started()
     try:
@@ -243,7 +236,7 @@ def test_a_process_with_an_idle_thread_tells_nobody(postgresql_url: str) -> None
         opened(postgresql_url) as ledger,
         dispatching(ledger, work, threads=1) as dispatcher,
     ):
-        wait_until(lambda: dispatcher.pool._bell.idle)
+        wait_until(lambda: dispatcher.pool.idle)
         wait_until(lambda: settled(lambda: heard(bystander)), what="its proof of hearing")
         work.go.clear()
         put(ledger, "a")

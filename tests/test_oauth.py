@@ -20,7 +20,7 @@ from flask import Flask, abort
 from flask_hubspot_hitl.clock import ManualClock
 from flask_hubspot_hitl.hubspot.paths import OAUTH_VERSIONS
 from flask_hubspot_hitl.ledger import Installation, InstallationState
-from flask_hubspot_hitl.portals.consent import Consent, Refused, Why
+from flask_hubspot_hitl.portals.consent import Consent, ConsentProblem, FlowRefused
 from flask_hubspot_hitl.web.oauth import WORDS
 from flask_hubspot_hitl.web.pages import HEADERS
 from flask_hubspot_hitl.web.visitors import COOKIE
@@ -83,7 +83,7 @@ def link(app: Flask, *arguments: str) -> str:
     return result.output.strip()
 
 
-def refused(page: requests.Response, why: Why, app: Flask, *, stored: int = 0) -> None:
+def refused(page: requests.Response, why: ConsentProblem, app: Flask, *, stored: int = 0) -> None:
     """The page tells just this, and no token was stored."""
     status, title, paragraphs, _ = WORDS[why]
     assert (page.status_code, said(page)) == (status, title)
@@ -225,12 +225,12 @@ def test_pages_let_nothing_else_in(app: Flask, url: str, browser: Browser) -> No
 def test_without_a_word_from_the_host_only_in_debug(make_app: MakeApp, serve: Serve, browsers: Any) -> None:
     app = make_app(SECRET_KEY="s", **INSTALLABLE)
     url = f"{serve(app, target=False)}/hubspot/oauth/install"
-    refused(browsers().get(url), Why.NOT_ALLOWED, app)
+    refused(browsers().get(url), ConsentProblem.NOT_ALLOWED, app)
     app.debug = True
     page = browsers().get(url)
     assert page.status_code == 200
     app.debug = False
-    refused(browsers().press(page), Why.FORM_FORGED, app)
+    refused(browsers().press(page), ConsentProblem.FORM_FORGED, app)
 
 
 def test_the_host_is_asked_at_the_page_and_at_the_button(
@@ -246,7 +246,7 @@ def test_the_host_is_asked_at_the_page_and_at_the_button(
     app = make_app(may_install=may_install, SECRET_KEY="s", **INSTALLABLE)
     url = f"{serve(app, target=False)}/hubspot/oauth/install?portal_id={PORTAL}"
     page = browser.get(url)
-    refused(browser.press(page), Why.NOT_ALLOWED, app)
+    refused(browser.press(page), ConsentProblem.NOT_ALLOWED, app)
     led = browser.press(page)
     assert led.headers["Location"].startswith(f"{hubspot.url}/oauth/{PORTAL}/authorize?")
     assert asked == [PORTAL] * 3
@@ -269,9 +269,9 @@ def test_a_link_works_once_and_a_preview_does_not_use_it_up(
     assert said(chosen.get(chosen.agree(chosen.get(chosen.press(page).headers["Location"]), PORTAL))) == (
         "HubSpot is connected"
     )
-    refused(late.press(too_late), Why.LINK_USED, app, stored=1)
-    refused(late.get(made), Why.LINK_USED, app, stored=1)
-    refused(chosen.press(page), Why.LINK_USED, app, stored=1)
+    refused(late.press(too_late), ConsentProblem.LINK_USED, app, stored=1)
+    refused(late.get(made), ConsentProblem.LINK_USED, app, stored=1)
+    refused(chosen.press(page), ConsentProblem.LINK_USED, app, stored=1)
 
 
 def test_a_link_ends_and_can_not_be_changed(
@@ -282,11 +282,11 @@ def test_a_link_ends_and_can_not_be_changed(
     made = link(app, "--minutes", "5")
     address, _, token = made.partition("=")
     for bad in (token[:-2], f"{token}x", "", f"e30.{token}", token.replace(".", "", 1), "x" * 5000):
-        refused(browser.get(f"{address}={bad}"), Why.LINK_FORGED, app)
+        refused(browser.get(f"{address}={bad}"), ConsentProblem.LINK_FORGED, app)
     page = browser.get(made)
     clock.advance(300)
-    refused(browser.get(made), Why.LINK_EXPIRED, app)
-    refused(browser.press(page), Why.LINK_EXPIRED, app)
+    refused(browser.get(made), ConsentProblem.LINK_EXPIRED, app)
+    refused(browser.press(page), ConsentProblem.LINK_EXPIRED, app)
 
 
 def test_a_link_may_be_bound_to_a_portal(make_app: MakeApp, serve: Serve, browser: Browser, hubspot: HubSpot) -> None:
@@ -299,7 +299,7 @@ def test_a_link_may_be_bound_to_a_portal(make_app: MakeApp, serve: Serve, browse
     assert consent.url.startswith(f"{hubspot.url}/oauth/{OTHER}/authorize?"), "the link decides, not the form"
     # Somebody takes the number out of the address: the state still knows it.
     open_to_all = browser.get(consent.url.replace(f"/{OTHER}", ""))
-    refused(browser.get(browser.agree(open_to_all, PORTAL)), Why.WRONG_PORTAL, app)
+    refused(browser.get(browser.agree(open_to_all, PORTAL)), ConsentProblem.WRONG_PORTAL, app)
 
 
 def test_with_a_portal_configured_no_other_is_let_in(
@@ -309,9 +309,9 @@ def test_with_a_portal_configured_no_other_is_let_in(
     app = make_app(may_install=lambda portal_id: True, SECRET_KEY="s", **(INSTALLABLE | {"portal_id": PORTAL}))
     url = f"{serve(app, target=False)}/hubspot/oauth/install"
     refused(browser.get(browser.agree(browser.get(browser.to_hubspot(url).url.replace(f"/{PORTAL}", "")), OTHER)),
-            Why.WRONG_PORTAL, app)  # fmt: skip
-    refused(browser.press(browser.get(f"{url}?portal_id={OTHER}")), Why.WRONG_PORTAL, app)
-    refused(browser.get(f"{url}?portal_id=../x"), Why.WRONG_PORTAL, app)
+            ConsentProblem.WRONG_PORTAL, app)  # fmt: skip
+    refused(browser.press(browser.get(f"{url}?portal_id={OTHER}")), ConsentProblem.WRONG_PORTAL, app)
+    refused(browser.get(f"{url}?portal_id=../x"), ConsentProblem.WRONG_PORTAL, app)
     result = app.test_cli_runner().invoke(args=["hubspot-hitl", "install-url", "--portal", OTHER])
     assert result.exit_code == 1
     assert "no other account" in result.output
@@ -321,10 +321,10 @@ def test_with_a_portal_configured_no_other_is_let_in(
 def test_a_form_of_another_browser_is_refused(app: Flask, url: str, browsers: Callable[[], Browser]) -> None:
     one, other = browsers(), browsers()
     page = one.get(url)
-    refused(other.press(page), Why.FORM_FORGED, app)
+    refused(other.press(page), ConsentProblem.FORM_FORGED, app)
     other.get(url)
-    refused(other.press(page), Why.FORM_FORGED, app)
-    refused(one.press(page, form=""), Why.FORM_FORGED, app)
+    refused(other.press(page), ConsentProblem.FORM_FORGED, app)
+    refused(one.press(page, form=""), ConsentProblem.FORM_FORGED, app)
     assert one.press(page).status_code == 303
 
 
@@ -351,7 +351,7 @@ def test_a_state_works_once(app: Flask, url: str, browser: Browser, hubspot: Hub
     assert requests.head(back, timeout=30).status_code == 204
     assert said(browser.get(back)) == "HubSpot is connected"
     before = installations(app)
-    refused(browser.get(back), Why.STATE_USED, app, stored=1)
+    refused(browser.get(back), ConsentProblem.STATE_USED, app, stored=1)
     assert installations(app) == before
     assert len(exchanges(hubspot)) == 1
 
@@ -372,7 +372,7 @@ def test_of_two_that_come_at_once_one_is_let_in(
         thread.start()
     for thread in threads:
         thread.join()
-    assert sorted(titles) == sorted(["HubSpot is connected", *[WORDS[Why.STATE_USED][1]] * 7])
+    assert sorted(titles) == sorted(["HubSpot is connected", *[WORDS[ConsentProblem.STATE_USED][1]] * 7])
     assert len(exchanges(hubspot)) == 1
 
 
@@ -382,7 +382,7 @@ def test_a_state_lives_ten_minutes(
     first = browser.agree(browser.to_hubspot(url), PORTAL)
     clock.advance(600)
     second = browser.agree(browser.to_hubspot(url), PORTAL)
-    refused(browser.get(first), Why.STATE_EXPIRED, app)
+    refused(browser.get(first), ConsentProblem.STATE_EXPIRED, app)
     clock.advance(599)
     assert said(browser.get(second)) == "HubSpot is connected"
     assert len(exchanges(hubspot)) == 1
@@ -397,7 +397,7 @@ def test_a_forged_state_is_none(app: Flask, url: str, browser: Browser, hubspot:
     signed_for_something_else = (other.form_token("b" * 43), link(app).partition("link=")[2])
     for state in (*changed, *signed_for_something_else, "\x00", "é", "a" * 9000):
         target = url.replace("install", "callback") + "?" + urlencode({"code": asked["code"], "state": state})
-        refused(browser.get(target), Why.STATE_FORGED, app)
+        refused(browser.get(target), ConsentProblem.STATE_FORGED, app)
     assert exchanges(hubspot) == []
     assert said(browser.get(back)) == "HubSpot is connected", "none of that used up the real one"
 
@@ -410,15 +410,15 @@ def test_a_state_signed_with_an_old_key_still_counts(
     app.config.update(SECRET_KEY="new", SECRET_KEY_FALLBACKS=["old"])
     assert said(browser.get(back)) == "HubSpot is connected"
     app.config.update(SECRET_KEY="newer", SECRET_KEY_FALLBACKS=[])
-    assert said(browser.get(back)) == WORDS[Why.STATE_FORGED][1]
+    assert said(browser.get(back)) == WORDS[ConsentProblem.STATE_FORGED][1]
 
 
 def test_an_answer_belongs_to_the_browser_that_asked(app: Flask, url: str, browsers: Callable[[], Browser]) -> None:
     one, other = browsers(), browsers()
     back = one.agree(one.to_hubspot(url), PORTAL)
-    refused(other.get(back), Why.OTHER_BROWSER, app)
+    refused(other.get(back), ConsentProblem.OTHER_BROWSER, app)
     other.to_hubspot(url)
-    refused(other.get(back), Why.OTHER_BROWSER, app)
+    refused(other.get(back), ConsentProblem.OTHER_BROWSER, app)
     assert said(one.get(back)) == "HubSpot is connected", "the other one did not use it up"
 
 
@@ -430,14 +430,14 @@ def test_two_flows_of_one_browser_do_not_disturb_each_other(app: Flask, url: str
 
 @pytest.mark.parametrize("query", ["", "?code=abc", "?state=", "?error=access_denied"])
 def test_an_answer_to_nothing(app: Flask, url: str, browser: Browser, query: str) -> None:
-    refused(browser.get(url.replace("install", "callback") + query), Why.STATE_MISSING, app)
+    refused(browser.get(url.replace("install", "callback") + query), ConsentProblem.STATE_MISSING, app)
 
 
 def test_consent_denied(app: Flask, url: str, browser: Browser, hubspot: HubSpot) -> None:
     back = browser.agree(browser.to_hubspot(url), PORTAL, answer="deny")
     assert "error=access_denied" in back
-    refused(browser.get(back), Why.DENIED, app)
-    refused(browser.get(back), Why.STATE_USED, app)
+    refused(browser.get(back), ConsentProblem.DENIED, app)
+    refused(browser.get(back), ConsentProblem.STATE_USED, app)
     assert exchanges(hubspot) == []
 
 
@@ -450,13 +450,13 @@ def test_nothing_of_the_request_is_shown_or_logged(
     hostile = "<script>alert(1)</script>\nFAKE"
     query = urlencode({"state": state, "error": hostile, "error_description": hostile})
     page = browser.get(f"{url.replace('install', 'callback')}?{query}")
-    refused(page, Why.HUBSPOT_ERROR, app)
+    refused(page, ConsentProblem.HUBSPOT_ERROR, app)
     assert "alert" not in page.text
     ours = [one.getMessage() for one in caplog.records if one.name.startswith("flask_hubspot_hitl")]
     assert ours == ["An installation was refused (error from HubSpot): scriptalertscriptfake"]
     no_code = query_of(browser.agree(browser.to_hubspot(url), PORTAL))["state"]
     page = browser.get(f"{url.replace('install', 'callback')}?state={quote(no_code)}")
-    refused(page, Why.CODE_MISSING, app)
+    refused(page, ConsentProblem.CODE_MISSING, app)
 
 
 def test_a_code_used_twice(app: Flask, url: str, browser: Browser, hubspot: HubSpot) -> None:
@@ -471,16 +471,16 @@ def test_a_code_used_twice(app: Flask, url: str, browser: Browser, hubspot: HubS
         "code": query_of(back)["code"],
     }
     requests.post(f"{hubspot.url}/oauth/v3/token", data=asked, timeout=30)
-    refused(browser.get(back), Why.CODE_REFUSED, app)
+    refused(browser.get(back), ConsentProblem.CODE_REFUSED, app)
 
 
 def test_hubspot_is_down_or_does_not_know_us(app: Flask, url: str, browser: Browser, hubspot: HubSpot) -> None:
     back = browser.agree(browser.to_hubspot(url), PORTAL)
     hubspot.chaos(faults=[{"match": "POST /oauth", "times": 1, "status": 503}])
-    refused(browser.get(back), Why.UNAVAILABLE, app)
+    refused(browser.get(back), ConsentProblem.UNAVAILABLE, app)
     back = browser.agree(browser.to_hubspot(url), PORTAL)
     hubspot.control("POST", "apps", {"appId": "3131", "clientSecret": "sim-rotated-meanwhile"})
-    refused(browser.get(back), Why.APP_REFUSED, app)
+    refused(browser.get(back), ConsentProblem.APP_REFUSED, app)
 
 
 def test_a_database_that_is_away_is_said(app: Flask, url: str, browser: Browser, tmp_path: Path) -> None:
@@ -504,7 +504,7 @@ def test_what_is_missing_is_told_to_the_operator_only(
     app = make_app(may_install=lambda portal_id: True, **config)
     page = app.test_client().get("/hubspot/oauth/install")
     assert page.status_code == 503
-    assert WORDS[Why.NOT_CONFIGURED][1] in page.text
+    assert WORDS[ConsentProblem.NOT_CONFIGURED][1] in page.text
     assert "HUBSPOT_HITL" not in page.text
     assert {"key": "SECRET_KEY", "client id": "CLIENT_ID", "a good key": "ENCRYPTION_KEY"}[missing] in caplog.text
     result = app.test_cli_runner().invoke(args=["hubspot-hitl", "install-url"])
@@ -528,13 +528,13 @@ def test_what_hubspot_did_not_grant_is_told(app: Flask, url: str, browser: Brows
 
 
 def test_every_end_has_words_of_its_own() -> None:
-    assert WORDS.keys() == set(Why)
-    assert len({title for _, title, _, _ in WORDS.values()}) == len(Why)
+    assert WORDS.keys() == set(ConsentProblem)
+    assert len({title for _, title, _, _ in WORDS.values()}) == len(ConsentProblem)
     for status, _, paragraphs, _ in WORDS.values():
         assert status >= 400
         assert paragraphs
 
 
 def test_a_refusal_shows_no_more_than_it_was_given() -> None:
-    assert str(Refused(Why.DENIED)) == "denied"
-    assert str(Refused(Why.CODE_REFUSED, "HubSpot answered 400")) == "HubSpot answered 400"
+    assert str(FlowRefused(ConsentProblem.DENIED)) == "denied"
+    assert str(FlowRefused(ConsentProblem.CODE_REFUSED, "HubSpot answered 400")) == "HubSpot answered 400"

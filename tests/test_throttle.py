@@ -17,7 +17,7 @@ from flask import Flask
 from flask_hubspot_hitl import HandoffState, HubSpotUnavailable
 from flask_hubspot_hitl.clock import ManualClock
 from flask_hubspot_hitl.hubspot.client import HubSpotClient
-from flask_hubspot_hitl.hubspot.transport import Verdict
+from flask_hubspot_hitl.hubspot.transport import Availability
 from flask_hubspot_hitl.ledger import Ledger
 from flask_hubspot_hitl.portals.throttle import Permit, Throttle
 
@@ -73,7 +73,7 @@ def asked(throttle: Throttle, times: int) -> int:
     count = 0
     for _ in range(times):
         with contextlib.suppress(HubSpotUnavailable):
-            throttle.leave(throttle.enter("asking"), Verdict.UP, None)
+            throttle.leave(throttle.enter("asking"), Availability.UP, None)
             count += 1
     return count
 
@@ -197,7 +197,7 @@ def test_pauses_without_retry_after_grow_and_end(gate: Gate, clock: ManualClock)
     throttle = gate(1_000)
     pauses = []
     for _ in range(8):
-        throttle.leave(throttle.enter("asking"), Verdict.BUSY, None)
+        throttle.leave(throttle.enter("asking"), Availability.BUSY, None)
         with pytest.raises(HubSpotUnavailable) as raised:
             throttle.enter("asking")
         pauses.append(raised.value.retry_after)
@@ -205,7 +205,7 @@ def test_pauses_without_retry_after_grow_and_end(gate: Gate, clock: ManualClock)
     assert pauses == [1, 2, 4, 8, 16, 32, 60, 60]
     assert asked(throttle, 1) == 1
     clock.advance(1)
-    throttle.leave(throttle.enter("asking"), Verdict.BUSY, None)
+    throttle.leave(throttle.enter("asking"), Availability.BUSY, None)
     with pytest.raises(HubSpotUnavailable) as raised:
         throttle.enter("asking")
     assert raised.value.retry_after == 1
@@ -215,7 +215,7 @@ def test_many_refusals_at_once_are_one(gate: Gate) -> None:
     throttle = gate(1_000)
     permits = [throttle.enter("asking") for _ in range(20)]
     for permit in permits:
-        throttle.leave(permit, Verdict.BUSY, None)
+        throttle.leave(permit, Availability.BUSY, None)
     with pytest.raises(HubSpotUnavailable) as raised:
         throttle.enter("asking")
     assert raised.value.retry_after == 1
@@ -253,21 +253,21 @@ def test_the_circuit_opens_for_all_and_lets_one_probe_through(
 def test_an_open_circuit_stays_open_longer_each_time(gate: Gate, clock: ManualClock) -> None:
     throttle = gate(1_000)
     for _ in range(5):
-        throttle.leave(throttle.enter("asking"), Verdict.DOWN, None)
+        throttle.leave(throttle.enter("asking"), Availability.DOWN, None)
     waits = []
     for _ in range(7):
         with pytest.raises(HubSpotUnavailable) as raised:
             throttle.enter("asking")
         waits.append(raised.value.retry_after)
         clock.advance(raised.value.retry_after or 0)
-        throttle.leave(throttle.enter("asking"), Verdict.DOWN, None)
+        throttle.leave(throttle.enter("asking"), Availability.DOWN, None)
     assert waits == [2, 4, 8, 16, 32, 60, 60]
 
 
 def test_a_probe_that_was_killed_is_replaced(gate: Gate, clock: ManualClock) -> None:
     throttle = gate(1_000)
     for _ in range(5):
-        throttle.leave(throttle.enter("asking"), Verdict.DOWN, None)
+        throttle.leave(throttle.enter("asking"), Availability.DOWN, None)
     clock.advance(2)
     assert throttle.enter("asking") == Permit(clock.now_ms(), probe=True)
     assert asked(throttle, 1) == 0
@@ -278,7 +278,7 @@ def test_a_probe_that_was_killed_is_replaced(gate: Gate, clock: ManualClock) -> 
 def test_answers_in_between_keep_it_closed(gate: Gate) -> None:
     throttle = gate(1_000)
     for number in range(40):
-        throttle.leave(throttle.enter("asking"), Verdict.UP if number % 5 == 4 else Verdict.DOWN, None)
+        throttle.leave(throttle.enter("asking"), Availability.UP if number % 5 == 4 else Availability.DOWN, None)
     assert asked(throttle, 1) == 1
 
 

@@ -6,6 +6,7 @@ exception reaches a stranger.
 
 from __future__ import annotations
 
+import functools
 import hmac
 import logging
 from collections.abc import Callable, Mapping
@@ -15,10 +16,9 @@ from flask import Flask, request
 from flask.typing import ResponseReturnValue
 from werkzeug.exceptions import RequestEntityTooLarge
 
-from ..dispatch.seldom import Seldom
 from ..errors import LedgerUnavailable
 from ..hubspot import strict_json
-from ..hubspot.events import scrub
+from ..hubspot.events import scrub_json
 from ..runtime import get_runtime
 from ..web.body import BODY_GONE_HINT, BodyGone, read_body
 from ..web.hosts import AnyHost
@@ -31,6 +31,8 @@ BODY_LIMIT = 1_048_576
 View = Callable[[dict[str, Any]], ResponseReturnValue]
 """Gets the body, answers the request."""
 Check = Callable[..., None]
+Say = Callable[[str, object], None]
+"""Logs a text of one argument, at most once a minute."""
 
 
 class Refused(Exception):
@@ -49,7 +51,7 @@ def add_routes(app: Flask, name: str, path: str, views: Mapping[str, View], *, c
     ``check`` gets the rule's segments and refuses strangers, before anything of the body is read.
     """
     blueprint = AnyHost(f"hubspot_hitl_{name}", __name__)
-    say = Seldom(logger, logging.WARNING)
+    say = functools.partial(get_runtime(app).seldom, logger, logging.WARNING, key=name)
     for rule, view in views.items():
         endpoint = rule.rpartition("/")[2] or "root"
         blueprint.add_url_rule(rule, endpoint, _guarded(view, check, say), methods=["POST"])
@@ -64,7 +66,7 @@ def add_routes(app: Flask, name: str, path: str, views: Mapping[str, View], *, c
     app.before_request(exempt)  # whichever came first
 
 
-def _guarded(view: View, check: Check, say: Seldom) -> Callable[..., ResponseReturnValue]:
+def _guarded(view: View, check: Check, say: Say) -> Callable[..., ResponseReturnValue]:
     """Every failure is answered in JSON: :class:`Refused` as it says, trouble with the database as 503."""
 
     def guarded(**segments: str) -> ResponseReturnValue:
@@ -131,7 +133,7 @@ def read_object() -> dict[str, Any]:
     except Exception:  # whatever the server makes of a broken body
         raise Refused(400, "the body can't be read") from None
     try:
-        value = scrub(strict_json.loads(body))
+        value = scrub_json(strict_json.loads(body))
     except ValueError:
         raise Refused(400, "the body is not JSON") from None
     if not isinstance(value, dict):

@@ -8,6 +8,7 @@ from typing import Any
 from ..clock import Clock
 from ..errors import DeliveryDelayed, HITLError, HubSpotUnavailable
 from ..hubspot import addresses
+from ..hubspot.options import ConnectionOptions
 from ..hubspot.transport import Transport
 from ..runtime import Runtime
 
@@ -53,10 +54,7 @@ class Service:
         self._headers = dict(headers or {})
         self._transport = Transport(
             base_url,
-            clock=clock,
-            timeout=timeout,
-            proxy=proxy,
-            private_hosts=private_hosts,
+            ConnectionOptions(clock=clock, timeout=timeout, proxy=proxy, private_hosts=private_hosts),
             service="Botpress",
             secrets=addresses.parse(base_url).target.split("/"),
         )

@@ -8,7 +8,7 @@ from flask.cli import with_appcontext
 from ..errors import NotConfigured
 from ..portals import installations as portals_installations
 from ..portals.clients import NO_KEY
-from ..portals.consent import Consent, Refused
+from ..portals.consent import Consent, FlowRefused
 from .common import Amount, Command, app_runtime, hubspot_id, say, when
 
 
@@ -24,7 +24,7 @@ def install_url(portal_id: str | None, minutes: float) -> None:
         raise click.ClickException(f"HUBSPOT_HITL_PORTAL_ID is {ours}: no other account may be connected.")
     try:
         click.echo(Consent(runtime.services).make_link(portal_id or ours, seconds=minutes * 60))
-    except Refused as refused:
+    except FlowRefused as refused:
         raise click.ClickException(str(refused)) from None
 
 

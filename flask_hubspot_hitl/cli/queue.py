@@ -8,6 +8,7 @@ import signal
 import sys
 import threading
 import time
+from typing import Any
 
 import click
 from flask import current_app
@@ -37,7 +38,8 @@ def worker(threads: int | None) -> None:
     count = threads or runtime.settings.dispatcher_threads or min(WORKER_THREADS, most)
     if count > most:
         raise click.UsageError(f"{count} threads are more than HUBSPOT_HITL_DISPATCHER_MAX_THREADS, which is {most}.")
-    dispatcher = build_dispatcher(current_app._get_current_object(), runtime.services, threads=count)  # type: ignore[attr-defined]
+    app: Any = current_app._get_current_object()  # type: ignore[attr-defined]
+    dispatcher = build_dispatcher(app, runtime.services, threads=count, seldom=runtime.seldom)
     dispatcher.mode, dispatcher.serving = "thread", True
     runtime.dispatcher = dispatcher  # what a receiver sends is seen at once
     asked = _count_signals()

@@ -14,7 +14,7 @@ from flask.cli import with_appcontext
 from ..config import PREFIX
 from ..errors import HubSpotError, NotConfigured
 from ..hubspot.setup.changes import Change
-from ..hubspot.setup.plan import Plan
+from ..hubspot.setup.plan import SetupPlan
 from ..hubspot.setup.wanted import mark_of_account
 from ..portals import routing
 from ..portals.setup import PATIENCE, SetUp
@@ -220,7 +220,7 @@ def _done(change: Change, as_json: bool, bar: _Bar | None = None) -> None:
         click.echo(f"Done: {change}.")
 
 
-def _facts(plan: Plan, portal_id: str | None, *, is_done: bool) -> dict[str, Any]:
+def _facts(plan: SetupPlan, portal_id: str | None, *, is_done: bool) -> dict[str, Any]:
     return {
         "portal_id": portal_id,
         "done": is_done and not plan.refusals,
@@ -245,7 +245,7 @@ def _where(facts: dict[str, Any]) -> list[str]:
     return [f"Channel {facts['channel_id']}{connected}."] if facts["channel_id"] else []
 
 
-def _by_hand(plan: Plan) -> list[str]:
+def _by_hand(plan: SetupPlan) -> list[str]:
     lines = []
     for one in plan.by_hand:
         lines += ["", f"By hand: {one.why}", *(f"  {number}. {step}" for number, step in enumerate(one.steps, 1))]
@@ -254,6 +254,6 @@ def _by_hand(plan: Plan) -> list[str]:
     return [*lines, ""] if lines else []
 
 
-def _refuse(plan: Plan) -> None:
+def _refuse(plan: SetupPlan) -> None:
     if plan.refusals:
         raise click.ClickException("Nothing was changed.\n" + "\n".join(f"- {one}" for one in plan.refusals))

@@ -1,7 +1,7 @@
-"""When and where lanes are run: in which processes, from which moment on, until when.
+"""Decide in which processes lanes are run, from when, and until when.
 
-``thread`` runs a pool of daemon threads in each serving process, ``external`` leaves the work to
-``flask hubspot-hitl worker`` or ``tick``, ``inline`` does it in the caller. All three use one ``threads``.
+``thread`` runs a pool of daemon threads in each serving process, ``external`` leaves the work to ``flask hubspot-hitl
+worker`` or ``tick``, ``inline`` does it in the caller. All three use one ``threads``.
 """
 
 from __future__ import annotations
@@ -17,65 +17,53 @@ from types import FrameType
 
 from ..ledger import Ledger
 from ..process import Process
+from . import recovery
+from .options import EngineOptions
 from .runner import Runner
+from .seldom import Seldom
 from .tasks import Task
 from .threads import Pool
 
 START_SECONDS = 1.0
+"""Seconds between the app's making and the start of its pool: the host connects its handlers meanwhile."""
 TICK = "tick"
-"""Whose sign of life a :meth:`Dispatcher.tick` leaves."""
+"""Name under which a :meth:`Dispatcher.tick` leaves its sign of life."""
 GRACE_SECONDS = 25.0
-"""Below the 30 s after which gunicorn kills its workers."""
+"""Seconds that running lanes get to finish at the end of a process. Below gunicorn's 30 s, after which it kills its
+workers."""
 
 
 class Dispatcher:
-    """One app's dispatcher. ``guard`` says why nothing may be dispatched (a copied database), or None.
+    """Run one app's lanes, in the mode that the settings ask for.
 
-    ``lease_ttl``, ``handler_timeout`` and ``poll`` (see :class:`.threads.Pool`) are in seconds. ``is_testing`` tells
-    whether the app is being tested.
+    In ``thread`` mode a process dispatches once a request has come, or, with :meth:`start_soon`, before: after a crash
+    the backlog must not wait for the next request. A process that forks before it has served a request is taken for a
+    server's master (``gunicorn --preload``): its children dispatch. A child that is forked later is taken for a helper,
+    and dispatches nothing. (Of uWSGI's forks see ``servers``.)
 
-    In ``thread`` mode a process dispatches once a request has come, or, with :meth:`start_soon`, before:
-    after a crash the backlog must not wait for the next request. Servers that load the app and then fork
-    (``gunicorn --preload``) are told by just that: who forks before having served a request is a master, and its
-    children serve. Who forks later has a helper, which dispatches nothing. (Of uWSGI's forks see ``servers``.)
+    :param tasks: what is run, by the topic of the event.
+    :param options: how it is run.
+    :param seldom: the app's, for log lines that may recur; None: one of the dispatcher's own.
     """
 
     def __init__(
         self,
         ledger: Ledger,
         tasks: dict[str, Task],
+        options: EngineOptions,
         *,
-        mode: str,
-        threads: int,
-        lease_ttl: float,
-        handler_timeout: float,
-        max_attempts: int,
-        guard: Callable[[], str | None],
-        max_threads: int = 64,
-        on_start: Callable[[], None] | None = None,
-        poll: float | None = None,
-        is_testing: Callable[[], bool] = lambda: False,
+        seldom: Seldom | None = None,
     ) -> None:
-        self.mode = mode
+        self.mode = options.mode
         self.tasks = tasks
         """What is run, by the topic of the event. More may be added while nothing is served yet."""
         self.serving = False
-        """True from the first request on. Nothing else tells for certain that this process serves."""
+        """True from the first request on: nothing else shows for certain that this process serves and its threads get
+        time to run."""
         self._ledger = ledger
-        self._threads = threads
-        self._new_pool = functools.partial(
-            Pool,
-            ledger,
-            tasks,
-            ttl_ms=int(lease_ttl * 1000),
-            handler_timeout=handler_timeout,
-            max_threads=max_threads,
-            max_attempts=max_attempts,
-            guard=guard,
-            on_start=on_start,
-            poll=poll,
-        )
-        self._is_testing = is_testing
+        self._threads = options.threads
+        self._new_pool = functools.partial(Pool, ledger, tasks, options, seldom or Seldom())
+        self._is_testing = options.is_testing
         self._is_eager = False
         self._may_start: Callable[[], bool] = lambda: True
         self._is_master = False
@@ -92,7 +80,7 @@ class Dispatcher:
 
     @property
     def pool(self) -> Pool:
-        """This process's pool. Made late: gevent may replace threads and locks after a fork."""
+        """Return this process's pool, made at first use, because gevent may replace threads and locks after a fork."""
         self._process.check()
         with self._lock:
             if self._pool is None:
@@ -101,18 +89,21 @@ class Dispatcher:
 
     @property
     def has_started(self) -> bool:
-        """True when this process has threads that dispatch."""
+        """Return True when this process has threads that dispatch."""
         return self._is_started
 
     @property
     def runner(self) -> Runner:
-        """Runs single lanes in the caller."""
+        """Return what runs single lanes in the caller."""
         return self.pool.runner
 
     # Starting and waking ---------------------------------------------------------------------------------
 
     def serve(self, *, start: bool = True) -> None:
-        """Note that a request has come, and ``start`` now where that was not expected of this process."""
+        """Note that a request has come.
+
+        :param start: whether the request starts the pool in a process that was not expected to serve.
+        """
         self._process.check()
         if not self.serving:
             self.serving = True
@@ -120,7 +111,7 @@ class Dispatcher:
                 self.ensure_started()
 
     def wake(self) -> None:
-        """Something may be due: called after every commit that took something in from outside."""
+        """Have a thread look for due lanes; call it after each commit that stored something from outside."""
         self._process.check()
         if self.mode == "inline":
             self.run_due()
@@ -141,10 +132,12 @@ class Dispatcher:
         pool.start(self._threads)
 
     def start_soon(self, may_start: Callable[[], bool]) -> None:
-        """Start without waiting for a request, but let the host connect its handlers first.
+        """Start the pool a moment from now, so that the host can connect its handlers first.
 
-        After a fork by a master, its children do so. ``may_start`` is asked when the time has come. While the app is
-        tested nothing starts before there is something to do.
+        After a fork by a master, the pool is started in the children. While the app is tested nothing starts before
+        there is something to do.
+
+        :param may_start: asked when the time has come; False: the pool is not started.
         """
         self._process.check()
         self._is_eager, self._may_start = True, may_start
@@ -167,7 +160,7 @@ class Dispatcher:
     # Forks -----------------------------------------------------------------------------------------------
 
     def after_fork(self) -> None:
-        """Take notice, in the parent, of a fork."""
+        """Note, in the parent, that this process has forked."""
         if self.serving or _forks_a_helper(sys._getframe()):
             return
         self._is_master = True
@@ -176,7 +169,7 @@ class Dispatcher:
             self._begin_life()
 
     def _begin_anew(self) -> None:
-        """In the child: the parent's threads are gone, and so are its locks' owners; its connections are its own."""
+        """Forget the parent's threads, locks and connections, which the child has not, or must not use."""
         is_helper = self.serving or _forks_a_helper(sys._getframe())
         self._inherited = self._pool
         self._begin_life()
@@ -188,7 +181,10 @@ class Dispatcher:
     # Running in the caller -------------------------------------------------------------------------------
 
     def run_due(self) -> int:
-        """Run in the caller until nothing is due; returns how many lanes were run. Does not nest."""
+        """Run due lanes in the calling thread until nothing is due.
+
+        :returns: the number of lanes run; 0 when called from within itself.
+        """
         self._process.check()
         if getattr(self._inline, "busy", False) or self.blocked() is not None:
             return 0
@@ -202,11 +198,14 @@ class Dispatcher:
             self._inline.busy = False
 
     def tick(self) -> int:
-        """:meth:`run_due` with a clock that keeps the leases alive meanwhile, for a process of its own.
+        """Run due lanes in the calling thread while a second thread renews the leases.
 
+        For a process that does nothing else.
+
+        :returns: the number of lanes run.
         :raises LedgerUnavailable: when the database can't be used.
         """
-        self.pool.free_the_dead()
+        recovery.free_the_dead(self._ledger)
         self.pool.start(0)
         try:
             count = self.run_due()
@@ -217,15 +216,17 @@ class Dispatcher:
             self.stop()
 
     def blocked(self) -> str | None:
-        """Why nothing may be dispatched, or None."""
+        """Return the reason why nothing may be dispatched, or None."""
         return self.pool.blocked()
 
     # The end ---------------------------------------------------------------------------------------------
 
     def stop(self, timeout: float = GRACE_SECONDS) -> bool:
-        """Claim nothing more, finish what is held for ``timeout`` seconds, give the rest back.
+        """Stop claiming lanes, finish running ones for up to ``timeout`` seconds, and release the rest.
 
-        Returns True when all was finished. Nothing is started in this process from now on.
+        Nothing is started in this process from now on.
+
+        :returns: True when all running lanes were finished.
         """
         self._process.check()
         with self._lock:
@@ -241,7 +242,8 @@ def _call(method_of: weakref.WeakMethod[Callable[..., None]], *arguments: object
 
 
 _known: weakref.WeakSet[Dispatcher] = weakref.WeakSet()
-"""What is registered with the interpreter can't be taken back: so that is done once, and not by each app."""
+"""The dispatchers of all apps. What is registered with the interpreter can't be taken back, so it is registered
+once."""
 
 
 def _after_fork() -> None:
@@ -261,7 +263,7 @@ if hasattr(os, "register_at_fork"):
 
 
 def _forks_a_helper(frame: FrameType | None) -> bool:
-    """True when ``multiprocessing`` forks: such a child is somebody's helper, not a server's process."""
+    """Return True while ``multiprocessing`` forks: its child is a helper of the host's, not a serving process."""
     while frame is not None:
         if frame.f_globals.get("__name__") == "multiprocessing.popen_fork":
             return True

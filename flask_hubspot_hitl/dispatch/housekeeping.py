@@ -1,4 +1,4 @@
-"""What is no longer needed goes, a little at a time: payloads first, then dedupe keys, then idle lanes.
+"""Delete what is no longer needed in small transactions: payloads, then dedupe keys, then idle lanes.
 
 A large DELETE would hold SQLite's only write lock; each transaction here takes milliseconds.
 """
@@ -10,21 +10,26 @@ from ..ledger import Event, Lease, Ledger, NewEvent, Topic, Transaction, lanes
 from .tasks import Outcome, Retry
 
 EVERY_MS = 600_000
+"""Milliseconds between two runs."""
 CHUNK = 500
+"""Rows that one transaction deletes at most."""
 DELIVERIES = "once:"
-"""Where bridges remember how far a delivery is."""
+"""Prefix of the names under which bridges store how far a delivery is."""
 MAX_CHUNKS = 200
-"""In one run: a backlog of 100,000 events is worked off without keeping a thread for minutes."""
+"""Transactions in one run, so that a backlog of 100,000 events does not keep a thread for minutes."""
 
 
 def schedule(tx: Transaction, *, now: int) -> None:
-    """See to it that the housekeeping runs; however often this is said, there is one."""
+    """Schedule the housekeeping, once however often it is called."""
     first = NewEvent(dedupe_key=Topic.PRUNE, lane=lanes.prune(), topic=Topic.PRUNE, sort_at=0, due_at=now + EVERY_MS)
     tx.queue.put([first], now=now)
 
 
 def tidy(ledger: Ledger, settings: Settings) -> dict[str, int]:
-    """Do it now, in small transactions. Returns how many of each kind went."""
+    """Delete now, in small transactions.
+
+    :returns: how many of each kind were deleted.
+    """
     now = ledger.now_ms()
     gone = {"payloads": 0, "events": 0, "lanes": 0, "deliveries": 0}
     for what in gone:

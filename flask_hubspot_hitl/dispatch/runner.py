@@ -14,6 +14,7 @@ from collections.abc import Callable, Mapping
 
 from ..errors import LedgerUnavailable
 from ..ledger import Event, EventState, Lease, Ledger, NewEvent, Topic, Transaction, lanes
+from .options import EngineOptions
 from .tasks import Again, Dead, Done, Outcome, Retry, Task, backoff_ms
 
 logger = logging.getLogger(__name__)
@@ -25,24 +26,23 @@ EVENT_DEAD = "event-dead"
 
 
 class Runner:
-    """What a dispatcher does with one lane. ``ttl_ms`` is how long a lease holds; ``say_once`` logs sparingly."""
+    """What a dispatcher does with one lane. ``say_once`` logs sparingly."""
 
     def __init__(
         self,
         ledger: Ledger,
         tasks: Mapping[str, Task],
+        options: EngineOptions,
         *,
         owner: str,
-        ttl_ms: int,
-        max_attempts: int,
         stopping: threading.Event,
         say_once: Callable[[str, object], None],
     ) -> None:
         self._ledger = ledger
         self._tasks = tasks
         self.owner = owner
-        self._ttl_ms = ttl_ms
-        self._max_attempts = max_attempts
+        self._ttl_ms = options.lease_ms
+        self._max_attempts = options.max_attempts
         self._stopping = stopping
         self._say_once = say_once
 

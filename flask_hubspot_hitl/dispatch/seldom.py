@@ -1,28 +1,34 @@
-"""Logs what may happen again and again at most once a minute. Imports nothing of ours."""
+"""Log what may happen again and again at most once a minute. Imports nothing of ours."""
 
 from __future__ import annotations
 
 import logging
 import time
+from collections.abc import Callable
 
 SECONDS = 60.0
+"""Seconds during which a line that was logged is not logged again."""
 
 
 class Seldom:
-    """Log each text at most once a minute. Each app has its own, so that no app silences another's.
+    """Log each kind of line at most once a minute. Each app has its own, so that no app silences another's.
 
-    :param logger: where to.
-    :param level: as in ``logging``.
+    :param now: monotonic time, in seconds; for tests.
     """
 
-    def __init__(self, logger: logging.Logger, level: int) -> None:
-        self._logger = logger
-        self._level = level
-        self._next: dict[str, float] = {}
+    def __init__(self, now: Callable[[], float] = time.monotonic) -> None:
+        self._now = now
+        self._next: dict[tuple[str, str], float] = {}
 
-    def __call__(self, text: str, what: object) -> None:
-        """Log a text with ``%s`` in it for ``what``."""
-        now = time.monotonic()
-        if now >= self._next.get(text, 0.0):
-            self._next[text] = now + SECONDS
-            self._logger.log(self._level, text, what)
+    def __call__(self, logger: logging.Logger, level: int, text: str, *what: object, key: str = "") -> None:
+        """Log a line, unless one of its kind was logged within the last minute.
+
+        :param logger: where to.
+        :param level: as in ``logging``.
+        :param text: the line, with ``%s`` for each of ``what``. Lines of one text are of one kind.
+        :param key: makes further kinds of one text, such as one for each reason.
+        """
+        now, kind = self._now(), (text, key)
+        if now >= self._next.get(kind, now):
+            self._next[kind] = now + SECONDS
+            logger.log(level, text, *what)

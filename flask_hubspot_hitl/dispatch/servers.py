@@ -1,4 +1,4 @@
-"""Which processes serve: by what a command, a reloader or a server tells of itself before the first request.
+"""Find out which processes serve, by what a command, a reloader or a server tells before the first request.
 
 ``DISPATCHER = thread`` dispatches where requests are served. A guess that is wrong costs a wait: the first request
 starts the dispatcher in any case.
@@ -54,10 +54,13 @@ def prepare(dispatcher: Dispatcher, serving_commands: Collection[str]) -> None:
 
 
 def may_serve(serving_commands: Collection[str]) -> Callable[[], bool] | None:
-    """Tell whether this process serves: what to ask a moment later, or None when it does not.
+    """Tell whether this process serves.
 
     Under Flask's commands only ``flask run`` and ``serving_commands`` do, and the parent of a reloader does not. Any
     other command is a server's own, such as ``uvicorn``'s and ``granian``'s.
+
+    :param serving_commands: names of the host's commands of ``flask`` that serve.
+    :returns: what to ask a moment later, when it is certain; None when this process does not serve.
     """
     context = click.get_current_context(silent=True)
     root = None if context is None else context.find_root()
@@ -74,14 +77,17 @@ def may_serve(serving_commands: Collection[str]) -> Callable[[], bool] | None:
 
 
 def _is_reloaders_parent() -> bool:
-    """True in the process that only waits for ``app.run(debug=True)``'s reloader."""
+    """Return True in the process that only waits for ``app.run(debug=True)``'s reloader."""
     if is_running_from_reloader():
         return False
     return f"{os.sep}werkzeug{os.sep}_reloader.py" in stack_of(threading.main_thread().ident)
 
 
 def after_uwsgi_forks(call: Callable[[], object]) -> None:
-    """Have something called in each process that uWSGI makes of this one, after what else is called there."""
+    """Have something called in each process that uWSGI makes of this one.
+
+    :param call: called after everything else that is called there.
+    """
     server: Any = uwsgi()
     hooks = [getattr(server, "post_fork_hook", None)]
     # Imported after us it would put its own hook in the place of ours, and of a spooler that the host has set.

@@ -1,7 +1,7 @@
-"""Where other threads are just now.
+"""Tell where other threads are at this moment.
 
-Their frames are not walked: while a thread runs, CPython may hand out what has ceased to be one. The fault handler
-writes them all down in one go. Imports nothing of ours.
+Other threads' frames are not walked, because CPython may hand out frames that no longer exist; ``faulthandler`` writes
+all stacks at once. Imports nothing of ours.
 """
 
 from __future__ import annotations
@@ -14,8 +14,11 @@ _HEAD = re.compile(r"(?:Current thread|Thread) 0x([0-9a-f]+)")
 
 
 def stack_of(ident: int | None) -> str:
-    """A thread's stack by its ``ident``, newest call first, a line each: file, line and function. Empty when it is
-    gone, or one of more than a hundred."""
+    """Return a thread's stack, newest call first, a line each: file, line and function.
+
+    :param ident: the thread's ``ident``.
+    :returns: "" when the thread is gone, or is one of more than a hundred.
+    """
     with tempfile.TemporaryFile() as file:
         faulthandler.dump_traceback(file, all_threads=True)
         file.seek(0)

@@ -28,15 +28,14 @@ QUARANTINE_MAX = 1_000
 class Intake:
     """One app's door for what HubSpot sends.
 
-    ``counts`` says what became of it, in this process; ``said`` when the log may hear of which trouble again,
-    ``short_until`` (monotonic) until when nobody should wait for the database as somebody did in vain just now.
+    ``counts`` says what became of it, in this process; ``short_until`` (monotonic) until when nobody should wait for
+    the database as somebody did in vain just now.
     """
 
     def __init__(self, settings: Settings, ledger: Ledger) -> None:
         self._settings = settings
         self._ledger = ledger
         self.counts: Counter[str] = Counter()
-        self.said: dict[str, float] = {}
         self.short_until = 0.0
 
     def accept(self, items: Sequence[Inbound | Poison], *, hint: bool = False) -> int:

@@ -1,4 +1,4 @@
-"""All that knows HubSpot's wire: signatures, events, paths, calls, content.
+"""Speak HubSpot's wire formats: signatures, events, paths, calls, content.
 
 Imports of ours: ``errors``, ``domain`` and ``clock`` only; no Flask, no database.
 """

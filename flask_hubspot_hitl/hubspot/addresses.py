@@ -56,12 +56,12 @@ class Address:
 
     @property
     def url(self) -> str:
-        """The whole address."""
+        """Return the whole address."""
         return self.origin + self.target
 
     @property
     def is_loopback(self) -> bool:
-        """True when the host is this machine by its very spelling: ``localhost``, ``127.x.y.z`` or ``::1``."""
+        """Return True when the host is this machine by its very spelling: ``localhost``, ``127.x.y.z`` or ``::1``."""
         return is_loopback(self.host)
 
 
@@ -86,7 +86,7 @@ def parse(text: str) -> Address:
 
 
 def _why(text: str) -> str:
-    """What is wrong with an address that does not fit the grammar."""
+    """Return what is wrong with an address that does not fit the grammar."""
     if not re.fullmatch("[!-~]*", text):
         return "has spaces, control characters or letters beyond ASCII"
     scheme, separator, rest = text.partition("://")
@@ -124,7 +124,7 @@ def host_of(text: str) -> str:
 
 
 def literal(host: str) -> IPAddress | None:
-    """The IP address that a host of :func:`parse` is; None for a name."""
+    """Return the IP address that a host of :func:`parse` is; None for a name."""
     try:
         return ipaddress.ip_address(host)
     except ValueError:
@@ -137,7 +137,7 @@ def spell(text: str) -> str:
 
 
 def follow(address: Address, location: str) -> Address:
-    """Where a redirect leads to.
+    """Return where a redirect leads to.
 
     :param location: the ``Location`` header, whole or relative to ``address``.
     :raises AddressRefused: as :func:`parse`, whose grammar the result has to fit.
@@ -148,13 +148,13 @@ def follow(address: Address, location: str) -> Address:
 
 
 def is_loopback(host: str) -> bool:
-    """True when a host is this machine by its very spelling: ``localhost``, ``127.x.y.z`` or ``::1``."""
+    """Return True when a host is this machine by its very spelling: ``localhost``, ``127.x.y.z`` or ``::1``."""
     ip = literal(host)
     return host == "localhost" if ip is None else ip.is_loopback
 
 
 def may_connect(host: str, ip: IPAddress, private_hosts: Collection[str]) -> bool:
-    """True when ``ip``, to which ``host`` resolved, may be connected to.
+    """Return True when ``ip``, to which ``host`` resolved, may be connected to.
 
     A host that is this machine by its spelling leads to this machine; one of ``private_hosts`` leads into any network
     but link-local ones (where clouds keep credentials) and multicast; every other leads to the public Internet.
@@ -168,7 +168,10 @@ def may_connect(host: str, ip: IPAddress, private_hosts: Collection[str]) -> boo
 
 
 def _is_public(ip: IPAddress) -> bool:
-    """True for the public Internet. ``is_global`` alone holds for multicast and IPv6's old site-local addresses too."""
+    """Return True for the public Internet.
+
+    ``is_global`` alone holds for multicast and IPv6's old site-local addresses too.
+    """
     return ip.is_global and not ip.is_multicast and not (ip.version == 6 and ip.is_site_local)
 
 

@@ -1,4 +1,4 @@
-"""The calls about the app itself: its custom channels, and its webhooks. They want the developer API key.
+"""Call HubSpot about the app itself: its channels and its webhooks; with the developer API key.
 
 Of ours it may import its neighbours here; no Flask, no database. What every method may raise is said in ``client``.
 """
@@ -12,7 +12,7 @@ from .calls import Caller
 
 
 class AppCalls(Caller):
-    """HubSpot's API for one app; see :class:`.calls.Caller` for the settings.
+    """Call HubSpot's API for one app; see :class:`.options.ClientOptions` for the settings.
 
     Without a developer API key the portal's token is sent instead; HubSpot may take it for channels.
     """
@@ -20,11 +20,11 @@ class AppCalls(Caller):
     # Channels (HubSpot OpenAPI, custom channels)
 
     def list_channels(self) -> list[dict[str, Any]]:
-        """Every custom channel of the app that HubSpot shows already, ``PublicChannelIntegrationChannel``."""
+        """Return every custom channel of the app that HubSpot shows, ``PublicChannelIntegrationChannel``."""
         return self.read_list(self.paths.channels(), doing="listing channels", developer=True)
 
     def get_channel(self, channel_id: str) -> dict[str, Any]:
-        """One custom channel of the app."""
+        """Return one custom channel of the app."""
         return self.call("GET", self.paths.channel(channel_id), doing="reading a channel", developer=True)
 
     def create_channel(self, body: Mapping[str, Any]) -> dict[str, Any]:
@@ -37,24 +37,27 @@ class AppCalls(Caller):
         self.call("PATCH", path, doing="changing the channel", body=changes, developer=True, answer=False)
 
     def archive_channel(self, channel_id: str) -> None:
-        """Take the channel from every portal; HubSpot has no way back."""
+        """Remove the channel from every portal; HubSpot can't restore it."""
         path = self.paths.channel(channel_id)
         self.call("DELETE", path, doing="archiving the channel", developer=True, answer=False)
 
     # Webhooks (HubSpot OpenAPI, webhooks; from 2026-09 on named app-webhooks)
 
     def webhook_settings(self) -> dict[str, Any]:
-        """``SettingsResponse``: ``targetUrl`` and ``throttling``; a 404 when they were never set."""
+        """Return ``SettingsResponse``: ``targetUrl`` and ``throttling``; a 404 when they were never set."""
         path = self.paths.webhook_settings(self._app())
         return self.call("GET", path, doing="reading the webhook settings", developer=True)
 
     def put_webhook_settings(self, body: Mapping[str, Any]) -> None:
-        """``SettingsChangeRequest``. HubSpot takes up to five minutes to go by it."""
+        """Set the webhooks' target URL (``SettingsChangeRequest``).
+
+        It takes effect within five minutes (docs/hubspot.rst: Deliveries).
+        """
         path = self.paths.webhook_settings(self._app())
         self.call("PUT", path, doing="changing the webhook settings", body=body, developer=True, answer=False)
 
     def webhook_subscriptions(self) -> list[dict[str, Any]]:
-        """Every ``SubscriptionResponse`` of the app: ``id``, ``eventType``, ``propertyName``, ``active``."""
+        """Return the app's ``SubscriptionResponse`` objects: ``id``, ``eventType``, ``propertyName``, ``active``."""
         path = self.paths.webhook_subscriptions(self._app())
         return self.read_list(path, doing="listing the webhook subscriptions", developer=True)
 
@@ -69,6 +72,6 @@ class AppCalls(Caller):
         self.call("PATCH", path, doing="activating a subscription", body={"active": True}, developer=True, answer=False)
 
     def _app(self) -> str:
-        if self.app_id is None:
+        if self.options.app_id is None:
             raise ValueError("these calls need an app id")
-        return self.app_id
+        return self.options.app_id

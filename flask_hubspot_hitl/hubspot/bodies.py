@@ -1,4 +1,4 @@
-"""The bodies of what we publish, good for every API version.
+"""Build the bodies of what is published, good for every API version.
 
 Pure functions. Of ours it may import only :mod:`.text`; no Flask, no database, no HTTP.
 """
@@ -26,7 +26,7 @@ def build_incoming(
     attachments: Sequence[Mapping[str, Any]] = (),
     contact_id: str | None = None,
 ) -> dict[str, Any]:
-    """The body that publishes a user's message, good for every API version.
+    """Return the body that publishes a user's message, good for every API version.
 
     HubSpot OpenAPI, custom channels 2026-09, ``ChannelIntegrationMessageEgg``; everything that any version
     requires is there, ``senderActorId`` (gone in 2026-09) never is. ``sender`` and ``recipient`` are delivery
@@ -51,12 +51,12 @@ def build_incoming(
 
 
 def opaque(value: str) -> dict[str, str]:
-    """A delivery identifier that means something to us only."""
+    """Return a delivery identifier that means something to us only."""
     return {"type": "CHANNEL_SPECIFIC_OPAQUE_ID", "value": value}
 
 
 def file_attachment(file_id: str, content_type: str | None = None) -> dict[str, Any]:
-    """An uploaded file as an item of ``attachments`` (HubSpot OpenAPI, ``FileAttachment``)."""
+    """Return an uploaded file as an item of ``attachments`` (HubSpot OpenAPI, ``FileAttachment``)."""
     kind = (content_type or "").partition("/")[0].lower()
     return {
         "type": "FILE",
@@ -66,7 +66,7 @@ def file_attachment(file_id: str, content_type: str | None = None) -> dict[str, 
 
 
 def iso_time(ms: int) -> str:
-    """Epoch milliseconds as HubSpot writes times: ``2026-10-01T09:15:30.123Z``."""
+    """Return epoch milliseconds as HubSpot writes times: ``2026-10-01T09:15:30.123Z``."""
     moment = datetime.fromtimestamp(ms / 1000, UTC)
     return moment.isoformat(timespec="milliseconds").replace("+00:00", "Z")
 

@@ -1,18 +1,16 @@
-"""How a call to HubSpot is made: with which credential, repeated once after a 401, list after list to the end.
+"""Call HubSpot: with the right credential, repeated once after a 401, list after list to the end.
 
-Of ours it may import ``errors`` and ``clock`` (and its neighbours here); no Flask, no database. Nothing here
-knows an operation.
+Of ours it may import ``errors`` and its neighbours here; no Flask, no database. Nothing here knows an operation.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager
-from dataclasses import dataclass
 from typing import Any
 
-from ..clock import Clock
 from ..errors import HubSpotRejected, HubSpotUnavailable, TokenRevoked
+from .options import ClientOptions
 from .paths import Paths
 from .tokens import TokenProvider
 from .transport import Gate, Transport, bounded, deadline
@@ -21,61 +19,44 @@ from .transport import Gate, Transport, bounded, deadline
 MAX_PAGES = 500
 
 
-@dataclass(kw_only=True, eq=False, repr=False)
 class Caller:
-    """Makes calls for one portal. Thread-safe; keeps connections open.
+    """Make calls for one portal. Thread-safe; keeps connections open.
 
-    ``timeout`` is (connect, read) in seconds, ``max_response_bytes`` counts decoded bytes, ``proxy`` is a URL,
-    ``private_hosts`` may be in a private network.
-    ``developer_api_key`` and ``app_id`` are needed for the calls on channels only. ``gate`` is asked before every
-    request.
+    :param tokens: gives the bearer token of the portal.
+    :param gate: asked before every request.
     """
 
-    base_url: str
-    api_version: str
-    tokens: TokenProvider
-    clock: Clock
-    developer_api_key: str | None = None
-    app_id: str | None = None
-    timeout: tuple[float, float] = (3.05, 10.0)
-    proxy: str | None = None
-    private_hosts: Collection[str] = ()
-    max_response_bytes: int = 10_000_000
-    pool_size: int = 32
-    gate: Gate | None = None
-
-    def __post_init__(self) -> None:
-        self.paths = Paths(self.api_version)
-        self._transport = Transport(
-            self.base_url,
-            clock=self.clock,
-            timeout=self.timeout,
-            proxy=self.proxy,
-            private_hosts=self.private_hosts,
-            max_response_bytes=self.max_response_bytes,
-            pool_size=self.pool_size,
-            gate=self.gate,
-        )
+    def __init__(self, options: ClientOptions, *, tokens: TokenProvider, gate: Gate | None = None) -> None:
+        self.options = options
+        self.tokens = tokens
+        self.paths = Paths(options.api_version)
+        self._transport = Transport(options.base_url, options.connection, gate=gate)
 
     def __repr__(self) -> str:
-        return f"{type(self).__name__}({self.base_url!r}, {self.api_version!r})"
+        return f"{type(self).__name__}({self.options.base_url!r}, {self.options.api_version!r})"
 
     def close(self) -> None:
-        """Close the idle connections."""
+        """Close the idle connections to HubSpot."""
         self._transport.close()
 
     def deadline(self, seconds: float) -> AbstractContextManager[None]:
-        """``with client.deadline(5): …``: the calls of this thread in the block end within five seconds in all."""
+        """Limit all calls of this thread within the block to ``seconds`` in all: ``with client.deadline(5): …``."""
         return deadline(seconds)
 
     def skew_seconds(self) -> float | None:
-        """How far our clock is ahead of HubSpot's (negative: behind), by its newest answer; None without one."""
+        """Return the seconds by which this clock is ahead of HubSpot's (negative: behind), by HubSpot's newest answer.
+
+        :returns: None without an answer.
+        """
         return self._transport.skew_seconds()
 
     def read_list(
         self, path: str, *, doing: str, params: Mapping[str, Any] | None = None, developer: bool = False
     ) -> list[dict[str, Any]]:
-        """Every item of a list, page after page by the cursor; the ``link`` HubSpot gives is not followed."""
+        """Return every item of a list, page after page by the cursor.
+
+        The ``link`` that HubSpot gives is not followed.
+        """
 
         def page(after: str | None) -> dict[str, Any]:
             query = dict(params or {}) | ({"after": after} if after else {})
@@ -96,11 +77,15 @@ class Caller:
         answer: bool = True,
         reads: bool = False,
     ) -> dict[str, Any]:
-        """One operation; ``path`` comes from ``self.paths``.
+        """Carry out one operation.
 
-        ``developer``: a call on the app's channels, with the developer key instead of the portal's token if
-        there is one. ``answer=False``: the body of a 2xx is of no interest ({} if it has none).
-        ``reads``: changes nothing though it is a POST, so it is never ambiguous.
+        :param path: from ``self.paths``.
+        :param doing: names the operation in errors ("publishing a message").
+        :param developer: a call on the app's channels, with the developer key, if there is one, instead of the portal's
+            token.
+        :param answer: False: ignore the body of a 2xx.
+        :param reads: changes nothing though it is a POST, so it is never ambiguous.
+        :returns: the answer's JSON object; {} if it has none and ``answer`` is False.
         """
 
         def attempt() -> dict[str, Any]:
@@ -128,10 +113,10 @@ class Caller:
     ) -> dict[str, Any]:
         query = dict(params or {})
         bearer: str | None = None
-        if developer and self.app_id:
-            query["appId"] = self.app_id
-        if developer and self.developer_api_key:
-            query["hapikey"] = self.developer_api_key
+        if developer and self.options.app_id:
+            query["appId"] = self.options.app_id
+        if developer and self.options.developer_api_key:
+            query["hapikey"] = self.options.developer_api_key
         else:
             bearer = self.tokens.token()
         for last in (False, True):
@@ -152,7 +137,7 @@ class Caller:
             if found is not None or not answer or got.status == 204:
                 return found or {}
             raise HubSpotUnavailable(f"{doing}: HubSpot's answer is not JSON", status=got.status, ambiguous=not safe)
-        secrets = (bearer or "", self.developer_api_key or "")
+        secrets = (bearer or "", self.options.developer_api_key or "")
         error = self._transport.error(got, method, doing=doing, secrets=secrets)
         if 300 <= got.status < 400:
             raise HubSpotRejected(f"{doing}: HubSpot answered with a redirect", status=got.status)
@@ -160,7 +145,10 @@ class Caller:
 
 
 def read_pages(page: Callable[[str | None], Mapping[str, Any]], doing: str) -> Iterator[dict[str, Any]]:
-    """The items of all pages; ``page(after)`` reads one."""
+    """Return the items of all pages.
+
+    :param page: reads the page after a cursor; None: the first one.
+    """
     after: str | None = None
     seen: set[str] = set()
     for _ in range(MAX_PAGES):

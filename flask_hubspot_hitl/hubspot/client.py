@@ -1,10 +1,9 @@
-"""The calls we make to HubSpot, one method each, for one portal.
+"""Call HubSpot for one portal: one method for each operation.
 
 Of ours it may import ``errors``, ``domain`` and ``clock`` (and its neighbours here); no Flask, no database.
 
-Every method may raise ``HubSpotUnavailable`` (try later; ``ambiguous`` when HubSpot may have done it all the
-same), ``TokenRevoked``, ``HubSpotRejected`` and its kin ``HubSpotNotFound`` and ``HubSpotConflict``, and
-``ValueError`` for an id that is none.
+Every method may raise ``HubSpotUnavailable`` (try later; ``ambiguous`` when HubSpot may have done it all the same),
+``TokenRevoked``, ``HubSpotRejected``, ``HubSpotNotFound``, ``HubSpotConflict``, and ``ValueError`` for an invalid id.
 """
 
 from __future__ import annotations
@@ -22,22 +21,25 @@ from .bodies import build_incoming, file_attachment, iso_time, opaque
 from .calls import read_pages
 from .contacts import SEARCH_PROPERTIES, pick, search_filters
 from .content import safe_url
+from .options import ClientOptions
 from .text import escape_text, scrub
+from .tokens import TokenProvider
+from .transport import Gate
 
 __all__ = ["HubSpotClient", "build_incoming", "file_attachment", "iso_time", "opaque"]
 
-#: How long a known operator is believed, and how long a failed look-up is not repeated, in milliseconds.
+#: Milliseconds that an operator is cached, and that a failed look-up is not repeated.
 OPERATOR_FOR_MS = 3_600_000
 OPERATOR_RETRY_MS = 300_000
-#: How many operators are remembered.
+#: Operators that are cached.
 OPERATORS = 1_000
 
 
 class HubSpotClient(AppCalls):
-    """HubSpot's API for one portal; see :class:`.calls.Caller` for the settings."""
+    """Call HubSpot's API for one portal; see :class:`.options.ClientOptions` for the settings."""
 
-    def __post_init__(self) -> None:
-        super().__post_init__()
+    def __init__(self, options: ClientOptions, *, tokens: TokenProvider, gate: Gate | None = None) -> None:
+        super().__init__(options, tokens=tokens, gate=gate)
         self._operators: OrderedDict[str, tuple[Operator, int]] = OrderedDict()
         self._failed: OrderedDict[str, int] = OrderedDict()
         self._lock = threading.Lock()
@@ -53,13 +55,13 @@ class HubSpotClient(AppCalls):
         return self.call("POST", path, doing="publishing a message", body=body)
 
     def get_channel_message(self, channel_id: str, message_id: str) -> dict[str, Any]:
-        """A message of our channel, ``PublicConversationsMessage``."""
+        """Return a message of our channel, ``PublicConversationsMessage``."""
         return self.call("GET", self.paths.channel_message(channel_id, message_id), doing="reading a message")
 
     def set_message_status(
         self, channel_id: str, message_id: str, status_type: str, error_message: str | None = None
     ) -> None:
-        """Tell the agent what became of their message: ``SENT``, ``READ``, or ``FAILED`` with a reason."""
+        """Set the receipt of an agent's message: ``SENT``, ``READ``, or ``FAILED`` with a reason."""
         body = {"statusType": status_type}
         if error_message:
             body["errorMessage"] = scrub(error_message)
@@ -69,12 +71,15 @@ class HubSpotClient(AppCalls):
     # Threads (HubSpot OpenAPI, conversations)
 
     def get_thread(self, thread_id: str, *, archived: bool = False) -> dict[str, Any]:
-        """``PublicThread``: ``status``, ``assignedTo``, ``inboxId``, ``archived``… Archived ones are found apart."""
+        """Return a ``PublicThread``: ``status``, ``assignedTo``, ``inboxId``, ``archived``…
+
+        Archived ones are found apart.
+        """
         params = {"archived": "true"} if archived else None
         return self.call("GET", self.paths.thread(thread_id), doing="reading a thread", params=params)
 
     def set_thread_status(self, thread_id: str, status: str) -> None:
-        """``CLOSED`` or ``OPEN``. HubSpot sends the change back as an event."""
+        """Set a thread to ``CLOSED`` or ``OPEN``; HubSpot sends the change back as an event."""
         path = self.paths.thread(thread_id)
         self.call("PATCH", path, doing="setting the status of a thread", body={"status": status}, answer=False)
 
@@ -84,16 +89,16 @@ class HubSpotClient(AppCalls):
         self.call("PUT", path, doing="assigning a thread", body={"actorId": actor_id}, answer=False)
 
     def thread_messages(self, thread_id: str) -> list[dict[str, Any]]:
-        """The whole history of a thread, of every ``type``, in HubSpot's order."""
+        """Return the whole history of a thread, of every ``type``, in HubSpot's order."""
         path = self.paths.thread_messages(thread_id)
         return self.read_list(path, doing="reading the messages of a thread", params={"limit": 100})
 
     def thread_message(self, thread_id: str, message_id: str) -> dict[str, Any]:
-        """One entry of a thread."""
+        """Return one entry of a thread."""
         return self.call("GET", self.paths.thread_message(thread_id, message_id), doing="reading a message")
 
     def original_content(self, thread_id: str, message_id: str) -> dict[str, Any]:
-        """``{"text", "richText"}`` of a message that HubSpot cut (its ``truncationStatus`` says so)."""
+        """Return ``{"text", "richText"}`` of a message that HubSpot cut (its ``truncationStatus`` says so)."""
         path = self.paths.original_content(thread_id, message_id)
         return self.call("GET", path, doing="reading the full text of a message")
 
@@ -110,7 +115,7 @@ class HubSpotClient(AppCalls):
     # People
 
     def actor(self, actor_id: str) -> Operator:
-        """Who an actor is (``PublicActor``); believed for an hour."""
+        """Return who an actor is (``PublicActor``); an answer is cached for an hour."""
         known = self.known_operator(actor_id)
         if known is not None:
             return known
@@ -118,32 +123,35 @@ class HubSpotClient(AppCalls):
         name, email = (_text(found.get(key)) for key in ("name", "email"))
         operator = Operator(actor_id, name, email, avatar=safe_url(found.get("avatar")))
         with self._lock:
-            _remember(self._operators, actor_id, (operator, self.clock.now_ms() + OPERATOR_FOR_MS))
+            _remember(self._operators, actor_id, (operator, self.options.connection.clock.now_ms() + OPERATOR_FOR_MS))
             self._failed.pop(actor_id, None)
         return operator
 
     def known_operator(self, actor_id: str) -> Operator | None:
-        """An actor that need not be asked for just now; nobody is called."""
+        """Return an actor from the cache, without a call."""
         with self._lock:
             known = self._operators.get(actor_id)
-        return known[0] if known and self.clock.now_ms() < known[1] else None
+        return known[0] if known and self.options.connection.clock.now_ms() < known[1] else None
 
     def operator(self, actor_id: str) -> Operator:
-        """:meth:`actor`, but never raises: without an answer the name is None, for the next five minutes."""
+        """Return an actor as an operator; never raises.
+
+        Without an answer the name is None, for the next five minutes.
+        """
         with self._lock:
-            ask = self.clock.now_ms() >= self._failed.get(actor_id, 0)
+            ask = self.options.connection.clock.now_ms() >= self._failed.get(actor_id, 0)
         if ask:
             try:
                 return self.actor(actor_id)
             except (HubSpotError, ValueError):
                 with self._lock:
-                    _remember(self._failed, actor_id, self.clock.now_ms() + OPERATOR_RETRY_MS)
+                    _remember(self._failed, actor_id, self.options.connection.clock.now_ms() + OPERATOR_RETRY_MS)
         return Operator(actor_id)
 
     def search_contacts(
         self, filter_groups: Sequence[Mapping[str, Any]], properties: Iterable[str] = SEARCH_PROPERTIES
     ) -> list[dict[str, Any]]:
-        """The contacts that match, oldest first. HubSpot's index lags a moment behind its writes."""
+        """Return the contacts that match, oldest first. HubSpot's index lags a moment behind its writes."""
         body = {
             "filterGroups": list(filter_groups),
             "properties": list(properties),
@@ -158,7 +166,7 @@ class HubSpotClient(AppCalls):
         return list(read_pages(page, "searching contacts"))
 
     def find_contact(self, contact: Contact) -> dict[str, Any] | None:
-        """HubSpot's contact for a parsed :class:`Contact`, or None when HubSpot knows no such person."""
+        """Return HubSpot's contact for a parsed :class:`Contact`, or None when HubSpot knows no such person."""
         return pick(self.search_contacts(search_filters(contact)), contact)
 
     def create_contact(self, contact: Contact, name: str | None = None) -> dict[str, Any]:
@@ -183,15 +191,15 @@ class HubSpotClient(AppCalls):
     # Inboxes, and our channel's accounts in them
 
     def inboxes(self) -> list[dict[str, Any]]:
-        """Every inbox and help desk: ``id``, ``name``, ``type`` (``INBOX`` or ``HELP_DESK``)."""
+        """Return every inbox and help desk: ``id``, ``name``, ``type`` (``INBOX`` or ``HELP_DESK``)."""
         return self.read_list(self.paths.inboxes(), doing="listing inboxes")
 
     def channel_accounts(self, channel_id: str) -> list[dict[str, Any]]:
-        """Every account of the channel in this portal, ``PublicChannelAccount``."""
+        """Return every account of the channel in this portal, ``PublicChannelAccount``."""
         return self.read_list(self.paths.channel_accounts(channel_id), doing="listing channel accounts")
 
     def channel_account(self, channel_id: str, account_id: str) -> dict[str, Any]:
-        """One ``PublicChannelAccount``: ``inboxId``, ``authorized``, ``active``, ``archived``…"""
+        """Return one ``PublicChannelAccount``: ``inboxId``, ``authorized``, ``active``, ``archived``…"""
         path = self.paths.channel_account(channel_id, account_id)
         return self.call("GET", path, doing="reading a channel account")
 
@@ -207,7 +215,10 @@ class HubSpotClient(AppCalls):
         return self.call("PATCH", path, doing="connecting an inbox", body=body)
 
     def account_info(self) -> dict[str, Any]:
-        """Whose the token is, ``PortalInformation``: ``portalId``; ``uiDomain``, the host of the portal's pages; …"""
+        """Return the account that the token belongs to (``PortalInformation``).
+
+        It has ``portalId``; ``uiDomain``, the host of the portal's pages; …
+        """
         return self.call("GET", self.paths.account_info(), doing="reading the account's details")
 
     def create_channel_account(self, channel_id: str, body: Mapping[str, Any]) -> dict[str, Any]:
@@ -243,7 +254,7 @@ class HubSpotClient(AppCalls):
         return str(file_id)
 
     def signed_url(self, file_id: str) -> dict[str, Any]:
-        """``url`` (anybody may read it until ``expiresAt``), ``name``, ``extension``, ``size``, ``type``."""
+        """Return ``url`` (anybody may read it until ``expiresAt``), ``name``, ``extension``, ``size``, ``type``."""
         return self.call("GET", self.paths.file_signed_url(file_id), doing="reading the address of a file")
 
 
@@ -252,7 +263,7 @@ def _text(value: object) -> str | None:
 
 
 def _remember(cache: OrderedDict[str, Any], key: str, value: Any) -> None:
-    """Put ``value`` in, the oldest out; lock held."""
+    """Cache a value and drop the oldest; the caller holds the lock."""
     cache[key] = value
     cache.move_to_end(key)
     while len(cache) > OPERATORS:

@@ -1,4 +1,4 @@
-"""Connections that are built from our own parse of an address, and go to the very IP address that was checked.
+"""Connect by our own parse of an address, and to the very IP address that was checked.
 
 Of ours it may import :mod:`.addresses` only.
 """
@@ -53,14 +53,14 @@ class _Adapter(HTTPAdapter):
     def build_connection_pool_key_attributes(
         self, request: requests.PreparedRequest, verify: Any, cert: Any = None
     ) -> tuple[Any, Any]:
-        """Requests would read the host out of the URL with a parser of its own."""
+        """Read the host with our own parser; Requests would use another one."""
         _, options = super().build_connection_pool_key_attributes(request, verify, cert)
         address = addresses.parse(request.url or "")
         return {"scheme": address.scheme, "host": address.host, "port": address.port}, options
 
 
 class _Connection(urllib3.connection.HTTPConnection):
-    """Looks its host up once, checks every answer, and connects to them; ``Host`` header and TLS go by the name."""
+    """Look a host up once, check every answer, and connect to them; ``Host`` header and TLS go by the name."""
 
     private_hosts: frozenset[str] = frozenset()
 
@@ -101,7 +101,7 @@ class _TLSConnection(_Connection, urllib3.connection.HTTPSConnection):
 
 
 def _pools(private_hosts: frozenset[str]) -> dict[str, type[urllib3.HTTPConnectionPool]]:
-    """The pools of one adapter: their classes carry what is allowed, because a pool hands no option of ours on."""
+    """Make the pools of one adapter: their classes carry what is allowed, because a pool hands no option of ours on."""
     known = {"private_hosts": private_hosts}
     plain = type("CheckedConnection", (_Connection,), known)
     tls = type("CheckedTLSConnection", (_TLSConnection,), known)

@@ -1,7 +1,7 @@
-"""Contacts: what counts as a phone number or an e-mail address, and how to find its owner in HubSpot.
+"""Parse phone numbers and e-mail addresses, and find their owner in HubSpot.
 
-Pure functions. Of ours it may import ``domain`` and ``errors`` only; no Flask, no database, no HTTP.
-``phonenumbers`` and ``email_validator`` cost more to import than the rest of the package: only on first use.
+Pure functions. Of ours it may import ``domain`` and ``errors`` only; no Flask, no database, no HTTP. ``phonenumbers``
+and ``email_validator`` cost more to import than the rest of the package: only on first use.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ SEARCH_PROPERTIES = (
 
 
 def parse_contact(value: str | Contact, *, allow_special_domains: bool = False) -> Contact:
-    """The contact with its phone number in E.164 and its e-mail address normalised.
+    """Return the contact with its phone number in E.164 and its e-mail address normalised.
 
     A value with an ``@`` is an e-mail address, one without is a phone number with its country code, whichever
     field of a ``Contact`` it stands in. ``allow_special_domains`` lets ``.test``, ``localhost`` and other
@@ -60,7 +60,7 @@ def parse_contact(value: str | Contact, *, allow_special_domains: bool = False) 
 
 
 def identifier_of(contact: Contact) -> dict[str, str]:
-    """The delivery identifier a parsed contact writes from: its phone number, else its e-mail address.
+    """Return the delivery identifier a parsed contact writes from: its phone number, else its e-mail address.
 
     HubSpot OpenAPI, custom channels, ``PublicDeliveryIdentifier``. Raises ``ContactInvalid`` for an empty one.
     """
@@ -72,7 +72,7 @@ def identifier_of(contact: Contact) -> dict[str, str]:
 
 
 def search_filters(contact: Contact) -> list[dict[str, Any]]:
-    """The ``filterGroups`` (joined by OR) of a CRM search for a parsed contact; at most five.
+    """Return the ``filterGroups`` (joined by OR) of a CRM search for a parsed contact; at most five.
 
     HubSpot docs, "CRM search": calculated phone properties leave the country code out, so the answer holds
     people of other countries too; :func:`pick` sorts them out.
@@ -101,10 +101,10 @@ def search_filters(contact: Contact) -> list[dict[str, Any]]:
 
 
 def pick(results: Iterable[object], contact: Contact | None = None) -> dict[str, Any] | None:
-    """The one contact meant: among those that match, the owner of the e-mail address, then the oldest.
+    """Choose among matching contacts: the owner of the e-mail address, then the oldest.
 
-    ``results`` are HubSpot's contact objects, read with :data:`SEARCH_PROPERTIES`. With ``contact`` given,
-    a candidate must have its e-mail address, or a phone number that is the same and not of another country.
+    ``results`` are HubSpot's contact objects, read with :data:`SEARCH_PROPERTIES`. With ``contact`` given, a candidate
+    must have its e-mail address, or a phone number that is the same and not of another country.
     """
     ranked = []
     for result in results:
@@ -121,7 +121,7 @@ def pick(results: Iterable[object], contact: Contact | None = None) -> dict[str,
 
 
 def same_phone(wanted: str, stored: object) -> bool:
-    """True when ``stored``, as somebody typed it, is the E.164 number ``wanted``.
+    """Return True when ``stored``, as somebody typed it, is the E.164 number ``wanted``.
 
     One typed without its country code counts; one with another country code does not.
     """
@@ -187,7 +187,7 @@ def _has_phone(properties: Mapping[str, Any], phone: str | None) -> bool:
 
 
 def _created(value: object) -> float:
-    """When a contact was made, in epoch seconds; the unknown sorts last."""
+    """Return when a contact was made, in epoch seconds; the unknown sorts last."""
     if isinstance(value, str):
         try:
             if value.isdecimal():

@@ -1,4 +1,4 @@
-"""What is said, both ways: HubSpot's message objects as facts, and the texts we write for agents.
+"""Parse HubSpot's message objects, and write the texts that agents read.
 
 Pure functions. Of ours it may import ``domain`` and its neighbours :mod:`.addresses` and :mod:`.text`; no HTTP.
 """
@@ -67,7 +67,7 @@ class ParsedMessage:
 
 
 def parse_message(raw: Mapping[str, Any]) -> ParsedMessage:
-    """The facts of a message object as HubSpot sends it in a channel event or answers it.
+    """Return the facts of a message object as HubSpot sends it in a channel event or answers it.
 
     Every optional field may be missing or of the wrong type. ``text`` is the agent's, verbatim but scrubbed;
     when blank it is made from the HTML; attachments that are no files follow as lines of text.
@@ -115,7 +115,7 @@ def parse_message(raw: Mapping[str, Any]) -> ParsedMessage:
 
 
 def parse_time(value: object) -> int:
-    """HubSpot's ISO-8601 text, or a number, as epoch milliseconds; ``ValueError`` for anything else."""
+    """Return HubSpot's ISO-8601 text, or a number, as epoch milliseconds; ``ValueError`` for anything else."""
     if isinstance(value, str):
         try:
             moment = datetime.fromisoformat(value.strip())
@@ -136,7 +136,7 @@ def render_first_message(
     contact_line: str | None = None,
     transcript: str | None = None,
 ) -> str:
-    """The text that opens a handoff in HubSpot: what it is about, who asks, and what was said before."""
+    """Write the text that opens a handoff in HubSpot: its subject, the user, and the conversation before."""
     who = ", ".join(part for part in (_line(name), _line(contact_line)) if part)
     about = [_line(title), scrub(description or "").strip(), f"From: {who}" if who else ""]
     parts = ["\n".join(filter(None, about)) or "A user asks to talk to a person."]
@@ -148,7 +148,7 @@ def render_first_message(
 def render_history(
     entries: Iterable[HistoryEntry | tuple[str, str] | Mapping[str, Any]], limit: int = HISTORY_LIMIT
 ) -> str:
-    """The conversation before the handoff as one text, oldest first, at most ``limit`` characters.
+    """Return the conversation before the handoff as one text, oldest first, at most ``limit`` characters.
 
     ``entries`` is any iterable, oldest first: a ``HistoryEntry``, a pair ``(author, text)`` or a mapping with
     ``author``, ``text`` and perhaps ``at``. When it is too long whole entries at the beginning are left out,
@@ -201,7 +201,7 @@ def _history_line(entry: object) -> str:
 
 
 def _attachment(item: Mapping[str, Any]) -> Attachment | str:
-    """A file as an ``Attachment``, anything else as a readable line."""
+    """Return a file as an ``Attachment``, anything else as a readable line."""
     kind = _string(item.get("type")) or "unknown"
     if kind != "FILE":
         return f"[{_describe(kind, item)}]"
@@ -223,7 +223,7 @@ def _attachment(item: Mapping[str, Any]) -> Attachment | str:
 
 
 def _describe(kind: str, item: Mapping[str, Any]) -> str:
-    """What HubSpot's own ``kind`` of attachment says, in words (HubSpot OpenAPI, custom channels)."""
+    """Describe an attachment that is no file, in words, by HubSpot's ``kind`` of it (OpenAPI, custom channels)."""
     match kind:
         case "LOCATION":
             place = [_words(item.get(key)) for key in ("name", "address", "latitude", "longitude", "url")]
@@ -264,7 +264,7 @@ def _labelled(label: str, parts: Iterable[str]) -> str:
 
 
 def safe_url(value: object) -> str | None:
-    """``value`` if it is an https URL (or an http one of this machine), else None."""
+    """Return ``value`` if it is an https URL (or an http one of this machine), else None."""
     if not isinstance(value, str) or not value.isprintable() or " " in value:
         return None
     try:

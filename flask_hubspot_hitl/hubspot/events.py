@@ -17,12 +17,12 @@ from typing import Any
 
 from . import strict_json
 from .content import parse_time
-from .text import scrub as scrub_text
+from .text import scrub
 
 MAX_ITEMS = 1_000
 MAX_DEPTH = 32
 AHEAD_MS = 300_000
-"""A time further ahead than this counts as the time received."""
+"""Milliseconds: an event's time further in the future counts as its time of arrival (docs/rules.rst B5)."""
 
 _ID = re.compile(r"[0-9]{1,19}")
 _ACTOR = re.compile(r"[A-Z]-[^\s]{1,254}")
@@ -40,7 +40,7 @@ class TooManyItems(ValueError):
 
 
 class Kind(StrEnum):
-    """What an event tells."""
+    """Name what an event is about."""
 
     MESSAGE = "message"
     ASSIGNED = "assigned"
@@ -86,7 +86,7 @@ _NOT_A_NUMBER = _NotANumber()
 
 
 def parse_body(raw: bytes, *, now_ms: int) -> list[Inbound | Poison]:
-    """Every item of a webhook's body, in its order.
+    """Return every item of a webhook's body, in its order.
 
     :raises Unreadable: when it is not UTF-8 JSON, or neither an array nor an object.
     :raises TooManyItems: when the array is longer than :data:`MAX_ITEMS`.
@@ -124,7 +124,7 @@ def parse_body(raw: bytes, *, now_ms: int) -> list[Inbound | Poison]:
 
 def _read(item: Any, reader: Callable[[dict[str, Any], int], Inbound], now_ms: int, is_clean: bool) -> Inbound | Poison:
     try:
-        payload = item if is_clean else scrub(item)
+        payload = item if is_clean else scrub_json(item)
     except ValueError as error:
         return _poison(str(error), item)
     if not isinstance(payload, dict):
@@ -141,21 +141,21 @@ def _poison(reason: str, item: Any) -> Poison:
 
 
 def _pruned(value: Any, depth: int = 0) -> Any:
-    """What can be kept of an item that can't be read: no deeper than :data:`MAX_DEPTH`, None for what is no number."""
+    """Return the storable part of an unreadable item: at most MAX_DEPTH deep, NaN and infinities as None."""
     if isinstance(value, str):
-        return scrub_text(value)
+        return scrub(value)
     if isinstance(value, dict | list):
         if depth > MAX_DEPTH:
             return None
         if isinstance(value, list):
             return [_pruned(item, depth + 1) for item in value]
-        return {scrub_text(key): _pruned(item, depth + 1) for key, item in value.items()}
+        return {scrub(key): _pruned(item, depth + 1) for key, item in value.items()}
     if isinstance(value, _NotANumber) or (isinstance(value, float) and not math.isfinite(value)):
         return None
     return value
 
 
-def scrub(value: Any, depth: int = 0) -> Any:
+def scrub_json(value: Any, depth: int = 0) -> Any:
     """``value`` without what a database can't hold: NUL and lone surrogates go; numbers must fit 64 bits.
 
     :raises ValueError: for NaN, a number out of range, or nesting deeper than :data:`MAX_DEPTH`.
@@ -163,15 +163,15 @@ def scrub(value: Any, depth: int = 0) -> Any:
     if depth > MAX_DEPTH:
         raise ValueError("nested too deeply")
     if isinstance(value, str):
-        return scrub_text(value)
+        return scrub(value)
     if isinstance(value, int):
         if abs(value) > _INT_MAX:
             raise ValueError("a number out of range")
         return value
     if isinstance(value, dict):
-        return {scrub_text(key): scrub(item, depth + 1) for key, item in value.items()}
+        return {scrub(key): scrub_json(item, depth + 1) for key, item in value.items()}
     if isinstance(value, list):
-        return [scrub(item, depth + 1) for item in value]
+        return [scrub_json(item, depth + 1) for item in value]
     if isinstance(value, _NotANumber) or (isinstance(value, float) and not math.isfinite(value)):
         raise ValueError("a number that is none")
     return value
@@ -224,7 +224,7 @@ _OTHER_TYPES = {
 
 
 def _app_event(payload: dict[str, Any], now_ms: int) -> Inbound:
-    """An item of the app's feed. Source: docs/hubspot.rst (Batches); ids are numbers, times epoch ms."""
+    """Read an item of the app's feed. Source: docs/hubspot.rst (Batches); ids are numbers, times epoch ms."""
     subscription = _text(payload, "subscriptionType") or _text(payload, "eventType") or ""
     match = _CONVERSATION.fullmatch(subscription)
     kind = Kind.OTHER
@@ -279,7 +279,7 @@ def _property_value(payload: Mapping[str, Any], kind: Kind) -> str | None:
 
 
 def normalize_actor(value: str | None) -> str | None:
-    """An assignee as an actor id: bare digits are a user's; empty, ``null`` and ``None`` are nobody.
+    """Return an assignee as an actor id: bare digits are a user's; empty, ``null`` and ``None`` are nobody.
 
     :raises ValueError: when it is neither.
     """
@@ -294,7 +294,7 @@ def normalize_actor(value: str | None) -> str | None:
 
 
 def _channel_event(payload: dict[str, Any], now_ms: int) -> Inbound:
-    """The channel feed's object. Source: docs/hubspot.rst (Channel webhooks); ids are strings, times ISO 8601."""
+    """Read the channel feed's object. Source: docs/hubspot.rst (Channel webhooks); ids are strings, times ISO 8601."""
     kind_name = _text(payload, "type") or ""
     if kind_name.startswith("CHANNEL_ACCOUNT_"):
         portal, account = _id(payload, "portalId"), _id(payload, "channelAccountId")

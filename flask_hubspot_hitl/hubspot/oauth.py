@@ -1,27 +1,29 @@
-"""HubSpot's consent page and its token endpoint.
+"""Ask HubSpot's token endpoint, and write the address of HubSpot's consent page.
 
-Of ours it may import ``errors`` and ``clock`` (and its neighbours here); no Flask, no database.
-Source: HubSpot OpenAPI, OAuth v1, v3, 2026-03 and 2026-09, ``POST …/token``; PKCE is RFC 7636.
+Of ours it may import ``errors`` (and its neighbours here); no Flask, no database. Source: HubSpot OpenAPI, OAuth v1,
+v3, 2026-03 and 2026-09, ``POST …/token``; PKCE is RFC 7636.
 """
 
 from __future__ import annotations
 
 import base64
 import hashlib
-from collections.abc import Collection, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 from urllib.parse import quote, urlencode
 
-from ..clock import Clock
 from ..errors import HubSpotError, HubSpotNotFound, HubSpotRejected, HubSpotUnavailable, TokenRevoked
+from .options import OAuthOptions
 from .paths import OAUTH_VERSIONS, Paths, segment
 from .transport import Gate, Transport
 
-#: A token is renewed this long before it expires, in milliseconds.
+#: Milliseconds before its expiry at which a token is renewed.
 RENEW_BEFORE_MS = 300_000
 
 
+#: Connections that a token endpoint keeps open.
+POOL_SIZE = 4
 #: What every installation needs: the conversations of our channel, and the contact to attach them to.
 SCOPES = (
     "oauth",
@@ -36,12 +38,12 @@ FILES_SCOPE = "files"
 """For users' files."""
 CREATE_CONTACTS_SCOPE = "crm.objects.contacts.write"
 _NOT_THE_TOKEN = frozenset({"invalid_client", "unauthorized_client", "invalid_request", "unsupported_grant_type"})
-"""OAuth errors (RFC 6749, 5.2) that say nothing about the token."""
+"""OAuth errors (RFC 6749, section 5.2) that are about the app, not the token: the token is kept."""
 
 
 @dataclass(frozen=True, slots=True)
 class Tokens:
-    """What the token endpoint gave. ``refresh_token`` is the one to keep, new or not."""
+    """Hold what the token endpoint gave. ``refresh_token`` is the one to keep, new or not."""
 
     access_token: str = field(repr=False)
     refresh_token: str = field(repr=False)
@@ -61,7 +63,10 @@ def authorize_url(
     code_verifier: str,
     portal_id: str | None = None,
 ) -> str:
-    """The address of HubSpot's consent page; with ``portal_id`` that account is chosen already."""
+    """Return the address of HubSpot's consent page.
+
+    :param portal_id: the account that is chosen already; None: the person chooses.
+    """
     digest = hashlib.sha256(code_verifier.encode("ascii")).digest()
     query = {
         "client_id": client_id,
@@ -76,55 +81,41 @@ def authorize_url(
 
 
 class CodeRefused(HubSpotRejected):
-    """HubSpot does not take the authorization code: it was used before, has expired, or is another app's."""
+    """Say that HubSpot does not take the authorization code: it was used before, has expired, or is another app's."""
 
 
 class TokenEndpoint:
-    """HubSpot's token endpoint, asked on behalf of one app. ``oauth_version`` is one of ``OAUTH_VERSIONS``."""
+    """Ask HubSpot's token endpoint on behalf of one app.
 
-    def __init__(
-        self,
-        *,
-        base_url: str,
-        oauth_version: str,
-        client_id: str,
-        client_secret: str,
-        clock: Clock,
-        timeout: tuple[float, float] = (3.05, 10.0),
-        proxy: str | None = None,
-        private_hosts: Collection[str] = (),
-        gate: Gate | None = None,
-    ) -> None:
+    :param gate: asked before every request.
+    """
+
+    def __init__(self, options: OAuthOptions, *, gate: Gate | None = None) -> None:
+        oauth_version = options.oauth_version
         if oauth_version not in OAUTH_VERSIONS:
             raise ValueError(f"the OAuth version must be one of {', '.join(OAUTH_VERSIONS)}")
         is_v1 = oauth_version == "v1"
         self._path = "/oauth/v1/token" if is_v1 else Paths(oauth_version).oauth_token()
         paths = Paths("v3" if is_v1 else oauth_version)  # v1 has the token in the path: it would be in logs
         self._whoami, self._introspect = paths.account_info(), paths.oauth_introspect()
-        self._client_id = client_id
-        self._client_secret = client_secret
-        self._clock = clock
-        self._transport = Transport(
-            base_url,
-            clock=clock,
-            timeout=timeout,
-            proxy=proxy,
-            private_hosts=private_hosts,
-            pool_size=4,
-            gate=gate,
-        )
+        self._client_id = options.client_id
+        self._client_secret = options.client_secret
+        self._clock = options.connection.clock
+        self._transport = Transport(options.base_url, replace(options.connection, pool_size=POOL_SIZE), gate=gate)
 
     def __repr__(self) -> str:
         return f"TokenEndpoint({self._transport.base_url!r}, client_id={self._client_id!r})"
 
     def close(self) -> None:
-        """Close the idle connections."""
+        """Close the idle connections to HubSpot."""
         self._transport.close()
 
     def exchange(self, code: str, redirect_uri: str, *, code_verifier: str | None = None) -> Tokens:
-        """The tokens for an authorization code, which works once; ``hub_id`` is always there.
+        """Exchange an authorization code, which works once, for tokens; ``hub_id`` is always there.
 
-        Raises ``CodeRefused``, ``HubSpotRejected`` when HubSpot refuses the app itself, and ``HubSpotUnavailable``.
+        :raises CodeRefused: when HubSpot does not take the code.
+        :raises HubSpotRejected: when HubSpot refuses the app itself.
+        :raises HubSpotUnavailable: when it may work later.
         """
         doing = "exchanging an authorization code"
         form = {"grant_type": "authorization_code", "code": code, "redirect_uri": redirect_uri}
@@ -136,10 +127,12 @@ class TokenEndpoint:
         return tokens if tokens.hub_id else replace(tokens, hub_id=self.portal_of(tokens.access_token))
 
     def refresh(self, refresh_token: str) -> Tokens:
-        """A new access token.
+        """Get a new access token.
 
-        Raises ``TokenRevoked`` when HubSpot refuses the token and ``HubSpotUnavailable`` when it may work later, also
-        when it refuses the app. Neither is ever ambiguous: the call that wanted the token was not made.
+        Neither error is ever ambiguous: the call that wanted the token was not made.
+
+        :raises TokenRevoked: when HubSpot refuses the token.
+        :raises HubSpotUnavailable: when it may work later, also when HubSpot refuses the app.
         """
         form = {"grant_type": "refresh_token", "refresh_token": refresh_token}
         tokens = self._ask("refreshing the access token", form, secrets=(refresh_token,))
@@ -156,10 +149,13 @@ class TokenEndpoint:
         raise HubSpotUnavailable(str(tokens), retry_after=retry_after, **facts)
 
     def introspect(self, access_token: str) -> dict[str, Any]:
-        """What HubSpot tells of an access token of this app: ``hub_id``, ``app_id``, ``scopes``, …
+        """Return what HubSpot tells of an access token of this app: ``hub_id``, ``app_id``, ``scopes``, …
 
-        Raises ``HubSpotNotFound`` for a token that is not the app's, or not good any more; ``HubSpotRejected`` when
-        HubSpot refuses the app itself; ``HubSpotUnavailable``. Source: HubSpot OpenAPI, OAuth, ``…/token/introspect``.
+        Source: HubSpot OpenAPI, OAuth, ``…/token/introspect``.
+
+        :raises HubSpotNotFound: for a token that is not the app's, or is not valid any more.
+        :raises HubSpotRejected: when HubSpot refuses the app itself.
+        :raises HubSpotUnavailable: when it may work later.
         """
         doing = "asking what a token may do"
         form = {"token": access_token, "token_type_hint": "access_token"}
@@ -173,7 +169,7 @@ class TokenEndpoint:
         return found
 
     def _ask(self, doing: str, form: dict[str, str], *, secrets: tuple[str, ...]) -> Tokens | HubSpotError:
-        """The tokens, or why there are none; what was sent is blotted out of HubSpot's words."""
+        """Post to the token endpoint. Secrets that were sent are removed from HubSpot's error text."""
         now_ms = self._clock.now_ms()
         sent = form | {"client_id": self._client_id, "client_secret": self._client_secret}
         try:
@@ -204,7 +200,10 @@ class TokenEndpoint:
         return (CodeRefused if error.status == 400 else HubSpotRejected)(str(error), **facts)
 
     def portal_of(self, access_token: str) -> str:
-        """Whose token it is, for answers that don't tell (v1). HubSpot OpenAPI, account info, ``PortalInformation``."""
+        """Return the portal of a token, for v1 answers, which do not name it.
+
+        HubSpot OpenAPI, account info, ``PortalInformation``.
+        """
         doing = "asking which account has been connected"
         headers = {"Authorization": f"Bearer {access_token}"}
         answer = self._transport.send("GET", self._whoami, doing=doing, headers=headers)

@@ -1,4 +1,4 @@
-"""JSON from outside, read without recursing deeply. Pure; imports nothing of ours."""
+"""Read JSON from outside without recursing deeply. Pure; imports nothing of ours."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Making text, HTML and file names of unknown origin safe, and turning HTML into readable text.
+"""Make text, HTML and file names of unknown origin safe, and turn HTML into readable text.
 
 Pure functions; imports nothing of ours. :mod:`.content` re-exports all of it.
 """
@@ -45,14 +45,14 @@ _MIME = mimetypes.MimeTypes()  # its own table: the machine's /etc/mime.types ha
 
 
 def scrub(text: str) -> str:
-    """``text`` with NUL and lone surrogates, which no database and no UTF-8 can hold, replaced by U+FFFD."""
+    """Replace NUL and lone surrogates, which no database and no UTF-8 can hold, by U+FFFD."""
     if text.isascii() and "\x00" not in text:
         return text
     return _UNUSABLE.sub("\ufffd", text)
 
 
 def escape_text(text: str) -> str:
-    """Plain text as HTML that shows exactly it; line ends become ``<br>``."""
+    """Return plain text as HTML that shows exactly it; line ends become ``<br>``."""
     return "<br>".join(html.escape(scrub(text)).splitlines())
 
 
@@ -77,10 +77,10 @@ def html_to_text(markup: str) -> str:
 
 
 def clean_name(name: object, fallback: str = "file", *, content_type: str | None = None) -> str:
-    """A file name that is only a name: no path, no control or bidi marks, at most 255 bytes of UTF-8.
+    """Return a safe file name: no path, no control or bidi characters, at most 255 bytes of UTF-8.
 
-    One without an extension gets that of ``content_type``. ``fallback`` is used when nothing is left of
-    ``name``. Never raises.
+    One without an extension gets that of ``content_type``. ``fallback`` is used when nothing is left of ``name``. Never
+    raises.
     """
     text = re.split(r"[/\\]", name)[-1] if isinstance(name, str) else ""
     text = "".join(c for c in text if c in _JOINERS or unicodedata.category(c) not in _INVISIBLE)
@@ -96,7 +96,7 @@ def clean_name(name: object, fallback: str = "file", *, content_type: str | None
 
 
 def guess_content_type(name: str) -> str | None:
-    """The MIME type that the extension of ``name`` stands for, or None."""
+    """Return the MIME type that the extension of ``name`` stands for, or None."""
     extension = split_extension(name)[1].lower()
     return _MIME.types_map[1].get(extension) or _MIME.types_map[0].get(extension)
 
@@ -153,7 +153,7 @@ def _scheme(url: str) -> str:
 
 
 class _Reader(HTMLParser):
-    """Collects the text of cleaned HTML."""
+    """Collect the text of cleaned HTML."""
 
     def __init__(self) -> None:
         super().__init__(convert_charrefs=True)

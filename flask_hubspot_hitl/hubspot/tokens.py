@@ -1,6 +1,6 @@
-"""Access tokens: where a call gets its bearer from, and how it is renewed.
+"""Provide access tokens: static ones, and those that are renewed from a refresh token.
 
-Of ours it may import ``errors`` and ``clock`` (and its neighbours here); no Flask, no database.
+Of ours it may import ``errors`` (and its neighbours here); no Flask, no database.
 """
 
 from __future__ import annotations
@@ -10,39 +10,42 @@ import contextvars
 import logging
 import threading
 import time
-from collections.abc import Callable, Collection
+from collections.abc import Callable
 from typing import Protocol
 
-from ..clock import Clock
 from ..errors import HubSpotError, HubSpotUnavailable, TokenRevoked, WrongPortal
 from .oauth import TokenEndpoint, Tokens
+from .options import OAuthOptions
 from .transport import Gate, bounded, deadline
 
 logger = logging.getLogger(__name__)
 
 
-#: A refresh token that HubSpot refused is not tried again for this long, in milliseconds.
+#: Milliseconds during which a refresh token that HubSpot refused is not tried again.
 DEAD_FOR_MS = 60_000
-#: A refresh may take this long, whatever deadline its caller has: a rotated token that is not read is lost. Seconds.
+#: Seconds that a refresh may take, whatever deadline its caller has: a rotated token that is not read is lost.
 REFRESH_SECONDS = 15.0
-#: How often it is looked whether another process has refreshed, in seconds.
+#: Seconds between two looks whether another process has refreshed.
 LOOK_EVERY = 0.05
 
 
 class TokenProvider(Protocol):
-    """Gives the bearer token of one portal. Thread-safe."""
+    """Give the bearer token of one portal. Thread-safe."""
 
     def token(self) -> str:
-        """A token to use now. Raises ``TokenRevoked`` or ``HubSpotUnavailable``."""
+        """Return a token to use now. Raises ``TokenRevoked`` or ``HubSpotUnavailable``."""
         ...
 
     def refresh(self, rejected: str) -> str:
-        """Another token, because HubSpot answered 401 to ``rejected``. Raises like :meth:`token`."""
+        """Return another token, because HubSpot answered 401 to ``rejected``. Raises like :meth:`token`."""
         ...
 
 
 class StaticToken:
-    """A token that never expires, such as a private app's. ``on_refused`` is called when HubSpot refuses it."""
+    """Provide a token that never expires, such as a private app's.
+
+    :param on_refused: called when HubSpot refuses the token.
+    """
 
     def __init__(self, token: str, *, on_refused: Callable[[], None] | None = None) -> None:
         self._token = token
@@ -61,7 +64,7 @@ class StaticToken:
 
 
 class NoToken:
-    """For calls that no portal makes."""
+    """Provide no token, for calls that are made for no portal."""
 
     def token(self) -> str:
         raise TokenRevoked("this call needs a portal's access token, or the developer API key")
@@ -71,70 +74,59 @@ class NoToken:
 
 
 class TokenStore(Protocol):
-    """One portal's tokens, shared by all processes, and the lease of the one that refreshes. Thread-safe.
+    """Keep one portal's tokens for all processes, and the lease of the one that refreshes. Thread-safe.
 
     Every method raises ``HubSpotUnavailable`` when the store can't be used just now.
     """
 
     def load(self) -> Tokens | None:
-        """What was stored last, by any process."""
+        """Return what was stored last, by any process."""
         ...
 
     def claim(self) -> int | None:
-        """The lease, as a number to :meth:`finish` with; None while another process has it."""
+        """Take the lease for refreshing.
+
+        :returns: a number to :meth:`finish` with; None while another process holds it.
+        """
         ...
 
     def finish(self, lease: int, tokens: Tokens | None, *, dead: bool = False) -> None:
-        """Give the lease back and store ``tokens``. With None nothing changes; ``dead``: HubSpot refuses them."""
+        """Release the lease and store tokens.
+
+        :param tokens: None: nothing changes.
+        :param dead: whether HubSpot refuses the stored ones.
+        """
         ...
 
 
 class RefreshingToken:
-    """Access tokens from a refresh token: renewed five minutes early, by one thread at a time.
+    """Provide access tokens from a refresh token: renewed five minutes early, by one thread at a time.
 
-    With a ``store``, by one thread of all processes at a time: the others wait for what it stores. The stored
-    refresh token goes before the one given here, which is tried when the stored one is dead. None is given here
-    when the portal installed the app: then it is in the store.
+    With a store, by one thread of all processes at a time: the others wait for what it stores. The stored refresh token
+    goes before the one given here, which is tried when the stored one is dead.
 
-    With a ``portal_id`` a token of another portal is refused (``WrongPortal``).
-
-    ``on_rotated`` is called with the new refresh token when HubSpot gives another one, before any call uses
-    the new access token. When it raises, it is called again at the next :meth:`token`.
+    :param refresh_token: None when the portal installed the app: then it is in the store.
+    :param on_rotated: called with the new refresh token when HubSpot gives another one, before any call uses the new
+        access token. When it raises, it is called again at the next :meth:`token`.
+    :param portal_id: a token of another portal is refused (``WrongPortal``).
     """
 
     def __init__(
         self,
+        options: OAuthOptions,
         *,
-        base_url: str,
-        oauth_version: str,
-        client_id: str,
-        client_secret: str,
         refresh_token: str | None,
-        clock: Clock,
         on_rotated: Callable[[str], None] | None = None,
-        timeout: tuple[float, float] = (3.05, 10.0),
-        proxy: str | None = None,
-        private_hosts: Collection[str] = (),
         gate: Gate | None = None,
         store: TokenStore | None = None,
         portal_id: str | None = None,
     ) -> None:
         self._portal_id = portal_id
-        self._endpoint = TokenEndpoint(
-            base_url=base_url,
-            oauth_version=oauth_version,
-            client_id=client_id,
-            client_secret=client_secret,
-            clock=clock,
-            timeout=timeout,
-            proxy=proxy,
-            private_hosts=private_hosts,
-            gate=gate,
-        )
+        self._endpoint = TokenEndpoint(options, gate=gate)
         self._store = store
         self._given = refresh_token
         self._unstored: Tokens | None = None
-        self._clock = clock
+        self._clock = options.connection.clock
         self._on_rotated = on_rotated
         self._lock = threading.Lock()
         self._refresh_token = refresh_token
@@ -174,7 +166,10 @@ class RefreshingToken:
             return self._renew(seen, rejected)
 
     def _renew(self, seen: int, rejected: str | None = None) -> str:
-        """Ask for a token, lock held; ``seen`` is how many attempts had ended before waiting for it."""
+        """Refresh the token; the caller holds the lock.
+
+        :param seen: finished attempts counted before the lock was waited for.
+        """
         if self._failure is not None and self._attempts != seen:
             raise self._failure  # somebody asked in the meantime, in vain: don't queue up to ask again
         old = {rejected, self._access}
@@ -200,7 +195,7 @@ class RefreshingToken:
         return self._access
 
     def _fetch(self, old: set[str | None]) -> Tokens:
-        """Tokens whose access token is none of ``old``: stored by another process, or asked for now."""
+        """Return tokens with an access token not in ``old``: those that another process stored, else refreshed ones."""
         if self._store is None:
             return self._ask([self._refresh_token])
         found = None if self._unstored else self._store.load()
@@ -234,7 +229,7 @@ class RefreshingToken:
         return self._keep(self._store, lease, tokens)
 
     def _lease(self, store: TokenStore, old: set[str | None]) -> int | Tokens:
-        """The lease, or what the process that had it has stored."""
+        """Take the refresh lease, or return the tokens that its holder stored."""
         ends = time.monotonic() + REFRESH_SECONDS
         while (lease := store.claim()) is None:
             time.sleep(LOOK_EVERY)
@@ -257,12 +252,12 @@ class RefreshingToken:
         return tokens.access_token not in old and self._clock.now_ms() < tokens.renew_at_ms
 
     def _is_back(self, old: set[str | None]) -> bool:
-        """True when the portal has been connected again since its token died."""
+        """Return True when the portal has been connected again since its token died."""
         found = None if self._store is None else self._store.load()
         return found is not None and self._is_good(found, old)
 
     def _ask(self, refresh_tokens: list[str | None]) -> Tokens:
-        """Ask with the first of these, and with the next one when HubSpot refuses it."""
+        """Try each refresh token in turn until HubSpot accepts one."""
         candidates = list(dict.fromkeys(one for one in refresh_tokens if one is not None))
         for position, refresh_token in enumerate(candidates, 1):
             try:
@@ -303,6 +298,9 @@ class RefreshingToken:
             if self._on_rotated is not None:
                 self._on_rotated(self._refresh_token)
         except Exception:
-            logger.exception("The new refresh token could not be stored; it will be tried again")
+            logger.exception(
+                "The new refresh token could not be stored; this process goes on with it and stores it at the next "
+                "call. If the process ends before, connect the portal again"
+            )
         else:
             self._saved = self._refresh_token

@@ -1,4 +1,4 @@
-"""One HTTP attempt to HubSpot: bounded in time and size, without redirects, its failures made typed errors.
+"""Make one HTTP attempt: bounded in time and size, without redirects, its failures made typed errors.
 
 Of ours it may import ``errors``, ``clock``, ``process`` and neighbours here; no Flask, no database. Nothing here knows
 an operation.
@@ -7,16 +7,13 @@ an operation.
 from __future__ import annotations
 
 import contextvars
-import itertools
-import logging
+import math
 import re
 import ssl
 import threading
 import time
-import weakref
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from concurrent.futures import Future
-from contextlib import contextmanager
 from dataclasses import dataclass, field
 from email.utils import parsedate_to_datetime
 from enum import Enum
@@ -25,16 +22,17 @@ from typing import Any, Protocol, TypeVar
 import requests
 import urllib3
 
-from ..clock import Clock, wall_ms
+from ..clock import Deadline, wall_ms
 from ..errors import HubSpotConflict, HubSpotError, HubSpotNotFound, HubSpotRejected, HubSpotUnavailable
 from ..process import Process, gives_threads_time
-from . import addresses, strict_json
+from . import addresses, redaction, strict_json
 from .addresses import AddressRefused
 from .connections import session
+from .options import ConnectionOptions
 
-#: The longest a single attempt may last when the caller sets no deadline, in seconds.
+#: Seconds that a single attempt may last when the caller sets no deadline.
 ATTEMPT_SECONDS = 60.0
-#: No wish of HubSpot's to wait is taken for longer than this, in seconds (its own 477 names up to a day).
+#: Seconds that HubSpot can make us wait, at most (its own 477 names up to a day).
 MAX_RETRY_AFTER = 86_400.0
 
 _CHUNK = 65_536
@@ -42,38 +40,26 @@ _SAFE = frozenset({"GET", "HEAD"})
 _LATER = frozenset({408, 423, 429, 477})
 
 _T = TypeVar("_T")
-_ends_at: contextvars.ContextVar[float | None] = contextvars.ContextVar("hubspot_deadline", default=None)
 
+deadline = Deadline("hubspot_deadline")
+"""Bounds all calls to HubSpot in a block together, in seconds, whatever they are waiting for.
 
-@contextmanager
-def deadline(seconds: float) -> Iterator[None]:
-    """All calls to HubSpot in this block together end within ``seconds``, whatever they are waiting for.
-
-    What has no answer by then raises ``HubSpotUnavailable``. Blocks nest; the earlier end wins.
-    """
-    ends_at = time.monotonic() + max(seconds, 0.0)
-    outer = _ends_at.get()
-    reset = _ends_at.set(ends_at if outer is None else min(ends_at, outer))
-    try:
-        yield
-    finally:
-        _ends_at.reset(reset)
-
-
-def remaining() -> float | None:
-    """Seconds until the deadline of this block (0 when it has passed), or None without one."""
-    ends_at = _ends_at.get()
-    return None if ends_at is None else max(ends_at - time.monotonic(), 0.0)
+What has no answer by then raises ``HubSpotUnavailable``.
+"""
 
 
 def bounded(call: Callable[[], _T], *, doing: str, safe: bool) -> _T:
-    """``call()``, given up at the deadline of this block; without a deadline simply ``call()``.
+    """Run ``call()`` and give it up at the block's deadline; without a deadline simply run it.
 
-    Socket time-outs alone can't promise that: a name look-up has none, and every address of a host that
-    swallows packets gets its own. So the call runs in a thread, which ends by itself later.
+    Socket time-outs alone can't promise that: a name look-up has none, and every address of a host that swallows
+    packets gets its own. So the call runs in a thread, which ends by itself later.
+
+    :param doing: names the operation in errors.
+    :param safe: whether the call only reads: then giving it up is not ambiguous.
+    :raises HubSpotUnavailable: when it was given up.
     """
-    left = remaining()
-    if left is None or (left > 0 and not gives_threads_time()):
+    left = deadline.left()
+    if left == math.inf or (left > 0 and not gives_threads_time()):
         return call()  # a thread that is stopped where it stands would keep the locks it has
     if left <= 0:
         raise HubSpotUnavailable(f"{doing}: no time was left to ask HubSpot")
@@ -96,14 +82,14 @@ def bounded(call: Callable[[], _T], *, doing: str, safe: bool) -> _T:
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """What HubSpot answered: the status, the headers and the decoded body, which may be cut when not 2xx."""
+    """Hold what HubSpot answered: the status, the headers and the decoded body, which may be cut when not 2xx."""
 
     status: int
     headers: Mapping[str, str] = field(repr=False)
     body: bytes = field(repr=False)
 
     def json(self) -> dict[str, Any] | None:
-        """The body as a JSON object, or None when it is no such thing (empty, HTML, a list, NaN)."""
+        """Return the body as a JSON object, or None when it is something else (empty, HTML, a list, NaN)."""
         try:
             value = strict_json.loads(self.body)
         except ValueError:
@@ -111,8 +97,8 @@ class Answer:
         return value if isinstance(value, dict) else None
 
 
-class Verdict(Enum):
-    """What one attempt told about HubSpot."""
+class Availability(Enum):
+    """Name what one attempt shows about HubSpot."""
 
     UP = "up"
     """It answered."""
@@ -121,57 +107,55 @@ class Verdict(Enum):
     DOWN = "down"
     """No connection, no answer, or a 5xx."""
     UNKNOWN = "unknown"
-    """We did not wait long enough to know."""
+    """The attempt ended before HubSpot could answer."""
 
 
 class Gate(Protocol):
-    """Decides whether a request may be sent now. Thread-safe; shared by all that speak to one portal."""
+    """Decide whether a request may be sent now. Thread-safe; shared by all that speak to one portal."""
 
     def enter(self, doing: str) -> Any:
-        """A permit for one request. Raises ``HubSpotUnavailable``, never ambiguous, when there is none now."""
+        """Take a permit for one request.
+
+        :raises HubSpotUnavailable: when there is none now; never ambiguous.
+        """
         ...
 
-    def leave(self, permit: Any, verdict: Verdict, retry_after: float | None) -> None:
-        """What became of it; ``retry_after`` is HubSpot's wish in seconds. Called once for each permit."""
+    def leave(self, permit: Any, shown: Availability, retry_after: float | None) -> None:
+        """Report how the request went; call it once for each permit.
+
+        :param retry_after: the seconds that HubSpot asked for, if it did.
+        """
         ...
 
 
 class Transport:
-    """A pool of connections to one base URL. Thread-safe. ``gate`` is asked before every request.
+    """Hold connections to one base URL. Thread-safe.
 
-    ``service`` is who answers there, for the texts of errors. ``private_hosts`` may be in a private network; without a
-    proxy any other host has to be public, or this machine by its very spelling. ``secrets`` are parts of a URL's path
-    that no log may show.
+    :param gate: asked before every request.
+    :param service: the name of the server's owner, for the texts of errors.
+    :param secrets: parts of a URL's path that no log may show.
     """
 
     def __init__(
         self,
         base_url: str,
+        options: ConnectionOptions,
         *,
-        clock: Clock,
-        timeout: tuple[float, float] = (3.05, 10.0),
-        proxy: str | None = None,
-        max_response_bytes: int = 10_000_000,
-        pool_size: int = 32,
         gate: Gate | None = None,
         service: str = "HubSpot",
-        private_hosts: Collection[str] = (),
         secrets: Iterable[str] = (),
     ) -> None:
         self.base_url = addresses.parse(base_url).url.rstrip("/")
         self._service = service
         self._gate = gate
-        self._clock = clock
+        self._options = options
+        self._clock = options.clock
         self._heard: tuple[str, int] | None = None
-        self._connect_timeout, self._read_timeout = timeout
-        self._max_bytes = max_response_bytes
-        self._private_hosts = private_hosts
-        self._proxy = proxy
-        self._pool_size = pool_size
+        self._connect_timeout, self._read_timeout = options.timeout
         self._session = self._new_session()
         self._process = Process(self._begin_anew)
-        _install_redaction()
-        _hide(self, secrets)
+        redaction.install()
+        redaction.hide(self, secrets)
 
     def _new_session(self) -> requests.Session:
         # Only connecting is repeated here: a request that was sent belongs to the ledger.
@@ -185,7 +169,8 @@ class Transport:
             raise_on_status=False,
             respect_retry_after_header=False,
         )
-        made = session(private_hosts=self._private_hosts, proxy=self._proxy, retries=retries, size=self._pool_size)
+        given = self._options
+        made = session(private_hosts=given.private_hosts, proxy=given.proxy, retries=retries, size=given.pool_size)
         made.headers["User-Agent"] = "Flask-HubSpot-HITL"
         return made
 
@@ -213,30 +198,30 @@ class Transport:
         form: Mapping[str, Any] | None = None,
         files: Mapping[str, Any] | None = None,
     ) -> Answer:
-        """One attempt; whatever HubSpot answers is returned, 3xx, 4xx and 5xx too.
+        """Make one attempt; whatever the server answers is returned, 3xx, 4xx and 5xx too.
 
-        ``doing`` names the operation in errors ("publishing a message"). Raises ``HubSpotUnavailable``:
-        ``ambiguous`` is False when nothing was sent. A 2xx whose body is lost, too slow or too big is
-        ambiguous unless ``method`` only reads.
+        :param doing: names the operation in errors ("publishing a message").
+        :raises HubSpotUnavailable: without an answer; ``ambiguous`` is False when nothing was sent. A 2xx whose body is
+            lost, too slow or too big is ambiguous unless ``method`` only reads.
         """
         self._process.check()
         permit = None if self._gate is None else self._gate.enter(doing)
-        verdict, retry_after = Verdict.UNKNOWN, None
-        began, left = time.monotonic(), remaining()
+        shown, retry_after = Availability.UNKNOWN, None
+        began, left = time.monotonic(), deadline.left()
         try:
             answer = self._send(method, path, doing, headers, params, json_body, form, files)
-            verdict = _verdict(answer.status)
+            shown = _availability(answer.status)
             self._heard = (answer.headers.get("Date", ""), wall_ms(self._clock))
             retry_after = self._retry_after(answer.headers.get("Retry-After"))
             return answer
         except HubSpotUnavailable:
             # When it was the caller who had no time left, HubSpot is not to blame.
-            hurried = left is not None and left < self._read_timeout and time.monotonic() - began >= left * 0.9
-            verdict = Verdict.UNKNOWN if hurried else Verdict.DOWN
+            hurried = left < self._read_timeout and time.monotonic() - began >= left * 0.9
+            shown = Availability.UNKNOWN if hurried else Availability.DOWN
             raise
         finally:
             if self._gate is not None:
-                self._gate.leave(permit, verdict, retry_after)
+                self._gate.leave(permit, shown, retry_after)
 
     def _send(
         self,
@@ -249,8 +234,8 @@ class Transport:
         form: Mapping[str, Any] | None,
         files: Mapping[str, Any] | None,
     ) -> Answer:
-        left = remaining()
-        budget = ATTEMPT_SECONDS if left is None else left
+        left = deadline.left()
+        budget = ATTEMPT_SECONDS if left == math.inf else left
         ends_at = time.monotonic() + budget
         failure: HubSpotUnavailable
         try:
@@ -281,7 +266,7 @@ class Transport:
             # read1: what has come, at most one wait. A plain read waits on and on for a full chunk.
             while chunk := response.raw.read1(_CHUNK, decode_content=True):
                 size += len(chunk)
-                if size > self._max_bytes:
+                if size > self._options.max_response_bytes:
                     problem = "the answer is too big"
                 elif time.monotonic() > ends_at:
                     problem = "the answer takes too long"
@@ -296,7 +281,7 @@ class Transport:
         return Answer(status, response.headers, b"" if problem else b"".join(chunks))
 
     def skew_seconds(self) -> float | None:
-        """How far our clock is ahead of the service's (negative: behind), by its newest answer, to about a second."""
+        """Return the seconds by which this clock is ahead of the server's (negative: behind), to about a second."""
         if self._heard is None:
             return None
         date, now_ms = self._heard
@@ -306,7 +291,10 @@ class Transport:
             return None
 
     def error(self, answer: Answer, method: str, *, doing: str, secrets: tuple[str, ...] = ()) -> HubSpotError:
-        """The error that a status other than 2xx stands for. ``secrets`` are blotted out of HubSpot's text."""
+        """Return the error that a status other than 2xx stands for.
+
+        :param secrets: blotted out of the server's text.
+        """
         status = answer.status
         body = answer.json() or {}
         category = _word(body.get("category") or body.get("errorType") or body.get("status"))
@@ -329,12 +317,12 @@ class Transport:
         return kind(text, status=status, category=category, correlation_id=correlation_id)
 
     def retry_after(self, headers: Mapping[str, str]) -> float | None:
-        """How long the service wishes us to wait, in seconds: ``Retry-After``, else ``RateLimit-Reset`` of a 429."""
+        """Return the seconds that the server asks to wait: ``Retry-After``, else ``RateLimit-Reset`` of a 429."""
         wish = self._retry_after(headers.get("Retry-After"))
         return self._retry_after(headers.get("RateLimit-Reset")) if wish is None else wish
 
     def _retry_after(self, header: str | None) -> float | None:
-        """``Retry-After``, in seconds or as an HTTP date, as seconds from now."""
+        """Return ``Retry-After``, in seconds or as an HTTP date, as seconds from now."""
         if not header:
             return None
         if re.fullmatch(r"[0-9]{1,12}(\.[0-9]{1,9})?", header.strip()):
@@ -347,14 +335,14 @@ class Transport:
         return min(max(seconds, 0.0), MAX_RETRY_AFTER)
 
 
-def _verdict(status: int) -> Verdict:
+def _availability(status: int) -> Availability:
     if status >= 500:
-        return Verdict.DOWN
-    return Verdict.BUSY if status in (429, 477) else Verdict.UP
+        return Availability.DOWN
+    return Availability.BUSY if status in (429, 477) else Availability.UP
 
 
 def _no_answer(error: Exception, doing: str, service: str, *, safe: bool) -> HubSpotUnavailable:
-    """Why there is no answer; "not ambiguous" only where nothing can have been sent."""
+    """Turn a connection error into HubSpotUnavailable; not ambiguous only if nothing was sent."""
     if isinstance(error, AddressRefused):
         return HubSpotUnavailable(f"{doing}: the address of {service} {error}")
     cause: Any = error.args[0] if error.args else None
@@ -377,53 +365,15 @@ def _no_answer(error: Exception, doing: str, service: str, *, safe: bool) -> Hub
 
 
 def _word(value: object) -> str | None:
-    """A category or an id: only what one looks like, so that an odd body can't write into our logs."""
+    """Return a category or id from an error body if it has the form of one, lest a body write into our logs."""
     return re.sub(r"[^\w.:-]", "", value)[:100] or None if isinstance(value, str) else None
 
 
 def _said(value: object, secrets: tuple[str, ...]) -> str:
-    """HubSpot's own explanation, short, on one line, without secrets or anybody's address or number."""
+    """Return HubSpot's own explanation, short, on one line, without secrets or anybody's address or number."""
     if not isinstance(value, str):
         return ""
     for secret in secrets:
         value = value.replace(secret, "…") if secret else value
     value = re.sub(r"[^\s@]+@[^\s@]+|\+[0-9][0-9 ().-]{5,}", "…", value[:2000])
     return "".join(c if c.isprintable() else " " for c in value)[:200].strip()
-
-
-class _Redact(logging.Filter):
-    """Blots out secrets, and whatever a query holds, in the URLs that urllib3 logs."""
-
-    _QUERY = re.compile(r"([?&][^=&\s\"']*)=[^&\s\"']*")
-    _PATH = re.compile(r"(channel-account-staging-tokens|access-tokens|refresh-tokens)/[^/?\s\"']+")
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.hidden: dict[int, tuple[str, ...]] = {}
-        """By the ``id`` of a transport that is in use."""
-
-    def filter(self, record: logging.LogRecord) -> bool:
-        message = record.getMessage()
-        clean = self._PATH.sub(r"\1/…", self._QUERY.sub(r"\1=…", message))
-        for secret in itertools.chain.from_iterable(list(self.hidden.values())):
-            clean = clean.replace(secret, "…")
-        if clean != message:
-            record.msg, record.args = clean, ()
-        return True
-
-
-_redact = _Redact()
-
-
-def _hide(transport: Transport, secrets: Iterable[str]) -> None:
-    """Blot these out wherever urllib3 would log them, as long as there is the transport."""
-    long_enough = tuple(secret for secret in secrets if len(secret) >= 8)
-    if long_enough:
-        _redact.hidden[id(transport)] = long_enough
-        weakref.finalize(transport, _redact.hidden.pop, id(transport), None).atexit = False
-
-
-def _install_redaction() -> None:
-    """Once is enough: a logger keeps the same filter object only once."""
-    for name in ("urllib3.connectionpool", "urllib3.util.retry"):
-        logging.getLogger(name).addFilter(_redact)

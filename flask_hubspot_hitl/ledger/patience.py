@@ -2,30 +2,13 @@
 
 from __future__ import annotations
 
-import time
-from collections.abc import Iterator
-from contextlib import contextmanager
-from contextvars import ContextVar
+from ..clock import Deadline
 
 LONGEST = 4.0
 """Seconds that any transaction may wait."""
 
-_ends_at: ContextVar[float] = ContextVar("hitl_patience_ends", default=float("inf"))
+patience = Deadline("hitl_patience_ends")
+"""Bounds what all transactions in a block together wait, in seconds; after that the ledger is unavailable."""
 
-
-@contextmanager
-def patience(seconds: float) -> Iterator[None]:
-    """All transactions in this block together wait at most ``seconds``; what isn't there by then is unavailable.
-
-    Blocks nest; the earlier end wins.
-    """
-    reset = _ends_at.set(min(_ends_at.get(), time.monotonic() + seconds))
-    try:
-        yield
-    finally:
-        _ends_at.reset(reset)
-
-
-def remaining() -> float:
-    """Seconds that are left to wait, 0 when there are none; infinity outside of a block."""
-    return max(_ends_at.get() - time.monotonic(), 0.0)
+remaining = patience.left
+"""Returns the seconds that are left to wait, 0 when there are none; infinity outside of a block."""

@@ -1,4 +1,4 @@
-"""A portal's channel accounts: whether one is ours, as what it is stored, and when to look at them again."""
+"""Tell whether a channel account is ours, store it, and have a portal's accounts read again."""
 
 from __future__ import annotations
 
@@ -12,23 +12,32 @@ from ..ledger import AccountRecord, NewEvent, Topic, Transaction, lanes
 from . import installations, routing
 
 LOOK_AFTER_MS = (1_000, 60_000)
-"""A hint is followed by two looks: what HubSpot has written is not everywhere at once, and it does not say how long."""
+"""Milliseconds after a hint at which the accounts are read, twice: HubSpot's writes take an unknown time to show."""
 
 
 def is_ours(tx: Transaction, settings: Settings, portal_id: str, channel_id: str | None) -> bool:
-    """True for our channel in a portal that we have a token for."""
+    """Return True for our channel in a portal that there is a token for."""
     if channel_id is None or channel_id != routing.channel_of(tx, settings):
         return False
     return installations.has_token(tx, settings, portal_id)
 
 
 def look_at(tx: Transaction, portal_id: str, *, now: int) -> int:
-    """Have a portal's accounts read soon. Returns how many looks that adds: those that wait already are enough."""
+    """Have a portal's accounts read soon.
+
+    :param now: epoch ms.
+    :returns: how many looks were added: those that wait already are enough.
+    """
     return sum(look_later(tx, portal_id, after, now=now) for after in LOOK_AFTER_MS)
 
 
 def look_later(tx: Transaction, portal_id: str, after: int, *, now: int) -> int:
-    """Have a portal's accounts read in ``after`` milliseconds. Returns 1 if that look is new, else 0."""
+    """Have a portal's accounts read later.
+
+    :param after: milliseconds from now.
+    :param now: epoch ms.
+    :returns: 1 if the look is new, else 0.
+    """
     lane = lanes.accounts(portal_id, after)
     if tx.queue.has_unbegun(lane):
         return 0
@@ -45,7 +54,10 @@ def look_later(tx: Transaction, portal_id: str, after: int, *, now: int) -> int:
 
 
 def record_of(portal_id: str, account: Mapping[str, Any]) -> AccountRecord:
-    """HubSpot's ``PublicChannelAccount`` as it is stored. Only an account that is switched on can be used."""
+    """Return HubSpot's ``PublicChannelAccount`` as it is stored.
+
+    Only an account that is switched on can be used.
+    """
     name, found = account.get("name"), account.get("deliveryIdentifier")
     identifier = {key: scrub(str(found.get(key))) for key in ("type", "value")} if isinstance(found, Mapping) else None
     return AccountRecord(

@@ -1,4 +1,4 @@
-"""What the rules work with, for one app: settings, ledger, and a client for each portal."""
+"""Hold one app's settings, ledger, and a HubSpot client for each portal."""
 
 from __future__ import annotations
 
@@ -14,6 +14,7 @@ from ..errors import HubSpotRejected, LedgerUnavailable, NotConfigured, WrongPor
 from ..hubspot.admin import AppCalls
 from ..hubspot.client import HubSpotClient
 from ..hubspot.oauth import TokenEndpoint
+from ..hubspot.options import ClientOptions, ConnectionOptions, OAuthOptions
 from ..hubspot.tokens import NoToken, RefreshingToken, StaticToken, TokenProvider
 from ..ledger import Ledger
 from ..ledger.crypto import Cipher
@@ -26,7 +27,7 @@ from .tokens import DatabaseTokens, digest
 
 @dataclass(slots=True, weakref_slot=True)
 class Services:
-    """One app's settings, ledger, clock and HubSpot clients."""
+    """Hold one app's settings, ledger, clock and HubSpot clients."""
 
     settings: Settings
     ledger: Ledger
@@ -60,45 +61,40 @@ class Services:
 
     @property
     def is_stand_in(self) -> bool:
-        """True when HubSpot is played by something on this machine."""
+        """Return True when API_BASE_URL is loopback: a stand-in plays HubSpot."""
         return is_loopback(self.settings.api_base_url)
 
     def notes_refused(self, portal_id: str, now: int) -> None:
-        """Remember that a portal takes no notes: for an hour, histories go into the first message."""
+        """Note that a portal takes no notes: for an hour, histories go into the first message.
+
+        :param now: epoch ms.
+        """
         self._notes_refused[portal_id] = now + 3_600_000
 
     def takes_notes(self, portal_id: str) -> bool:
-        """False for an hour after HubSpot refused a note."""
+        """Return False for an hour after the portal refused a note."""
         return self.ledger.now_ms() >= self._notes_refused.get(portal_id, 0)
 
     def client(self, portal_id: str) -> HubSpotClient:
-        """The client that speaks for a portal.
+        """Return the client that calls HubSpot for a portal.
 
-        :raises NotConfigured: when we have no token for it.
-        :raises LedgerUnavailable: when it can't be looked up.
+        :raises NotConfigured: when there is no token for the portal.
+        :raises LedgerUnavailable: when the token can't be looked up.
         """
-        settings = self.settings
         self._process.check()
         with self._lock:
             if portal_id not in self._clients:
-                gate = Throttle(self.ledger, portal_id, settings.rate_limit)
-                self._clients[portal_id] = HubSpotClient(
-                    base_url=settings.api_base_url,
-                    api_version=settings.api_version,
-                    tokens=self._tokens(portal_id, gate),
-                    clock=self.clock,
-                    developer_api_key=settings.developer_api_key,
-                    app_id=settings.app_id,
-                    proxy=settings.proxy,
-                    private_hosts=settings.private_hosts,
-                    gate=gate,
-                )
+                gate = Throttle(self.ledger, portal_id, self.settings.rate_limit)
+                tokens = self._tokens(portal_id, gate)
+                self._clients[portal_id] = HubSpotClient(self._client_options(), tokens=tokens, gate=gate)
             return self._clients[portal_id]
 
     def check_portal(self, portal_id: str) -> None:
-        """Ask HubSpot once whose the configured access token is; a refresh token's portal is told with each renewal.
+        """Ask HubSpot once which portal the configured access token belongs to.
 
-        :raises WrongPortal: when it is another portal's.
+        A refresh token's portal comes with each renewal.
+
+        :raises WrongPortal: when the token is another portal's.
         :raises HubSpotUnavailable: when HubSpot can't be asked.
         """
         if portal_id != self.settings.portal_id or not self.settings.access_token or portal_id in self._checked:
@@ -112,34 +108,60 @@ class Services:
         self._checked.add(portal_id)
 
     def skew_seconds(self) -> float | None:
-        """How far our clock is ahead of HubSpot's (negative: behind), by any portal's newest answer; None without."""
+        """Return the seconds by which this clock is ahead of HubSpot's (negative: behind).
+
+        :returns: by the newest answer that any portal got; None without one.
+        """
         self._process.check()
         with self._lock:
             known = [client.skew_seconds() for client in self._clients.values()]
         return next((one for one in known if one is not None), None)
 
     def app_client(self) -> AppCalls:
-        """The client for calls about the app, with the developer API key alone: no portal speaks. Close it."""
+        """Make a client for calls about the app, with the developer API key and no portal's token.
+
+        The caller closes the client.
+        """
+        return AppCalls(self._client_options(), tokens=NoToken())
+
+    def _connection(self) -> ConnectionOptions:
         settings = self.settings
-        return AppCalls(
+        return ConnectionOptions(clock=self.clock, proxy=settings.proxy, private_hosts=settings.private_hosts)
+
+    def _client_options(self) -> ClientOptions:
+        settings = self.settings
+        return ClientOptions(
             base_url=settings.api_base_url,
             api_version=settings.api_version,
-            tokens=NoToken(),
-            clock=self.clock,
+            connection=self._connection(),
             developer_api_key=settings.developer_api_key,
             app_id=settings.app_id,
-            proxy=settings.proxy,
-            private_hosts=settings.private_hosts,
+        )
+
+    def _oauth_options(self) -> OAuthOptions:
+        """Describe our app to HubSpot's token endpoint.
+
+        :raises NotConfigured: when there is no client id.
+        """
+        settings = self.settings
+        if settings.client_id is None:
+            raise NotConfigured("HUBSPOT_HITL_CLIENT_ID is missing")
+        return OAuthOptions(
+            base_url=settings.api_base_url,
+            oauth_version=settings.oauth_version or settings.api_version,
+            client_id=settings.client_id,
+            client_secret=settings.client_secret[0],
+            connection=self._connection(),
         )
 
     def known_operator(self, portal_id: str, actor_id: str) -> Operator | None:
-        """An operator as this process learned of them lately; nobody is called."""
+        """Return an operator from this process's cache, without a call."""
         self._process.check()
         client = self._clients.get(portal_id)
         return None if client is None else client.known_operator(actor_id)
 
     def close(self) -> None:
-        """Close the connections to HubSpot; a client that is asked for later is a new one."""
+        """Close the connections to HubSpot; :meth:`client` makes new ones later."""
         self._process.check()
         with self._lock:
             for client in self._clients.values():
@@ -148,7 +170,7 @@ class Services:
         self.remote_files.close()
 
     def _tokens(self, portal_id: str, gate: Throttle) -> TokenProvider:
-        """Where a portal's token comes from: the configuration, or the portal's own installation."""
+        """Return where a portal's token comes from: the configuration, or the portal's own installation."""
         settings = self.settings
         if settings.portal_id not in (None, portal_id):
             raise NotConfigured(f"portal {portal_id} is not ours: HUBSPOT_HITL_PORTAL_ID is {settings.portal_id}")
@@ -164,26 +186,18 @@ class Services:
                 raise NotConfigured(_no_token(portal_id))
             if cipher is None:
                 raise NotConfigured(NO_KEY)
-        if settings.client_id is None:
-            raise NotConfigured("HUBSPOT_HITL_CLIENT_ID is missing")
         return RefreshingToken(
-            base_url=settings.api_base_url,
-            oauth_version=settings.oauth_version or settings.api_version,
-            client_id=settings.client_id,
-            client_secret=settings.client_secret[0],
+            self._oauth_options(),
             refresh_token=configured,
-            clock=self.clock,
-            proxy=settings.proxy,
-            private_hosts=settings.private_hosts,
             gate=gate,
             store=DatabaseTokens(self.ledger, portal_id, cipher, configured),
             portal_id=None if configured is None else portal_id,
         )
 
     def cipher(self) -> Cipher | None:
-        """What encrypts secrets at rest; None when the app has no key for it.
+        """Return what encrypts secrets at rest; None when the app has no key for it.
 
-        :raises NotConfigured: when a key is none.
+        :raises NotConfigured: when a configured key is not a valid Fernet key.
         """
         secret_keys = self.secret_keys()
         if not self.settings.encryption_key and not secret_keys:
@@ -194,25 +208,14 @@ class Services:
             raise NotConfigured(str(error)) from None
 
     def token_endpoint(self) -> TokenEndpoint:
-        """HubSpot's token endpoint, for a portal that is not known yet.
+        """Make a client of HubSpot's token endpoint, for a portal that is not known yet.
 
         :raises NotConfigured: when there is no client id.
         """
-        settings = self.settings
-        if settings.client_id is None:
-            raise NotConfigured("HUBSPOT_HITL_CLIENT_ID is missing")
-        return TokenEndpoint(
-            base_url=settings.api_base_url,
-            oauth_version=settings.oauth_version or settings.api_version,
-            client_id=settings.client_id,
-            client_secret=settings.client_secret[0],
-            clock=self.clock,
-            proxy=settings.proxy,
-            private_hosts=settings.private_hosts,
-        )
+        return TokenEndpoint(self._oauth_options())
 
     def _refused(self, portal_id: str) -> None:
-        """HubSpot refuses the configured access token: signalled once for that token."""
+        """Signal ``installation_revoked`` once for a configured access token that HubSpot refuses."""
         key = f"installation-revoked:{portal_id}:{digest(self.settings.access_token or '')}"
         with contextlib.suppress(LedgerUnavailable), self.ledger.write() as tx:
             installations.put_signal(tx, "installation_revoked", portal_id, now=self.ledger.now_ms(), key=key)

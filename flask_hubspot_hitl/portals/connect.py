@@ -1,9 +1,9 @@
-"""HubSpot's own "connect a channel" flow: what may be connected, and where the browser goes afterwards. No pages here.
+"""Run HubSpot's own "connect a channel" flow: what may be connected, and where the browser goes then. No pages here.
 
 An admin picks our channel in an inbox's settings, and HubSpot opens our page with a staging token in its address. That
 address is not signed, so nothing in it is believed: the token counts because HubSpot takes it together with the
-portal's own access token. HubSpot OpenAPI, custom channels, ``channel-account-staging-tokens``;
-docs/hubspot.rst (Connecting inside HubSpot).
+portal's own access token. HubSpot OpenAPI, custom channels, ``channel-account-staging-tokens``; docs/hubspot.rst
+(Connecting inside HubSpot).
 """
 
 from __future__ import annotations
@@ -32,11 +32,12 @@ from ..hubspot.setup.wanted import NAME, account_identifier, mark_of_account
 from ..hubspot.transport import deadline
 from . import accounts, installations, routing
 from .clients import Services
-from .consent import Refused
+from .consent import FlowRefused
 
 logger = logging.getLogger(__name__)
 
 FINISH_SECONDS = 20.0
+"""Seconds for all calls that connect an inbox: the admin waits for the page."""
 
 _TOKEN = re.compile(r"[\w-]{1,200}", re.ASCII)
 _ID = re.compile(r"[0-9]{1,19}")
@@ -45,8 +46,8 @@ _URL = re.compile(r"https://([a-z0-9-]+(?:\.[a-z0-9-]+)+)(?:[/?#][!-\[\]-~]*)?",
 _URL_LENGTH = 2_000
 
 
-class Why(StrEnum):
-    """Why an inbox was not connected. Each has words of its own in ``web.connect``."""
+class ConnectProblem(StrEnum):
+    """Name why an inbox was not connected. Each has words of its own in ``web.connect``."""
 
     NOT_ALLOWED = "not allowed"
     INCOMPLETE = "incomplete"
@@ -62,7 +63,7 @@ class Why(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Wish:
-    """What HubSpot's popup asks for."""
+    """Hold what HubSpot's popup asks for."""
 
     account_token: str = field(repr=False)
     channel_id: str
@@ -71,7 +72,7 @@ class Wish:
     redirect_url: str
 
     def query(self) -> dict[str, str]:
-        """It, by the names that HubSpot gives it."""
+        """Return the query by HubSpot's own parameter names."""
         return dict(zip(_QUERY, astuple(self), strict=True))
 
 
@@ -79,8 +80,8 @@ _QUERY = ("accountToken", "channelId", "inboxId", "portalId", "redirectUrl")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Connected:
-    """Our channel is, or soon will be, in the inbox."""
+class InboxConnected:
+    """Say that our channel is, or soon will be, in the inbox."""
 
     was_there: bool
     """It had been connected before; no other account is made."""
@@ -89,27 +90,27 @@ class Connected:
 
 
 def read(query: Mapping[str, str]) -> Wish:
-    """The query of HubSpot's popup, checked for its form.
+    """Read the query of HubSpot's popup, and check its form.
 
-    :raises Refused: when something is missing or is not what HubSpot sends.
+    :raises FlowRefused: when something is missing or is not what HubSpot sends.
     """
     token, channel_id, inbox_id, portal_id, url = (query.get(name, "") for name in _QUERY)
     if not _TOKEN.fullmatch(token) or not all(_ID.fullmatch(one) for one in (channel_id, inbox_id, portal_id)):
-        raise Refused(Why.INCOMPLETE)
+        raise FlowRefused(ConnectProblem.INCOMPLETE)
     return Wish(token, channel_id, inbox_id, portal_id, url if len(url) <= _URL_LENGTH else "")
 
 
-class Connecting:
-    """The flow of one app."""
+class ConnectFlow:
+    """Run the flow of one app."""
 
     def __init__(self, services: Services) -> None:
         self._services = services
         self._ledger = services.ledger
 
     def check(self, wish: Wish) -> None:
-        """See that it is about our channel, in a portal that has installed the app.
+        """Check that it is about our channel, in a portal that has installed the app.
 
-        :raises Refused: when it is not.
+        :raises FlowRefused: when it is not.
         :raises LedgerUnavailable: when that can't be looked up.
         """
         settings = self._services.settings
@@ -117,52 +118,53 @@ class Connecting:
             channel_id = routing.channel_of(tx, settings)
             has_token = installations.has_token(tx, settings, wish.portal_id)
         if channel_id is None:
-            raise Refused(Why.NO_CHANNEL, "there is no channel yet: run 'flask hubspot-hitl setup'")
+            raise FlowRefused(ConnectProblem.NO_CHANNEL, "there is no channel yet: run 'flask hubspot-hitl setup'")
         if wish.channel_id != channel_id:
-            raise Refused(Why.OTHER_CHANNEL)
+            raise FlowRefused(ConnectProblem.OTHER_CHANNEL)
         if not has_token:
-            raise Refused(Why.NOT_INSTALLED)
+            raise FlowRefused(ConnectProblem.NOT_INSTALLED)
 
-    def finish(self, wish: Wish) -> Connected:
+    def finish(self, wish: Wish) -> InboxConnected:
         """Tell HubSpot which account the inbox gets.
 
-        :raises Refused: when HubSpot does not take it; the text is for the operator.
-        :raises LedgerUnavailable: when it can't be looked up whether we may.
+        :raises FlowRefused: when HubSpot does not take it; the text is for the operator.
+        :raises LedgerUnavailable: when the channel or the portal can't be looked up.
         """
         self.check(wish)
         try:
             with deadline(FINISH_SECONDS):
                 connected = self._finish(self._services.client(wish.portal_id), wish)
         except NotConfigured as error:
-            raise Refused(Why.NOT_INSTALLED, str(error)) from None
+            raise FlowRefused(ConnectProblem.NOT_INSTALLED, str(error)) from None
         except TokenRevoked as error:
-            raise Refused(Why.REVOKED, str(error)) from None
+            raise FlowRefused(ConnectProblem.REVOKED, str(error)) from None
         except HubSpotUnavailable as error:
-            raise Refused(Why.UNAVAILABLE, str(error)) from None
+            raise FlowRefused(ConnectProblem.UNAVAILABLE, str(error)) from None
         except HubSpotNotFound as error:
-            raise Refused(Why.EXPIRED, str(error)) from None
+            raise FlowRefused(ConnectProblem.EXPIRED, str(error)) from None
         except HubSpotRejected as error:
-            raise Refused(Why.REFUSED, str(error)) from None
+            raise FlowRefused(ConnectProblem.REFUSED, str(error)) from None
         with contextlib.suppress(LedgerUnavailable), self._ledger.write() as tx:
             # HubSpot tells of the account by a webhook as well; that may be late, or never reach us.
             accounts.look_at(tx, wish.portal_id, now=self._ledger.now_ms())
         return connected
 
-    def _finish(self, client: HubSpotClient, wish: Wish) -> Connected:
+    def _finish(self, client: HubSpotClient, wish: Wish) -> InboxConnected:
         there = [one for one in client.channel_accounts(wish.channel_id) if self._is_it(one, wish)]
         if there:
             if not any(one.get("authorized") is True for one in there):
                 client.authorize_channel_account(wish.channel_id, str(there[0].get("id")), True)
-            return Connected(was_there=True, back_to=None)
+            return InboxConnected(was_there=True, back_to=None)
         try:
             answer = self._stage(client, wish)
         except HubSpotConflict:  # of an account that is gone, HubSpot may still hold the identifier
             answer = self._stage(client, wish, again=secrets.token_hex(4))
         told = (str(answer.get("genericChannelId")), str(answer.get("inboxId")))
         if told != (wish.channel_id, wish.inbox_id):
-            raise Refused(Why.OTHER_INBOX, f"HubSpot's token is for channel {told[0]} and inbox {told[1]}"[:200])
+            detail = f"HubSpot's token is for channel {told[0]} and inbox {told[1]}"[:200]
+            raise FlowRefused(ConnectProblem.OTHER_INBOX, detail)
         logger.info("Inbox %s of portal %s has been connected", wish.inbox_id, wish.portal_id)
-        return Connected(was_there=False, back_to=self._way_back(client, wish))
+        return InboxConnected(was_there=False, back_to=self._way_back(client, wish))
 
     def _is_it(self, account: Mapping[str, Any], wish: Wish) -> bool:
         is_ours = mark_of_account(account) == self._ledger.deployment_id
@@ -174,7 +176,7 @@ class Connecting:
         return client.stage_account(wish.channel_id, wish.account_token, name=name, identifier=identifier)
 
     def _way_back(self, client: HubSpotClient, wish: Wish) -> str | None:
-        """The address given, if it is HubSpot's or the portal's own; nobody else gets the browser."""
+        """Return the address given, if it is HubSpot's or the portal's own; nobody else gets the browser."""
         url = wish.redirect_url
         if self._services.is_stand_in and url.startswith(f"{self._services.settings.api_base_url}/connected?"):
             return url

@@ -1,4 +1,4 @@
-"""The OAuth flow: who may begin it, what it carries through HubSpot, and when its answer is believed. No pages here.
+"""Run the OAuth flow: who may begin it, what goes through HubSpot, and when its answer is believed. No pages here.
 
 The state that goes through HubSpot is signed, random, used once, ten minutes old at the most, and bound to the browser
 that began by a secret which only that browser's cookie has. HubSpot OpenAPI, OAuth; RFC 6749, 7636 (PKCE) and 9700.
@@ -29,13 +29,13 @@ logger = logging.getLogger(__name__)
 
 STATE_MS = 600_000
 KNOWN_MS = 3_600_000
-"""For so long a browser that has installed the app in a portal may connect the portal's inboxes."""
+"""Milliseconds for which a browser that has installed the app in a portal may connect the portal's inboxes."""
 EXCHANGE_SECONDS = 20.0
 CONSENT_HOST = "https://app.hubspot.com"
 
 
-class Why(StrEnum):
-    """Why a flow ends without an installation. Each has words of its own in ``web.oauth``."""
+class ConsentProblem(StrEnum):
+    """Name why a flow ends without an installation. Each has words of its own in ``web.oauth``."""
 
     NOT_ALLOWED = "not allowed"
     LINK_FORGED = "link forged"
@@ -57,8 +57,8 @@ class Why(StrEnum):
     NOT_CONFIGURED = "not configured"
 
 
-class Refused(Exception):
-    """A flow ends here; nothing was stored. ``detail`` is for the operator, and holds no secret."""
+class FlowRefused(Exception):
+    """End a flow; nothing was stored. ``detail`` is for the operator, and holds no secret."""
 
     def __init__(self, why: StrEnum, detail: str = "") -> None:
         super().__init__(detail or why.value)
@@ -67,15 +67,15 @@ class Refused(Exception):
 
 
 @dataclass(frozen=True, slots=True)
-class Connected:
-    """A portal has been connected. ``missing`` are scopes that were asked for and not granted."""
+class PortalConnected:
+    """Say that a portal has been connected. ``missing`` are scopes that were asked for and not granted."""
 
     portal_id: str
     missing: tuple[str, ...]
 
 
 class Consent:
-    """The OAuth flow of one app."""
+    """Run the OAuth flow of one app."""
 
     def __init__(self, services: Services) -> None:
         self._services = services
@@ -88,23 +88,23 @@ class Consent:
         # itsdangerous signs with the last key and accepts all; ours are listed the other way round.
         keys = self._services.secret_keys() or self._settings.encryption_key
         if not keys:
-            raise Refused(Why.NOT_CONFIGURED, NO_KEY)
+            raise FlowRefused(ConsentProblem.NOT_CONFIGURED, NO_KEY)
         bare = [key.encode("utf-8", "surrogatepass") if isinstance(key, str) else key for key in reversed(keys)]
         return URLSafeSerializer(bare, salt=f"hubspot-hitl.{purpose}")
 
-    def _read(self, purpose: str, signed: str, otherwise: Why) -> dict[str, Any]:
+    def _read(self, purpose: str, signed: str, otherwise: ConsentProblem) -> dict[str, Any]:
         try:
             found = self._signer(purpose).loads(signed)
         except BadSignature:
-            raise Refused(otherwise) from None
+            raise FlowRefused(otherwise) from None
         if not isinstance(found, dict):
-            raise Refused(otherwise)
+            raise FlowRefused(otherwise)
         return found
 
     def check(self) -> None:
-        """See that a flow could be brought to its end.
+        """Check that a flow could be brought to its end.
 
-        :raises Refused: when a setting is missing.
+        :raises FlowRefused: when a setting is missing.
         """
         self._signer("state")
         try:
@@ -112,29 +112,31 @@ class Consent:
             if self._settings.client_id is None:
                 raise NotConfigured("HUBSPOT_HITL_CLIENT_ID is missing")
         except NotConfigured as error:
-            raise Refused(Why.NOT_CONFIGURED, str(error)) from None
+            raise FlowRefused(ConsentProblem.NOT_CONFIGURED, str(error)) from None
 
     # A form is sent by the browser that was shown it ------------------------------------------------------
 
     def form_token(self, browser: str) -> str:
-        """What a form of ours carries, for one browser."""
+        """Return what a form of ours carries, for one browser."""
         return self._signer("form").dumps({"browser": _digest(browser)})
 
     def check_form(self, token: str, browser: str | None) -> None:
-        """See that a form comes from the page we showed to this browser.
+        """Check that a form comes from the page that this browser was shown.
 
-        :raises Refused: when it does not.
+        :raises FlowRefused: when it does not.
         """
-        found = self._read("form", token, Why.FORM_FORGED)
+        found = self._read("form", token, ConsentProblem.FORM_FORGED)
         if browser is None or not _same(found.get("browser"), _digest(browser)):
-            raise Refused(Why.FORM_FORGED)
+            raise FlowRefused(ConsentProblem.FORM_FORGED)
 
     # A link that lets somebody install once ---------------------------------------------------------------
 
     def make_link(self, portal_id: str | None, *, seconds: float) -> str:
-        """The address of the install page, for whoever gets it: it works once, for a while, for one portal or any.
+        """Return an address of the install page that works once.
 
-        :raises Refused: when a setting is missing.
+        :param portal_id: the only portal that it works for; None: for any.
+        :param seconds: how long it works.
+        :raises FlowRefused: when a setting is missing.
         :raises LedgerUnavailable: when it can't be stored.
         """
         self.check()
@@ -146,14 +148,15 @@ class Consent:
         return f"{self._settings.oauth_url('install')}?link={link}"
 
     def check_link(self, link: str, *, use: bool = False) -> str | None:
-        """The portal that a link is bound to; ``use`` it up, or only look.
+        """Return the portal that a link is bound to.
 
-        :raises Refused: when it is not ours, too old, or used.
+        :param use: whether the link is used up by that.
+        :raises FlowRefused: when it is not ours, too old, or used.
         """
-        found = self._read("link", link, Why.LINK_FORGED)
+        found = self._read("link", link, ConsentProblem.LINK_FORGED)
         now, key = self._ledger.now_ms(), _key("link", str(found.get("nonce")))
         if now >= int(found.get("until", 0)):
-            raise Refused(Why.LINK_EXPIRED)
+            raise FlowRefused(ConsentProblem.LINK_EXPIRED)
         if use:
             with self._ledger.write() as tx:
                 is_good = tx.once.consume(key, now=now) is not None
@@ -161,21 +164,22 @@ class Consent:
             with self._ledger.read() as tx:
                 is_good = tx.once.peek(key, now=now)
         if not is_good:
-            raise Refused(Why.LINK_USED)
+            raise FlowRefused(ConsentProblem.LINK_USED)
         portal: str | None = found.get("portal")
         return portal
 
     # To HubSpot and back ----------------------------------------------------------------------------------
 
     def begin(self, browser: str, portal_id: str | None) -> str:
-        """The address of HubSpot's consent page, for this browser; bound to ``portal_id``, or to the one configured.
+        """Return the address of HubSpot's consent page, for this browser.
 
-        :raises Refused: when a setting is missing, or another portal is configured.
+        :param portal_id: the only portal that may be chosen there; None: the one configured, or any.
+        :raises FlowRefused: when a setting is missing, or another portal is configured.
         """
         self.check()
         portal = self._settings.portal_id or portal_id
         if portal_id not in (None, portal):
-            raise Refused(Why.WRONG_PORTAL)
+            raise FlowRefused(ConsentProblem.WRONG_PORTAL)
         nonce, verifier, now = secrets.token_urlsafe(32), secrets.token_urlsafe(48), self._ledger.now_ms()
         with self._ledger.write() as tx:
             tx.once.issue(_key("state", nonce), {"verifier": verifier}, expires_at=now + STATE_MS, now=now)
@@ -191,36 +195,37 @@ class Consent:
             portal_id=portal,
         )
 
-    def finish(self, *, state: str | None, code: str | None, error: str | None, browser: str | None) -> Connected:
+    def finish(self, *, state: str | None, code: str | None, error: str | None, browser: str | None) -> PortalConnected:
         """Believe HubSpot's answer if it is one to a question of ours, and store the portal's tokens.
 
-        Who the portal is, HubSpot's answer to the code says, and nothing that came through the browser.
+        The portal is the one that HubSpot's answer to the code names; nothing that came through the browser counts.
 
-        :raises Refused: in every other case; nothing was stored.
+        :raises FlowRefused: in every other case; nothing was stored.
         :raises LedgerUnavailable: when the tokens can't be stored.
         """
         if not state:
-            raise Refused(Why.STATE_MISSING)
-        found = self._read("state", state, Why.STATE_FORGED)
+            raise FlowRefused(ConsentProblem.STATE_MISSING)
+        found = self._read("state", state, ConsentProblem.STATE_FORGED)
         if browser is None or not _same(found.get("browser"), _digest(browser)):
-            raise Refused(Why.OTHER_BROWSER)
+            raise FlowRefused(ConsentProblem.OTHER_BROWSER)
         now = self._ledger.now_ms()
         if now >= int(found.get("at", 0)) + STATE_MS:
-            raise Refused(Why.STATE_EXPIRED)
+            raise FlowRefused(ConsentProblem.STATE_EXPIRED)
         with self._ledger.write() as tx:
             kept = tx.once.consume(_key("state", str(found.get("nonce"))), now=now)
         if kept is None:
-            raise Refused(Why.STATE_USED)
+            raise FlowRefused(ConsentProblem.STATE_USED)
         if error:
-            raise Refused(Why.DENIED if error == "access_denied" else Why.HUBSPOT_ERROR, _word(error))
+            is_denied = error == "access_denied"
+            raise FlowRefused(ConsentProblem.DENIED if is_denied else ConsentProblem.HUBSPOT_ERROR, _word(error))
         if not code:
-            raise Refused(Why.CODE_MISSING)
+            raise FlowRefused(ConsentProblem.CODE_MISSING)
         self.check()
         tokens = self._exchange(code, kept["verifier"])
         portal_id = str(tokens.hub_id)
         for wanted in (found.get("portal"), self._settings.portal_id):
             if wanted not in (None, portal_id):
-                raise Refused(Why.WRONG_PORTAL, portal_id)
+                raise FlowRefused(ConsentProblem.WRONG_PORTAL, portal_id)
         return self._store(portal_id, tokens, browser)
 
     def _exchange(self, code: str, verifier: str) -> Tokens:
@@ -229,18 +234,18 @@ class Consent:
             with deadline(EXCHANGE_SECONDS):
                 return endpoint.exchange(code, self._settings.oauth_url("callback"), code_verifier=verifier)
         except CodeRefused as error:
-            raise Refused(Why.CODE_REFUSED, str(error)) from None
+            raise FlowRefused(ConsentProblem.CODE_REFUSED, str(error)) from None
         except HubSpotRejected as error:
-            raise Refused(Why.APP_REFUSED, str(error)) from None
+            raise FlowRefused(ConsentProblem.APP_REFUSED, str(error)) from None
         except HubSpotUnavailable as error:
-            raise Refused(Why.UNAVAILABLE, str(error)) from None
+            raise FlowRefused(ConsentProblem.UNAVAILABLE, str(error)) from None
         finally:
             endpoint.close()
 
-    def _store(self, portal_id: str, tokens: Tokens, browser: str) -> Connected:
+    def _store(self, portal_id: str, tokens: Tokens, browser: str) -> PortalConnected:
         cipher = self._services.cipher()
         if cipher is None:
-            raise Refused(Why.NOT_CONFIGURED, NO_KEY)
+            raise FlowRefused(ConsentProblem.NOT_CONFIGURED, NO_KEY)
         now = self._ledger.now_ms()
         with self._ledger.write() as tx:
             installations.installed(
@@ -255,12 +260,12 @@ class Consent:
             tx.once.issue(known, {}, expires_at=now + KNOWN_MS, now=now)
         logger.info("Portal %s has been connected", portal_id)
         granted = set(tokens.scopes or installations.wanted_scopes(self._settings))
-        return Connected(
+        return PortalConnected(
             portal_id, tuple(one for one in installations.wanted_scopes(self._settings) if one not in granted)
         )
 
     def has_installed(self, browser: str | None, portal_id: str) -> bool:
-        """True for a browser in which somebody has installed the app in this portal within the last hour."""
+        """Return True for a browser in which somebody has installed the app in this portal within an hour."""
         if browser is None:
             return False
         with self._ledger.read() as tx:
@@ -268,12 +273,12 @@ class Consent:
 
 
 def new_browser() -> str:
-    """A secret for a browser's cookie."""
+    """Return a new secret for a browser's cookie."""
     return secrets.token_urlsafe(32)
 
 
 def is_browser(value: str | None) -> bool:
-    """True for what :func:`new_browser` gives."""
+    """Return True for what :func:`new_browser` gives."""
     return value is not None and re.fullmatch(r"[A-Za-z0-9_-]{43}", value) is not None
 
 
@@ -290,5 +295,5 @@ def _same(one: object, other: str) -> bool:
 
 
 def _word(text: str) -> str:
-    """An error code, as far as it looks like one."""
+    """Return an error code, as far as it has the form of one."""
     return re.sub(r"[^a-z_]", "", text.lower())[:40]

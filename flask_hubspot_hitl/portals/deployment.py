@@ -1,8 +1,8 @@
-"""This installation: whether the database is its own, and whether the public URL leads to it.
+"""Tell whether the database is this deployment's own, and whether the public URL leads to it.
 
-The self-test is a signed request to ourselves through the public URL. It changes nothing. Who has the client secret can
-ask (HubSpot too, and with it any admin's workflow) and whoever is on the way can read along: so the answer is encrypted
-with a key made from that secret. To others it is noise, and nobody else can give one.
+The self-test is a signed request to ourselves through the public URL. It changes nothing. Whoever has the client secret
+can send one (HubSpot too, and with it any admin's workflow), and whoever is on the way can read along: so the answer is
+encrypted with a key made from that secret. To others it is noise, and nobody else can give one.
 """
 
 from __future__ import annotations
@@ -26,19 +26,24 @@ BODY_GONE = "the body did not arrive whole"
 """What the webhook says to anybody whose body somebody else has read before; doctor knows it by this."""
 
 
-def self_test(nonce: str) -> bytes:
-    """What is sent. ``nonce`` is 32 hex digits, random. To an older version it is an event of an unknown type."""
+def self_test_body(nonce: str) -> bytes:
+    """Return the body of a self-test.
+
+    To an older version it is an event of an unknown type.
+
+    :param nonce: 32 hex digits, random.
+    """
     return (_BODY % nonce).encode()
 
 
 def self_test_nonce(raw: bytes) -> str | None:
-    """The nonce, if a verified body is a self-test's."""
+    """Return the nonce of a self-test; None when a verified body is none."""
     found = _PATTERN.fullmatch(raw)
     return None if found is None else found[1].decode()
 
 
 def self_test_answer(settings: Settings, nonce: str, deployment_id: str) -> dict[str, str]:
-    """The JSON to answer with: which installation this is, and whether its dispatcher has threads, sealed."""
+    """Return the JSON to answer with, sealed: which deployment this is, and whether its dispatcher has threads."""
     facts = {"deployment_id": deployment_id, "version": __version__}
     if settings.dispatcher == "thread" and not gives_threads_time():
         facts["threads"] = "none"
@@ -46,8 +51,10 @@ def self_test_answer(settings: Settings, nonce: str, deployment_id: str) -> dict
 
 
 def read_self_test(settings: Settings, nonce: str, value: object) -> dict[str, Any] | None:
-    """The sealed answer: ``deployment_id``, ``version``, and ``threads`` ("none") or not; None for anything
-    else, or another nonce's.
+    """Open a sealed answer.
+
+    :returns: ``deployment_id``, ``version``, and ``threads`` ("none") or not; None for anything else, or another
+        nonce's.
     """
     sealed = value.get(_ANSWER) if isinstance(value, dict) else None
     if not isinstance(sealed, str):
@@ -62,13 +69,13 @@ logger = logging.getLogger(__name__)
 
 
 class Deployment:
-    """Which store this app was served from last, in one small file that only its user can read."""
+    """Remember which database this app was served from last, in a small file that only its user can read."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
 
     def why_not(self, deployment_id: str) -> str | None:
-        """Why a store is not the one that was here before; None when it is, or is the first one.
+        """Return the reason why a database is not the one of before; None when it is, or is the first one.
 
         The first one is remembered. Where that can't be written, as in a container whose files are read-only, nothing
         is ever noticed.
@@ -85,7 +92,7 @@ class Deployment:
         )
 
     def remember(self, deployment_id: str) -> None:
-        """This store is the right one from now on."""
+        """Remember that this database is the right one from now on."""
         new = self.path.with_name(f"{self.path.name}.{os.getpid()}")
         try:
             if not self.path.parent.exists():
@@ -96,7 +103,8 @@ class Deployment:
             new.replace(self.path)
         except OSError as error:
             logger.info(
-                "Which database this is can't be kept in %s (%s): if another one comes up one day, nobody is told",
+                "The id of this database can't be written to %s (%s); if another database is used one day, nobody is "
+                "told",
                 self.path, error.strerror,
             )  # fmt: skip
 
@@ -108,7 +116,10 @@ class Deployment:
 
 
 def not_adopted(served: str | None, urls: tuple[str, ...]) -> str | None:
-    """Why a database is not ours to dispatch: it ``served`` (one URL a line) none of our public URLs. None if it is."""
+    """Return the reason why a database may not be dispatched: it served none of our public URLs; else None.
+
+    :param served: the URLs that it served, one a line; None when it served none yet.
+    """
     if served is None or set(served.split("\n")) & set(urls):
         return None
     return (
@@ -118,7 +129,10 @@ def not_adopted(served: str | None, urls: tuple[str, ...]) -> str | None:
 
 
 class Adoption:
-    """A copied database must not replay its queue: it is dispatched only where its public URL is served."""
+    """Refuse to dispatch a copied database, which must not replay its queue.
+
+    A database is dispatched only where its public URL is served.
+    """
 
     def __init__(self, settings: Settings, ledger: Ledger) -> None:
         self._settings = settings

@@ -1,4 +1,4 @@
-"""The rules: what an installation is, and what follows when a portal comes, goes, or comes back.
+"""Apply what follows when a portal is installed, refused, or connected again.
 
 The functions run inside one transaction and call nobody. A portal is only ever named by HubSpot: by the answer to a
 token, or by a signed webhook.
@@ -14,11 +14,11 @@ from ..ledger import InstallationState, Ledger, NewEvent, Topic, Transaction, la
 from ..ledger.crypto import Cipher, Undecipherable
 
 RESUME_MS = 2_000
-"""So long after a portal's return everything has ended that was still trying the old token."""
+"""Milliseconds after a portal's reconnection until every call with the old token has ended."""
 
 
 def wanted_scopes(settings: Settings) -> tuple[str, ...]:
-    """What an installation has to ask for: what is in use, and nothing more."""
+    """Return the scopes that an installation has to ask for: those of what is in use, and no more."""
     if settings.scopes:
         return settings.scopes
     return (*SCOPES, FILES_SCOPE, *((CREATE_CONTACTS_SCOPE,) if settings.contact_policy == "create" else ()))
@@ -28,19 +28,30 @@ def wanted_scopes(settings: Settings) -> tuple[str, ...]:
 
 
 def installed(tx: Transaction, portal_id: str, secret: str, *, scopes: tuple[str, ...] | None, now: int) -> None:
-    """A portal has installed the app, or has installed it again: its tokens are stored, and its queue goes on."""
+    """Store the tokens of a portal that has installed the app, and resume its queue.
+
+    :param secret: the encrypted tokens.
+    :param scopes: what was granted; None when HubSpot did not say.
+    :param now: epoch ms.
+    """
     tx.installations.install(portal_id, secret, scopes=scopes, now=now)
     _resume(tx, portal_id, now=now)
 
 
 def renewed(tx: Transaction, portal_id: str, *, now: int) -> None:
-    """HubSpot takes a portal's token. If it did not before, the queue goes on."""
+    """Mark a portal's token as accepted, and resume its queue if it was refused before.
+
+    :param now: epoch ms.
+    """
     if tx.installations.set_state(portal_id, InstallationState.ACTIVE, now=now):
         _resume(tx, portal_id, now=now)
 
 
 def revoked(tx: Transaction, portal_id: str, *, now: int) -> None:
-    """HubSpot refuses a portal's token for good. Its queue stays, and waits."""
+    """Mark a portal's token as refused for good; its queue is kept and waits.
+
+    :param now: epoch ms.
+    """
     if tx.installations.set_state(portal_id, InstallationState.REVOKED, now=now):
         put_signal(tx, "installation_revoked", portal_id, now=now)
 
@@ -63,7 +74,12 @@ def _resume(tx: Transaction, portal_id: str, *, now: int) -> None:
 def put_signal(
     tx: Transaction, signal: str, portal_id: str, *, now: int, key: str | None = None, **facts: object
 ) -> None:
-    """Have a portal's signal sent, with further ``facts``; with a ``key`` once for that key."""
+    """Queue a signal about a portal.
+
+    :param key: makes repetitions one.
+    :param now: epoch ms.
+    :param facts: further arguments of the signal.
+    """
     news = NewEvent(
         dedupe_key=f"signal:{key or uuid.uuid4().hex}",
         lane=lanes.portal(portal_id),
@@ -76,9 +92,9 @@ def put_signal(
 
 
 def rekey(ledger: Ledger, cipher: Cipher) -> tuple[int, list[str]]:
-    """Encrypt every portal's tokens anew, with the cipher's first key.
+    """Re-encrypt every portal's tokens with the cipher's first key.
 
-    Returns how many, and the portals whose tokens can't be read: they are left as they are.
+    :returns: how many, and the portals whose tokens can't be decrypted: they are left as they are.
     """
     done, failed = 0, []
     with ledger.read() as tx:
@@ -103,7 +119,7 @@ def rekey(ledger: Ledger, cipher: Cipher) -> tuple[int, list[str]]:
 
 
 def has_token(tx: Transaction, settings: Settings, portal_id: str) -> bool:
-    """True for a portal that we have a token for, whether or not HubSpot still takes it."""
+    """Return True for a portal that there is a token for, whether or not HubSpot still takes it."""
     if settings.portal_id not in (None, portal_id):
         return False
     if portal_id == settings.portal_id and (settings.access_token or settings.refresh_token):

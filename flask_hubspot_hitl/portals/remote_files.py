@@ -1,7 +1,7 @@
-"""Fetching the files that a host names by their URL, from hosts on a list only.
+"""Fetch the files that a host names by their URL, from hosts on a list only.
 
-A host that is not on the list, a redirect to one, plain http, an IP address that is not public, or too many bytes: the
-agent gets the link instead.
+For a host that is not on the list, a redirect to one, plain http, an IP address that is not public, or too many bytes
+the agent gets the link instead.
 """
 
 from __future__ import annotations
@@ -21,12 +21,12 @@ from ..process import Process
 
 REDIRECTS = 3
 SECONDS = 20.0
-"""The longest that one file may take, in all."""
+"""Seconds that one file may take, in all."""
 _CHUNK = 65_536
 
 
 class NotFetched(Exception):
-    """A file is not fetched: its host is not on the list, it is too large, or its host does not answer.
+    """Say why a file is not fetched: its host is not on the list or does not answer, or the file is too large.
 
     ``later`` is True when trying again may help.
     """
@@ -37,9 +37,12 @@ class NotFetched(Exception):
 
 
 class Fetcher:
-    """Fetches files of at most ``limit`` bytes, in at most ``seconds``, from ``hosts`` and their subdomains.
+    """Fetch files from hosts on a list, and their subdomains. Thread-safe.
 
-    Those of ``private_hosts`` may be in a private network. Thread-safe.
+    :param limit: bytes of the largest file.
+    :param proxy: URL of an HTTP proxy.
+    :param private_hosts: hosts that may be in a private network.
+    :param seconds: the longest that one file may take, in all.
     """
 
     def __init__(
@@ -72,19 +75,20 @@ class Fetcher:
         self._hosts += hosts
 
     def close(self) -> None:
-        """Close the idle connections."""
+        """Close the idle connections to the hosts."""
         self._process.check()
         self._session.close()
 
     def allows(self, address: Address) -> bool:
-        """True for https (on this machine also http) to a host on the list, without an odd port."""
+        """Return True for https (on this machine also http) to a host on the list, at the scheme's own port."""
         if not any(address.host == one or address.host.endswith(f".{one}") for one in self._hosts):
             return False
         return address.is_loopback or (address.scheme, address.port) == ("https", 443)
 
     def fetch(self, wanted: Attachment) -> tuple[Attachment, bytes]:
-        """The file at ``wanted.url``, with its name, type and size, and its bytes.
+        """Fetch the file at ``wanted.url``.
 
+        :returns: the file's name, type and size, and its bytes.
         :raises NotFetched: when it can't be had.
         """
         self._process.check()
@@ -96,8 +100,8 @@ class Fetcher:
                     raise NotFetched("its host is not on the list")
                 if (left := ends - time.monotonic()) <= 0:
                     raise NotFetched("it takes too long", later=True)
-                patience = (min(3.05, left), min(10.0, left))
-                with self._session.get(address.url, stream=True, allow_redirects=False, timeout=patience) as answer:
+                timeout = (min(3.05, left), min(10.0, left))
+                with self._session.get(address.url, stream=True, allow_redirects=False, timeout=timeout) as answer:
                     if answer.status_code in (301, 302, 303, 307, 308):
                         address = addresses.follow(address, answer.headers.get("Location", ""))
                         continue
@@ -130,7 +134,7 @@ class Fetcher:
 
 
 def as_line(attachment: Attachment) -> str:
-    """A file as a line of text with its link, for when it can't be fetched."""
+    """Return a file that can't be fetched as a line of text with its link."""
     kind = (attachment.content_type or "").partition("/")[0]
     label = kind.capitalize() if kind in ("image", "audio", "video") else "File"
     return f"[ {label} - {attachment.name}: {attachment.url} ]" if attachment.name else f"[ {label}: {attachment.url} ]"

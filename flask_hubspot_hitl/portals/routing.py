@@ -1,4 +1,4 @@
-"""Which portal, which channel, which inbox and which account a handoff goes to."""
+"""Choose the portal, the channel, the inbox and the account that a handoff goes to."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from ..ledger import Transaction
 
 
 def default_portal(tx: Transaction, settings: Settings) -> str:
-    """The portal for ``start`` without ``portal_id``: the one configured, or the only one that is installed.
+    """Return the portal for ``start`` without ``portal_id``: the one configured, or the only one that is installed.
 
     :raises NotConfigured: when there is none, or more than one.
     """
@@ -27,7 +27,7 @@ def default_portal(tx: Transaction, settings: Settings) -> str:
 
 
 def default_inbox(tx: Transaction, settings: Settings, portal_id: str) -> str | None:
-    """The inbox for ``start`` without ``inbox_id``: the one configured or chosen, or the only one connected."""
+    """Return the inbox for ``start`` without ``inbox_id``: configured, chosen, or the only one connected."""
     if portal_id == settings.portal_id and settings.inbox_id:
         return settings.inbox_id[0]
     found = tx.installations.get(portal_id)
@@ -38,7 +38,7 @@ def default_inbox(tx: Transaction, settings: Settings, portal_id: str) -> str | 
 
 
 def channel_of(tx: Transaction, settings: Settings) -> str | None:
-    """The app's channel: the one configured, or the one ``setup`` has stored."""
+    """Return the app's channel: the one configured, or the one that ``setup`` has stored."""
     if settings.channel_id is not None:
         return settings.channel_id
     found = tx.channels.get(settings.app_id)
@@ -48,7 +48,12 @@ def channel_of(tx: Transaction, settings: Settings) -> str | None:
 def account_of(
     tx: Transaction, settings: Settings, portal_id: str, channel_id: str, inbox_id: str | None, *, is_default: bool
 ) -> str | None:
-    """The channel account to publish through, as far as it is known here; None: HubSpot has to be asked."""
+    """Return the channel account to publish through, as far as it is stored.
+
+    :param inbox_id: where the handoff goes; None: to no inbox in particular.
+    :param is_default: whether the inbox is the one for ``start`` without ``inbox_id``.
+    :returns: None when HubSpot has to be asked.
+    """
     if is_default and portal_id == settings.portal_id and settings.channel_account_id is not None:
         return settings.channel_account_id
     found = None if inbox_id is None else tx.channels.account_of_inbox(portal_id, channel_id, inbox_id)

@@ -1,4 +1,4 @@
-"""``setup`` and ``teardown``: what this app wants and knows, one look at HubSpot, a plan, and the work, remembered.
+"""Run ``setup`` and ``teardown``: look at HubSpot once, plan, carry the plan out, and store what was done.
 
 The plans themselves are pure and live in ``hubspot.setup``; here they meet the settings and the ledger.
 """
@@ -16,24 +16,24 @@ from ..hubspot.client import HubSpotClient
 from ..hubspot.setup import changes, teardown, wanted
 from ..hubspot.setup import plan as plans
 from ..hubspot.setup.apply import Worker
-from ..hubspot.setup.plan import Found, Plan, Want
+from ..hubspot.setup.plan import Found, SetupPlan, Want
 from ..hubspot.setup.wanted import Json
 from ..ledger import ChannelRecord, Ledger
 from .accounts import record_of
 from .clients import Services
 
 PATIENCE = 300.0
-"""How long a new channel is waited for, in seconds. HubSpot takes about a minute."""
+"""Seconds to wait for a new channel to be shown; HubSpot takes about a minute (docs/hubspot.rst: Propagation)."""
 SETTLED_MS = 600_000
-"""A channel whose making got no answer does not turn up any more after this time."""
+"""Milliseconds after which a channel whose POST got no answer counts as not made."""
 
 
 @dataclass(kw_only=True)
 class SetUp:
-    """Brings HubSpot and the ledger to what the settings say, for the app and for one portal.
+    """Bring HubSpot and the ledger to what the settings say, for the app and for one portal.
 
-    ``portal_id`` is None while no portal has installed the app: then only the app's own part is done. ``inbox_ids``
-    are the inboxes asked for instead of the configured ones.
+    ``portal_id`` is None while no portal has installed the app: then only the app's own part is done. ``inbox_ids`` are
+    the inboxes asked for instead of the configured ones.
     """
 
     services: Services
@@ -47,8 +47,8 @@ class SetUp:
     _looked: tuple[Want, Found] = field(init=False, repr=False)
     """What the newest plan is made from."""
 
-    def plan(self) -> Plan:
-        """What setup would do. Reads only.
+    def plan(self) -> SetupPlan:
+        """Return what setup would do, without changing anything.
 
         :raises NotConfigured: when a setting or a token is missing.
         :raises HubSpotError: when HubSpot can't be read.
@@ -56,9 +56,10 @@ class SetUp:
         with self._calls() as (app, portal):
             return self._plan(app, portal)
 
-    def run(self) -> Plan:
-        """Do it, unless something is refused. The plan returned is what was done, or why nothing was.
+    def run(self) -> SetupPlan:
+        """Carry the plan out unless something is refused.
 
+        :returns: the plan: what was done, or why nothing was.
         :raises NotShown: when HubSpot does not show a new channel in time; the next run goes on from there.
         """
         with self._calls() as (app, portal):
@@ -77,13 +78,20 @@ class SetUp:
             plan.changes[:0] = done
             return plan
 
-    def teardown_plan(self, *, archive: bool) -> Plan:
-        """What teardown would do; with ``archive`` to the channel as well. Reads only; raises like :meth:`plan`."""
+    def teardown_plan(self, *, archive: bool) -> SetupPlan:
+        """Return what teardown would do, without changing anything; raises like :meth:`plan`.
+
+        :param archive: whether the channel is to go as well.
+        """
         with self._calls() as (app, portal):
             return self._teardown_plan(app, portal, archive)
 
-    def tear_down(self, *, archive: bool) -> Plan:
-        """Take back what bears our mark; the plan returned is what was done, or why nothing was."""
+    def tear_down(self, *, archive: bool) -> SetupPlan:
+        """Take back what bears our mark.
+
+        :param archive: whether the channel is to go as well.
+        :returns: the plan: what was done, or why nothing was.
+        """
         with self._calls() as (app, portal):
             plan = self._teardown_plan(app, portal, archive)
             if not plan.refusals:
@@ -113,11 +121,11 @@ class SetUp:
         self._looked = want, plans.look(app, portal, want)
         return self._looked
 
-    def _plan(self, app: AppCalls, portal: HubSpotClient | None) -> Plan:
+    def _plan(self, app: AppCalls, portal: HubSpotClient | None) -> SetupPlan:
         want, found = self._look(app, portal)
         return plans.make_plan(found, want)
 
-    def _teardown_plan(self, app: AppCalls, portal: HubSpotClient | None, archive: bool) -> Plan:
+    def _teardown_plan(self, app: AppCalls, portal: HubSpotClient | None, archive: bool) -> SetupPlan:
         want, found = self._look(app, portal)
         if found.channel is None:
             return teardown.make_plan(found, want, archive=archive, users=[])
@@ -133,7 +141,7 @@ class SetUp:
         return plan
 
     def _users(self, channel_id: str) -> Iterator[str]:
-        """The other portals that have the channel, or of which it can't be known."""
+        """Return the other portals that have the channel, and those that can't be asked."""
         with self.services.ledger.read() as tx:
             others = {one.portal_id for one in tx.installations.all()} | {
                 one.portal_id for one in tx.channels.accounts() if one.channel_id == channel_id and one.authorized
@@ -208,7 +216,7 @@ class SetUp:
 
 
 class LedgerNotebook:
-    """See :class:`.hubspot.setup.apply.Notebook`."""
+    """Implement :class:`.hubspot.setup.apply.Notebook` on the ledger."""
 
     def __init__(self, ledger: Ledger, app_id: str, portal_id: str | None) -> None:
         self._ledger = ledger
@@ -252,7 +260,7 @@ class LedgerNotebook:
 
 
 def wanted_channel(settings: Settings, deployment_id: str) -> wanted.Channel:
-    """The app's channel as this deployment wants it."""
+    """Return the app's channel as this deployment wants it."""
     return wanted.Channel(
         deployment_id=deployment_id,
         webhook_urls=settings.webhook_urls(),

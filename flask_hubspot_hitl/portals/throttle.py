@@ -1,8 +1,8 @@
-"""How much HubSpot is asked: one budget, one pause and one circuit for each portal, shared by all processes.
+"""Limit the requests to HubSpot: one budget, one pause and one circuit for each portal, shared by all processes.
 
-A process takes requests out of the portal's row in small lots, so that most calls cost no transaction; what is left
-of a lot at the end of its second goes back with the next one. What another process learned is heard with the next
-lot, within a second.
+The portal's row holds all three. A process takes requests out of the row in small lots, so that most calls cost no
+transaction; the requests that are left of a lot at the end of its second are returned with the next lot. A process
+learns of a pause or an outage that another one met within a second, with its next lot.
 """
 
 from __future__ import annotations
@@ -13,29 +13,29 @@ import threading
 from dataclasses import dataclass
 
 from ..errors import HubSpotUnavailable, LedgerUnavailable
-from ..hubspot.transport import Verdict
+from ..hubspot.transport import Availability
 from ..ledger import Ledger
 from ..ledger.buckets import Bucket
 
 logger = logging.getLogger(__name__)
 
-#: HubSpot counts ten rolling seconds; counting whole seconds, eleven hold them for certain.
+#: Seconds that are counted: HubSpot counts ten rolling seconds, and eleven whole ones hold them for certain.
 WINDOW = 11
-#: This many attempts in a row without an answer open the circuit.
+#: Attempts in a row without an answer that open the circuit.
 OUTAGES = 5
-#: How long the circuit stays open, at first and at most, in milliseconds.
+#: Milliseconds that the circuit stays open, at first and at most.
 OPEN_MS, OPEN_CAP_MS = 2_000, 60_000
-#: A circuit that has been quiet for so long has forgotten how often it opened, in milliseconds.
+#: Milliseconds without an outage after which the circuit opens as shortly as at first.
 FORGET_MS = 600_000
-#: How long a probe may take before another one is let through, in milliseconds.
+#: Milliseconds that a probe may take before another one is let through.
 PROBE_MS = 30_000
-#: The pause after a 429 without Retry-After, at first and at most, in milliseconds.
+#: Milliseconds of the pause after a 429 without Retry-After, at first and at most.
 PAUSE_MS, PAUSE_CAP_MS = 1_000, 60_000
 
 
 @dataclass(frozen=True, slots=True)
 class Permit:
-    """One request may be sent; ``probe`` when it is the one that finds out whether HubSpot is back."""
+    """Allow one request; ``probe``: it is the one that tests whether HubSpot is back."""
 
     at_ms: int
     probe: bool = False
@@ -43,16 +43,19 @@ class Permit:
 
 @dataclass(frozen=True, slots=True)
 class Refusal:
-    """None may be sent before ``until`` (epoch ms)."""
+    """Forbid requests before ``until`` (epoch ms)."""
 
     why: str
     until: int
     lasting: bool = True
-    """False: it may end earlier."""
+    """Whether the reason lasts until ``until``; False: it may end earlier, so ask again."""
 
 
 class Throttle:
-    """The gate of one portal in this process; ``limit`` is in requests per ten seconds."""
+    """Be the gate of one portal in this process; see :class:`.hubspot.transport.Gate`.
+
+    :param limit: requests per ten seconds.
+    """
 
     def __init__(self, ledger: Ledger, portal_id: str, limit: int) -> None:
         self._ledger = ledger
@@ -70,7 +73,7 @@ class Throttle:
         self._calm = False
 
     def enter(self, doing: str) -> Permit:
-        """See :class:`.hubspot.transport.Gate`."""
+        """Implement :meth:`.hubspot.transport.Gate.enter` on the portal's row."""
         with self._lock:
             now = self._ledger.now_ms()
             if self._shut is not None and now < self._shut.until:
@@ -89,26 +92,30 @@ class Throttle:
                 raise self._refused(doing, got, now)
             return got
 
-    def leave(self, permit: Permit, verdict: Verdict, retry_after: float | None) -> None:
-        """See :class:`.hubspot.transport.Gate`."""
+    def leave(self, permit: Permit, shown: Availability, retry_after: float | None) -> None:
+        """Implement :meth:`.hubspot.transport.Gate.leave` on the portal's row."""
         with self._lock:
-            trips = permit.probe and verdict is Verdict.DOWN
-            if verdict is Verdict.DOWN:
+            trips = permit.probe and shown is Availability.DOWN
+            if shown is Availability.DOWN:
                 self._outages += 1
                 trips = trips or self._outages >= OUTAGES
-            elif verdict is not Verdict.UNKNOWN:
+            elif shown is not Availability.UNKNOWN:
                 self._outages = 0
-                self._calm = self._calm or (verdict is Verdict.UP and permit.at_ms >= self._blocked_until)
-            wished = retry_after is not None and verdict is not Verdict.UP
-            if not (permit.probe or trips or wished or verdict is Verdict.BUSY):
+                self._calm = self._calm or (shown is Availability.UP and permit.at_ms >= self._blocked_until)
+            wished = retry_after is not None and shown is not Availability.UP
+            if not (permit.probe or trips or wished or shown is Availability.BUSY):
                 return
             try:
-                self._learn(permit, verdict, retry_after if wished else None, trips)
+                self._learn(permit, shown, retry_after if wished else None, trips)
             except LedgerUnavailable as error:
-                logger.warning("What HubSpot answered could not be shared with other processes: %s", error)
+                logger.warning(
+                    "A pause or outage of HubSpot could not be stored (%s); this process keeps to it, others find out "
+                    "by themselves",
+                    error,
+                )
 
     def _take(self, now: int) -> Permit | Refusal:
-        """Take a lot out of the portal's row, lock held; what is left of the last one goes back."""
+        """Take a lot out of the portal's row, and return what is left of the last one; the caller holds the lock."""
         second = now // 1000
         if self._second != second:
             self._size = 1
@@ -134,21 +141,25 @@ class Throttle:
         self._lot, self._behind = count - 1, 0
         return Permit(now, probe)
 
-    def _learn(self, permit: Permit, verdict: Verdict, retry_after: float | None, trips: bool) -> None:
-        """Write down what all processes should know, lock held."""
+    def _learn(self, permit: Permit, shown: Availability, retry_after: float | None, trips: bool) -> None:
+        """Store a pause or an outage in the portal's row; the caller holds the lock."""
         now = self._ledger.now_ms()
         with self._ledger.write() as tx:
             bucket = tx.buckets.lock(self._portal_id)
-            if verdict is Verdict.BUSY or retry_after is not None:
+            if shown is Availability.BUSY or retry_after is not None:
                 pause(bucket, permit, now, retry_after)
             if permit.probe:
                 bucket.probe_until = 0
-                if verdict in (Verdict.UP, Verdict.BUSY):
+                if shown in (Availability.UP, Availability.BUSY):
                     bucket.open_until = bucket.trips = 0
-                    logger.warning("HubSpot answers again (portal %s)", self._portal_id)
+                    logger.warning("HubSpot answers again (portal %s); waiting calls go on", self._portal_id)
             if trips and (permit.probe or not bucket.open_until):
                 trip(bucket, now)
-                logger.warning("HubSpot is down (portal %s); it is asked again later", self._portal_id)
+                logger.warning(
+                    "HubSpot does not answer (portal %s); calls wait, and one request at a time tests whether it is "
+                    "back. Nothing is lost; see status.hubspot.com",
+                    self._portal_id,
+                )
             tx.buckets.save(bucket)
         if trips:
             self._outages = 0
@@ -161,7 +172,7 @@ class Throttle:
 
 
 def closed(bucket: Bucket, now: int) -> Refusal | None:
-    """Why nobody may send anything at all just now."""
+    """Return the reason why no process may send now: pause or open circuit; None when it may."""
     if bucket.blocked_until > now:
         return Refusal("HubSpot wants us to pause", bucket.blocked_until)
     if bucket.open_until > now:
@@ -170,9 +181,14 @@ def closed(bucket: Bucket, now: int) -> Refusal | None:
 
 
 def admit(bucket: Bucket, now: int, wanted: int, limit: int, behind: int) -> tuple[int, bool] | Refusal:
-    """Take up to ``wanted`` requests: how many, and whether the first is a probe.
+    """Take requests out of the budget.
 
-    A caller that is refused for want of budget is told when its turn comes after the ``behind`` others.
+    A caller that is refused for want of budget is told when its turn comes.
+
+    :param wanted: the most requests to take.
+    :param limit: requests per ten seconds.
+    :param behind: callers that were refused before, and whose turn comes first.
+    :returns: how many requests were taken, and whether the first one is a probe.
     """
     if (shut := closed(bucket, now)) is not None:
         return shut
@@ -193,7 +209,7 @@ def admit(bucket: Bucket, now: int, wanted: int, limit: int, behind: int) -> tup
 
 
 def _turn(bucket: Bucket, behind: int) -> int:
-    """When the budget has room for one more after ``behind`` others, epoch ms."""
+    """Return the epoch ms when the budget has room for one more request after ``behind`` others."""
     rounds, rest = divmod(behind, sum(bucket.slots.values()))
     freed = 0
     for second, count in sorted(bucket.slots.items()):
@@ -204,7 +220,12 @@ def _turn(bucket: Bucket, behind: int) -> int:
 
 
 def pause(bucket: Bucket, permit: Permit, now: int, retry_after: float | None) -> None:
-    """HubSpot wants no requests: as long as it said, or longer each time. Answers to earlier requests don't add up."""
+    """Pause requests after a 429, as long as HubSpot said, else longer each time.
+
+    429s of requests that were sent before the pause don't lengthen it.
+
+    :param retry_after: the seconds that HubSpot asked for, if it did.
+    """
     if permit.at_ms >= bucket.blocked_until:
         bucket.pauses += 1
     if retry_after is None:

@@ -1,4 +1,4 @@
-"""One portal's tokens in the database: encrypted, and renewed by one process at a time."""
+"""Keep one portal's tokens in the database: encrypted, and renewed by one process at a time."""
 
 from __future__ import annotations
 
@@ -14,18 +14,21 @@ from . import installations
 
 logger = logging.getLogger(__name__)
 
-#: Longer than a refresh may take: only a process that died keeps it so long. Milliseconds.
+#: Milliseconds that a lease holds: longer than a refresh may take, so that only a dead process's lease runs out.
 LEASE_MS = 20_000
 INSTALLED = "oauth"
-"""The source of tokens that an installation brought; the others are digests of a configured refresh token."""
+"""Value of ``source`` for tokens of an OAuth installation; otherwise it is a digest of the configured refresh token."""
 
 
 class DatabaseTokens:
-    """See :class:`.hubspot.tokens.TokenStore`.
+    """Keep one portal's tokens encrypted in the database; see :class:`.hubspot.tokens.TokenStore`.
 
-    With a refresh token ``configured``, stored tokens that stem from another configured one don't count; those that
-    an installation brought do. A row that can't be read with the keys at hand is left alone: each process then keeps
-    its tokens to itself. So it does without a cipher, when there is no key to encrypt with.
+    When a row can't be decrypted, or there is no encryption key, each process keeps its own tokens in memory and the
+    row is left as it is.
+
+    :param cipher: encrypts the tokens; None when there is no key.
+    :param configured: the configured refresh token. Stored tokens made from another configured one are ignored; those
+        of an OAuth installation count.
     """
 
     def __init__(self, ledger: Ledger, portal_id: str, cipher: Cipher | None, configured: str | None) -> None:
@@ -37,7 +40,7 @@ class DatabaseTokens:
         self._said = False
 
     def load(self) -> Tokens | None:
-        """What was stored last, by any process; tokens that HubSpot has refused come as expired ones."""
+        """Return the tokens stored last, by any process; those that HubSpot has refused as expired ones."""
         try:
             with self._ledger.read() as tx:
                 row = tx.installations.get(self._portal_id)
@@ -63,11 +66,15 @@ class DatabaseTokens:
         )
 
     def _unreadable(self) -> None:
-        """Say so once. An installation's tokens are nowhere else, so nothing can be asked without them."""
+        """Report a row that can't be decrypted, once.
+
+        An OAuth installation's tokens are nowhere else, so that for one this raises.
+        """
         self._is_readable = False
         text = (
             f"The stored tokens of portal {self._portal_id} can't be read: was SECRET_KEY or "
-            "HUBSPOT_HITL_ENCRYPTION_KEY changed? They are left alone"
+            "HUBSPOT_HITL_ENCRYPTION_KEY changed? They are left as they are; put the old key among the fallbacks, or "
+            "connect the portal again"
         )
         if not self._said:
             self._said = True
@@ -76,7 +83,10 @@ class DatabaseTokens:
             raise HubSpotUnavailable(text)
 
     def claim(self) -> int | None:
-        """The lease, as its fence; None while another process has it."""
+        """Take the lease for refreshing.
+
+        :returns: its fence, or None while another process holds it.
+        """
         try:
             with self._ledger.write() as tx:
                 now = self._ledger.now_ms()
@@ -85,7 +95,12 @@ class DatabaseTokens:
             raise _unavailable(error) from error
 
     def finish(self, lease: int, tokens: Tokens | None, *, dead: bool = False) -> None:
-        """Give the lease back; store ``tokens``, or mark the portal as revoked."""
+        """Release the lease; store tokens, or mark the portal as revoked.
+
+        :param lease: its fence, from :meth:`claim`.
+        :param tokens: the new tokens; None: the stored ones stay.
+        :param dead: whether HubSpot refuses the stored ones.
+        """
         secret = None
         if tokens is not None and self._cipher is not None and self._is_readable:
             secret = encrypted(self._cipher, self._portal_id, tokens, source=self._source)
@@ -100,11 +115,14 @@ class DatabaseTokens:
         except LedgerUnavailable as error:
             raise _unavailable(error) from error
         if not held:
-            logger.warning("While portal %s's token was refreshed, another process got a new one", self._portal_id)
+            logger.warning(
+                "Another process stored a newer token of portal %s during this refresh; the newer one is used",
+                self._portal_id,
+            )
 
 
 def encrypted(cipher: Cipher, portal_id: str, tokens: Tokens, *, source: str = INSTALLED) -> str:
-    """Tokens as they are stored."""
+    """Return tokens as they are stored."""
     value: dict[str, Any] = {
         "access_token": tokens.access_token,
         "refresh_token": tokens.refresh_token,
@@ -116,7 +134,7 @@ def encrypted(cipher: Cipher, portal_id: str, tokens: Tokens, *, source: str = I
 
 
 def digest(token: str) -> str:
-    """What may be told of a configured token."""
+    """Return a digest of a configured token, which may be stored and shown."""
     return hashlib.sha256(token.encode("utf-8", "replace")).hexdigest()
 
 

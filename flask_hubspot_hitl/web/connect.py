@@ -10,9 +10,8 @@ from enum import StrEnum
 from flask import Blueprint, redirect, request
 from werkzeug.wrappers import Response as AnyResponse
 
-from ..portals import consent
-from ..portals.connect import Connecting, Why, Wish, read
-from ..portals.consent import Consent, Refused, new_browser
+from ..portals.connect import ConnectFlow, ConnectProblem, Wish, read
+from ..portals.consent import Consent, ConsentProblem, FlowRefused, new_browser
 from ..runtime import Runtime, get_runtime
 from .oauth import WORDS as OAUTH_WORDS
 from .pages import HEADERS, Form, page
@@ -22,8 +21,8 @@ _AGAIN = "Close this window, and choose the channel once more in the inbox's set
 _INSTALL = ("flask hubspot-hitl install-url",)
 
 WORDS: dict[StrEnum, Words] = {
-    **{why: OAUTH_WORDS[why] for why in (consent.Why.FORM_FORGED, consent.Why.NOT_CONFIGURED)},
-    Why.NOT_ALLOWED: (
+    **{why: OAUTH_WORDS[why] for why in (ConsentProblem.FORM_FORGED, ConsentProblem.NOT_CONFIGURED)},
+    ConnectProblem.NOT_ALLOWED: (
         403,
         "You can't connect an inbox here",
         (
@@ -34,7 +33,7 @@ WORDS: dict[StrEnum, Words] = {
         ),
         _INSTALL,
     ),
-    Why.INCOMPLETE: (
+    ConnectProblem.INCOMPLETE: (
         400,
         "This is only half an address",
         (
@@ -44,25 +43,25 @@ WORDS: dict[StrEnum, Words] = {
         ),
         (),
     ),
-    Why.NO_CHANNEL: (
+    ConnectProblem.NO_CHANNEL: (
         503,
         "This app has no channel yet",
         ("Whoever runs it has to make the channel first, with:",),
         ("flask hubspot-hitl setup",),
     ),
-    Why.OTHER_CHANNEL: (
+    ConnectProblem.OTHER_CHANNEL: (
         400,
         "This is not our channel",
         ("HubSpot was asked to connect a channel of another app, or one that this app no longer uses.", _AGAIN),
         (),
     ),
-    Why.NOT_INSTALLED: (
+    ConnectProblem.NOT_INSTALLED: (
         403,
         "The app is not installed in this account",
         ("Install it first; ask whoever runs the app for a link, which is made with:",),
         _INSTALL,
     ),
-    Why.REVOKED: (
+    ConnectProblem.REVOKED: (
         403,
         "HubSpot no longer lets this app in",
         (
@@ -71,13 +70,13 @@ WORDS: dict[StrEnum, Words] = {
         ),
         _INSTALL,
     ),
-    Why.EXPIRED: (
+    ConnectProblem.EXPIRED: (
         400,
         "HubSpot no longer waits for this",
         ("It has been finished or given up, or too much time has passed. The inbox was not connected.", _AGAIN),
         (),
     ),
-    Why.OTHER_INBOX: (
+    ConnectProblem.OTHER_INBOX: (
         400,
         "This is another inbox",
         (
@@ -87,7 +86,7 @@ WORDS: dict[StrEnum, Words] = {
         ),
         (),
     ),
-    Why.REFUSED: (
+    ConnectProblem.REFUSED: (
         502,
         "HubSpot refused to connect the inbox",
         (
@@ -96,7 +95,7 @@ WORDS: dict[StrEnum, Words] = {
         ),
         (),
     ),
-    Why.UNAVAILABLE: (
+    ConnectProblem.UNAVAILABLE: (
         503,
         "HubSpot does not answer",
         (
@@ -124,7 +123,7 @@ def connect_page() -> AnyResponse:
     browser = visiting_browser()
     wish = read(request.args)
     _check(runtime, allowed, wish, browser)
-    Connecting(runtime.services).check(wish)
+    ConnectFlow(runtime.services).check(wish)
     browser = browser or new_browser()
     answer = page(
         "Connect this inbox",
@@ -148,7 +147,7 @@ def connect() -> AnyResponse:
     allowed.check_form(request.form.get("form", ""), browser)
     wish = read(request.form)
     _check(runtime, allowed, wish, browser)
-    connected = Connecting(runtime.services).finish(wish)
+    connected = ConnectFlow(runtime.services).finish(wish)
     runtime.dispatcher.wake()
     facts = (("Account", wish.portal_id), ("Inbox", wish.inbox_id))
     if connected.was_there:
@@ -164,4 +163,4 @@ def connect() -> AnyResponse:
 
 def _check(runtime: Runtime, allowed: Consent, wish: Wish, browser: str | None) -> None:
     if not allowed.has_installed(browser, wish.portal_id) and not may_install(runtime, wish.portal_id):
-        raise Refused(Why.NOT_ALLOWED)
+        raise FlowRefused(ConnectProblem.NOT_ALLOWED)

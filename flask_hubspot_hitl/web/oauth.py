@@ -11,7 +11,7 @@ from enum import StrEnum
 from flask import Blueprint, Response, redirect, request
 from werkzeug.wrappers import Response as AnyResponse
 
-from ..portals.consent import Consent, Refused, Why, new_browser
+from ..portals.consent import Consent, ConsentProblem, FlowRefused, new_browser
 from ..portals.installations import wanted_scopes
 from ..runtime import get_runtime
 from .pages import HEADERS, Form, page
@@ -22,40 +22,50 @@ _ASK = "Ask whoever runs this app for a new link; it is made with:"
 _NEW_LINK = ("flask hubspot-hitl install-url",)
 
 WORDS: dict[StrEnum, Words] = {
-    Why.NOT_ALLOWED: (
+    ConsentProblem.NOT_ALLOWED: (
         403,
         "You can't connect HubSpot here",
         ("Only people whom this app lets do so, or who were sent a link, may connect a HubSpot account.", _ASK),
         _NEW_LINK,
     ),
-    Why.LINK_FORGED: (403, "This link is not valid", ("It may have been cut when it was copied.", _ASK), _NEW_LINK),
-    Why.LINK_EXPIRED: (403, "This link has expired", ("Links work for a limited time only.", _ASK), _NEW_LINK),
-    Why.LINK_USED: (403, "This link has been used", ("A link works once.", _ASK), _NEW_LINK),
-    Why.FORM_FORGED: (
+    ConsentProblem.LINK_FORGED: (
+        403,
+        "This link is not valid",
+        ("It may have been cut when it was copied.", _ASK),
+        _NEW_LINK,
+    ),
+    ConsentProblem.LINK_EXPIRED: (
+        403,
+        "This link has expired",
+        ("Links work for a limited time only.", _ASK),
+        _NEW_LINK,
+    ),
+    ConsentProblem.LINK_USED: (403, "This link has been used", ("A link works once.", _ASK), _NEW_LINK),
+    ConsentProblem.FORM_FORGED: (
         400,
         "This page is out of date",
         ("Go back, load the page again, and press the button once more. Your browser must accept our cookie.",),
         (),
     ),
-    Why.STATE_MISSING: (
+    ConsentProblem.STATE_MISSING: (
         400,
         "Something is missing",
         ("HubSpot sends people to this page; it does not work when it is opened by itself.", _AGAIN),
         (),
     ),
-    Why.STATE_FORGED: (
+    ConsentProblem.STATE_FORGED: (
         400,
         "This answer is not one to us",
         ("What came back from HubSpot does not belong to an installation that was begun here.", _AGAIN),
         (),
     ),
-    Why.STATE_EXPIRED: (
+    ConsentProblem.STATE_EXPIRED: (
         400,
         "That took too long",
         ("An installation has to be finished within ten minutes.", _AGAIN),
         (),
     ),
-    Why.STATE_USED: (
+    ConsentProblem.STATE_USED: (
         400,
         "This answer has been used",
         (
@@ -64,7 +74,7 @@ WORDS: dict[StrEnum, Words] = {
         ),
         (),
     ),
-    Why.OTHER_BROWSER: (
+    ConsentProblem.OTHER_BROWSER: (
         400,
         "This was begun in another browser",
         (
@@ -74,26 +84,26 @@ WORDS: dict[StrEnum, Words] = {
         ),
         (),
     ),
-    Why.DENIED: (
+    ConsentProblem.DENIED: (
         403,
         "HubSpot was not connected",
         ("The request was turned down on HubSpot's page, or whoever answered may not install apps.", _AGAIN),
         (),
     ),
-    Why.HUBSPOT_ERROR: (
+    ConsentProblem.HUBSPOT_ERROR: (
         400,
         "HubSpot reported an error",
         ("HubSpot did not let the installation go on. Often the app's scopes or its redirect URL differ.", _AGAIN),
         (),
     ),
-    Why.CODE_MISSING: (400, "HubSpot's answer is not complete", ("It holds no code.", _AGAIN), ()),
-    Why.CODE_REFUSED: (
+    ConsentProblem.CODE_MISSING: (400, "HubSpot's answer is not complete", ("It holds no code.", _AGAIN), ()),
+    ConsentProblem.CODE_REFUSED: (
         400,
         "HubSpot does not take its code back",
         ("The code that HubSpot gave your browser has been used before, or is too old.", _AGAIN),
         (),
     ),
-    Why.APP_REFUSED: (
+    ConsentProblem.APP_REFUSED: (
         503,
         "HubSpot does not know this app",
         (
@@ -103,7 +113,7 @@ WORDS: dict[StrEnum, Words] = {
         ),
         (),
     ),
-    Why.WRONG_PORTAL: (
+    ConsentProblem.WRONG_PORTAL: (
         403,
         "This is another HubSpot account",
         (
@@ -113,13 +123,13 @@ WORDS: dict[StrEnum, Words] = {
         ),
         (),
     ),
-    Why.UNAVAILABLE: (
+    ConsentProblem.UNAVAILABLE: (
         503,
         "HubSpot does not answer",
         ("HubSpot could not be asked for the tokens. Please try again in a few minutes.", _AGAIN),
         (),
     ),
-    Why.NOT_CONFIGURED: (
+    ConsentProblem.NOT_CONFIGURED: (
         503,
         "This app is not set up for installations yet",
         ("A setting is missing. Whoever runs the app finds in its log which one.", _AGAIN),
@@ -147,7 +157,7 @@ def install_page() -> AnyResponse:
     if link is not None:
         portal_id = consent.check_link(link)
     elif not may_install(runtime, portal_id):
-        raise Refused(Why.NOT_ALLOWED)
+        raise FlowRefused(ConsentProblem.NOT_ALLOWED)
     consent.check()
     browser = visiting_browser() or new_browser()
     fields = {"form": consent.form_token(browser)}
@@ -179,7 +189,7 @@ def install() -> AnyResponse:
     consent.check_form(request.form.get("form", ""), browser)
     link, portal_id = request.form.get("link"), _asked_portal()
     if link is None and not may_install(runtime, portal_id):
-        raise Refused(Why.NOT_ALLOWED)
+        raise FlowRefused(ConsentProblem.NOT_ALLOWED)
     consent.check()
     if link is not None:
         portal_id = consent.check_link(link, use=True)
@@ -218,5 +228,5 @@ def _asked_portal() -> str | None:
     if not portal_id:
         return None
     if not portal_id.isascii() or not portal_id.isdecimal() or len(portal_id) > 19:
-        raise Refused(Why.WRONG_PORTAL)
+        raise FlowRefused(ConsentProblem.WRONG_PORTAL)
     return portal_id

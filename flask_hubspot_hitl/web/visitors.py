@@ -14,7 +14,7 @@ from werkzeug.wrappers import Response as AnyResponse
 
 from ..errors import LedgerUnavailable
 from ..handoffs.receivers import invoke
-from ..portals.consent import Refused, is_browser
+from ..portals.consent import FlowRefused, is_browser
 from ..runtime import Runtime
 from .pages import page
 
@@ -29,7 +29,7 @@ Words = tuple[int, str, tuple[str, ...], tuple[str, ...]]
 
 
 def told(what: str, words: Mapping[StrEnum, Words]) -> Callable[[Callable[[], AnyResponse]], Callable[[], AnyResponse]]:
-    """Decorate a view: every :class:`~.portals.consent.Refused` becomes a page, in the ``words`` for its reason.
+    """Decorate a view: every :class:`~.portals.consent.FlowRefused` becomes a page, in the ``words`` for its reason.
 
     ``what`` is what was refused, as the log names it.
     """
@@ -39,7 +39,7 @@ def told(what: str, words: Mapping[StrEnum, Words]) -> Callable[[Callable[[], An
         def shown() -> AnyResponse:
             try:
                 return view()
-            except Refused as refused:
+            except FlowRefused as refused:
                 # Strangers can have a flow refused as often as they like; a detail there is only to a flow of ours.
                 level = logging.WARNING if refused.detail else logging.INFO
                 detail = f": {refused.detail}" if refused.detail else ""

@@ -160,8 +160,4 @@ def _tell_rejected(reason: str, detail: str) -> None:
 
 def _log_once(key: str, text: str) -> None:
     """Log a warning, at most once a minute, app and key."""
-    said: dict[str, float] = get_runtime().intake.said
-    now = time.monotonic()
-    if now >= said.get(key, 0.0):
-        said[key] = now + 60.0
-        logger.warning("%s", text)
+    get_runtime().seldom(logger, logging.WARNING, "%s", text, key=key)

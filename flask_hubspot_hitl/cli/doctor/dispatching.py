@@ -7,7 +7,8 @@ from collections.abc import Iterator
 from flask import Flask
 
 from ...dispatch.dispatcher import TICK
-from ...dispatch.threads import SIGN_SECONDS, is_dead
+from ...dispatch.owners import is_dead
+from ...dispatch.threads import SIGN_SECONDS
 from ...runtime import Runtime, full_processes
 from .findings import Code, Finding
 

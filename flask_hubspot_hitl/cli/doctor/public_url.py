@@ -51,7 +51,7 @@ def check(runtime: Runtime, url: str) -> Iterator[Finding]:
 def _ask(runtime: Runtime, hook: str, nonce: str, *, signed: str | None = None, secret: str | None = None) -> _Answer:
     """The self-test, signed as HubSpot signs: for the URL called, unless another one is ``signed``."""
     settings = runtime.settings
-    body = deployment.self_test(nonce)
+    body = deployment.self_test_body(nonce)
     headers = signature.headers(
         "v3",
         secret=secret or settings.client_secret[0],

@@ -1,1 +1,1 @@
-"""What HubSpot's side has to be like: compared, planned, and carried out."""
+"""Set HubSpot up for a deployment: compare, plan, and carry out."""

@@ -1,7 +1,7 @@
-"""Carry out what a plan of ``plan`` or ``teardown`` says, change by change; a run that breaks off goes on later.
+"""Carry out a plan, change by change; a run that is interrupted is continued by the next one.
 
-Of ours it may import ``errors``, ``clock`` and its neighbours here; no Flask, no database: what must be remembered
-is told to a :class:`Notebook`.
+Of ours it may import ``errors``, ``clock`` and its neighbours here; no Flask, no database: what must be remembered is
+told to a :class:`Notebook`.
 """
 
 from __future__ import annotations
@@ -10,6 +10,7 @@ import contextlib
 import secrets
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import singledispatchmethod
 from typing import Any, Protocol
 
 from ...clock import Clock
@@ -25,40 +26,42 @@ FIRST_PAUSE, LONGEST_PAUSE = 1.0, 5.0
 
 
 class NotShown(HubSpotError):
-    """HubSpot does not show a channel in time. Nothing is lost: the next run goes on where this one stopped."""
+    """Say that HubSpot did not show a new channel in time; the next run goes on from there."""
 
 
 class Notebook(Protocol):
-    """Remembers what was made, at once."""
+    """Store what was made, immediately."""
 
     def begin_channel(self, instead_of: str | None) -> bool:
-        """A channel is going to be made, by a plan that knew of channel ``instead_of`` only.
+        """Record that a channel is about to be made, by a plan that knew of channel ``instead_of`` only.
 
-        False: another run has made one since, or has begun one of which it is not known what became.
+        :returns: False when another run made one since, or began one whose outcome is unknown.
         """
         ...
 
     def no_channel(self) -> None:
-        """HubSpot has made none."""
+        """Record that HubSpot has made none."""
         ...
 
     def save_channel(self, channel_id: str, webhook_url: str) -> None:
-        """This is the channel."""
+        """Record the channel."""
         ...
 
     def forget_channel(self) -> None:
-        """There is no channel any more."""
+        """Record that there is no channel any more."""
         ...
 
     def save_account(self, account: Json) -> None:
-        """This account is ours, and HubSpot has it so (``PublicChannelAccount``)."""
+        """Record an account of ours as HubSpot has it (``PublicChannelAccount``)."""
         ...
 
 
 @dataclass(kw_only=True)
 class Worker:
-    """Carries changes out. ``patience`` is how long a new channel is waited for, in seconds; ``on_wait`` is told how
-    many of them have gone by, and ``on_done`` which change is done.
+    """Carry changes out.
+
+    ``patience`` is how many seconds a new channel is waited for; ``on_wait`` is told how many of them have gone by, and
+    ``on_done`` which change is done.
     """
 
     app: AppCalls
@@ -71,7 +74,7 @@ class Worker:
     on_done: Callable[[changes.Change], None]
 
     def carry_out(self, planned: list[changes.Change]) -> None:
-        """Do all of it, in order.
+        """Carry out all changes, in order.
 
         :raises NotShown: when HubSpot does not show a new channel in time.
         :raises HubSpotError: when a call fails; what was done before is done and remembered.
@@ -80,35 +83,9 @@ class Worker:
             self._do(change)
             self.on_done(change)
 
+    @singledispatchmethod
     def _do(self, change: changes.Change) -> None:
-        match change:
-            case changes.MakeChannel(body):
-                self._make_channel(body)
-            case changes.AwaitChannel(channel_id):
-                self._await_channel(channel_id)
-            case changes.ChangeChannel(channel_id, _, after):
-                self.app.update_channel(channel_id, after)
-                self.notebook.save_channel(channel_id, self.want.channel.webhook_urls[0])
-            case changes.ConnectInbox(channel_id, inbox_id, _, name):
-                self._connect(str(channel_id), inbox_id, name)
-            case changes.TakeOverAccount(channel_id, account_id):
-                self.notebook.save_account(self._portal.channel_account(channel_id, account_id))
-            case changes.AuthorizeAccount(channel_id, account_id):
-                self._authorize(channel_id, account_id, True)
-            case changes.SetTarget(_, body):
-                self.app.put_webhook_settings(body)
-            case changes.Subscribe(subscription):
-                with contextlib.suppress(HubSpotConflict):  # another run was quicker
-                    self.app.subscribe({**subscription.fields(), "active": True})
-            case changes.ActivateSubscription(subscription_id):
-                self.app.activate_subscription(subscription_id)
-            case changes.DisableAccount(channel_id, account_id):
-                self._authorize(channel_id, account_id, False)
-            case changes.ArchiveChannel(channel_id):
-                self.app.archive_channel(channel_id)
-                self.notebook.forget_channel()
-            case _:
-                raise TypeError(f"no way to carry out {type(change).__name__}")
+        raise TypeError(f"no way to carry out {type(change).__name__}")
 
     @property
     def _portal(self) -> HubSpotClient:
@@ -118,8 +95,26 @@ class Worker:
 
     # The channel -----------------------------------------------------------------------------------------
 
+    @_do.register
+    def _(self, change: changes.MakeChannel) -> None:
+        self._make_channel(change.body)
+
+    @_do.register
+    def _(self, change: changes.AwaitChannel) -> None:
+        self._await_channel(change.channel_id)
+
+    @_do.register
+    def _(self, change: changes.ChangeChannel) -> None:
+        self.app.update_channel(change.channel_id, change.after)
+        self.notebook.save_channel(change.channel_id, self.want.channel.webhook_urls[0])
+
+    @_do.register
+    def _(self, change: changes.ArchiveChannel) -> None:
+        self.app.archive_channel(change.channel_id)
+        self.notebook.forget_channel()
+
     def _make_channel(self, body: Mapping[str, Any]) -> None:
-        """Make it once: an answer that was lost, or another run, may have made it; then it is looked for."""
+        """Make the channel once: after a lost answer, or beside another run, it is looked for instead."""
         channel_id = None
         if self.notebook.begin_channel(self.want.stored_channel):
             try:
@@ -155,8 +150,24 @@ class Worker:
 
     # Accounts --------------------------------------------------------------------------------------------
 
+    @_do.register
+    def _(self, change: changes.ConnectInbox) -> None:
+        self._connect(str(change.channel_id), change.inbox_id, change.name)
+
+    @_do.register
+    def _(self, change: changes.TakeOverAccount) -> None:
+        self.notebook.save_account(self._portal.channel_account(change.channel_id, change.account_id))
+
+    @_do.register
+    def _(self, change: changes.AuthorizeAccount) -> None:
+        self._authorize(change.channel_id, change.account_id, True)
+
+    @_do.register
+    def _(self, change: changes.DisableAccount) -> None:
+        self._authorize(change.channel_id, change.account_id, False)
+
     def _connect(self, channel_id: str, inbox_id: str, name: str) -> None:
-        """Make an account. HubSpot's 409 means ours only when an account with our mark is there."""
+        """Make an account; after a 409 accept an existing one only if it bears our mark."""
         deployment_id, portal_id = self.want.channel.deployment_id, str(self.want.portal_id)
         for again in ("", secrets.token_hex(3)):  # HubSpot may hold the identifier of an account that is gone
             identifier = wanted.account_identifier(deployment_id, portal_id, inbox_id, again=again)
@@ -181,6 +192,21 @@ class Worker:
     def _authorize(self, channel_id: str, account_id: str, authorized: bool) -> None:
         self._portal.authorize_channel_account(channel_id, account_id, authorized)
         self.notebook.save_account(self._portal.channel_account(channel_id, account_id))
+
+    # The app's webhooks ----------------------------------------------------------------------------------
+
+    @_do.register
+    def _(self, change: changes.SetTarget) -> None:
+        self.app.put_webhook_settings(change.body)
+
+    @_do.register
+    def _(self, change: changes.Subscribe) -> None:
+        with contextlib.suppress(HubSpotConflict):  # another run was quicker
+            self.app.subscribe({**change.subscription.fields(), "active": True})
+
+    @_do.register
+    def _(self, change: changes.ActivateSubscription) -> None:
+        self.app.activate_subscription(change.subscription_id)
 
 
 def _not_shown(channel_id: str | None, waited: float) -> NotShown:

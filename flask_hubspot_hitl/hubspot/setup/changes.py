@@ -1,6 +1,6 @@
-"""What ``setup`` and ``teardown`` may do at HubSpot: one type for each change, with the words that announce it.
+"""Define what ``setup`` and ``teardown`` may change at HubSpot: one type each, with the words that announce it.
 
-Imports nothing of ours but ``wanted``. ``plan`` finds out which are needed, ``apply`` does them.
+Imports nothing of ours but ``wanted``. ``plan`` finds out which are needed, ``apply`` carries them out.
 """
 
 from __future__ import annotations
@@ -14,10 +14,10 @@ from .wanted import Subscription
 
 @dataclass(frozen=True, slots=True)
 class Change:
-    """One change; ``str()`` is the line for a person, :meth:`facts` the object for a machine."""
+    """Describe one change; ``str()`` is the line for a person, :meth:`facts` the object for a machine."""
 
     def facts(self) -> dict[str, Any]:
-        """``change``, the name of the type, and its fields."""
+        """Return ``change``, the name of the type, and its fields."""
         return {"change": type(self).__name__, **asdict(self)}
 
 

@@ -1,7 +1,7 @@
-"""What ``setup`` has to change at HubSpot: look at what is there, and hold it against what is wanted.
+"""Read what HubSpot has, compare it with what is wanted, and plan the changes.
 
-Of ours it may import ``errors`` and its neighbours here; no Flask, no database. Nothing is changed here:
-``apply`` does what a plan says.
+Of ours it may import ``errors`` and its neighbours here; no Flask, no database. Nothing is changed here: ``apply`` does
+what a plan says.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ TAKE_OVER = "If it is yours and shall serve this installation, run the command a
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Want:
-    """What this installation wants, and what it knows to be its own.
+    """Describe what this deployment wants at HubSpot and what is known to be its own.
 
     ``portal_id`` is None while no portal has installed the app. No ``inbox_ids``: the only inbox there is.
     """
@@ -38,7 +38,7 @@ class Want:
     stored_accounts: frozenset[str] = frozenset()
     take_over: bool = False
     new_channel: bool = False
-    """The stored channel is gone for good: make another one."""
+    """Whether the stored channel is gone for good, so that another one is made."""
 
     @property
     def account_name(self) -> str:
@@ -46,14 +46,14 @@ class Want:
         return self.channel.name or wanted.NAME
 
     def owns(self, account: Json) -> bool:
-        """Whether an account is ours: it bears our mark, or it is known to be."""
+        """Return whether an account is ours: it bears our mark, or it is known to be."""
         mine = {*self.stored_accounts, self.configured_account}
         return wanted.mark_of_account(account) == self.channel.deployment_id or str(account.get("id")) in mine
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Found:
-    """What HubSpot has. Lists that were not read are empty."""
+    """Describe what HubSpot has; lists that were not read are empty."""
 
     channels: Sequence[Json]
     channel: Json | None
@@ -71,7 +71,10 @@ class Found:
 
 @dataclass(frozen=True, slots=True)
 class ByHand:
-    """What only a person can do: each step is a sentence; ``paste`` is JSON for a file."""
+    """Describe a step that only a person can do.
+
+    Each of ``steps`` is a sentence; ``paste`` is JSON for a file.
+    """
 
     why: str
     steps: Sequence[str]
@@ -79,8 +82,8 @@ class ByHand:
 
 
 @dataclass(slots=True)
-class Plan:
-    """What to do. With any ``refusals`` nothing is done."""
+class SetupPlan:
+    """Hold what ``setup`` or ``teardown`` does. With any ``refusals`` nothing is done."""
 
     changes: list[changes.Change] = field(default_factory=list)
     refusals: list[str] = field(default_factory=list)
@@ -108,7 +111,7 @@ def look(app: AppCalls, portal: HubSpotClient | None, want: Want) -> Found:
 
 
 def _owner(portal: HubSpotClient, want: Want) -> str | None:
-    """Whose the portal's token is; HubSpot may keep that from a token without the scope ``oauth``."""
+    """Return the portal of the token; HubSpot may keep it from a token without the scope ``oauth``."""
     try:
         return str(portal.account_info().get("portalId"))
     except HubSpotRejected as error:
@@ -118,7 +121,10 @@ def _owner(portal: HubSpotClient, want: Want) -> str | None:
 
 
 def _choose(channels: Sequence[Json], want: Want) -> Json | None:
-    """Our channel: the configured one, the stored one, or the one that delivers to us; None when it is not clear."""
+    """Choose our channel: the configured, else the stored, else the one that delivers to us.
+
+    :returns: None when several could be it.
+    """
     by_id = {str(one.get("id")): one for one in channels}
     if want.configured_channel is not None:
         return by_id.get(want.configured_channel)
@@ -129,14 +135,14 @@ def _choose(channels: Sequence[Json], want: Want) -> Json | None:
 
 
 def delivering(channels: Sequence[Json], want: Want) -> list[Json]:
-    """The channels that deliver to us; of several those with our mark, if any have it."""
+    """Return the channels that deliver to us; of several those with our mark, if any have it."""
     ours = [one for one in channels if one.get("webhookUrl") in want.channel.webhook_urls]
     marked = [one for one in ours if wanted.mark_of_channel(one) == want.channel.deployment_id]
     return marked or ours
 
 
 def _webhooks(app: AppCalls) -> tuple[Json | None, Sequence[Json], str | None]:
-    if app.developer_api_key is None:
+    if app.options.developer_api_key is None:
         return None, (), "the app's webhooks can be set with a developer API key only (HUBSPOT_HITL_DEVELOPER_API_KEY)"
     try:
         subscriptions = app.webhook_subscriptions()
@@ -151,9 +157,9 @@ def _webhooks(app: AppCalls) -> tuple[Json | None, Sequence[Json], str | None]:
 # The plan -------------------------------------------------------------------------------------------------
 
 
-def make_plan(found: Found, want: Want) -> Plan:
-    """Hold what HubSpot has against what is wanted; calls nobody."""
-    plan = Plan()
+def make_plan(found: Found, want: Want) -> SetupPlan:
+    """Compare what HubSpot has with what is wanted; calls nobody."""
+    plan = SetupPlan()
     refuse_other_portal(plan, found, want)
     _plan_channel(plan, found, want)
     if want.portal_id is not None:
@@ -162,8 +168,8 @@ def make_plan(found: Found, want: Want) -> Plan:
     return plan
 
 
-def refuse_other_portal(plan: Plan, found: Found, want: Want) -> None:
-    """A token that is not the portal's would lead to another portal's accounts."""
+def refuse_other_portal(plan: SetupPlan, found: Found, want: Want) -> None:
+    """Refuse the plan when the token belongs to another portal than the configured one."""
     if found.portal_id != want.portal_id:
         plan.refusals.append(
             f"The token is portal {found.portal_id}'s, not portal {want.portal_id}'s. Correct HUBSPOT_HITL_PORTAL_ID "
@@ -171,7 +177,7 @@ def refuse_other_portal(plan: Plan, found: Found, want: Want) -> None:
         )
 
 
-def _plan_channel(plan: Plan, found: Found, want: Want) -> None:
+def _plan_channel(plan: SetupPlan, found: Found, want: Want) -> None:
     if found.channel is None:
         _plan_missing_channel(plan, found, want)
         return
@@ -194,8 +200,8 @@ def _plan_channel(plan: Plan, found: Found, want: Want) -> None:
         plan.changes.append(changes.ChangeChannel(channel_id, before, after))
 
 
-def _plan_missing_channel(plan: Plan, found: Found, want: Want) -> None:
-    """The channel is not shown: it does not exist, or not yet, or more than one could be it."""
+def _plan_missing_channel(plan: SetupPlan, found: Found, want: Want) -> None:
+    """Plan for a channel that is not shown: none exists, or not yet, or more than one could be it."""
     ours = [str(one["id"]) for one in delivering(found.channels, want)]
     if want.configured_channel is not None:
         instead = f"; {ours[0]} delivers to you" if ours else ", and setup will make one"
@@ -213,7 +219,7 @@ def _plan_missing_channel(plan: Plan, found: Found, want: Want) -> None:
         plan.changes.append(changes.MakeChannel(want.channel.body()))
 
 
-def _plan_accounts(plan: Plan, found: Found, want: Want) -> None:
+def _plan_accounts(plan: SetupPlan, found: Found, want: Want) -> None:
     inboxes = {str(one.get("id")): one for one in found.inboxes}
     listed = ", ".join(f"{_inbox(one)}" for one in inboxes.values()) or "none"
     if not want.inbox_ids and len(inboxes) != 1:
@@ -233,13 +239,13 @@ def _plan_accounts(plan: Plan, found: Found, want: Want) -> None:
 
 
 def chosen_inboxes(found: Found, want: Want) -> Sequence[str]:
-    """The ids of the inboxes to connect: those asked for, or the only one."""
+    """Return the ids of the inboxes to connect: those asked for, or the only one."""
     if want.inbox_ids or len(found.inboxes) != 1:
         return want.inbox_ids
     return [str(found.inboxes[0]["id"])]
 
 
-def _plan_account(plan: Plan, found: Found, want: Want, inbox_id: str, inbox: str) -> None:
+def _plan_account(plan: SetupPlan, found: Found, want: Want, inbox_id: str, inbox: str) -> None:
     there = [one for one in found.accounts if str(one.get("inboxId")) == inbox_id]
     mine = sorted((one for one in there if want.owns(one)), key=lambda one: one.get("authorized") is not True)
     if not there:
@@ -264,7 +270,7 @@ def _plan_account(plan: Plan, found: Found, want: Want, inbox_id: str, inbox: st
         plan.by_hand.append(ByHand(why, [step]))
 
 
-def _plan_webhooks(plan: Plan, found: Found, want: Want) -> None:
+def _plan_webhooks(plan: SetupPlan, found: Found, want: Want) -> None:
     target = want.channel.webhook_urls[0]
     if found.webhooks_refused is not None:
         plan.by_hand.append(webhooks_by_hand(found.webhooks_refused, target))
@@ -282,7 +288,7 @@ def _plan_webhooks(plan: Plan, found: Found, want: Want) -> None:
 
 
 def webhooks_by_hand(why: str, target: str) -> ByHand:
-    """The clicks for a legacy app, and the file for an app of HubSpot's project platform."""
+    """Return the clicks for a legacy app, and the file for an app of HubSpot's project platform."""
     return ByHand(
         f"{why[0].upper()}{why[1:]}.",
         [
@@ -298,7 +304,7 @@ def webhooks_by_hand(why: str, target: str) -> ByHand:
 
 
 def inbox_of(found: Found, inbox_id: str) -> str:
-    """What a person calls an inbox."""
+    """Return what a person calls an inbox."""
     return next((_inbox(one) for one in found.inboxes if str(one.get("id")) == inbox_id), f"the inbox {inbox_id}")
 
 

@@ -1,4 +1,4 @@
-"""What ``teardown`` takes back: what bears our mark, and nothing else.
+"""Plan what ``teardown`` removes: what bears this database's mark.
 
 Of ours it may import its neighbours here; calls nobody. ``apply`` does what a plan says.
 """
@@ -8,15 +8,18 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from . import changes, wanted
-from .plan import Found, Plan, Want, inbox_of, refuse_other_portal
+from .plan import Found, SetupPlan, Want, inbox_of, refuse_other_portal
 from .wanted import Json
 
 
-def make_plan(found: Found, want: Want, *, archive: bool, users: Sequence[str]) -> Plan:
-    """Hold what HubSpot has against our mark. The channel goes only with ``archive``: it serves every portal of the
-    app, also those that only another database knows. ``users`` says, one each, why other portals may need it.
+def make_plan(found: Found, want: Want, *, archive: bool, users: Sequence[str]) -> SetupPlan:
+    """Compare what HubSpot has with our mark.
+
+    :param archive: whether the channel goes: it serves every portal of the app, also those that only another database
+        knows.
+    :param users: why other portals may need the channel, a sentence for each.
     """
-    plan = Plan()
+    plan = SetupPlan()
     refuse_other_portal(plan, found, want)
     channel = found.channel
     if channel is None:
@@ -47,7 +50,7 @@ def make_plan(found: Found, want: Want, *, archive: bool, users: Sequence[str]) 
     return plan
 
 
-def _plan_account(plan: Plan, found: Found, want: Want, account: Json) -> None:
+def _plan_account(plan: SetupPlan, found: Found, want: Want, account: Json) -> None:
     account_id, inbox = str(account["id"]), inbox_of(found, str(account.get("inboxId")))
     if wanted.mark_of_account(account) != want.channel.deployment_id:
         plan.notes.append(f"The account {account_id} in {inbox} stays: it does not bear the mark of this database.")

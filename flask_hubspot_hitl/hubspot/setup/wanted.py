@@ -1,4 +1,4 @@
-"""What we want HubSpot to have, and how what it has differs from it. Pure data and functions, nothing is called.
+"""Describe what HubSpot should have, and find how it differs. Pure data and functions, nothing is called.
 
 Imports nothing of ours. ``plan`` mends the differences, ``doctor`` reports them.
 """
@@ -21,25 +21,25 @@ IDENTIFIER_TYPE = "CHANNEL_SPECIFIC_OPAQUE_ID"
 
 
 def mark_of_channel(channel: Json) -> str | None:
-    """The deployment id in the description of a ``PublicChannelIntegrationChannel``; None: it bears no mark."""
+    """Return the deployment id in the description of a ``PublicChannelIntegrationChannel``; None without a mark."""
     found = _IN_TEXT.search(_text(channel.get("channelDescription")))
     return found[1] if found else None
 
 
 def mark_of_account(account: Json) -> str | None:
-    """The deployment id in the delivery identifier of a ``PublicChannelAccount``; None: it bears no mark."""
+    """Return the deployment id in the delivery identifier of a ``PublicChannelAccount``; None without a mark."""
     identifier = account.get("deliveryIdentifier")
     found = _IN_IDENTIFIER.match(_text(identifier.get("value")) if isinstance(identifier, Mapping) else "")
     return found[1] if found else None
 
 
 def marked(description: str, deployment_id: str) -> str:
-    """A channel's description with our mark at its end, and nobody else's."""
+    """Return a channel's description with our mark at its end, and nobody else's."""
     return f"{_IN_TEXT.sub('', description)} [{_TAG} {deployment_id}]".strip()
 
 
 def account_identifier(deployment_id: str, portal_id: str, inbox_id: str, *, again: str = "") -> dict[str, str]:
-    """The delivery identifier of our account in an inbox; it is unique in the channel, and bears our mark.
+    """Return the delivery identifier of our account in an inbox; it is unique in the channel, and bears our mark.
 
     ``again`` makes another one for the same inbox, when HubSpot still holds the first for an account that is gone.
     """
@@ -73,9 +73,10 @@ DESCRIPTION = "Conversations that our assistant hands over to your team."
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Channel:
-    """The channel as we want it. ``webhook_urls``: the first is wanted, the others are ours as well.
+    """Describe the channel as it is wanted.
 
-    ``name`` and ``logo_url`` are None when HubSpot may have any.
+    Of ``webhook_urls`` the first is wanted, the others are ours as well. ``name`` and ``logo_url`` are None when
+    HubSpot may have any.
     """
 
     deployment_id: str
@@ -91,7 +92,7 @@ class Channel:
 
 
 def channel_drift(have: Json, want: Channel) -> dict[str, Any]:
-    """The fields to change in a ``PublicChannelIntegrationChannel``, with their new values; {} when all is well."""
+    """Return the fields to change in a ``PublicChannelIntegrationChannel``, with their values; {} if none differs."""
     description = _text(have.get("channelDescription"))
     mine = mark_of_channel(have) == want.deployment_id
     wanted = {
@@ -112,7 +113,7 @@ def channel_drift(have: Json, want: Channel) -> dict[str, Any]:
 
 
 def capability_drift(have: Json) -> dict[str, tuple[Any, Any]]:
-    """The capabilities that differ: what HubSpot has (None: it tells nothing), and what we want."""
+    """Return the capabilities that differ: what HubSpot has (None: it tells nothing), and what we want."""
     return {
         key: (have.get(key), value) for key, value in CAPABILITIES.items() if not _same_capability(have.get(key), value)
     }
@@ -130,7 +131,7 @@ def _same_capability(have: Any, want: Any) -> bool:
 
 
 def account_drift(have: Json) -> dict[str, Any]:
-    """The fields to change in a ``PublicChannelAccount``; its name is the portal's own business."""
+    """Return the fields to change in a ``PublicChannelAccount``; its name is the portal's own business."""
     return {} if have.get("authorized") is True else {"authorized": True}
 
 
@@ -167,14 +168,14 @@ MAX_CONCURRENT_REQUESTS = 10
 
 @dataclass(frozen=True, slots=True)
 class SubscriptionDrift:
-    """What is amiss with an app's subscriptions: ``paused`` has HubSpot's id of each."""
+    """Describe how an app's subscriptions differ: ``paused`` has HubSpot's id of each."""
 
     missing: tuple[Subscription, ...]
     paused: tuple[tuple[str, Subscription], ...]
 
 
 def subscription_drift(have: Iterable[Json]) -> SubscriptionDrift:
-    """Hold an app's ``SubscriptionResponse`` objects against what we want. Others are nobody's business here."""
+    """Compare an app's subscriptions with the wanted ones; other subscriptions are left alone."""
     active: set[Subscription] = set()
     paused: dict[Subscription, str] = {}
     for one in have:
@@ -201,7 +202,7 @@ PROJECT_FILE = "src/app/webhooks/webhooks-hsmeta.json"
 
 
 def project_file(target_url: str) -> dict[str, Any]:
-    """The content of :data:`PROJECT_FILE`, for an app of HubSpot's project platform."""
+    """Return the content of :data:`PROJECT_FILE`, for an app of HubSpot's project platform."""
     events = [
         {"subscriptionType": name, **({"propertyName": prop} if prop else {}), "active": True}
         for name, prop in ((one.event_type, one.property_name) for one in SUBSCRIPTIONS)

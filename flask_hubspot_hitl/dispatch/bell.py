@@ -1,0 +1,44 @@
+"""Wake a pool's idle threads. Imports nothing of ours."""
+
+from __future__ import annotations
+
+import threading
+
+
+class Bell:
+    """Wake idle threads. They hold the bell and not their pool, so that an app that nobody uses can be collected."""
+
+    def __init__(self) -> None:
+        self.stopping = threading.Event()
+        self._condition = threading.Condition()
+        self.wakes = self._idle = 0
+
+    @property
+    def idle(self) -> int:
+        """Return how many threads wait."""
+        return self._idle
+
+    def ring(self, threads: int) -> bool:
+        """Wake one thread.
+
+        :param threads: how many threads there are.
+        :returns: False when all of them are busy.
+        """
+        with self._condition:
+            self.wakes = min(self.wakes + 1, threads)
+            self._condition.notify()
+            return self.wakes <= self._idle
+
+    def wait(self) -> None:
+        """Wait for a ring, or for the end."""
+        with self._condition:
+            self._idle += 1
+            self._condition.wait_for(lambda: self.wakes or self.stopping.is_set())
+            self._idle -= 1
+            self.wakes = max(0, self.wakes - 1)
+
+    def end(self) -> None:
+        """Have all threads end when they have finished the lanes they run."""
+        with self._condition:
+            self.stopping.set()
+            self._condition.notify_all()
