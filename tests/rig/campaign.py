@@ -11,7 +11,7 @@ from pathlib import Path
 
 from flask_hubspot_hitl.clock import SystemClock
 from flask_hubspot_hitl.hubspot.events import Inbound, Kind, parse_body
-from flask_hubspot_hitl.ledger import Ledger
+from flask_hubspot_hitl.ledger import SCHEMA, Ledger
 from flask_hubspot_hitl.testing import running_hubspot
 
 from ..helpers import HubSpot, Json
@@ -83,7 +83,8 @@ class _Campaign:
         self._hubspot = hubspot
         self._processes = processes
         self._progress = progress
-        self._ledger = Ledger(plan.database_url, SystemClock())
+        self._ledger = Ledger(plan.database_url, SystemClock(), schema=SCHEMA)
+        self._ledger.create()  # the processes have made it: this finds where
         self._actors = Actors()
         self._chats = Chats(self._actors, hubspot, processes.url, seed=plan.seed, count=plan.chats)
         self._feed = Feed(
