@@ -24,10 +24,12 @@ from .handoffs import accounts
 from .handoffs.emission import Emitter
 from .handoffs.inbound import InboundTask
 from .handoffs.intake import Intake
-from .handoffs.outbound import AssignTask, CloseTask, MessageTask, NoteTask, OpenTask, ReceiptTask
+from .handoffs.outbound import AssignTask, CloseTask, NoteTask, OpenTask, ReceiptTask
 from .handoffs.parking import GapTask, UnparkTask
+from .handoffs.states import kind_of
 from .handoffs.sweeps import ReconcileTask, ResumeTask, SweepTask
 from .handoffs.timeouts import AssignmentTimeoutTask
+from .handoffs.user_messages import MessageTask
 from .hubspot.events import Kind
 from .ledger import SCHEMA, Ledger, Misconfigured, Topic, file_name, locate
 from .ledger.health import Health
@@ -117,7 +119,7 @@ def _open_ledger(
 ) -> Ledger:
     url = locate(settings.database_url, instance_path=app.instance_path, app_name=app.name)
     try:
-        ledger = Ledger(url, clock, pool_size=pool_size, schema=SCHEMA, is_testing=is_testing)
+        ledger = Ledger(url, clock, pool_size=pool_size, schema=SCHEMA, is_testing=is_testing, kind_of=kind_of)
         try:
             ledger.create()
         except BaseException:

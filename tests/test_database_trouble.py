@@ -34,7 +34,7 @@ from flask_hubspot_hitl import Handoff, LedgerUnavailable, operator_message
 from flask_hubspot_hitl.clock import ManualClock
 from flask_hubspot_hitl.dispatch.dispatcher import Dispatcher
 from flask_hubspot_hitl.dispatch.options import EngineOptions
-from flask_hubspot_hitl.dispatch.tasks import Done, Outcome
+from flask_hubspot_hitl.dispatch.tasks import Done, Outcome, Task
 from flask_hubspot_hitl.ledger import Event, Lease, Ledger, NewEvent, Transaction
 
 from . import databases
@@ -439,15 +439,12 @@ def test_a_commit_whose_answer_is_lost_doubles_nothing(
     assert receipts(hubspot) == 1
 
 
-class Failing:
+class Failing(Task):
     """A task whose first run fails, on a line that breaks three times before that is written down."""
 
     def __init__(self, line: BadLine) -> None:
         self._line = line
         self.runs = 0
-
-    def prepare(self, tx: Transaction, event: Event, now: int) -> None:
-        pass
 
     def run(self, event: Event, lease: Lease) -> Outcome:
         self.runs += 1

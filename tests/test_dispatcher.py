@@ -17,7 +17,7 @@ import pytest
 from flask_hubspot_hitl.clock import SystemClock
 from flask_hubspot_hitl.dispatch.dispatcher import Dispatcher
 from flask_hubspot_hitl.dispatch.options import EngineOptions
-from flask_hubspot_hitl.dispatch.tasks import Done, Effect, Outcome, nothing
+from flask_hubspot_hitl.dispatch.tasks import Done, Effect, Outcome, Task, nothing
 from flask_hubspot_hitl.dispatch.threads import LANE_EVENTS
 from flask_hubspot_hitl.ledger import Event, Lease, Ledger, NewEvent, Transaction
 
@@ -27,7 +27,7 @@ from .helpers import wait_until
 pytestmark = pytest.mark.filterwarnings("ignore:.*multi-threaded, use of fork:DeprecationWarning")
 
 
-class Work:
+class Work(Task):
     """A task that remembers what it ran, and does for each event what a test wants."""
 
     def __init__(self) -> None:
@@ -36,17 +36,11 @@ class Work:
         self.do: Callable[[Event], object] = lambda event: None
         self.effects: dict[str, Effect] = {}
 
-    def prepare(self, tx: Transaction, event: Event, now: int) -> None:
-        pass
-
     def run(self, event: Event, lease: Lease) -> Outcome:
         self.ran.append((event.lane, event.dedupe_key))
         self.threads.append(threading.current_thread())
         self.do(event)
         return Done(self.effects.get(event.dedupe_key, nothing))
-
-    def buried(self, tx: Transaction, event: Event, error: str, now: int) -> None:
-        pass
 
 
 @pytest.fixture

@@ -237,10 +237,10 @@ def test_a_host_that_is_cut_off_and_comes_back_repeats_nothing(
     d.wait_for(obeyed="wait", pid=worker.pid)
     wait_until(lambda: worker.says("The database can't be used"), what="the cut-off host's finding out")
     before = d.rows(EVENTS)
-    assert not worker.says("A lease was lost")
+    assert not worker.says("The lease of lane")
 
     machine.restore()
-    wait_until(lambda: worker.says("A lease was lost"), what="its done mark's refusal")
+    wait_until(lambda: worker.says("The lease of lane"), what="its done mark's refusal")
     wait_until(lambda: answers(machine.web), what="its web process")
     assert [(line["obeys"], line["pid"]) for line in d.heard() if "obeys" in line and line["obeys"] != "hello"] == [
         ("wait", worker.pid),

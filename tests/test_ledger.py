@@ -382,7 +382,7 @@ class TestContract:
 
         def take_back() -> None:
             with transaction("take_back") as tx:
-                tx.cancel_unpublished("h1", "out:1", now=NOW, topics=["test"])
+                tx.cancel_unpublished("out:1", now=NOW, topics=["test"])
 
         def begin() -> None:
             with transaction("begin") as tx:

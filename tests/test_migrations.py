@@ -16,7 +16,8 @@ from sqlalchemy.engine import make_url
 
 from flask_hubspot_hitl import HubSpotHITL, LedgerUnavailable
 from flask_hubspot_hitl.clock import ManualClock, SystemClock
-from flask_hubspot_hitl.ledger import Ledger, Receipt, schema
+from flask_hubspot_hitl.handoffs.states import Receipt, SignalState, kind_of
+from flask_hubspot_hitl.ledger import Ledger, Step, schema
 from flask_hubspot_hitl.ledger.migrations import STEPS
 
 from .conftest import MakeApp
@@ -219,7 +220,7 @@ def test_what_was_going_on_goes_on(
 @every_database
 def test_how_far_receivers_are_is_kept_with_the_event(database_url: str) -> None:
     make_store(database_url, 2)
-    ledger = Ledger(database_url, ManualClock(NOW))
+    ledger = Ledger(database_url, ManualClock(NOW), kind_of=kind_of)
     ledger.create()
     with ledger.write() as tx:
         dead = tx.dead_event(2)
@@ -231,11 +232,12 @@ def test_how_far_receivers_are_is_kept_with_the_event(database_url: str) -> None
         assert lease is not None
         head = tx.queue.head(lease)
         assert head is not None
-        assert head.receipts == {
+        state = head.state(SignalState)
+        assert state.receipts == {
             "0:installation_added:bot:first": Receipt(verdict="accepted", attempts=1),
             "0:installation_added:bot:second": Receipt(starts=1, attempts=2, error="OSError"),
         }
-        assert head.progress == {"plan": [{"signal": "installation_added", "portal_id": "424242"}]}
+        assert state.plan == [Step(signal="installation_added", facts={"portal_id": "424242"})]
     ledger.close()
 
 

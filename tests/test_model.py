@@ -18,8 +18,8 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, pr
 from flask_hubspot_hitl.clock import ManualClock
 from flask_hubspot_hitl.dispatch.options import EngineOptions
 from flask_hubspot_hitl.dispatch.runner import Runner
-from flask_hubspot_hitl.dispatch.tasks import Again, Dead, Done, Outcome, Retry
-from flask_hubspot_hitl.ledger import Event, EventState, Lease, Ledger, NewEvent, Transaction
+from flask_hubspot_hitl.dispatch.tasks import Again, Dead, Done, Outcome, Retry, Task
+from flask_hubspot_hitl.ledger import Event, EventState, Lease, Ledger, NewEvent
 
 LANES = [f"in:1:{number}" for number in range(3)]
 TTL_MS = 5_000
@@ -27,17 +27,11 @@ MAX_ATTEMPTS = 3
 OUTCOMES = ["done", "again", "retry", "counts", "dead"]
 
 
-class Scripted:
+class Scripted(Task):
     """A task that does what the test says."""
-
-    def prepare(self, tx: Transaction, event: Event, now: int) -> None:
-        """Nothing to decide."""
 
     def run(self, event: Event, lease: Lease) -> Outcome:
         raise AssertionError("the test settles by hand")
-
-    def buried(self, tx: Transaction, event: Event, error: str, now: int) -> None:
-        """Nobody waits for it."""
 
 
 @dataclass

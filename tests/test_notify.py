@@ -18,8 +18,8 @@ from sqlalchemy.engine import make_url
 from flask_hubspot_hitl.clock import SystemClock
 from flask_hubspot_hitl.dispatch.dispatcher import Dispatcher
 from flask_hubspot_hitl.dispatch.options import EngineOptions
-from flask_hubspot_hitl.dispatch.tasks import Done, Outcome
-from flask_hubspot_hitl.ledger import Event, Lease, Ledger, NewEvent, Transaction, Watch
+from flask_hubspot_hitl.dispatch.tasks import Done, Outcome, Task
+from flask_hubspot_hitl.ledger import Event, Lease, Ledger, NewEvent, Watch
 from flask_hubspot_hitl.ledger.notify import Listener
 
 from .conftest import RelayOf
@@ -142,7 +142,7 @@ def test_an_interruption_ends_the_wait_that_is_going_on_and_the_next_one(ledger:
     watch.interrupt()  # closed by now
 
 
-class Work:
+class Work(Task):
     """A task that remembers when it ran what."""
 
     def __init__(self) -> None:
@@ -150,16 +150,10 @@ class Work:
         self.go = threading.Event()
         self.go.set()
 
-    def prepare(self, tx: Transaction, event: Event, now: int) -> None:
-        pass
-
     def run(self, event: Event, lease: Lease) -> Outcome:
         self.ran[event.dedupe_key] = time.monotonic()
         self.go.wait(60)
         return Done()
-
-    def buried(self, tx: Transaction, event: Event, error: str, now: int) -> None:
-        pass
 
 
 @contextlib.contextmanager

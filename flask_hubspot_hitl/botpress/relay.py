@@ -5,13 +5,15 @@ from __future__ import annotations
 import logging
 import uuid
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
 from typing import Any
 
 from flask import Flask
 
-from ..dispatch.tasks import Dead, Done, Outcome, Retry
+from ..dispatch.tasks import Dead, Done, Outcome, Retry, Task
 from ..errors import DeliveryDelayed, HITLError, LedgerUnavailable
-from ..ledger import Event, Lease, NewEvent, Transaction, lanes
+from ..ledger import Event, Lease, NewEvent, State, Transaction, lanes
+from ..ledger.states import stored
 from ..runtime import get_runtime
 
 logger = logging.getLogger(__name__)
@@ -31,9 +33,17 @@ class NotYet(Exception):
         self.seconds = seconds
 
 
-class Relay:
-    """A task for the topic ``botpress-<name>``, which runs what :meth:`add` was told of, in an app context and outside
-    any transaction.
+@dataclass(slots=True, kw_only=True, eq=False)
+class BridgeState(State):
+    """Hold what an operation remembers between two runs."""
+
+    is_renewed: bool = field(default=False, metadata=stored("renewed"))
+    """The other service had lost what the operation is about, and it was made anew once."""
+
+
+class Relay(Task):
+    """Run the events of the topic ``botpress-<name>`` as :meth:`add` was told, in an app context and outside any
+    transaction.
 
     An operation returns an outcome (None: done) or raises: :class:`NotYet`, ``DeliveryDelayed`` (a service is down:
     no attempt), any other error of ours (given up at once), anything else (an attempt, of ``MAX_ATTEMPTS``).
@@ -91,9 +101,6 @@ class Relay:
         get_runtime(self._app).dispatcher.wake()
 
     # The dispatcher's three questions --------------------------------------------------------------------
-
-    def prepare(self, tx: Transaction, event: Event, now: int) -> None:
-        """Nothing is decided ahead."""
 
     def run(self, event: Event, lease: Lease) -> Outcome:
         """Run the event's operation."""

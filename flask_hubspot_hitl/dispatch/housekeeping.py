@@ -5,9 +5,12 @@ A large DELETE would hold SQLite's only write lock; each transaction here takes 
 
 from __future__ import annotations
 
+from dataclasses import dataclass, field
+
 from ..config import Settings
-from ..ledger import Event, Lease, Ledger, NewEvent, Topic, Transaction, lanes
-from .tasks import Outcome, Retry
+from ..ledger import Event, Lease, Ledger, NewEvent, State, Topic, Transaction, lanes
+from ..ledger.states import stored
+from .tasks import Outcome, Retry, Task
 
 EVERY_MS = 600_000
 """Milliseconds between two runs."""
@@ -49,23 +52,27 @@ def tidy(ledger: Ledger, settings: Settings) -> dict[str, int]:
     return gone
 
 
-class PruneTask:
-    """The housekeeping as a timer: it runs, and waits for its next time."""
+@dataclass(slots=True, kw_only=True, eq=False)
+class PruneState(State):
+    """Hold when the housekeeping runs next."""
+
+    next_at: int | None = field(default=None, metadata=stored("next"))
+    """Epoch ms."""
+
+
+class PruneTask(Task):
+    """Run the housekeeping as a timer, again and again."""
 
     def __init__(self, settings: Settings, ledger: Ledger) -> None:
         self._settings = settings
         self._ledger = ledger
 
-    def prepare(self, tx: Transaction, event: Event, now: int) -> None:
-        """Nothing to decide."""
-
     def run(self, event: Event, lease: Lease) -> Outcome:
-        now = self._ledger.now_ms()
-        if now < event.progress.get("next", event.received_at + EVERY_MS):
-            return Retry("not yet", at_ms=event.progress.get("next", event.received_at + EVERY_MS))
+        """Tidy up when it is time; see :func:`tidy`."""
+        now, state = self._ledger.now_ms(), event.state(PruneState)
+        at_ms = event.received_at + EVERY_MS if state.next_at is None else state.next_at
+        if now < at_ms:
+            return Retry("not yet", at_ms=at_ms)
         tidy(self._ledger, self._settings)
-        event.progress["next"] = now + EVERY_MS
-        return Retry("until the next time", at_ms=now + EVERY_MS)
-
-    def buried(self, tx: Transaction, event: Event, error: str, now: int) -> None:
-        """Nobody waits for it."""
+        state.next_at = now + EVERY_MS
+        return Retry("until the next time", at_ms=state.next_at)

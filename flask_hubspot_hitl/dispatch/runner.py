@@ -1,7 +1,7 @@
-"""Takes lanes, runs their events one by one, and settles each in one transaction. Knows no threads.
+"""Take lanes, run their events one by one, and settle each in one transaction; no threads are known here.
 
-Where a run ends in an exception, the transaction is rolled back and the event pays for it: its attempts are
-counted, and after ``MAX_ATTEMPTS`` it is dead and its lane goes on.
+When a run ends in an exception, its transaction is rolled back and one attempt of the event is counted; after
+``MAX_ATTEMPTS`` the event is dead and its lane goes on.
 """
 
 from __future__ import annotations
@@ -13,20 +13,25 @@ import time
 from collections.abc import Callable, Mapping
 
 from ..errors import LedgerUnavailable
-from ..ledger import Event, EventState, Lease, Ledger, NewEvent, Topic, Transaction, lanes
+from ..ledger import Event, EventState, Lease, Ledger, Step, Transaction, lanes
+from ..ledger.plans import signal_event
 from .options import EngineOptions
 from .tasks import Again, Dead, Done, Outcome, Retry, Task, backoff_ms
 
 logger = logging.getLogger(__name__)
 
 MAX_UNFINISHED_CALLS = 50
-"""An event that was begun so often without an end kills the process. Receivers have a limit of their own, a lower one:
-what comes before and beside them waits for HubSpot, and while HubSpot is slow it is there whoever kills us, and why."""
+"""Runs. Give an event up after this many runs that never finished: it probably crashes the process. High, because a run
+that waits for a slow HubSpot is lost too when the process is killed for another reason; receivers have a lower limit of
+their own."""
 EVENT_DEAD = "event-dead"
 
 
 class Runner:
-    """What a dispatcher does with one lane. ``say_once`` logs sparingly."""
+    """Claim a lane, run its events, settle them.
+
+    :param say_once: logs a text at most once a minute.
+    """
 
     def __init__(
         self,
@@ -47,7 +52,10 @@ class Runner:
         self._say_once = say_once
 
     def claim(self) -> Lease | None:
-        """Lease the lane that is due the longest, its first event taken; None when nothing is due."""
+        """Lease the lane that has been due the longest and take its first event.
+
+        :returns: None when nothing is due.
+        """
         now = self._ledger.now_ms()
         lease: Lease | None = None
         try:
@@ -65,7 +73,7 @@ class Runner:
         return lease
 
     def _take_head(self, tx: Transaction, lease: Lease, now: int) -> None:
-        """Read the lane's head anew and prepare it; with none left, give the lane back."""
+        """Read the lane's first event and prepare it; release the lane when it is empty."""
         lease.head = tx.queue.head(lease)
         if lease.head is None:
             tx.queue.release(lease, now=now, due_at=None)
@@ -73,8 +81,13 @@ class Runner:
             task.prepare(tx, lease.head, now)
 
     def _could_not_take(self, lease: Lease, error: Exception) -> None:
-        """Deciding about an event failed and was rolled back, claim and all: count it against the event."""
-        logger.exception("An event could not be taken up (lane %s): %s", lease.lane, type(error).__name__)
+        """Count a failed attempt for an event whose `prepare` raised; its transaction was undone, claim and all."""
+        logger.exception(
+            "Preparing an event failed (lane %s, %s); one attempt is counted and it is tried again later. "
+            "Please report this traceback",
+            lease.lane,
+            type(error).__name__,
+        )
         now = self._ledger.now_ms()
         with self._ledger.write() as tx:
             again = tx.queue.claim_lane(lease.lane, owner=self.owner, now=now, ttl_ms=self._ttl_ms)
@@ -98,7 +111,7 @@ class Runner:
         task = self._tasks.get(event.topic)
         if task is None:
             return Dead(f"this version knows no topic {event.topic!r}")
-        if event.starts > MAX_UNFINISHED_CALLS and not event.receipts:
+        if event.starts > MAX_UNFINISHED_CALLS and not task.limits_starts(event):
             return Dead(f"it ended the process {event.starts - 1} times")
         try:
             return task.run(event, lease)
@@ -107,14 +120,18 @@ class Runner:
         except KeyboardInterrupt:
             raise  # of the person who runs us
         except BaseException as error:  # what leaks out of a host's code: a cancelled task, gevent's Timeout, an exit
-            logger.exception("Running an event failed (topic %s, event %d)", event.topic, event.id)
+            logger.exception(
+                "Bug while running an event (topic %s, event %d); one attempt is counted and it is tried again later. "
+                "Please report this traceback",
+                event.topic,
+                event.id,
+            )
             return Retry(type(error).__name__, counts=True)
 
     def settle(self, lease: Lease, outcome: Outcome, *, go_on: bool, patience: float = float("inf")) -> None:
-        """Write down an outcome with its effect, and take the next event or give the lane back.
+        """Store an outcome with its effect, and take the next event or release the lane.
 
-        A database that is down is waited for, ``patience`` seconds at the most.
-
+        :param patience: seconds to wait for a database that can't be used.
         :raises LedgerUnavailable: when it did not come back in that time.
         """
         ends = time.monotonic() + patience
@@ -135,7 +152,13 @@ class Runner:
                 if self._stopping.wait(0.5) or time.monotonic() > ends:
                     raise
             except Exception as error:
-                logger.exception("An outcome could not be written down (topic %s, event %d)", event.topic, event.id)
+                logger.exception(
+                    "The outcome of an event could not be stored (topic %s, event %d); it is stored again without "
+                    "taking the next event, and if that fails too counts as a failed attempt. Please report this "
+                    "traceback",
+                    event.topic,
+                    event.id,
+                )
                 if go_on:
                     go_on = False  # the next event may be the culprit: it must not undo this one
                 elif isinstance(outcome, Retry):
@@ -149,7 +172,12 @@ class Runner:
             lease.head = None
             finishes = isinstance(outcome, Done) and not is_repeat
             if not (tx.queue.finish_held(lease, event, now=now) if finishes else tx.queue.holds(lease)):
-                logger.warning("A lease was lost while its event ran (lane %s); somebody else has it", lease.lane)
+                logger.warning(
+                    "The lease of lane %s expired while its event ran; the result is discarded and the process that "
+                    "has the lane now runs the event again. If this repeats, raise HUBSPOT_HITL_LEASE_TTL or look for "
+                    "a frozen host",
+                    lease.lane,
+                )
                 return
             # A commit whose answer was lost may have come through; then its effect must not happen again.
             if is_repeat and not tx.queue.is_kept(lease):
@@ -184,7 +212,12 @@ class Runner:
         return True
 
     def _bury(self, tx: Transaction, event: Event, error: str, now: int) -> None:
-        logger.error("Given up: event %d (%s): %s", event.id, event.topic, error)
+        logger.error(
+            "Event %d (%s) is given up: %s. Its lane goes on; see 'flask hubspot-hitl dead show' and 'dead retry'",
+            event.id,
+            event.topic,
+            error,
+        )
         task = self._tasks.get(event.topic)
         if task is not None:
             task.buried(tx, event, error, now)
@@ -199,14 +232,13 @@ class Runner:
             "handoff_id": event.handoff_id,
             "attempts": event.attempts,
         }
-        news = NewEvent(
-            dedupe_key=f"{EVENT_DEAD}:{event.id}:{event.received_at}",
+        news = signal_event(
+            [Step(signal="event_dead", facts={"event": facts, "error": error})],
+            key=f"{EVENT_DEAD}:{event.id}:{event.received_at}",
             lane=lanes.news(event.id),
-            topic=Topic.SIGNAL,
             sort_at=now,
             portal_id=event.portal_id,
             thread_id=event.thread_id,
             handoff_id=event.handoff_id,
-            progress={"plan": [{"signal": "event_dead", "event": facts, "error": error}]},
         )
         tx.queue.put([news], now=now)

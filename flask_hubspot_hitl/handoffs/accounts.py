@@ -1,4 +1,4 @@
-"""The task that reads a portal's accounts of our channel, and makes the store so.
+"""Read a portal's accounts of our channel, and bring the stored ones up to date.
 
 A webhook about a channel account is a hint, no more: HubSpot's workflows sign what an admin of any portal types. So
 nothing in it is believed but that it is time to look; the accounts are read with the portal's own token.
@@ -10,24 +10,26 @@ import contextlib
 import logging
 from dataclasses import dataclass
 
-from ..dispatch.tasks import Done, Outcome, Retry, outage
-from ..errors import HubSpotNotFound, HubSpotRejected, HubSpotUnavailable, NotConfigured
+from ..dispatch.tasks import CallingTask, Done, Outcome, Retry
+from ..errors import HubSpotNotFound, NotConfigured
 from ..hubspot.setup.wanted import mark_of_account
 from ..ledger import AccountRecord, Event, HandoffRecord, Lease, NewEvent, Topic, Transaction, lanes
 from ..portals import installations, routing
-from ..portals.accounts import look_later, record_of
+from ..portals.accounts import Look, look_later, record_of
 from ..portals.clients import Services
 
 logger = logging.getLogger(__name__)
 
 
 LAST_MS = 86_400_000
-"""The end of a handoff is put so far ahead in its lane: behind all that is there, whatever HubSpot's clock says."""
+"""Milliseconds added to the sort time of a handoff's end, so that it comes after everything in the lane whatever
+HubSpot's clock says.
+"""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Seen:
-    """A portal's accounts: as they were stored before the look, as HubSpot has them, and those that it has no more."""
+    """Hold a portal's accounts: as they were stored before the look, as HubSpot has them, and which it has no more."""
 
     channel_id: str
     stored: list[AccountRecord]
@@ -35,27 +37,19 @@ class _Seen:
     gone: list[str]
 
 
-class AccountsTask:
-    """Reads a portal's accounts of our channel, and makes the store so."""
+class AccountsTask(CallingTask):
+    """Read a portal's accounts of our channel, and bring the stored ones up to date."""
 
     def __init__(self, services: Services) -> None:
+        super().__init__(services.ledger)
         self._services = services
-        self._ledger = services.ledger
 
-    def prepare(self, tx: Transaction, event: Event, now: int) -> None:
-        """Everything happens in the effect."""
-
-    def run(self, event: Event, lease: Lease) -> Outcome:
-        portal_id, after = str(event.portal_id), int(event.payload["after"])
-        now = self._ledger.now_ms()
+    def call(self, event: Event, lease: Lease, now: int) -> Outcome:
+        """Read the accounts; the outcome's effect stores them."""
+        portal_id, after = str(event.portal_id), Look.from_json(event.payload).after_ms
         if now < event.received_at + after:
             return Retry("it is not time to look yet", at_ms=event.received_at + after)
-        try:
-            seen = self._look(portal_id)
-        except HubSpotUnavailable as error:
-            return outage(error, now)
-        except (HubSpotRejected, NotConfigured) as error:
-            return Retry(str(error), counts=True)
+        seen = self._look(portal_id)
         if seen is None:
             return Done()
 
@@ -67,11 +61,12 @@ class AccountsTask:
 
         return Done(effect)
 
-    def buried(self, tx: Transaction, event: Event, error: str, now: int) -> None:
-        """Nobody waits for it."""
+    def not_configured(self, event: Event, error: NotConfigured) -> Outcome:
+        """Ask a few times more, as after a refusal: the portal's return queues another look."""
+        return self.refused(event, error)
 
     def _look(self, portal_id: str) -> _Seen | None:
-        """What HubSpot has now; None when it can't be known."""
+        """Return what HubSpot has now; None when it can't be known."""
         settings = self._services.settings
         with self._ledger.read() as tx:
             channel_id = routing.channel_of(tx, settings)
@@ -92,7 +87,9 @@ class AccountsTask:
         # To another portal's token every account is "not found", and the one in the settings may be another portal's.
         if gone and str(client.account_info().get("portalId")) != portal_id:
             logger.error(
-                "The token of portal %s is another portal's; nothing it can't find is taken for gone", portal_id
+                "The token of portal %s belongs to another portal; its channel accounts are left as they are. Connect "
+                "the portal again with 'flask hubspot-hitl install-url'",
+                portal_id,
             )
             return None
         return _Seen(channel_id=channel_id, stored=stored, there=list(found.values()), gone=gone)
@@ -125,7 +122,7 @@ def _tell(tx: Transaction, record: AccountRecord, change: str, *, now: int, key:
 
 
 def _removed(record: HandoffRecord, *, now: int) -> NewEvent:
-    """The end of a handoff whose account is gone, behind what agents have written before."""
+    """Return the event that ends a handoff whose account is gone, behind what agents have written before."""
     handoff = record.handoff
     return NewEvent(
         dedupe_key=f"{Topic.ACCOUNT_REMOVED}:{handoff.id}",

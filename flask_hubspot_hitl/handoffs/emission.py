@@ -1,6 +1,6 @@
-"""Signals out of the ledger: every receiver is asked alone, retried alone, and given up alone.
+"""Send an event's signals: each receiver is called, retried and given up by itself.
 
-An event's ``progress["plan"]`` lists the signals it decided; each step waits until all receivers of the one
+The plan in an event's state lists the signals that were decided; each step waits until all receivers of the one
 before are settled. The start of a receiver is committed before it runs, its verdict afterwards; a crash between
 repeats that one receiver, with the same ``message_id``.
 """
@@ -11,30 +11,28 @@ import logging
 import random
 import traceback
 import weakref
-from dataclasses import replace
 from typing import Any
 
 from blinker import NamedSignal
 from flask import Flask
 
 from .. import signals
-from ..clock import to_datetime
 from ..config import Settings
-from ..dispatch.tasks import Dead, Done, Outcome, Retry, backoff_ms
-from ..domain import CloseReason, Handoff, HandoffState, MessageStatus
+from ..dispatch.tasks import CallingTask, Dead, Done, Outcome, Retry, backoff_ms
+from ..domain import CloseReason, MessageStatus
 from ..errors import DeliveryDelayed, DeliveryFailed, LedgerUnavailable
 from ..hubspot.text import scrub
-from ..ledger import Event, Lease, Ledger, Receipt, Transaction
-from ..ledger.codec import operator_from_json
+from ..ledger import Event, Lease, Ledger, Step, Transaction
 from . import steps
 from .receivers import Receiver, call
+from .states import Receipt, SignalState
 
 logger = logging.getLogger(__name__)
 
 UNHEARD_MS = 300_000
 UNHEARD_RETRY_MS = 5_000
 DELAYED_MS = 86_400_000
-"""A receiver whose service is down is asked again for this long."""
+"""Milliseconds during which a receiver that says its service is down is tried again."""
 START_GRACE_MS = 5_000
 MAX_UNFINISHED_STARTS = 5
 REASON_LIMIT = 500
@@ -47,7 +45,7 @@ _CORE = ("operator_assigned", "operator_message", "conversation_completed")
 
 
 def receivers_of(name: str, app: Flask) -> list[tuple[str, Receiver]]:
-    """The live receivers of a signal for one app, in the order they were connected in.
+    """Return the live receivers of a signal for one app, in the order they were connected in.
 
     Each has a name that is the same in every process; two of one name are told apart by an ordinal.
     """
@@ -70,7 +68,7 @@ def _label(receiver: Receiver) -> str:
 
 
 class Emitter:
-    """Carries out plans for one app."""
+    """Send the signals of stored plans, for one app."""
 
     def __init__(self, app: Flask, settings: Settings, ledger: Ledger) -> None:
         self._app = app
@@ -79,97 +77,67 @@ class Emitter:
         self._started_ms = ledger.now_ms()
 
     def has_listeners(self) -> bool:
-        """True when something is connected to a core signal."""
+        """Return True when a receiver is connected to a core signal."""
         return any(True for name in _CORE for _ in _SIGNALS[name].receivers_for(self._app))
 
     # Which receiver is next ------------------------------------------------------------------------------
 
-    def _open_receivers(self, event: Event) -> list[tuple[str, Receiver]]:
-        """The receivers of the current step that are not settled yet; moves past steps that are."""
-        plan: list[dict[str, Any]] = event.progress["plan"]
-        while (index := event.progress.get("step", 0)) < len(plan):
-            signal = plan[index]["signal"]
-            keyed = self._receivers(event, index, signal)
-            still_open = [(key, one) for key, one in keyed if event.receipts.get(key, Receipt()).verdict is None]
-            if still_open or (not keyed and self._must_be_heard(event, signal)):
+    def _open_receivers(self, state: SignalState) -> list[tuple[str, Receiver]]:
+        """Return the current step's receivers that are not settled, after moving past settled steps."""
+        plan = state.plan or []
+        while state.step < len(plan):
+            signal = plan[state.step].signal
+            keyed = self._receivers(state, signal)
+            still_open = [(key, one) for key, one in keyed if state.receipts.get(key, Receipt()).verdict is None]
+            if still_open or (not keyed and self._must_be_heard(state, signal)):
                 return still_open
-            event.progress["step"] = index + 1
-            event.scratch.pop("kwargs", None)
+            state.step += 1
+            state.values = None
         return []
 
-    def _receivers(self, event: Event, index: int, signal: str) -> list[tuple[str, Receiver]]:
-        """A step's receivers, with the names of their receipts; the same throughout a run."""
-        of_step, found = event.scratch.get("receivers", (None, []))
-        if of_step != index:
-            found = [(f"{index}:{signal}:{label}", one) for label, one in receivers_of(signal, self._app)]
-            event.scratch["receivers"] = (index, found)
-        return list(found)
+    def _receivers(self, state: SignalState, signal: str) -> list[tuple[str, Receiver]]:
+        """Return a step's receivers, with the names of their receipts; the same throughout a run."""
+        if state.receivers is None or state.receivers[0] != state.step:
+            found = [(f"{state.step}:{signal}:{label}", one) for label, one in receivers_of(signal, self._app)]
+            state.receivers = state.step, found
+        return list(state.receivers[1])
 
-    def _must_be_heard(self, event: Event, signal: str) -> bool:
+    def _must_be_heard(self, state: SignalState, signal: str) -> bool:
         if signal in _CORE and self._settling() and not self.has_listeners():
             return True  # the host is still being put together: its handlers are not connected yet
-        return signal == "operator_message" and "unheard" not in event.progress
+        return signal == "operator_message" and not state.unheard
 
     def _settling(self) -> bool:
         return self._ledger.now_ms() - self._started_ms < START_GRACE_MS
 
     def begin(self, tx: Transaction, event: Event) -> None:
-        """Save, with the transaction at hand, that the next receiver is about to run."""
-        event.scratch.pop("begun", None)
-        tried: set[str] = event.scratch.setdefault("tried", set())
-        for key, receiver in self._open_receivers(event):
-            if key in tried:
+        """Store, in the given transaction, that the next receiver is about to run."""
+        state = event.state(SignalState)
+        state.begun = None
+        for key, receiver in self._open_receivers(state):
+            if key in state.tried:
                 continue
-            receipt = event.receipts.setdefault(key, Receipt())
+            receipt = state.receipts.setdefault(key, Receipt())
             if receipt.starts >= MAX_UNFINISHED_STARTS:
                 receipt.verdict, receipt.error = "dead", f"it ended the process {receipt.starts} times"
                 continue
             receipt.starts += 1
-            event.scratch["begun"] = (key, receiver)
-            if "kwargs" not in event.scratch:
-                event.scratch["kwargs"] = self._kwargs(tx, event)
+            state.begun = key, receiver
+            if state.values is None:
+                state.values = _values(tx, event, state)
             break
         tx.queue.save(event)
-
-    def _kwargs(self, tx: Transaction, event: Event) -> dict[str, Any]:
-        """What the current step's receivers are told."""
-        plan = event.progress["plan"]
-        step = plan[event.progress.get("step", 0)]
-        kwargs: dict[str, Any] = {}
-        if "handoff" in step:
-            record = event.scratch.get("record")  # when it was decided just now
-            is_this = record is not None and record.handoff.id == step["handoff"]
-            if not is_this:
-                record = tx.records.get(step["handoff"])
-            if record is None or (is_this and len(plan) == 1):
-                kwargs["handoff"] = record and record.handoff
-            else:
-                kwargs["handoff"] = _as_it_was(record.handoff, step["snapshot"])
-        if "message_row" in step:
-            kwargs["message"] = tx.records.get_message(step["message_row"])
-        if "operator" in step:
-            kwargs["operator"] = operator_from_json(step["operator"])
-            kwargs["previous"] = operator_from_json(step["previous"])
-        if step["signal"] == "conversation_completed":
-            kwargs["reason"] = CloseReason(step["reason"])
-            kwargs["transcript"] = tx.records.messages_of(step["handoff"])
-        kwargs |= {
-            name: step[name] for name in ("detail", "error", "event", "portal_id", "account", "change") if name in step
-        }
-        if event.after_gap:
-            kwargs["after_gap"] = True
-        return kwargs
 
     # Running them ----------------------------------------------------------------------------------------
 
     def run(self, event: Event, lease: Lease) -> Outcome:
-        """Ask the receivers one after the other; the first one's start is already committed."""
-        while begun := event.scratch.get("begun"):
-            key, receiver = begun
-            self._call(key, receiver, event)
-            event.scratch["tried"].add(key)
-            remaining = [one for one, _ in self._open_receivers(event) if one not in event.scratch["tried"]]
-            if not remaining:
+        """Call the receivers one after the other; the first one's start is already committed."""
+        state = event.state(SignalState)
+        while state.begun is not None:
+            key, receiver = state.begun
+            self._call(key, receiver, state)
+            state.tried.add(key)
+            if all(one in state.tried for one, _ in self._open_receivers(state)):
                 break
             try:
                 with self._ledger.write() as tx:
@@ -178,18 +146,18 @@ class Emitter:
                     self.begin(tx, event)
             except LedgerUnavailable as error:
                 return Retry(str(error))
-        return self._verdict(event)
+        return self._verdict(event, state)
 
-    def _call(self, key: str, receiver: Receiver, event: Event) -> None:
-        receipt = event.receipts[key]
+    def _call(self, key: str, receiver: Receiver, state: SignalState) -> None:
+        receipt = state.receipts[key]
         receipt.starts = 0
         try:
-            call(self._app, receiver, event.scratch["kwargs"])
+            call(self._app, receiver, state.values or {})
         except DeliveryFailed as error:
             receipt.verdict, receipt.error = "refused", scrub(str(error))[:REASON_LIMIT]
         except DeliveryDelayed as error:
             receipt.error = type(error).__name__
-            self._delay(event, receipt, error)
+            self._delay(state, receipt, error)
         except KeyboardInterrupt:
             raise  # of the person who runs us
         except BaseException as error:  # a cancelled task, gevent's Timeout and an exit are failures as well
@@ -200,55 +168,56 @@ class Emitter:
             # The traceback, but not the exception's text: it may hold what was said.
             where = "".join(traceback.format_tb(error.__traceback__)).rstrip()
             logger.warning(
-                "Receiver %s raised %s (attempt %d of %d)\n%s",
+                "Receiver %s raised %s (attempt %d of %d); it is tried again later, and the thread's later events "
+                "wait. Where it was raised:\n%s",
                 key, type(error).__name__, receipt.attempts, self._settings.max_attempts, where,
             )  # fmt: skip
         else:
             receipt.verdict, receipt.error = "accepted", None
-            event.progress.pop("delayed_since", None)
+            state.delayed_since = None
 
-    def _delay(self, event: Event, receipt: Receipt, error: DeliveryDelayed) -> None:
-        """The receiver's service is down: that is no attempt, but it does not go on for ever."""
+    def _delay(self, state: SignalState, receipt: Receipt, error: DeliveryDelayed) -> None:
+        """Postpone a receiver that says its service is down; no attempt is counted, until DELAYED_MS have passed."""
         now = self._ledger.now_ms()
-        since = event.progress.setdefault("delayed_since", now)
+        state.delayed_since = since = now if state.delayed_since is None else state.delayed_since
         if now - since >= DELAYED_MS:
             receipt.verdict = "dead"
             return
-        delays = event.progress["delays"] = event.progress.get("delays", 0) + 1
-        wait = backoff_ms(delays - 1, counts=False, jitter=random.random())  # noqa: S311 - spreads retries, guards nothing
+        wait = backoff_ms(state.delays, counts=False, jitter=random.random())  # noqa: S311 - spreads retries, guards nothing
+        state.delays += 1
         if error.retry_after is not None:
             wait = max(wait, int(error.retry_after * 1000))
-        event.scratch["not_before"] = max(event.scratch.get("not_before", 0), now + wait)
+        state.not_before = max(state.not_before, now + wait)
 
-    def _verdict(self, event: Event) -> Outcome:
+    def _verdict(self, event: Event, state: SignalState) -> Outcome:
         now = self._ledger.now_ms()
-        waiting = self._open_receivers(event)
+        waiting = self._open_receivers(state)
         if waiting:
-            attempts = max(event.receipts.get(key, Receipt()).attempts for key, _ in waiting)
-            at_ms: int | None = event.scratch.pop("not_before", None)
-            if at_ms is None:
+            attempts = max(state.receipts.get(key, Receipt()).attempts for key, _ in waiting)
+            at_ms, state.not_before = state.not_before, 0
+            if not at_ms:
                 at_ms = now + backoff_ms(max(0, attempts - 1), counts=True, jitter=random.random())  # noqa: S311 - spreads retries, guards nothing
             return Retry("a receiver failed", at_ms=at_ms)
-        if event.progress.get("step", 0) < len(event.progress["plan"]):
-            return self._unheard(event, now)
-        dead = [one for one in event.receipts.values() if one.verdict == "dead"]
+        if state.step < len(state.plan or ()):
+            return self._unheard(event, state, now)
+        dead = [one for one in state.receipts.values() if one.verdict == "dead"]
         error = f"given up by {len(dead)} receiver(s): {dead[0].error}" if dead else None
         return self._settled(event, error)
 
-    def _unheard(self, event: Event, now: int) -> Outcome:
-        """Nobody is connected to a signal that must not get lost."""
+    def _unheard(self, event: Event, state: SignalState, now: int) -> Outcome:
+        """Postpone a core signal that has no receiver; fail it after five minutes (docs/rules.rst B7)."""
         if self._settling() and not self.has_listeners():
             return Retry("no receiver is connected yet", at_ms=now + 500)
-        since = event.progress.setdefault("unheard_since", now)
+        state.unheard_since = since = now if state.unheard_since is None else state.unheard_since
         if now - since < UNHEARD_MS:
             return Retry("no receiver is connected to operator_message", at_ms=now + UNHEARD_RETRY_MS)
-        event.progress["unheard"] = True
+        state.unheard = True
         return self._settled(event, "no receiver is connected to operator_message")
 
     def _settled(self, event: Event, error: str | None) -> Outcome:
-        """All receivers are through: the agent gets a receipt for each message. One given up gets it when buried."""
+        """Finish an event whose receivers are all settled, with a receipt for each message."""
         if error is not None:
-            return Dead(error)
+            return Dead(error)  # its messages get their receipts when it is buried
 
         def effect(tx: Transaction) -> None:
             self._put_receipts(tx, event, is_dead=False)
@@ -256,38 +225,67 @@ class Emitter:
         return Done(effect)
 
     def _put_receipts(self, tx: Transaction, event: Event, *, is_dead: bool) -> None:
-        for index, step in enumerate(event.progress.get("plan", ())):
-            if step["signal"] == "operator_message":
-                self._receipt(tx, event, index, step, is_dead=is_dead)
+        state = event.state(SignalState)
+        for index, step in enumerate(state.plan or ()):
+            if step.signal == "operator_message":
+                self._receipt(tx, state, index, step, is_dead=is_dead)
 
-    def _receipt(self, tx: Transaction, event: Event, index: int, step: dict[str, Any], *, is_dead: bool) -> None:
-        mine = [one for key, one in event.receipts.items() if key.startswith(f"{index}:")]
+    def _receipt(self, tx: Transaction, state: SignalState, index: int, step: Step, *, is_dead: bool) -> None:
+        mine = [one for key, one in state.receipts.items() if key.startswith(f"{index}:")]
         refused = next((one.error for one in mine if one.verdict == "refused"), None)
-        is_through = event.progress.get("step", 0) > index and mine and not any(one.verdict == "dead" for one in mine)
+        is_through = state.step > index and mine and not any(one.verdict == "dead" for one in mine)
         dead = is_dead and not is_through
         reason = refused or (NOT_DELIVERED if refused is not None or dead else None)
-        record = tx.records.get(step["handoff"])
-        message = tx.records.get_message(step["message_row"])
-        if record is None or message is None:
+        record = tx.records.get(str(step.handoff_id))
+        message = None if step.message_row is None else tx.records.get_message(step.message_row)
+        if record is None or message is None or step.message_row is None:
             return
         status = MessageStatus.SENT if reason is None else MessageStatus.FAILED
-        tx.records.set_message(step["message_row"], status=status.value, error=reason)
+        tx.records.set_message(step.message_row, status=status.value, error=reason)
         steps.put_receipt(tx, record, message.message_id, error=reason, now=self._ledger.now_ms())
 
-    def buried(self, tx: Transaction, event: Event, error: str, now: int) -> None:
-        """The event is given up, by a receiver or outside one: agents must not take its messages for delivered."""
+    def buried(self, tx: Transaction, event: Event) -> None:
+        """Tell agents FAILED for the messages of an event that was given up, by a receiver or outside of one."""
         self._put_receipts(tx, event, is_dead=True)
 
 
-def _as_it_was(handoff: Handoff, snapshot: dict[str, Any]) -> Handoff:
-    """The handoff as it was when the signal was decided."""
-    assigned_at, closed_at = snapshot["assigned_at"], snapshot["closed_at"]
-    return replace(
-        handoff,
-        state=HandoffState(snapshot["state"]),
-        operator=operator_from_json(snapshot["operator"]),
-        reason=CloseReason(snapshot["reason"]) if snapshot["reason"] else None,
-        detail=snapshot["detail"],
-        assigned_at=None if assigned_at is None else to_datetime(assigned_at),
-        closed_at=None if closed_at is None else to_datetime(closed_at),
-    )
+class SignalTask(CallingTask):
+    """Run events that lead to signals."""
+
+    def __init__(self, ledger: Ledger, emitter: Emitter) -> None:
+        super().__init__(ledger)
+        self._emitter = emitter
+
+    def limits_starts(self, event: Event) -> bool:
+        """Return True once receivers are called: each has a limit of its own."""
+        return bool(event.state(SignalState).receipts)
+
+
+_AS_THEY_ARE = ("detail", "error", "event", "portal_id", "account", "change")
+"""The facts of a step that receivers get."""
+
+
+def _values(tx: Transaction, event: Event, state: SignalState) -> dict[str, Any]:
+    """Return the keywords that the current step's receivers get."""
+    plan = state.plan or []
+    step = plan[state.step]
+    values: dict[str, Any] = {}
+    if step.handoff_id is not None:
+        is_this = (
+            state.record is not None and state.record.handoff.id == step.handoff_id
+        )  # when it was decided just now
+        record = state.record if is_this else tx.records.get(step.handoff_id)
+        handoff = None if record is None else record.handoff
+        if handoff is not None and step.snapshot is not None and not (is_this and len(plan) == 1):
+            handoff = step.snapshot.onto(handoff)
+        values["handoff"] = handoff
+    if step.message_row is not None:
+        values["message"] = tx.records.get_message(step.message_row)
+    if step.operator is not None:
+        values |= {"operator": step.operator, "previous": step.previous}
+    if step.reason is not None and step.handoff_id is not None:
+        values |= {"reason": CloseReason(step.reason), "transcript": tx.records.messages_of(step.handoff_id)}
+    values |= {name: step.facts[name] for name in _AS_THEY_ARE if name in step.facts}
+    if event.after_gap:
+        values["after_gap"] = True
+    return values

@@ -1,6 +1,6 @@
-"""Reads a thread in HubSpot and says what no webhook has told of it, as events for the thread's lane.
+"""Read a thread in HubSpot and return what no webhook brought, as events for the thread's lane.
 
-They go through the same door as a webhook's. A webhook may still come for the same change, before or after: the
+The events are handled as a webhook's are. A webhook may still come for the same change, before or after: the
 watermarks of ``transitions`` make one signal of the two, as long as HubSpot's two times for it differ by less than
 the time between two changes. Comments are never passed on.
 """
@@ -19,11 +19,10 @@ from ..hubspot.events import Kind, normalize_actor
 from ..ledger import HandoffRecord, NewEvent, lanes
 from ..ledger.records import OperatorRow
 from ..portals.clients import Services
+from .states import Told
 
-SOURCE = "reconcile"
-"""The ``source`` of a payload that HubSpot was asked for: it needs no more asking."""
 TWIN_MS = 2_000
-"""An entry this close to a watermark may be the very change that a webhook told, with a time of its own."""
+"""Milliseconds: an entry this close to a watermark may be the change that a webhook brought under another time."""
 
 Json = dict[str, Any]
 
@@ -38,14 +37,16 @@ class _Entry:
 
 
 class History:
-    """Compares handoffs with what HubSpot keeps of them."""
+    """Compare handoffs with their threads at HubSpot."""
 
     def __init__(self, services: Services) -> None:
         self._services = services
         self._ledger = services.ledger
 
     def of_handoff(self, record: HandoffRecord) -> list[NewEvent]:
-        """What was missed of a handoff. One that has ended is read only if its thread shows signs of life.
+        """Return what was missed of a handoff.
+
+        The thread of a closed handoff is read only when its latest timestamps are newer than the close.
 
         :raises HubSpotError: when the thread can't be read.
         :raises NotConfigured: when we have no token for its portal.
@@ -65,7 +66,7 @@ class History:
         return self.missed(handoff.id, handoff.thread_id)
 
     def thread(self, record: HandoffRecord, thread_id: str) -> Json | None:
-        """A handoff's thread, also when it is archived; None when it was deleted for good.
+        """Return a handoff's thread, also when it is archived; None when it was deleted for good.
 
         :raises HubSpotError: when it can't be read; also when our account can't be found.
         :raises NotConfigured: when we have no token for its portal.
@@ -80,10 +81,9 @@ class History:
         return None
 
     def missed(self, handoff_id: str, thread_id: str, *, before_end: bool = False) -> list[NewEvent]:
-        """Everything in a handoff's thread that we have not seen, in HubSpot's order.
+        """Return everything in a handoff's thread that we have not seen, in HubSpot's order.
 
-        ``before_end``: how the thread ended is known; only what comes before that is wanted.
-
+        :param before_end: how the thread ended is known; only what comes before that is wanted.
         :raises HubSpotError: when the thread can't be read.
         :raises NotConfigured: when we have no token for its portal.
         """
@@ -116,11 +116,13 @@ class History:
                 # After its history, so it is never older than that.
                 found += reading.differences(self.thread(record, thread_id), now=self._ledger.now_ms())
         places = {str(raw.get("id")): place for place, raw in enumerate(history)}
-        return sorted(found, key=lambda one: (one.sort_at, places.get(str(one.payload.get("entry")), len(places))))
+        return sorted(
+            found, key=lambda one: (one.sort_at, places.get(str(Told.from_json(one.payload).entry), len(places)))
+        )
 
 
 class _Reading:
-    """One thread's history beside what we know of its handoff."""
+    """Hold one thread's history beside what is stored of its handoff."""
 
     def __init__(self, record: HandoffRecord, thread_id: str, history: list[Json]) -> None:
         self._record = record
@@ -156,7 +158,7 @@ class _Reading:
     def message(self, parsed: ParsedMessage) -> NewEvent:
         """An agent's message as an event."""
         raw = next(raw for raw in self._history if str(raw["id"]) == parsed.message_id)
-        return self._event(Kind.MESSAGE, parsed.message_id, parsed.created_at_ms, {"message": raw})
+        return self._event(Kind.MESSAGE, parsed.message_id, parsed.created_at_ms, message=raw)
 
     def assignments(self) -> list[NewEvent]:
         """Assignments that are newer than the handoff's watermark."""
@@ -173,15 +175,18 @@ class _Reading:
         return self._changes(Kind.STATUS, _news(self._status, mark, nearest[:1]))
 
     def _changes(self, kind: Kind, entries: list[_Entry]) -> list[NewEvent]:
-        return [self._event(kind, one.id, one.at_ms, {"value": one.value}) for one in entries]
+        return [self._event(kind, one.id, one.at_ms, value=one.value) for one in entries]
 
     # What only the thread's own fields tell --------------------------------------------------------------
 
     def differences(self, thread: Mapping[str, Any] | None, *, now: int) -> list[NewEvent]:
-        """What the thread says of itself and its history does not explain. None: it was deleted for good."""
+        """Return differences between the thread's own status and assignee and its history.
+
+        :param thread: HubSpot's object; None when the thread was deleted for good.
+        """
         record = self._record
         if thread is None:
-            return [self._event(Kind.PRIVACY_DELETED, Kind.PRIVACY_DELETED, now, {})]  # once, however often it is seen
+            return [self._event(Kind.PRIVACY_DELETED, Kind.PRIVACY_DELETED, now)]  # once, however often it is seen
         is_open = record.handoff.is_open
         if thread.get("archived") is True:
             return [self._state(Kind.DELETED, None, now)] if is_open else []
@@ -204,9 +209,11 @@ class _Reading:
         return found
 
     def _state(self, kind: Kind, value: str | None, at_ms: int) -> NewEvent:
-        return self._event(kind, f"{kind}:{value}:{at_ms}", at_ms, {"value": value})
+        return self._event(kind, f"{kind}:{value}:{at_ms}", at_ms, value=value)
 
-    def _event(self, kind: Kind, entry: str, at_ms: int, payload: Json) -> NewEvent:
+    def _event(
+        self, kind: Kind, entry: str, at_ms: int, *, value: str | None = None, message: Json | None = None
+    ) -> NewEvent:
         handoff = self._record.handoff
         return NewEvent(
             dedupe_key=f"in:read:{handoff.id}:{entry}",
@@ -216,7 +223,7 @@ class _Reading:
             portal_id=handoff.portal_id,
             thread_id=self._thread_id,
             handoff_id=handoff.id,
-            payload={**payload, "source": SOURCE, "entry": entry},
+            payload=Told(value=value, message=message, is_read=True, entry=entry).to_json(),
         )
 
 
@@ -248,9 +255,9 @@ def _in_order(raw: list[Json]) -> list[Json]:
 
 
 def _since_opening(record: HandoffRecord, history: list[Json]) -> list[Json]:
-    """A handoff's part of the history: all of it, unless the user wrote in the thread before the handoff.
+    """Return a handoff's part of the history: all of it, unless the user wrote in the thread before the handoff.
 
-    An agent's entries are in HubSpot's clock and our opening is in ours, so a thread of our making is not cut.
+    An agent's entries are in HubSpot's clock and our opening is in ours, so a thread that the handoff made is not cut.
     """
     incoming = [one for one in history if one.get("direction") == "INCOMING"]
     opening = next((one for one in incoming if str(one["id"]) == record.opening_id), None)
@@ -260,12 +267,12 @@ def _since_opening(record: HandoffRecord, history: list[Json]) -> list[Json]:
 
 
 def _near(entries: list[_Entry], mark: int | None) -> list[_Entry]:
-    """The entries that may be the change that set a watermark, in their order."""
+    """Return the entries within TWIN_MS of a watermark, which may be the change that set it, in their order."""
     return [one for one in entries if mark is not None and abs(one.at_ms - mark) <= TWIN_MS]
 
 
 def _news(entries: list[_Entry], mark: int | None, twin: list[_Entry]) -> list[_Entry]:
-    """The entries after ``twin``, the one that set the watermark, if it is among them; none older than the mark."""
+    """Return the entries after ``twin``, which set the watermark, if there is one; none older than the mark."""
     if mark is None:
         return entries
     later = entries[entries.index(twin[0]) + 1 :] if twin else [one for one in entries if one.at_ms > mark]
@@ -273,7 +280,7 @@ def _news(entries: list[_Entry], mark: int | None, twin: list[_Entry]) -> list[_
 
 
 def _agent(value: object) -> str | None:
-    """The agent an assignment names; None for nobody and for bots; "" when it can't be read."""
+    """Return the agent an assignment names; None for nobody and for bots; "" when it can't be read."""
     try:
         actor = normalize_actor(str(value or ""))
     except ValueError:

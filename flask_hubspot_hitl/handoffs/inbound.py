@@ -1,4 +1,4 @@
-"""Runs what HubSpot told us: fetches what an event leaves out, checks it, and applies the rules of ``transitions``.
+"""Run HubSpot's events: fetch what an event leaves out, check it, and apply the rules of ``transitions``.
 
 An event acts only when portal, channel, channel account and thread are those of the stored handoff. The decision
 is taken in the transaction that takes the event when nothing needs to be fetched; otherwise after the fetching.
@@ -7,171 +7,141 @@ is taken in the transaction that takes the event when nothing needs to be fetche
 from __future__ import annotations
 
 import logging
+from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
 
 from ..clock import to_datetime
-from ..dispatch.tasks import Again, Dead, Done, Outcome, Retry, outage, putting
-from ..domain import Attachment, Author, CloseReason, Message, Operator
+from ..dispatch.tasks import Again, Dead, Done, Outcome, Retry, putting
+from ..domain import Attachment, Author, CloseReason, Message
 from ..errors import HubSpotNotFound, HubSpotRejected, HubSpotUnavailable, NotConfigured
+from ..hubspot.client import HubSpotClient
 from ..hubspot.content import ParsedMessage, parse_message, safe_url
 from ..hubspot.events import Kind, normalize_actor
 from ..hubspot.text import clean_html, guess_content_type, scrub
-from ..ledger import Event, HandoffRecord, Lease, NewEvent, Topic, Transaction, lanes
-from ..ledger.codec import operator_from_json, operator_to_json
+from ..ledger import Event, HandoffRecord, Lease, NewEvent, Topic, Transaction
 from ..portals.clients import Services
 from . import steps, transitions
-from .emission import Emitter
-from .history import SOURCE, History
+from .emission import Emitter, SignalTask
+from .history import History
+from .states import InboundState, Seen, Told
 
 logger = logging.getLogger(__name__)
 
 CLOSE_READ_MS = 30_000
-"""For this long a close waits for HubSpot to be readable."""
+"""Milliseconds that a handoff's end waits for HubSpot to be readable (docs/rules.rst B9)."""
 NO_SUCH_CHAT = "This chat is not known to the bot; your message was not delivered."
 FILE_NOTICE = "[The file {name} could not be fetched from HubSpot.]"
 
 
-class InboundTask:
-    """An event of HubSpot's, by :class:`~.hubspot.events.Kind`; or signals of our own, already decided."""
+class InboundTask(SignalTask):
+    """Run an event of HubSpot's, by :class:`~.hubspot.events.Kind`, or signals that were decided elsewhere."""
 
     def __init__(self, services: Services, emitter: Emitter) -> None:
+        super().__init__(services.ledger, emitter)
         self._services = services
-        self._ledger = services.ledger
-        self._emitter = emitter
         self.history = History(services)
         self._window_ms = int(services.settings.reopen_window * 1000)
 
     # The dispatcher's three questions --------------------------------------------------------------------
 
     def prepare(self, tx: Transaction, event: Event, now: int) -> None:
-        """Decide at once when everything is known; then the first receiver's start is committed as well."""
-        if "plan" not in event.progress:
+        """Decide the event when nothing has to be fetched, and commit the first receiver's start with that."""
+        state = event.state(InboundState)
+        if state.plan is None:
             self._recall(event)
             if not self._missing(event):
                 self._decide(tx, event, now)
-        if "plan" in event.progress:
+        if state.plan is not None:
             self._emitter.begin(tx, event)
 
-    def run(self, event: Event, lease: Lease) -> Outcome:
+    def call(self, event: Event, lease: Lease, now: int) -> Outcome:
         """Send the signals decided, or fetch what is missing to decide."""
-        if "plan" in event.progress:
+        if event.state(InboundState).plan is not None:
             return self._emitter.run(event, lease)
-        try:
-            return self._fetch(event)
-        except HubSpotUnavailable as error:
-            return outage(error, self._ledger.now_ms())
-        except NotConfigured as error:
-            return Retry(str(error), cause=error)
-        except HubSpotRejected as error:
-            return Retry(str(error), counts=True, cause=error)
+        return self._fetch(event, now)
 
     def buried(self, tx: Transaction, event: Event, error: str, now: int) -> None:
-        """A dead message is never silent for the agent."""
-        self._emitter.buried(tx, event, error, now)
-        if event.topic == Kind.MESSAGE and "plan" not in event.progress:
-            self._refuse(tx, event, NO_SUCH_CHAT, now)
+        """Tell the agent FAILED when the event of an agent's message died."""
+        state = event.state(InboundState)
+        self._emitter.buried(tx, event)
+        if event.topic == Kind.MESSAGE and state.plan is None:
+            told = _told(event)
+            message_id = told.message and told.message.get("id")
+            if message_id and told.channel_id:
+                steps.put_refusal(tx, event, told.channel_id, message_id, error=NO_SUCH_CHAT, now=now)
 
     # What must be fetched before it can be decided -------------------------------------------------------
 
     def _missing(self, event: Event) -> str | None:
-        """What still has to be read from HubSpot, or None."""
-        progress, payload = event.progress, event.payload or {}
-        if payload.get("hint") and "value" not in progress:
+        """Return what has to be read from HubSpot before the event can be decided, or None."""
+        state, told = event.state(InboundState), _told(event)
+        if told.hint and state.seen is None:
             return "thread"
-        is_read = payload.get("source") == SOURCE  # together with all that comes before it
         if event.topic == Kind.ASSIGNED:
-            return "operator" if self._assignee(event) and "operator" not in progress else None
+            return "operator" if _assignee(event) and state.operator is None else None
         if event.topic == Kind.MESSAGE:
-            return None if "message" in progress else "message"
-        if event.topic == Kind.STATUS:
-            closes = self._value(event) in ("CLOSED", "ARCHIVED")
-            return "history" if closes and not is_read and not progress.get("history") else None
-        if event.topic in (Kind.DELETED, Kind.PRIVACY_DELETED, Topic.ACCOUNT_REMOVED):
-            return None if is_read or progress.get("history") else "history"
-        return None
-
-    def _value(self, event: Event) -> str | None:
-        """The new value that the event tells, or that the thread has when the event is only a hint."""
-        value: str | None = event.progress.get("value", (event.payload or {}).get("value"))
-        return value
-
-    def _assignee(self, event: Event) -> str | None:
-        """The live agent assigned, if any; bots and the like are nobody."""
-        value = self._value(event)
-        return value if value and value.startswith("A-") else None
+            return "message" if state.message is None else None
+        ends = event.topic in _ENDS or (event.topic == Kind.STATUS and _value(event) in ("CLOSED", "ARCHIVED"))
+        return "history" if ends and not told.is_read and not state.history_is_read else None
 
     def _recall(self, event: Event) -> None:
-        """Put in what need not be fetched because it was fetched lately."""
+        """Fill in an operator's name and picture that this process fetched within the last hour."""
         if self._missing(event) == "operator":
-            known = self._services.known_operator(str(event.portal_id), self._assignee(event) or "")
-            if known is not None:
-                event.progress["operator"] = operator_to_json(known)
+            event.state(InboundState).operator = self._services.known_operator(
+                str(event.portal_id), _assignee(event) or ""
+            )
 
-    def _fetch(self, event: Event) -> Outcome:
+    def _fetch(self, event: Event, now: int) -> Outcome:
         missing = self._missing(event)
         if missing == "thread":
             return self._fetch_thread(event)
         if missing == "operator":
-            operator = self._services.client(str(event.portal_id)).operator(self._assignee(event) or "")
-            event.progress["operator"] = operator_to_json(operator)
-            return Again()
-        if missing == "message":
+            client = self._services.client(str(event.portal_id))
+            event.state(InboundState).operator = client.operator(_assignee(event) or "")
+        elif missing == "message":
             return self._fetch_message(event)
-        if missing == "history":
-            return self._fetch_history(event)
+        elif missing == "history":
+            return self._fetch_history(event, now)
         return Again()
 
     def _fetch_thread(self, event: Event) -> Outcome:
-        """A v1-signed event is a hint: what the thread says is believed, not the event."""
+        """Read what the thread itself says: a v1-signed event is no more than a hint."""
         try:
             thread = self._services.client(str(event.portal_id)).get_thread(str(event.thread_id))
         except HubSpotNotFound:
             thread = {"archived": True}
-        archived = thread.get("archived") is True
+        archived, value = thread.get("archived") is True, None
         if event.topic in (Kind.DELETED, Kind.PRIVACY_DELETED, Kind.RESTORED):
             if archived == (event.topic == Kind.RESTORED):
                 return Done()
-            event.progress["value"] = None
         elif event.topic == Kind.ASSIGNED:
-            event.progress["value"] = normalize_actor(str(thread.get("assignedTo") or ""))
+            value = normalize_actor(str(thread.get("assignedTo") or ""))
         else:
-            event.progress["value"] = "ARCHIVED" if archived else thread.get("status")
+            value = "ARCHIVED" if archived else thread.get("status")
+        event.state(InboundState).seen = Seen(value)
         return Again()
 
     def _fetch_message(self, event: Event) -> Outcome:
-        """Everything of an agent's message: checked, files with addresses, the agent's name."""
+        """Fetch what an agent's message leaves out, and check it: its text, files with addresses, the agent's name."""
         if event.handoff_id is None:
             return Dead("an agent's message in a thread that no handoff of ours has")
         with self._ledger.read() as tx:
             record = tx.records.get(str(event.handoff_id))
         if record is None:
             return Dead("its handoff is gone")
-        payload = event.payload
-        raw = payload["message"]
         client = self._services.client(str(event.portal_id))
-        integration_threads = payload.get("channelIntegrationThreadIds")
-        says_enough = integration_threads and raw.get("channelAccountId") is not None
-        if payload.get("source") != SOURCE and not says_enough:
-            try:
-                raw = client.thread_message(str(event.thread_id), str(raw["id"]))
-            except HubSpotNotFound:
-                logger.warning("A message that HubSpot does not know was ignored (event %d)", event.id)
-                return Done()
+        raw = self._raw_message(event, client)
+        if raw is None:
+            logger.warning("Ignored event %d: HubSpot does not know the message it names", event.id)
+            return Done()
         try:
             message = parse_message(raw)
         except ValueError as error:
             return Dead(f"the message can't be read: {error}")
-        if not self._is_for(record, event, message, integration_threads):
+        if not self._is_for(record, event, message):
             return Done()
-        text, html = message.text, message.html
-        if message.truncated:
-            try:
-                whole = client.original_content(message.thread_id, message.message_id)
-                text = scrub(str(whole.get("text") or text))
-                html = clean_html(str(whole["richText"])) if whole.get("richText") else html
-            except HubSpotRejected:
-                logger.info("HubSpot keeps no longer text for a message it cut (event %d)", event.id)
+        text, html = self._whole_text(event, client, message)
         files, notices = [], []
         for attachment in message.attachments:
             file = self._with_url(event, attachment)
@@ -182,33 +152,70 @@ class InboundTask:
         operator = client.operator(actor_id)
         if operator.name is None and message.sender_name:
             operator = replace(operator, name=message.sender_name)
-        event.progress["message"] = {
-            "message_id": message.message_id,
-            "text": "\n".join([*([text] if text else []), *notices]),
-            "html": html,
-            "attachments": [_attachment_json(file) for file in files],
-            "operator": operator_to_json(operator),
-            "created_at": min(message.created_at_ms, event.sort_at),
-        }
+        event.state(InboundState).message = Message(
+            message_id=message.message_id,
+            author=Author.OPERATOR,
+            text="\n".join([*([text] if text else []), *notices]),
+            html=html,
+            attachments=tuple(files),
+            operator=operator,
+            created_at=to_datetime(min(message.created_at_ms, event.sort_at)),
+        )
         return Again()
 
-    def _is_for(
-        self, record: HandoffRecord, event: Event, message: ParsedMessage, integration_threads: list[str] | None
-    ) -> bool:
-        """True when the message is an agent's, to our user, in the very thread we opened."""
+    def _raw_message(self, event: Event, client: HubSpotClient) -> Mapping[str, Any] | None:
+        """Return HubSpot's message object, read from HubSpot where the event's leaves out what must be checked.
+
+        :returns: None when HubSpot does not know the message.
+        """
+        told = _told(event)
+        raw = told.message or {}
+        if told.is_read or (told.integration_threads and told.account_id is not None):
+            return raw
+        try:
+            return client.thread_message(str(event.thread_id), str(raw["id"]))
+        except HubSpotNotFound:
+            return None
+
+    def _whole_text(self, event: Event, client: HubSpotClient, message: ParsedMessage) -> tuple[str, str | None]:
+        """Return a message's text and HTML, fetched where HubSpot has cut them."""
+        text, html = message.text, message.html
+        if message.truncated:
+            try:
+                whole = client.original_content(message.thread_id, message.message_id)
+            except HubSpotRejected:
+                logger.info(
+                    "HubSpot has no full text for a message that it cut (event %d); the cut text is delivered", event.id
+                )
+            else:
+                text = scrub(str(whole.get("text") or text))
+                html = clean_html(str(whole["richText"])) if whole.get("richText") else html
+        return text, html
+
+    def _is_for(self, record: HandoffRecord, event: Event, message: ParsedMessage) -> bool:
+        """Return True when an agent wrote the message to our user in the thread that this handoff opened."""
+        told = _told(event)
         if message.type != "MESSAGE" or message.direction not in (None, "OUTGOING"):
             return False
-        if integration_threads and record.integration_thread_id not in integration_threads:
-            logger.warning("A message that names another integration thread was ignored (event %d)", event.id)
+        if told.integration_threads and record.integration_thread_id not in told.integration_threads:
+            logger.warning(
+                "Ignored event %d: its message names another integration thread than the handoff's. If agents' replies "
+                "are missing, look for another deployment on the same channel",
+                event.id,
+            )
             return False
-        channels = {message.channel_id, str(event.payload.get("channelId") or record.channel_id)} - {None}
+        channels = {message.channel_id, str(told.channel or record.channel_id)} - {None}
         if channels != {record.channel_id} or message.channel_account_id != record.account_id:
-            logger.warning("A message of another channel account was ignored (event %d)", event.id)
+            logger.warning(
+                "Ignored event %d: its message came through another channel account than the handoff's. If agents' "
+                "replies are missing, check HUBSPOT_HITL_CHANNEL_ACCOUNT_ID",
+                event.id,
+            )
             return False
         return message.thread_id == event.thread_id
 
     def _with_url(self, event: Event, attachment: Attachment) -> Attachment:
-        """A file id without an address gets a signed one; a file that is gone keeps none."""
+        """Add a signed URL to an attachment that has only a file id, unless HubSpot no longer has the file."""
         if attachment.url is not None or attachment.file_id is None:
             return attachment
         try:
@@ -225,26 +232,40 @@ class InboundTask:
             content_type=attachment.content_type or guess_content_type(name or ""),
         )
 
-    def _fetch_history(self, event: Event) -> Outcome:
-        """Before the end is signalled, what no webhook told of the time before it is put in front of it."""
-        now = self._ledger.now_ms()
-        since = event.progress.setdefault("waiting_since", now)
+    def _fetch_history(self, event: Event, now: int) -> Outcome:
+        """Read the thread once before the end is signalled, and queue what no webhook brought ahead of it.
+
+        See docs/rules.rst, B9.
+        """
+        state = event.state(InboundState)
+        state.waiting_since = since = now if state.waiting_since is None else state.waiting_since
         missed: list[NewEvent] = []
         try:
             missed = self.history.missed(str(event.handoff_id), str(event.thread_id), before_end=True)
             if event.topic == Kind.DELETED:
-                event.progress["erased"] = self._is_gone(event)
+                state.is_erased = self._is_gone(event)
         except HubSpotUnavailable as error:
             if now - since < CLOSE_READ_MS:
                 return Retry(str(error), at_ms=min(now + 5_000, since + CLOSE_READ_MS))
-            logger.warning("A handoff ends unread: HubSpot could not be read for 30 s (event %d)", event.id)
+            logger.warning(
+                "HubSpot could not be read for 30 s before a handoff's end (event %d); the end is signalled without "
+                "the last look. Run 'flask hubspot-hitl reconcile' when HubSpot is back",
+                event.id,
+            )
         except (HubSpotRejected, NotConfigured):
-            logger.info("The thread of a handoff that ends can't be read (event %d)", event.id)
-        event.progress["history"] = True
+            logger.info(
+                "HubSpot refuses to show the thread of a handoff that ends (event %d); the end is signalled without "
+                "the last look",
+                event.id,
+            )
+        state.history_is_read = True
         return Again(putting(missed, now))
 
     def _is_gone(self, event: Event) -> bool:
-        """A thread that was deleted for good is told as a deletion first: what tells the two apart may get lost."""
+        """Return True when the thread is gone for good.
+
+        HubSpot sends ``deletion`` before ``privacyDeletion``, and the second may get lost.
+        """
         with self._ledger.read() as tx:
             record = tx.records.get(str(event.handoff_id))
         return record is not None and self.history.thread(record, str(event.thread_id)) is None
@@ -252,26 +273,24 @@ class InboundTask:
     # Deciding --------------------------------------------------------------------------------------------
 
     def _decide(self, tx: Transaction, event: Event, now: int) -> None:
-        """Apply the event to its handoff and write down which signals follow."""
-        event.progress["plan"] = []
-        record = tx.records.get(str(event.handoff_id), lock=True) if event.handoff_id else None
-        if record is None:
-            return
-        event.progress["plan"] = self._plan(tx, record, event, now)
-        event.scratch["record"] = record
+        """Apply the event to its handoff and note which signals follow."""
+        state = event.state(InboundState)
+        state.record = tx.records.get(str(event.handoff_id), lock=True) if event.handoff_id else None
+        state.plan = [] if state.record is None else self._plan(tx, state.record, event, now)
 
     def _plan(self, tx: Transaction, record: HandoffRecord, event: Event, now: int) -> steps.Plan:
         at_ms = event.sort_at
-        if event.topic == Kind.MESSAGE:
+        state = event.state(InboundState)
+        if event.topic == Kind.MESSAGE and state.message is not None:
             return transitions.operator_wrote(
-                tx, record, _message(event), event_id=event.id, is_read=event.payload.get("source") == SOURCE,
+                tx, record, state.message, event_id=event.id, is_read=_told(event).is_read,
                 window_ms=self._window_ms, now=now,
             )  # fmt: skip
         if event.topic == Kind.ASSIGNED:
-            operator = operator_from_json(event.progress.get("operator")) if self._assignee(event) else None
+            operator = state.operator if _assignee(event) else None
             return transitions.assigned(tx, record, operator, occurred_ms=at_ms)
         if event.topic == Kind.STATUS:
-            value = self._value(event)
+            value = _value(event)
             if value in ("CLOSED", "ARCHIVED"):
                 reason = CloseReason.ARCHIVED if value == "ARCHIVED" else CloseReason.AGENT
                 return transitions.ended(tx, record, reason=reason, occurred_ms=at_ms, now=now)
@@ -280,7 +299,7 @@ class InboundTask:
             return []
         if event.topic == Kind.RESTORED:
             return transitions.went_open(tx, record, occurred_ms=at_ms, window_ms=self._window_ms)
-        if event.topic == Kind.DELETED and not event.progress.get("erased"):
+        if event.topic == Kind.DELETED and not state.is_erased:
             return transitions.ended(tx, record, reason=CloseReason.ARCHIVED, occurred_ms=at_ms, now=now)
         if event.topic == Topic.ACCOUNT_REMOVED:
             return transitions.account_removed(tx, record, now=now)
@@ -291,45 +310,30 @@ class InboundTask:
             return plan
         return []
 
-    def _refuse(self, tx: Transaction, event: Event, reason: str, now: int) -> None:
-        """Tell the agent that a message went nowhere, when there is no handoff to tell it through."""
-        payload = event.payload or {}
-        message_id = (payload.get("message") or {}).get("id")
-        channel_id = payload.get("channelId") or (payload.get("message") or {}).get("channelId")
-        if not message_id or not channel_id:
-            return
-        lane = lanes.receipt_of_event(event.id)
-        receipt = NewEvent(
-            dedupe_key=f"{lane}:{event.attempts}",
-            lane=lane,
-            topic=Topic.RECEIPT,
-            sort_at=0,
-            portal_id=event.portal_id,
-            payload={"channel_id": str(channel_id), "message_id": message_id, "error": reason},
-        )
-        tx.queue.put([receipt], now=now)
+
+_ENDS = (Kind.DELETED, Kind.PRIVACY_DELETED, Topic.ACCOUNT_REMOVED)
 
 
-def _message(event: Event) -> Message:
-    kept: dict[str, Any] = event.progress["message"]
-    operator: Operator | None = operator_from_json(kept["operator"])
-    return Message(
-        message_id=kept["message_id"],
-        author=Author.OPERATOR,
-        text=kept["text"],
-        html=kept["html"],
-        attachments=tuple(Attachment(**one) for one in kept["attachments"]),
-        operator=operator,
-        created_at=to_datetime(kept["created_at"]),
-    )
+def _told(event: Event) -> Told:
+    state = event.state(InboundState)
+    if state.told is None:
+        state.told = Told.from_json(event.payload)
+    return state.told
 
 
-def _attachment_json(attachment: Attachment) -> dict[str, Any]:
-    names = ("name", "content_type", "size", "url", "file_id")
-    return {name: getattr(attachment, name) for name in names}
+def _value(event: Event) -> str | None:
+    """Return the new value that the event tells, or that the thread has when the event is only a hint."""
+    seen = event.state(InboundState).seen
+    return _told(event).value if seen is None else seen.value
 
 
-def _signed_name(signed: dict[str, Any]) -> str | None:
+def _assignee(event: Event) -> str | None:
+    """Return the assigned agent; None for nobody, a bot or an AI agent."""
+    value = _value(event)
+    return value if value and value.startswith("A-") else None
+
+
+def _signed_name(signed: Mapping[str, Any]) -> str | None:
     name, extension = signed.get("name"), signed.get("extension")
     if not isinstance(name, str) or not name:
         return None

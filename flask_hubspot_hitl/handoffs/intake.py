@@ -1,4 +1,4 @@
-"""Webhook → ledger: which events are ours, stored in one transaction before HubSpot gets its 2xx.
+"""Choose which events of a webhook concern us, and store them in one transaction before HubSpot gets its 2xx.
 
 A portal is noisy: events of threads we don't know are counted and not stored, unless a handoff of that portal is
 just starting; then they are parked until its thread is known.
@@ -16,20 +16,21 @@ from ..ledger import EventState, Ledger, NewEvent, Transaction, lanes
 from ..portals import accounts
 from . import rules
 from .parking import GAP_MS, SWEEP_MS, watch_parked
+from .states import Told
 
 logger = logging.getLogger(__name__)
 
 PARKED_MAX = 10_000
-"""Parked events, a portal."""
+"""Most parked events of a portal (docs/rules.rst B4)."""
 QUARANTINE_MAX = 1_000
-"""Items that could not be read, in all."""
+"""Most quarantined items in the database; later ones are only counted."""
 
 
 class Intake:
-    """One app's door for what HubSpot sends.
+    """Take in what HubSpot sends to one app.
 
-    ``counts`` says what became of it, in this process; ``short_until`` (monotonic) until when nobody should wait for
-    the database as somebody did in vain just now.
+    ``counts``: events by what became of them, in this process. ``short_until``: monotonic time until which webhooks
+    wait for the database only briefly, because one timed out on it.
     """
 
     def __init__(self, settings: Settings, ledger: Ledger) -> None:
@@ -39,10 +40,10 @@ class Intake:
         self.short_until = 0.0
 
     def accept(self, items: Sequence[Inbound | Poison], *, hint: bool = False) -> int:
-        """Store what concerns us; when this returns, it is on disk. Returns how many events were new.
+        """Store what concerns us; when this returns, it is on disk.
 
-        ``hint``: the request proved less than it should (v1), so nothing in it is believed without asking HubSpot.
-
+        :param hint: the request proved less than it should (v1), so nothing in it is believed without asking HubSpot.
+        :returns: how many events were new.
         :raises LedgerUnavailable: when it can't be stored; nothing was accepted.
         """
         now = self._ledger.now_ms()
@@ -84,7 +85,10 @@ class Intake:
         return stored + hinted
 
     def _take_hints(self, events: Sequence[Inbound], now: int) -> int:
-        """A channel account may have changed: have its portal's accounts looked at. Returns how many looks are new."""
+        """Have the accounts read of portals where a channel account may have changed.
+
+        :returns: how many looks are new.
+        """
         if not events:
             return 0
         with self._ledger.read() as tx:
@@ -101,7 +105,7 @@ class Intake:
             return sum(accounts.look_at(tx, portal_id, now=now) for portal_id in sorted(ours))
 
     def _concerns_us(self, event: Inbound, now: int) -> bool:
-        """The cheap checks; what they turn away is counted."""
+        """Check kind, app and age without a query, and count what is refused."""
         why = None
         if event.kind is Kind.OTHER:
             why = "unused"
@@ -122,12 +126,12 @@ class Intake:
         now: int,
         hint: bool,
     ) -> NewEvent | None:
-        """Where an event goes; None when it is noise."""
+        """Return the event as it is stored, with its lane; None for events of threads that are not ours."""
         key = (event.portal_id, event.thread_id)
         lane: str | None = lanes.thread(*key)
         state, due_at, payload = EventState.PENDING, None, dict(event.payload)
         if event.kind is not Kind.MESSAGE:
-            payload = {"value": event.value, "hint": hint}
+            payload = Told(value=event.value, hint=hint).to_json()
         if key not in known:
             account = (event.portal_id, event.channel_id, event.account_id)
             ours = event.kind is Kind.MESSAGE and account in own
@@ -152,7 +156,7 @@ class Intake:
         )
 
     def _within_bounds(self, tx: Transaction, wanted: list[NewEvent]) -> list[NewEvent]:
-        """Drop what would be parked beyond the bound."""
+        """Drop events that would exceed PARKED_MAX."""
         room: dict[str, int] = {}
         kept = []
         for new in wanted:
@@ -167,12 +171,17 @@ class Intake:
         return kept
 
     def _quarantined(self, tx: Transaction, poison: list[Poison], now: int) -> list[NewEvent]:
-        """What can't be read is kept for a person to look at, up to a bound."""
+        """Return unreadable items as quarantined events, at most QUARANTINE_MAX in all."""
         if not poison:
             return []
         self.counts["quarantined"] += len(poison)
         room = max(0, QUARANTINE_MAX - tx.count(EventState.QUARANTINED))
-        logger.warning("%d item(s) of a webhook can't be read (%s)", len(poison), poison[0].reason)
+        logger.warning(
+            "%d item(s) of a webhook can't be read (%s) and are set aside, the others are handled; see "
+            "'flask hubspot-hitl dead list'",
+            len(poison),
+            poison[0].reason,
+        )
         return [
             NewEvent(
                 dedupe_key=item.dedupe_key,

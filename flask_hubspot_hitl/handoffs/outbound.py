@@ -1,19 +1,17 @@
-"""Runs what we owe HubSpot: the opening of a thread, the user's messages, notes, assignments, closes, receipts.
+"""Send HubSpot what a handoff has for it: the first message, the user's messages, notes, assignments, closes, receipts.
 
-One handoff's tasks run in order of acceptance. An outage uses up no attempt and an answer that was lost is asked
-for again with the same idempotency id; only age (24 h) gives up.
+One handoff's tasks run in order of acceptance. An outage uses up no attempt; a call whose answer was lost is repeated
+with the same idempotency id; an event is given up 24 hours after it was accepted.
 """
 
 from __future__ import annotations
 
 import hashlib
 import logging
-from collections.abc import Callable
-from dataclasses import replace
 from typing import Any
 
-from ..dispatch.tasks import Again, Dead, Done, Outcome, Retry, outage
-from ..domain import Attachment, HandoffState, Message, MessageStatus
+from ..dispatch.tasks import Again, CallingTask, Dead, Done, Outcome, outage
+from ..domain import HandoffState, Message, MessageStatus
 from ..errors import (
     ContactNotFound,
     HITLError,
@@ -25,74 +23,64 @@ from ..errors import (
     NotConfigured,
     WrongPortal,
 )
-from ..hubspot.bodies import build_incoming, file_attachment
+from ..hubspot.bodies import build_incoming
 from ..hubspot.client import HubSpotClient
 from ..hubspot.contacts import identifier_of
-from ..hubspot.content import parse_time, render_first_message
-from ..ledger import Event, HandoffRecord, Lease, Topic, Transaction, lanes
+from ..hubspot.content import render_first_message
+from ..ledger import Event, HandoffRecord, Lease, Transaction, lanes
 from ..portals.clients import Services
-from ..portals.remote_files import NotFetched, as_line
-from . import rules, steps
+from . import rules
+from .states import Account, OutboundState, ToAssign, ToClose, ToNote, ToOpen, ToReceipt
 
 logger = logging.getLogger(__name__)
 
 GIVE_UP_MS = 86_400_000
-LOOK_FIRST_MS = 3_600_000
-"""HubSpot does not say how long it knows an idempotency id: after this long we look before we repeat."""
-SKEW_MS = 60_000
-"""By how much HubSpot's clock may be behind ours."""
-FETCH_TRIES = 3
-"""How often a file is asked for before its link is sent instead."""
-FOLDER = "/hubspot-hitl"
+"""Milliseconds after its acceptance when an event that HubSpot can't be reached for is given up."""
 
 
-class OutboundTask:
-    """The frame of every call to HubSpot: what an outage is, when to give up, what may have happened."""
+class OutboundTask(CallingTask):
+    """Turn HubSpot's answers and errors into outcomes, the same for every call that goes out."""
+
+    refusals = (HubSpotRejected, ContactNotFound, InboxNotConnected, ValueError)
 
     def __init__(self, services: Services) -> None:
+        super().__init__(services.ledger)
         self._services = services
-        self._ledger = services.ledger
 
     def prepare(self, tx: Transaction, event: Event, now: int) -> None:
-        """Read what the run needs; a run that was cut short may have been carried out."""
-        event.scratch["record"] = tx.records.get(str(event.handoff_id)) if event.handoff_id else None
-        if event.starts > 1:
-            event.progress["maybe"] = True
+        """Read what the run needs. A run that did not finish may have reached HubSpot."""
+        state = event.state(OutboundState)
+        state.record = tx.records.get(str(event.handoff_id)) if event.handoff_id else None
+        state.is_unsure = state.is_unsure or event.starts > 1
 
-    def run(self, event: Event, lease: Lease) -> Outcome:
-        now = self._ledger.now_ms()
-        try:
-            return self._do(event, self._services.client(str(event.portal_id)), now)
-        except HubSpotUnavailable as error:
-            if error.ambiguous:
-                event.progress["maybe"] = True
-            # Only then: whatever the clock says, what has waited is tried once more.
-            if now - event.received_at > GIVE_UP_MS:
-                return Dead("HubSpot could not be reached for 24 hours")
-            return outage(error, now)
-        except NotConfigured as error:
-            if isinstance(error, WrongPortal) and event.topic == Topic.OPEN:
-                return Dead(str(error), cause=error)  # else the agents would be asked, and never be heard
-            return Retry(str(error), cause=error)
-        except (HubSpotRejected, ContactNotFound, InboxNotConnected, ValueError) as error:
-            cause = error if isinstance(error, HITLError) else None
-            return Dead(str(error), cause=cause)
+    def call(self, event: Event, lease: Lease, now: int) -> Outcome:
+        """Call HubSpot with the portal's client; see :meth:`_do`."""
+        return self._do(event, event.state(OutboundState), self._services.client(str(event.portal_id)), now)
 
-    def _do(self, event: Event, client: HubSpotClient, now: int) -> Outcome:
+    def _do(self, event: Event, state: OutboundState, client: HubSpotClient, now: int) -> Outcome:
         raise NotImplementedError
 
-    def buried(self, tx: Transaction, event: Event, error: str, now: int) -> None:
-        """Nobody waits for it."""
+    def unavailable(self, event: Event, error: HubSpotUnavailable, now: int) -> Outcome:
+        """Wait for HubSpot, for 24 hours; remember that HubSpot may have it."""
+        if error.ambiguous:
+            event.state(OutboundState).is_unsure = True
+        # Only then: whatever the clock says, what has waited is tried once more.
+        if now - event.received_at > GIVE_UP_MS:
+            return Dead("HubSpot could not be reached for 24 hours")
+        return outage(error, now)
 
-    def _record(self, event: Event) -> HandoffRecord | None:
-        record: HandoffRecord | None = event.scratch.get("record")
-        return record
+    def refused(self, event: Event, error: Exception) -> Outcome:
+        """Give up: the same call would be refused again."""
+        return Dead(str(error), cause=error if isinstance(error, HITLError) else None)
 
-    def _publish(
+    def publish(
         self, client: HubSpotClient, record: HandoffRecord, *, key: str, text: str, at_ms: int,
         attachments: list[dict[str, Any]] | None = None,
     ) -> tuple[str, str]:  # fmt: skip
-        """Publish a message of the user's; the same key is one message. Returns its id and its thread's id."""
+        """Publish a message of the user's; the same key is one message.
+
+        :returns: the message's id and its thread's id.
+        """
         sender = dict(record.sender or {})
         contact_id = sender.pop("contact_id", None)
         body = build_incoming(
@@ -119,38 +107,39 @@ class OutboundTask:
 
 
 class OpenTask(OutboundTask):
-    """Finds the contact and the channel account, then publishes the first message, which makes the thread."""
+    """Find the contact and the channel account, then publish the first message, which makes the thread."""
 
-    def _do(self, event: Event, client: HubSpotClient, now: int) -> Outcome:
-        record = self._record(event)
-        if record is None:
-            return Done()
-        if record.handoff.state != HandoffState.STARTING and not event.progress.get("maybe"):
+    def not_configured(self, event: Event, error: NotConfigured) -> Outcome:
+        """Give up when the token is another portal's: the agents would be asked, and never be heard."""
+        if isinstance(error, WrongPortal):
+            return Dead(str(error), cause=error)
+        return super().not_configured(event, error)
+
+    def _do(self, event: Event, state: OutboundState, client: HubSpotClient, now: int) -> Outcome:
+        record = state.record
+        if record is None or (record.handoff.state != HandoffState.STARTING and not state.is_unsure):
             return Done()
         self._services.check_portal(record.handoff.portal_id)
         if record.recipient is None:
-            account = event.progress.get("account") or self._account(client, record)
-            event.progress["account"] = account
-            record.account_id, record.recipient = account["id"], account["identifier"]
-        contact_line = None
+            state.account = account = state.account or self._account(client, record)
+            record.account_id, record.recipient = account.id, account.identifier
         if record.sender is None:
-            sender = event.progress.get("sender") or self._sender(client, record)
-            event.progress["sender"] = sender
-            record.sender = sender
+            state.sender = record.sender = state.sender or self._sender(client, record)
+        contact_line = None
         if record.handoff.contact is not None and record.sender.get("type") == "CHANNEL_SPECIFIC_OPAQUE_ID":
             contact_line = record.handoff.contact.value
         handoff = record.handoff
         text = render_first_message(
-            handoff.name, handoff.title, handoff.description, contact_line, (event.payload or {}).get("transcript")
+            handoff.name, handoff.title, handoff.description, contact_line, ToOpen.from_json(event.payload).transcript
         )
         opening: dict[str, Any] = {"text": text, "at_ms": event.received_at}
         try:
-            opening_id, thread_id = self._publish(client, record, key="\0open", **opening)
+            opening_id, thread_id = self.publish(client, record, key="\0open", **opening)
         except HubSpotConflict:
-            if not event.progress.get("maybe"):
+            if not state.is_unsure:
                 raise
             # HubSpot has it from a run whose answer was lost, and does not say where: its thread takes it once more.
-            opening_id, thread_id = self._publish(client, record, key=f"\0open:{event.starts}", **opening)
+            opening_id, thread_id = self.publish(client, record, key=f"\0open:{event.starts}", **opening)
         sender, recipient, account_id = record.sender, record.recipient, record.account_id
         timeout_ms = int(self._services.settings.assignment_timeout * 1000)
 
@@ -162,11 +151,11 @@ class OpenTask(OutboundTask):
                 current.opening_id = opening_id
                 rules.opened(tx, current, thread_id=thread_id, timeout_ms=timeout_ms, now=self._ledger.now_ms())
 
-        logger.info("Handoff %s is HubSpot's thread %s", handoff.id, thread_id)
+        logger.info("Handoff %s has opened HubSpot thread %s", handoff.id, thread_id)
         return Done(effect)
 
-    def _account(self, client: HubSpotClient, record: HandoffRecord) -> dict[str, Any]:
-        """The channel account to publish through: the one configured, or the one in the inbox asked for."""
+    def _account(self, client: HubSpotClient, record: HandoffRecord) -> Account:
+        """Return the channel account to publish through: the one configured, or the one in the inbox asked for."""
         if record.account_id is not None:
             found = client.channel_account(record.channel_id, record.account_id)
         else:
@@ -185,10 +174,10 @@ class OpenTask(OutboundTask):
         identifier = found.get("deliveryIdentifier")
         if not isinstance(identifier, dict) or not identifier.get("value"):
             identifier = {"type": "CHANNEL_SPECIFIC_OPAQUE_ID", "value": str(found["id"])}
-        return {"id": str(found["id"]), "identifier": {name: str(identifier[name]) for name in ("type", "value")}}
+        return Account(str(found["id"]), {name: str(identifier[name]) for name in ("type", "value")})
 
     def _sender(self, client: HubSpotClient, record: HandoffRecord) -> dict[str, str]:
-        """Who writes: the contact as HubSpot knows it, or, where the policy allows, a stranger.
+        """Return the sender: the contact that HubSpot has, or an anonymous one where CONTACT_POLICY allows that.
 
         :raises ContactNotFound: when HubSpot answers that it has no such contact and the policy is ``require``.
         """
@@ -211,207 +200,77 @@ class OpenTask(OutboundTask):
         return {**identifier, "contact_id": str(found["id"])}
 
     def buried(self, tx: Transaction, event: Event, error: str, now: int) -> None:
-        """The handoff failed; what the user wrote in the meantime goes back to the host."""
+        """Fail the handoff, and report the user's waiting messages as ``message_failed``."""
         record = tx.records.get(str(event.handoff_id), lock=True)
         if record is not None and record.handoff.state == HandoffState.STARTING:
             rules.fail(tx, record, error=error, now=now)
 
 
-class MessageTask(OutboundTask):
-    """A message of the user's, with its files."""
-
-    def prepare(self, tx: Transaction, event: Event, now: int) -> None:
-        super().prepare(tx, event, now)
-        row = int(event.payload["row"])
-        message = tx.records.get_message(row)
-        event.scratch["message"] = message
-        for position, attachment in enumerate(message.attachments if message else ()):
-            if attachment.file_id is None:
-                content = tx.records.content_of(row, position)
-                if content is None and attachment.url is not None:
-                    event.scratch["fetch"] = position
-                else:
-                    event.scratch["upload"] = (position, content)
-                break
-
-    def _do(self, event: Event, client: HubSpotClient, now: int) -> Outcome:
-        record, message = self._record(event), event.scratch["message"]
-        if record is None or message is None:
-            return Done()
-        if not record.handoff.is_open and not event.progress.get("maybe"):
-            return Dead("the conversation ended before HubSpot had the message")
-        if "fetch" in event.scratch:
-            return self._fetch(event, message)
-        if "upload" in event.scratch:
-            return self._upload(event, client, record, message)
-        files = [file_attachment(one.file_id, one.content_type) for one in message.attachments]
-        maybe = event.progress.get("maybe")
-        if maybe and now - event.progress.get("first_at", event.received_at) > LOOK_FIRST_MS:
-            there = self._already_there(client, event, record, message)
-            if there is not None:
-                return Done(self._delivered(event, record, *there))
-        event.progress.setdefault("first_at", now)
-        try:
-            hubspot_id, thread_id = self._publish(
-                client, record, key=message.message_id, text=message.text, at_ms=event.received_at, attachments=files
-            )
-        except HubSpotConflict:
-            found = self._already_there(client, event, record, message) if maybe else None
-            if found is None:
-                raise
-            hubspot_id, thread_id = found
-        return Done(self._delivered(event, record, hubspot_id, thread_id))
-
-    def _fetch(self, event: Event, message: Message) -> Outcome:
-        """Fetch one file that was given by its URL; one that can't be had becomes a link in the text."""
-        row, position = int(event.payload["row"]), int(event.scratch["fetch"])
-        files, wanted = list(message.attachments), message.attachments[position]
-        try:
-            file, content = self._services.remote_files.fetch(wanted)
-        except NotFetched as error:
-            if error.later and event.attempts + 1 < FETCH_TRIES:
-                return Retry(f"a file was not fetched: {error}", counts=True)
-            del files[position]
-            text = "\n".join(filter(None, [message.text, as_line(wanted)]))
-            return Again(lambda tx: self._without(tx, row, text, files))
-        files[position] = replace(file, url=wanted.url)
-
-        def keep(tx: Transaction) -> None:
-            tx.records.put_content(row, position, content)
-            tx.records.set_attachments(row, files)
-
-        return Again(keep)
-
-    def _without(self, tx: Transaction, row: int, text: str, files: list[Attachment]) -> None:
-        tx.records.set_message(row, text=text)
-        tx.records.set_attachments(row, files)
-
-    def _upload(self, event: Event, client: HubSpotClient, record: HandoffRecord, message: Message) -> Outcome:
-        """One file a run, so that a failure at the third does not send the first two again."""
-        position, content = event.scratch["upload"]
-        if content is None:
-            return Dead("a file of this message is gone")
-        attachment = message.attachments[position]
-        file_id = client.upload_file(
-            attachment.name or "file", content, attachment.content_type, f"{FOLDER}/{record.handoff.id}"
-        )
-        row = int(event.payload["row"])
-        files = list(message.attachments)
-        files[position] = replace(attachment, file_id=file_id)
-        event.progress.pop("maybe", None)
-        return Again(lambda tx: tx.records.set_attachments(row, files))
-
-    def _already_there(
-        self, client: HubSpotClient, event: Event, record: HandoffRecord, message: Message
-    ) -> tuple[str, str] | None:
-        """Look for the message in its thread; one that is known to be another message of the user's is not it."""
-        thread_id = record.handoff.thread_id
-        if thread_id is None:
-            return None
-        files = {one.file_id for one in message.attachments}
-        same = [
-            str(one["id"])
-            for one in client.thread_messages(thread_id)
-            if one.get("direction") == "INCOMING"
-            and (one.get("text") or "") == message.text
-            and {part.get("fileId") for part in one.get("attachments") or () if part.get("fileId")} == files
-            and _created(one, event.received_at) >= event.received_at - SKEW_MS
-        ]
-        with self._ledger.read() as tx:
-            known = tx.records.known_hubspot_ids(record.handoff.id, same)
-        return next(((one, thread_id) for one in same if one not in known), None)
-
-    def _delivered(
-        self, event: Event, record: HandoffRecord, hubspot_id: str, thread_id: str
-    ) -> Callable[[Transaction], None]:
-        row = int(event.payload["row"])
-
-        def effect(tx: Transaction) -> None:
-            now = self._ledger.now_ms()
-            tx.queue.reserve(lanes.thread(record.handoff.portal_id, thread_id), now=now)
-            tx.records.set_message(row, status=MessageStatus.DELIVERED.value, hubspot_id=hubspot_id)
-            tx.records.drop_contents(row)
-            current = tx.records.get(record.handoff.id, lock=True)
-            if current is None:
-                return
-            if current.handoff.thread_id != thread_id:
-                rules.moved(tx, current, thread_id=thread_id, now=now)
-            plan = [steps.step("message_delivered", current.handoff, message_row=row)]
-            steps.put_signals(tx, current.handoff, plan, now=now)
-
-        return effect
-
-    def buried(self, tx: Transaction, event: Event, error: str, now: int) -> None:
-        """The host learns that HubSpot will not have it."""
-        record = tx.records.get(str(event.handoff_id))
-        if record is not None:
-            plan = [rules.message_failed(tx, record, int(event.payload["row"]), error=error)]
-            steps.put_signals(tx, record.handoff, plan, now=now)
-
-
-def _created(message: dict[str, Any], default: int) -> int:
-    try:
-        return parse_time(message.get("createdAt"))
-    except ValueError:
-        return default
-
-
 class NoteTask(OutboundTask):
-    """The conversation before the handoff, as a note only agents see; as a message where notes are refused."""
+    """Send the conversation before the handoff, as a note only agents see; as a message where notes are refused."""
 
-    def _do(self, event: Event, client: HubSpotClient, now: int) -> Outcome:
-        record = self._record(event)
+    def _do(self, event: Event, state: OutboundState, client: HubSpotClient, now: int) -> Outcome:
+        record = state.record
         if record is None or not record.handoff.is_open or record.handoff.thread_id is None:
             return Done()
-        text = event.payload["text"]
-        if event.progress.get("maybe") and not event.progress.get("refused"):
+        text = ToNote.from_json(event.payload).text
+        if state.is_unsure and not state.is_refused:
             there = client.thread_messages(record.handoff.thread_id)
             if any(one.get("type") == "COMMENT" and one.get("text") == text for one in there):
                 return Done()
-        if not event.progress.get("refused"):
+        if not state.is_refused:
             try:
                 client.add_note(record.handoff.thread_id, text)
             except HubSpotRejected as error:
-                logger.warning("HubSpot refuses notes (%s); the history goes as a message", error)
-                event.progress["refused"] = True
+                logger.warning(
+                    "HubSpot refuses notes (%s); for an hour histories are sent as the first message. Set "
+                    "HUBSPOT_HITL_HISTORY=message to keep it so",
+                    error,
+                )
+                state.is_refused = True
                 self._services.notes_refused(record.handoff.portal_id, now)
             else:
                 return Done()
-        self._publish(client, record, key="\0history", text=text, at_ms=event.received_at)
+        self.publish(client, record, key="\0history", text=text, at_ms=event.received_at)
         return Done()
 
 
 class AssignTask(OutboundTask):
-    """``start(assign_to=…)``: a wish; when HubSpot refuses it the handoff goes on unassigned."""
+    """Assign the thread as ``start(assign_to=…)`` asked; when HubSpot refuses, the handoff goes on unassigned."""
 
-    def _do(self, event: Event, client: HubSpotClient, now: int) -> Outcome:
-        record = self._record(event)
+    def _do(self, event: Event, state: OutboundState, client: HubSpotClient, now: int) -> Outcome:
+        record = state.record
         if record is None or not record.handoff.is_open or record.handoff.thread_id is None:
             return Done()
         try:
-            client.assign_thread(record.handoff.thread_id, event.payload["actor_id"])
+            client.assign_thread(record.handoff.thread_id, ToAssign.from_json(event.payload).actor_id)
         except HubSpotRejected as error:
-            logger.warning("HubSpot did not assign handoff %s as asked: %s", record.handoff.id, error)
+            logger.warning(
+                "HubSpot did not assign handoff %s as `assign_to` asked (%s); the inbox's own routing applies. Check "
+                "that the agent still exists",
+                record.handoff.id,
+                error,
+            )
         return Done()
 
 
 class CloseTask(OutboundTask):
-    """The host ended the handoff: close the thread, unless the agent has written since."""
+    """Close the thread of a handoff that the host ended, unless the agent has written since."""
 
     def prepare(self, tx: Transaction, event: Event, now: int) -> None:
+        """Read the farewell, and whether the agent has written since."""
         super().prepare(tx, event, now)
-        record = self._record(event)
+        state, row = event.state(OutboundState), ToClose.from_json(event.payload).row
+        record = state.record
         if record is not None:
             since = tx.records.operator_wrote_since(record.handoff.id, record.closed_ms)
-            event.scratch["dropped"] = record.handoff.is_open or since
-        row = event.payload.get("row")
-        event.scratch["farewell"] = None if row is None else tx.records.get_message(row)
+            state.is_dropped = record.handoff.is_open or since
+        state.message = None if row is None else tx.records.get_message(row)
 
-    def _do(self, event: Event, client: HubSpotClient, now: int) -> Outcome:
-        record = self._record(event)
-        if record is None or record.handoff.thread_id is None or event.scratch.get("dropped"):
+    def _do(self, event: Event, state: OutboundState, client: HubSpotClient, now: int) -> Outcome:
+        record, farewell = state.record, state.message
+        if record is None or record.handoff.thread_id is None or state.is_dropped:
             return Done()
-        farewell: Message | None = event.scratch["farewell"]
         if farewell is not None and farewell.status == MessageStatus.QUEUED:
             return self._say(event, client, record, farewell)
         try:
@@ -419,33 +278,45 @@ class CloseTask(OutboundTask):
         except HubSpotNotFound:
             pass
         except HubSpotRejected as error:
-            logger.warning("HubSpot did not close the thread of handoff %s: %s", record.handoff.id, error)
+            logger.warning(
+                "HubSpot refuses to close the thread of handoff %s (%s); it stays open in the inbox. Close it there by "
+                "hand",
+                record.handoff.id,
+                error,
+            )
         return Done()
 
     def _say(self, event: Event, client: HubSpotClient, record: HandoffRecord, farewell: Message) -> Outcome:
-        """What the user, or the bot for them, says last."""
-        row = int(event.payload["row"])
+        """Publish the farewell that ``stop`` was given."""
+        row = int(ToClose.from_json(event.payload).row or 0)
         found: dict[str, Any]
         try:
-            hubspot_id, _ = self._publish(
+            hubspot_id, _ = self.publish(
                 client, record, key=farewell.message_id, text=farewell.text, at_ms=event.received_at
             )
             found = {"status": MessageStatus.DELIVERED.value, "hubspot_id": hubspot_id}
         except HubSpotRejected as error:
-            logger.warning("HubSpot does not take the last message of handoff %s: %s", record.handoff.id, error)
+            logger.warning(
+                "HubSpot refuses the farewell of handoff %s (%s); the thread is closed without it",
+                record.handoff.id,
+                error,
+            )
             found = {"status": MessageStatus.FAILED.value}
         return Again(lambda tx: tx.records.set_message(row, **found))
 
 
 class ReceiptTask(OutboundTask):
-    """SENT or FAILED on an agent's message. A refusal is counted and dropped: receipts hold nothing up."""
+    """Set SENT or FAILED on an agent's message; count and drop a refusal, so that a receipt delays nothing."""
 
-    def _do(self, event: Event, client: HubSpotClient, now: int) -> Outcome:
-        payload = event.payload
-        status = "SENT" if payload["error"] is None else "FAILED"
+    def _do(self, event: Event, state: OutboundState, client: HubSpotClient, now: int) -> Outcome:
+        told = ToReceipt.from_json(event.payload)
+        status = "SENT" if told.error is None else "FAILED"
         try:
-            client.set_message_status(payload["channel_id"], payload["message_id"], status, payload["error"])
+            client.set_message_status(told.channel_id, told.message_id, status, told.error)
         except HubSpotRejected as error:
             self._services.receipts_refused += 1
-            logger.info("HubSpot refused a receipt: %s", error)
+            logger.info(
+                "HubSpot refuses a receipt (%s); it is dropped, and the agent does not see what became of the message",
+                error,
+            )
         return Done()

@@ -1,4 +1,4 @@
-"""Events that wait: for their thread to be known, or for another event to make them needless."""
+"""Look after events that wait: for their thread to be known, or for another event to make them needless."""
 
 from __future__ import annotations
 
@@ -6,60 +6,61 @@ import secrets
 from collections.abc import Mapping
 from typing import Any
 
-from ..dispatch.tasks import Dead, Done, Outcome, Retry, outage, putting
-from ..errors import HubSpotRejected, HubSpotUnavailable, NotConfigured
+from ..dispatch.tasks import CallingTask, Dead, Done, Outcome, Retry, Task, putting
+from ..errors import NotConfigured
 from ..hubspot.events import Kind
 from ..ledger import Event, Lease, NewEvent, Topic, Transaction, lanes
 from ..portals.clients import Services
 from . import rules
 from .inbound import InboundTask
+from .states import Told, WaitingState
 
 GAP_MS = 30_000
-"""A ``newMessage`` whose channel event has not come after this long makes us read the thread."""
+"""Milliseconds to wait for the channel event of a ``newMessage`` before the thread is read (docs/rules.rst B5)."""
 PARK_MS = 120_000
+"""Milliseconds that an event stays parked."""
 SWEEP_MS = 1_000
+"""Milliseconds between two looks at parked events."""
 
 
-class GapTask:
-    """``conversation.newMessage`` whose channel event has not come: read the thread."""
+class GapTask(CallingTask):
+    """Read the thread when a ``newMessage`` has no channel event after GAP_MS."""
 
     def __init__(self, services: Services, inbound: InboundTask) -> None:
-        self._services = services
-        self._ledger = services.ledger
+        super().__init__(services.ledger)
         self._inbound = inbound
 
     def prepare(self, tx: Transaction, event: Event, now: int) -> None:
-        """Nothing to read when the message is known by now."""
-        ids = [str((event.payload or {}).get("value"))]
-        event.scratch["known"] = bool(tx.records.known_hubspot_ids(str(event.handoff_id), ids))
+        """Note whether the message has come meanwhile."""
+        ids = [str(Told.from_json(event.payload).value)]
+        event.state(WaitingState).is_over = bool(tx.records.known_hubspot_ids(str(event.handoff_id), ids))
 
-    def run(self, event: Event, lease: Lease) -> Outcome:
-        now = self._ledger.now_ms()
-        if event.scratch.get("known"):
+    def call(self, event: Event, lease: Lease, now: int) -> Outcome:
+        """Read the thread, when it is time and the message has not come."""
+        if event.state(WaitingState).is_over:
             return Done()
         if now < event.received_at + GAP_MS:
             return Retry("the channel's event may still come", at_ms=event.received_at + GAP_MS)
-        try:
-            missed = self._inbound.history.missed(str(event.handoff_id), str(event.thread_id))
-        except HubSpotUnavailable as error:
-            return outage(error, now)
-        except (HubSpotRejected, NotConfigured) as error:
-            return Dead(str(error))
-        return Done(putting(missed, now))
+        return Done(putting(self._inbound.history.missed(str(event.handoff_id), str(event.thread_id)), now))
 
-    def buried(self, tx: Transaction, event: Event, error: str, now: int) -> None:
-        """Nobody waits for it."""
+    def not_configured(self, event: Event, error: NotConfigured) -> Outcome:
+        """Give up: the next comparison of the handoff reads the thread."""
+        return Dead(str(error))
+
+    def refused(self, event: Event, error: Exception) -> Outcome:
+        """Give up: the next comparison of the handoff reads the thread."""
+        return Dead(str(error))
 
 
-class UnparkTask:
-    """Looks after a portal's parked events: of threads we may learn of while a handoff is starting."""
+class UnparkTask(Task):
+    """Move a portal's parked events to their threads' lanes once these are known, and drop them after two minutes."""
 
     def __init__(self, services: Services) -> None:
         self._ledger = services.ledger
         self._settings = services.settings
 
     def prepare(self, tx: Transaction, event: Event, now: int) -> None:
-        """Each goes to its lane when its thread is known, and away when two minutes have passed."""
+        """Move each parked event to its thread's lane when the thread is known; drop it after two minutes."""
         portal_id = str(event.portal_id)
         parked = tx.parked(portal_id)
         known = tx.records.handoffs_of_threads({(portal_id, one["thread_id"]) for one in parked})
@@ -89,11 +90,12 @@ class UnparkTask:
             )
         if noise:
             tx.drop_parked(noise)
-        event.scratch["left"] = left
+        event.state(WaitingState).is_over = not left
 
     def run(self, event: Event, lease: Lease) -> Outcome:
+        """Come again as long as events are parked."""
         now = self._ledger.now_ms()
-        if event.scratch.get("left"):
+        if not event.state(WaitingState).is_over:
             return Retry("events are parked", at_ms=now + SWEEP_MS)
         portal_id = str(event.portal_id)
 
@@ -104,12 +106,9 @@ class UnparkTask:
 
         return Done(effect)
 
-    def buried(self, tx: Transaction, event: Event, error: str, now: int) -> None:
-        """Nobody waits for it."""
-
 
 def watch_parked(tx: Transaction, portal_id: str, *, now: int) -> None:
-    """Have a portal's parked events looked after until none is left; the caller holds the row of their lane."""
+    """Start the timer for a portal's parked events; the caller holds the row of their lane."""
     lane = lanes.parked(portal_id)
     watch = NewEvent(
         dedupe_key=f"{lane}:{secrets.token_hex(8)}",
@@ -123,8 +122,6 @@ def watch_parked(tx: Transaction, portal_id: str, *, now: int) -> None:
 
 
 def _account(parked: Mapping[str, Any]) -> tuple[str | None, str | None]:
-    """Channel and channel account of a parked message; nothing for other events."""
-    payload = parked["payload"] or {}
-    message = payload.get("message") or {}
-    channel, account = payload.get("channelId") or message.get("channelId"), message.get("channelAccountId")
-    return (None if channel is None else str(channel)), (None if account is None else str(account))
+    """Return channel and channel account of a parked message; (None, None) for other events."""
+    told = Told.from_json(parked["payload"])
+    return told.channel_id, told.account_id

@@ -1,4 +1,4 @@
-"""The rules: what the host's verbs do to a handoff, and how one ends.
+"""Apply the host's verbs to a handoff, and end it.
 
 Every function runs inside one transaction of the ledger and makes no call to anybody. What is to be signalled
 comes back as a *plan*: a list of steps that ``emission`` carries out. Imports ``ledger`` and what is below it.
@@ -17,6 +17,7 @@ from ..config import Settings
 from ..domain import Attachment, Author, CloseReason, Contact, Handoff, HandoffState, Message, MessageStatus
 from ..hubspot.events import Kind
 from ..ledger import HandoffRecord, NewEvent, Topic, Transaction, lanes
+from .states import ToAssign, ToClose, ToNote, ToOpen, ToPublish
 from .steps import Plan, Step, put_signals, step
 
 CONTINUED_ELSEWHERE = "This chat continued elsewhere."
@@ -27,7 +28,7 @@ CONTINUED_ELSEWHERE = "This chat continued elsewhere."
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Opening:
-    """What ``start`` was asked for, checked."""
+    """Hold what ``start`` was asked for, checked."""
 
     conversation_id: str
     portal_id: str
@@ -46,9 +47,9 @@ class Opening:
 
 
 def begin(tx: Transaction, opening: Opening, *, deployment_id: str, now: int) -> tuple[HandoffRecord, bool]:
-    """A handoff in state ``starting`` with its outbound lane filled, or the conversation's open one.
+    """Store a new handoff in state ``starting`` with its first events, or return the conversation's open one.
 
-    Returns the record and whether it is new.
+    :returns: the record, and whether it is new.
     """
     record = HandoffRecord(
         handoff=Handoff(
@@ -76,20 +77,18 @@ def begin(tx: Transaction, opening: Opening, *, deployment_id: str, now: int) ->
         if existing is not None:
             return existing, False
         raise RuntimeError("a handoff was refused by the database, but none is open")
-    first: dict[str, Any] = {}
-    if opening.transcript and opening.transcript_as == "message":
-        first["transcript"] = opening.transcript
-    tasks: list[tuple[Topic, dict[str, Any]]] = [(Topic.OPEN, first)]
+    in_message = opening.transcript if opening.transcript_as == "message" else ""
+    _put_out(tx, record.handoff, Topic.OPEN, ToOpen(in_message or None), now=now)
     if opening.assign_to:
-        tasks.append((Topic.ASSIGN, {"actor_id": opening.assign_to}))
+        _put_out(tx, record.handoff, Topic.ASSIGN, ToAssign(opening.assign_to), now=now)
     if opening.transcript and opening.transcript_as == "note":
-        tasks.append((Topic.NOTE, {"text": opening.transcript}))
-    for topic, payload in tasks:
-        _put_out(tx, record.handoff, topic, payload, now=now)
+        _put_out(tx, record.handoff, Topic.NOTE, ToNote(opening.transcript), now=now)
     return record, True
 
 
-def _put_out(tx: Transaction, handoff: Handoff, topic: Topic, payload: Mapping[str, Any], *, now: int) -> None:
+def _put_out(
+    tx: Transaction, handoff: Handoff, topic: Topic, told: ToOpen | ToAssign | ToNote | ToPublish | ToClose, *, now: int
+) -> None:
     lane = lanes.outbound(handoff.id)
     tx.queue.put(
         [
@@ -100,7 +99,7 @@ def _put_out(tx: Transaction, handoff: Handoff, topic: Topic, payload: Mapping[s
                 sort_at=0,  # in order of acceptance, also when the clock is set back
                 portal_id=handoff.portal_id,
                 handoff_id=handoff.id,
-                payload=dict(payload),
+                payload=told.to_json(),
             )
         ],
         now=now,
@@ -116,9 +115,11 @@ def accept_message(
     message_id: str | None,
     now: int,
 ) -> bool:
-    """Take a message of the user's for the open handoff. False: there is none, the bot answers.
+    """Store a user's message for the open handoff.
 
     A message id that the newest handoff already has is the same message, also when the handoff has ended since.
+
+    :returns: False when no handoff is open: the bot answers.
     """
     record = _locked(tx, conversation_id, now=now)
     if record is None:
@@ -136,12 +137,12 @@ def accept_message(
     contents = [content for _, content in attachments]
     row = tx.records.insert_message(record.handoff.id, value, contents=contents)
     if row is not None:
-        _put_out(tx, record.handoff, Topic.PUBLISH, {"row": row}, now=now)
+        _put_out(tx, record.handoff, Topic.PUBLISH, ToPublish(row), now=now)
     return True
 
 
 def _locked(tx: Transaction, conversation_id: str, *, now: int, signals: bool = False) -> HandoffRecord | None:
-    """The conversation's open handoff, locked after the lanes that will be put into."""
+    """Lock the lanes that will be written to, then the conversation's open handoff."""
     found = tx.records.open_of(conversation_id)
     if found is None:
         return None
@@ -160,27 +161,28 @@ def stop(
     message_id: str | None = None,
     now: int,
 ) -> Handoff | None:
-    """The host ends its open handoff: signalled once, at once; HubSpot is told through the outbound lane.
+    """End the host's open handoff: signalled once, at once; HubSpot is told through the outbound lane.
 
-    ``farewell`` is a last message, with the id of the user's message that it stands for; agents read it before the
-    thread is closed.
+    :param farewell: a last message, which agents read before the thread is closed.
+    :param message_id: the id of the user's message that the farewell stands for.
+    :returns: the handoff, or None when none was open.
     """
     record = _locked(tx, conversation_id, now=now, signals=True)
     if record is None:
         return None
     plan = close(tx, record, reason=reason, detail=detail, at_ms=now, now=now)
     put_signals(tx, record.handoff, plan, now=now)
-    last = {}
+    row = None
     if farewell:
         key = message_id or str(uuid.uuid4())
         said = Message(message_id=key, author=Author.USER, text=farewell, created_at=to_datetime(now))
-        last = {"row": tx.records.insert_message(record.handoff.id, said)}
-    _put_out(tx, record.handoff, Topic.CLOSE, last, now=now)
+        row = tx.records.insert_message(record.handoff.id, said)
+    _put_out(tx, record.handoff, Topic.CLOSE, ToClose(row), now=now)
     return record.handoff
 
 
 def opened(tx: Transaction, record: HandoffRecord, *, thread_id: str, timeout_ms: int, now: int) -> None:
-    """HubSpot answered the first publish: the thread is known, and what was parked for it goes into its lane."""
+    """Store the thread that HubSpot's answer to the first publish names, and move its parked events into its lane."""
     if record.handoff.state == HandoffState.STARTING:
         record.handoff = replace(record.handoff, state=HandoffState.WAITING)
         moved(tx, record, thread_id=thread_id, now=now)
@@ -193,7 +195,7 @@ def opened(tx: Transaction, record: HandoffRecord, *, thread_id: str, timeout_ms
 
 
 def moved(tx: Transaction, record: HandoffRecord, *, thread_id: str, now: int) -> None:
-    """HubSpot keeps the handoff in this thread (from now on)."""
+    """Move the handoff to the thread that HubSpot's answer names."""
     record.handoff = replace(record.handoff, thread_id=thread_id)
     tx.records.update(record)
     handoff = record.handoff
@@ -211,7 +213,7 @@ def unpark(
     handoff_id: str | None,
     now: int,
 ) -> None:
-    """Put a thread's parked events where they would have gone, had the thread been known."""
+    """Move a thread's parked events into its lane."""
     placed: dict[str, list[int]] = {}
     for one in parked:
         is_gap = one["topic"] == Kind.NEW_MESSAGE
@@ -222,7 +224,7 @@ def unpark(
 
 
 def start_timer(tx: Transaction, handoff: Handoff, *, due_at: int, now: int) -> None:
-    """Look at ``due_at`` whether anybody took the conversation."""
+    """Set the timer that checks at ``due_at`` (epoch ms) whether an agent took the conversation."""
     key = lanes.timer(handoff.id, Topic.ASSIGNMENT_TIMEOUT)
     timer = NewEvent(
         dedupe_key=key,
@@ -238,7 +240,7 @@ def start_timer(tx: Transaction, handoff: Handoff, *, due_at: int, now: int) -> 
 
 
 def abandon(tx: Transaction, record: HandoffRecord, *, error: str, now: int) -> None:
-    """``start`` is about to raise: leave nothing behind, unless the user has written in the meantime."""
+    """Delete a handoff whose ``start`` raises; keep it, failed, when the user has written meanwhile."""
     current = tx.records.get(record.handoff.id, lock=True)
     if current is None:
         return
@@ -250,48 +252,49 @@ def abandon(tx: Transaction, record: HandoffRecord, *, error: str, now: int) -> 
 
 
 def fail(tx: Transaction, record: HandoffRecord, *, error: str, now: int) -> None:
-    """The thread could not be opened."""
+    """Fail an open handoff whose thread could not be opened."""
     if not record.handoff.is_open:
         return
     record.handoff = replace(record.handoff, state=HandoffState.FAILED, closed_at=to_datetime(now), detail=error)
     tx.records.update(record)
     plan = _take_back(tx, record, error=error, now=now)
-    plan.append(step("handoff_failed", record.handoff, error=error))
+    plan.append(step("handoff_failed", record.handoff, facts={"error": error}))
     put_signals(tx, record.handoff, plan, now=now)
 
 
 def _take_back(tx: Transaction, record: HandoffRecord, *, error: str, now: int) -> Plan:
-    """What is surely unpublished of a handoff that ends becomes ``message_failed``."""
+    """Cancel the messages of an ending handoff that have surely not reached HubSpot; return a step for each of them."""
     handoff = record.handoff
     topics = [Topic.PUBLISH, Topic.NOTE, Topic.ASSIGN, Topic.OPEN]
-    rows = tx.cancel_unpublished(handoff.id, lanes.outbound(handoff.id), now=now, topics=topics)
+    taken = tx.cancel_unpublished(lanes.outbound(handoff.id), now=now, topics=topics)
+    rows = [ToPublish.from_json(payload).row for topic, payload in taken if topic == Topic.PUBLISH]
     return [message_failed(tx, record, row, error=error) for row in rows]
 
 
 def message_failed(tx: Transaction, record: HandoffRecord, row: int, *, error: str) -> Step:
-    """A user's message will not reach HubSpot."""
+    """Store that a user's message will not reach HubSpot, and return the step that tells so."""
     tx.records.set_message(row, status=MessageStatus.FAILED.value, error=error)
     tx.records.drop_contents(row)
-    return step("message_failed", record.handoff, message_row=row, error=error)
+    return step("message_failed", record.handoff, message_row=row, facts={"error": error})
 
 
 def close(
     tx: Transaction, record: HandoffRecord, *, reason: CloseReason, detail: str | None, at_ms: int, now: int
 ) -> Plan:
-    """End an open handoff. ``send`` decides in the same row's lock, so a message goes to exactly one side."""
+    """End an open handoff, in the lock in which ``send`` decides too: a message goes to exactly one side."""
     record.handoff = replace(
         record.handoff, state=HandoffState.CLOSED, closed_at=to_datetime(at_ms), reason=reason, detail=detail
     )
     tx.records.update(record)
     plan = _take_back(tx, record, error="the conversation ended before HubSpot had the message", now=now)
-    plan.append(step("conversation_completed", record.handoff, reason=reason.value, detail=detail))
+    plan.append(step("conversation_completed", record.handoff, reason=reason, facts={"detail": detail}))
     return plan
 
 
 def own_accounts(
     tx: Transaction, settings: Settings, accounts: Collection[tuple[str | None, str | None]]
 ) -> set[tuple[str | None, str | None, str | None]]:
-    """The channel accounts that are ours, (portal, channel, account): those configured, stored, or used before."""
+    """Return the channel accounts that are ours, (portal, channel, account): configured, stored, or used before."""
     asked = {account for _, account in accounts if account}
     known = tx.records.own_accounts(asked) | tx.channels.own_accounts(asked)
     return {*known, (settings.portal_id, settings.channel_id, settings.channel_account_id)}

@@ -1,4 +1,4 @@
-"""Plans and receipts: what is to be signalled to the host, and what the agent is told.
+"""Build the signals that a handoff leads to, and the receipts that its agent gets, and queue them.
 
 Each is put into the queue here, in the caller's transaction; ``emission`` and ``outbound`` carry it out.
 """
@@ -9,65 +9,65 @@ import secrets
 import uuid
 from typing import Any
 
-from ..clock import to_ms
 from ..domain import Handoff
-from ..ledger import HandoffRecord, NewEvent, Topic, Transaction, lanes
-from ..ledger.codec import operator_to_json
+from ..ledger import Event, HandoffRecord, NewEvent, Plan, Snapshot, Step, Topic, Transaction, lanes
+from ..ledger.plans import signal_event
+from .states import ToReceipt
 
-Step = dict[str, Any]
-Plan = list[Step]
-
-
-# Steps of a plan -----------------------------------------------------------------------------------------
+__all__ = ["Plan", "Step", "put_receipt", "put_refusal", "put_signals", "step"]
 
 
 def step(signal: str, handoff: Handoff, **facts: Any) -> Step:
-    """One signal to send, with the handoff as it is at this moment."""
-    return {
-        "signal": signal,
-        "handoff": handoff.id,
-        "snapshot": {
-            "state": handoff.state.value,
-            "operator": operator_to_json(handoff.operator),
-            "assigned_at": to_ms(handoff.assigned_at) if handoff.assigned_at else None,
-            "closed_at": to_ms(handoff.closed_at) if handoff.closed_at else None,
-            "reason": handoff.reason.value if handoff.reason else None,
-            "detail": handoff.detail,
-        },
-        **facts,
-    }
+    """Return one signal to send, with the handoff as it is at this moment.
+
+    :param facts: fields of :class:`Step`; ``facts`` itself holds what receivers get as it is.
+    """
+    return Step(signal=signal, handoff_id=handoff.id, snapshot=Snapshot.of(handoff), **facts)
 
 
 def put_signals(tx: Transaction, handoff: Handoff, plan: Plan, *, now: int, sort_at: int | None = None) -> None:
-    """Have signals of our own making sent, in the handoff's lane."""
+    """Queue signals of our own making in the handoff's lane.
+
+    :param sort_at: epoch ms, their place in the lane; by default ``now``.
+    """
     if plan:
-        tx.queue.put(
-            [
-                NewEvent(
-                    dedupe_key=f"signal:{uuid.uuid4().hex}",
-                    lane=lanes.signals(handoff),
-                    topic=Topic.SIGNAL,
-                    sort_at=now if sort_at is None else sort_at,
-                    portal_id=handoff.portal_id,
-                    thread_id=handoff.thread_id,
-                    handoff_id=handoff.id,
-                    progress={"plan": plan},
-                )
-            ],
-            now=now,
+        new = signal_event(
+            plan,
+            key=f"signal:{uuid.uuid4().hex}",
+            lane=lanes.signals(handoff),
+            sort_at=now if sort_at is None else sort_at,
+            portal_id=handoff.portal_id,
+            thread_id=handoff.thread_id,
+            handoff_id=handoff.id,
         )
+        tx.queue.put([new], now=now)
 
 
 def put_receipt(tx: Transaction, record: HandoffRecord, message_id: str, *, error: str | None, now: int) -> None:
-    """Tell the agent: SENT, or FAILED with this reason."""
-    lane = lanes.receipts(record.handoff.id)
+    """Queue a receipt for the agent: SENT, or FAILED with a reason."""
+    handoff = record.handoff
+    told = ToReceipt(record.channel_id, message_id, error)
+    key = f"{message_id}:{secrets.token_hex(4)}"
+    _put(tx, lanes.receipts(handoff.id), key, told, portal_id=handoff.portal_id, handoff_id=handoff.id, now=now)
+
+
+def put_refusal(tx: Transaction, event: Event, channel_id: str, message_id: str, *, error: str, now: int) -> None:
+    """Queue FAILED for a message that belongs to no handoff; once for each time that its event is given up."""
+    told = ToReceipt(channel_id, message_id, error)
+    lane = lanes.receipt_of_event(event.id)
+    _put(tx, lane, str(event.attempts), told, portal_id=event.portal_id, handoff_id=None, now=now)
+
+
+def _put(
+    tx: Transaction, lane: str, key: str, told: ToReceipt, *, portal_id: str | None, handoff_id: str | None, now: int
+) -> None:
     receipt = NewEvent(
-        dedupe_key=f"{lane}:{message_id}:{secrets.token_hex(4)}",
+        dedupe_key=f"{lane}:{key}",
         lane=lane,
         topic=Topic.RECEIPT,
         sort_at=0,
-        portal_id=record.handoff.portal_id,
-        handoff_id=record.handoff.id,
-        payload={"channel_id": record.channel_id, "message_id": message_id, "error": error},
+        portal_id=portal_id,
+        handoff_id=handoff_id,
+        payload=told.to_json(),
     )
     tx.queue.put([receipt], now=now)

@@ -1,4 +1,4 @@
-"""Tasks that compare handoffs with HubSpot: at start, every hour, and when a portal is connected again."""
+"""Compare handoffs with HubSpot: at start, every hour, and when a portal is connected again."""
 
 from __future__ import annotations
 
@@ -6,31 +6,35 @@ import logging
 from collections.abc import Sequence
 
 from ..config import Settings
-from ..dispatch.tasks import Done, Outcome, Retry, outage, putting
-from ..errors import HubSpotRejected, HubSpotUnavailable, NotConfigured
+from ..dispatch.tasks import CallingTask, Done, Outcome, Retry, Task, putting
+from ..errors import NotConfigured
 from ..ledger import Event, HandoffRecord, Lease, NewEvent, Topic, Transaction, lanes
 from ..portals import accounts, installations
 from ..portals.clients import Services
 from .history import History
+from .states import CompareState, ToSweep
 
 logger = logging.getLogger(__name__)
 
 
 HOUR_MS = 3_600_000
 START_MS = 300_000
-"""Dispatchers that start within the same span of this length make one sweep."""
+"""Milliseconds: dispatchers that start within the same interval of this length share one sweep."""
 DAY_MS = 86_400_000
 
 
-class SweepTask:
-    """Has every handoff compared with HubSpot that may have missed something: at start, and every hour."""
+class SweepTask(Task):
+    """Queue a comparison with HubSpot for every handoff that may have missed events: at start, and every hour.
+
+    A sweep that is given up needs nobody told: the next start or hour queues another one.
+    """
 
     def __init__(self, services: Services) -> None:
         self._ledger = services.ledger
         self._settings = services.settings
 
     def put_start(self) -> None:
-        """A dispatcher starts here; see :data:`START_MS`.
+        """Queue the sweep of a dispatcher's start; one for all that start within :data:`START_MS`.
 
         :raises LedgerUnavailable: when it can't be stored.
         """
@@ -38,13 +42,11 @@ class SweepTask:
         with self._ledger.write() as tx:
             tx.queue.put([_sweep("start", now // START_MS, now)], now=now)
 
-    def prepare(self, tx: Transaction, event: Event, now: int) -> None:
-        """Everything happens in the effect."""
-
     def run(self, event: Event, lease: Lease) -> Outcome:
+        """Queue the comparisons."""
         now = self._ledger.now_ms()
         hour = now // HOUR_MS
-        at_start = (event.payload or {}).get("at_start")
+        at_start = ToSweep.from_json(event.payload).at_start
         key = f"start:{now // START_MS}" if at_start else str(hour)
         with self._ledger.read() as tx:
             found = tx.records.to_reconcile(closed_since=closed_since(self._settings, now) if at_start else None)
@@ -61,51 +63,46 @@ class SweepTask:
         # What is put into a lane that is being run would be run at once: the hourly event goes on and on instead.
         return Done(effect) if at_start else Retry("until the next hour", at_ms=now + HOUR_MS, effect=effect)
 
-    def buried(self, tx: Transaction, event: Event, error: str, now: int) -> None:
-        """The next dispatcher that starts has its own."""
 
-
-class ReconcileTask:
-    """Compares one handoff with its thread, and feeds what was missed."""
+class ReconcileTask(CallingTask):
+    """Compare one handoff with its thread, and queue what no webhook brought."""
 
     def __init__(self, services: Services, history: History) -> None:
-        self._ledger = services.ledger
+        super().__init__(services.ledger)
         self._history = history
 
     def prepare(self, tx: Transaction, event: Event, now: int) -> None:
-        event.scratch["record"] = tx.records.get(str(event.handoff_id))
+        """Read the handoff."""
+        event.state(CompareState).record = tx.records.get(str(event.handoff_id))
 
-    def run(self, event: Event, lease: Lease) -> Outcome:
-        now = self._ledger.now_ms()
-        record = event.scratch["record"]
-        if record is None:
-            return Done()
-        try:
-            missed = self._history.of_handoff(record)
-        except HubSpotUnavailable as error:
-            return outage(error, now)
-        except (HubSpotRejected, NotConfigured) as error:
-            logger.warning("Handoff %s can't be compared with HubSpot: %s", event.handoff_id, error)
-            return Done()
-        return Done(putting(missed, now))
+    def call(self, event: Event, lease: Lease, now: int) -> Outcome:
+        """Read the thread."""
+        record = event.state(CompareState).record
+        return Done() if record is None else Done(putting(self._history.of_handoff(record), now))
 
-    def buried(self, tx: Transaction, event: Event, error: str, now: int) -> None:
-        """Nobody waits for it."""
+    def not_configured(self, event: Event, error: NotConfigured) -> Outcome:
+        """Leave the handoff as it is; see :meth:`refused`."""
+        return self.refused(event, error)
+
+    def refused(self, event: Event, error: Exception) -> Outcome:
+        """Leave the handoff as it is until the next hour."""
+        logger.warning(
+            "Handoff %s can't be compared with HubSpot (%s); it is left as it is until the next hourly comparison",
+            event.handoff_id,
+            error,
+        )
+        return Done()
 
 
-class ResumeTask:
-    """A portal is connected again: what failed while that happened is tried again, and what HubSpot could not tell us
-    meanwhile is read.
-    """
+class ResumeTask(Task):
+    """Resume a portal that was connected again: retry its outbound lanes, and read its open threads."""
 
     def __init__(self, services: Services) -> None:
         self._ledger = services.ledger
         self._settings = services.settings
 
-    def prepare(self, tx: Transaction, event: Event, now: int) -> None:
-        """Everything happens in the effect."""
-
     def run(self, event: Event, lease: Lease) -> Outcome:
+        """Resume the portal, once every call with the old token has ended."""
         now = self._ledger.now_ms()
         if now < event.received_at + installations.RESUME_MS:
             return Retry("until everything old has ended", at_ms=event.received_at + installations.RESUME_MS)
@@ -120,12 +117,9 @@ class ResumeTask:
 
         return Done(effect)
 
-    def buried(self, tx: Transaction, event: Event, error: str, now: int) -> None:
-        """Nobody waits for it."""
-
 
 def reconcile_events(tx: Transaction, found: Sequence[HandoffRecord], *, key: str, now: int) -> list[NewEvent]:
-    """Have handoffs compared with HubSpot that are not waiting for it already; the same ``key`` twice is once."""
+    """Return the events that compare these handoffs with HubSpot; a ``key`` makes repetitions one."""
     placed = [(one.handoff, lanes.reconcile(one.handoff.id)) for one in found]
     return [
         NewEvent(
@@ -143,18 +137,18 @@ def reconcile_events(tx: Transaction, found: Sequence[HandoffRecord], *, key: st
 
 
 def closed_since(settings: Settings, now: int) -> int:
-    """Handoffs closed since then may still be reopened; of more than a day nothing is looked up."""
+    """Return the epoch ms since when closed handoffs are compared: REOPEN_WINDOW, at most a day."""
     return now - min(int(settings.reopen_window * 1000), DAY_MS)
 
 
 def _sweep(name: str, span: int, due_at: int) -> NewEvent:
-    """The two have lanes of their own: one that waits for its hour would hold a start back."""
+    """Return the event of a sweep. Start and hourly sweeps have separate lanes, so that neither delays the other."""
     lane = lanes.sweep(name)
     return NewEvent(
         dedupe_key=f"{lane}:{span}",
         lane=lane,
         topic=Topic.SWEEP,
         sort_at=due_at,
-        payload={"at_start": name == "start"},
+        payload=ToSweep(at_start=name == "start").to_json(),
         due_at=due_at,
     )

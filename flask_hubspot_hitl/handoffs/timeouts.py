@@ -1,4 +1,4 @@
-"""The task that ends the wait for an agent who does not come."""
+"""Run the timer that ends the wait for an agent who does not come."""
 
 from __future__ import annotations
 
@@ -8,59 +8,64 @@ from ..dispatch.tasks import Again, Outcome, Retry, putting
 from ..domain import HandoffState
 from ..errors import HubSpotRejected, HubSpotUnavailable, NotConfigured
 from ..hubspot.events import Kind
-from ..ledger import Event, Lease, NewEvent, Transaction
+from ..ledger import Event, HandoffRecord, Lease, NewEvent, Transaction
 from ..portals.clients import Services
 from . import steps
-from .emission import Emitter
+from .emission import Emitter, SignalTask
 from .history import History
+from .states import TimeoutState, Told
 
 logger = logging.getLogger(__name__)
 
 
 LOOK_MS = 30_000
-"""For this long the end of an assignment's time waits for HubSpot to be readable."""
+"""Milliseconds that an assignment timeout waits for HubSpot to be readable."""
 
 
-class AssignmentTimeoutTask:
-    """Nobody took the conversation in time."""
+class AssignmentTimeoutTask(SignalTask):
+    """Signal ``assignment_timed_out`` when no agent took the conversation in time."""
 
     def __init__(self, emitter: Emitter, services: Services, history: History) -> None:
-        self._emitter = emitter
-        self._ledger = services.ledger
+        super().__init__(services.ledger, emitter)
         self._history = history
 
     def prepare(self, tx: Transaction, event: Event, now: int) -> None:
-        """Signalled once, and only while the handoff is still waiting for its first operator."""
-        if "plan" not in event.progress:
+        """Decide to signal once, and only while the handoff is still waiting for its first operator."""
+        state = event.state(TimeoutState)
+        if state.plan is None:
             record = tx.records.get(str(event.handoff_id), lock=True)
             waits = record is not None and record.handoff.state == HandoffState.WAITING
-            never = record is not None and record.assigned_mark is None and not event.progress.get("taken")
-            if record and waits and never and "taken" not in event.progress:
-                event.scratch["record"] = record
+            if record is None or not waits or record.assigned_mark is not None or state.taken:
+                state.plan = []
+            elif state.taken is None:
+                state.record = record
                 return
-            event.progress["plan"] = (
-                [steps.step("assignment_timed_out", record.handoff)] if record and waits and never else []
-            )
+            else:
+                state.plan = [steps.step("assignment_timed_out", record.handoff)]
             tx.queue.save(event)
         self._emitter.begin(tx, event)
 
-    def run(self, event: Event, lease: Lease) -> Outcome:
-        return self._emitter.run(event, lease) if "plan" in event.progress else self._look(event)
+    def call(self, event: Event, lease: Lease, now: int) -> Outcome:
+        """Send the signal, or find out whether there is one to send."""
+        state = event.state(TimeoutState)
+        if state.record is None or state.plan is not None:
+            return self._emitter.run(event, lease)
+        return self._look(event, state, state.record, now)
 
-    def _look(self, event: Event) -> Outcome:
-        """Somebody may have taken it while we were down: ask HubSpot before saying that nobody did."""
-        now = self._ledger.now_ms()
-        since = event.progress.setdefault("waiting_since", now)
+    def _look(self, event: Event, state: TimeoutState, record: HandoffRecord, now: int) -> Outcome:
+        """Ask HubSpot whether an agent took the conversation while no dispatcher ran."""
+        state.waiting_since = since = now if state.waiting_since is None else state.waiting_since
         missed: list[NewEvent] = []
         try:
-            missed = self._history.of_handoff(event.scratch["record"])
+            missed = self._history.of_handoff(record)
         except HubSpotUnavailable as error:
             if now - since < LOOK_MS:
                 return Retry(str(error), at_ms=min(now + 5_000, since + LOOK_MS))
         except (HubSpotRejected, NotConfigured):
-            logger.info("The thread of a handoff that nobody took can't be read (event %d)", event.id)
-        event.progress["taken"] = any(one.topic == Kind.ASSIGNED and one.payload["value"] for one in missed)
+            logger.info(
+                "HubSpot could not be asked whether an agent took the handoff (event %d); it counts as not taken, and "
+                "assignment_timed_out follows",
+                event.id,
+            )
+        state.taken = any(one.topic == Kind.ASSIGNED and Told.from_json(one.payload).value for one in missed)
         return Again(putting(missed, now))
-
-    def buried(self, tx: Transaction, event: Event, error: str, now: int) -> None:
-        """Nobody waits for it."""

@@ -1,6 +1,6 @@
-"""The rules: what HubSpot's events do to a handoff.
+"""Apply HubSpot's events to a handoff, and say which signals follow.
 
-Like ``rules``: every function runs inside one transaction, calls nobody, and gives back the plan of signals.
+Like ``rules``: every function runs inside one transaction, calls nobody, and returns the plan of signals.
 Two watermarks in HubSpot's time keep an older event from walking a handoff back: one for its status, one for its
 assignment; an event is compared with its own only.
 """
@@ -12,12 +12,11 @@ from dataclasses import replace
 from ..clock import to_datetime, to_ms
 from ..domain import CloseReason, HandoffState, Message, MessageStatus, Operator
 from ..ledger import HandoffRecord, Transaction
-from ..ledger.codec import operator_to_json
 from . import rules, steps
 
 
 def assigned(tx: Transaction, record: HandoffRecord, operator: Operator | None, *, occurred_ms: int) -> steps.Plan:
-    """``assignedTo`` changed: to an agent, to another, or to nobody (``operator`` None)."""
+    """Apply that ``assignedTo`` changed: to an agent, to another, or to nobody (``operator`` None)."""
     if record.assigned_mark is not None and occurred_ms < record.assigned_mark:
         return []
     record.assigned_mark = occurred_ms
@@ -37,17 +36,16 @@ def assigned(tx: Transaction, record: HandoffRecord, operator: Operator | None, 
         return []  # the host has the conversation; if it is reopened, the signal will name the operator
     if operator is None:
         return [steps.step("operator_unassigned", handoff)]
-    facts = {"operator": operator_to_json(operator), "previous": operator_to_json(previous)}
-    return [steps.step("operator_assigned", handoff, **facts)]
+    return [steps.step("operator_assigned", handoff, operator=operator, previous=previous)]
 
 
 def status_is_news(record: HandoffRecord, occurred_ms: int) -> bool:
-    """False for a status older than one already applied."""
+    """Return False for a status that is older than the one applied last."""
     return record.status_mark is None or occurred_ms >= record.status_mark
 
 
 def ended(tx: Transaction, record: HandoffRecord, *, reason: CloseReason, occurred_ms: int, now: int) -> steps.Plan:
-    """HubSpot closed, archived or deleted the thread."""
+    """Apply that HubSpot closed, archived or deleted the thread."""
     if not status_is_news(record, occurred_ms):
         return []
     record.status_mark = occurred_ms
@@ -58,7 +56,7 @@ def ended(tx: Transaction, record: HandoffRecord, *, reason: CloseReason, occurr
 
 
 def account_removed(tx: Transaction, record: HandoffRecord, *, now: int) -> steps.Plan:
-    """Our channel is gone from the inbox: neither side can write any more, so the bot has the conversation again."""
+    """End a handoff whose channel is gone from the inbox: neither side can write, so the bot has the conversation."""
     if not record.handoff.is_open:
         return []
     detail = "the channel was removed from the inbox in HubSpot"
@@ -66,7 +64,7 @@ def account_removed(tx: Transaction, record: HandoffRecord, *, now: int) -> step
 
 
 def went_open(tx: Transaction, record: HandoffRecord, *, occurred_ms: int, window_ms: int) -> steps.Plan:
-    """An agent opened or restored the thread."""
+    """Apply that an agent opened or restored the thread."""
     if not status_is_news(record, occurred_ms):
         return []
     record.status_mark = occurred_ms
@@ -79,14 +77,14 @@ def went_open(tx: Transaction, record: HandoffRecord, *, occurred_ms: int, windo
 
 
 def can_reopen(tx: Transaction, record: HandoffRecord, *, occurred_ms: int, window_ms: int) -> bool:
-    """True when what happened after the close may bring the handoff back."""
+    """Return True when what happened after the close may bring the handoff back."""
     newest = tx.records.newest_of(record.handoff.conversation_id)
     is_newest = newest is not None and newest.handoff.id == record.handoff.id
     return is_newest and record.closed_ms < occurred_ms <= record.closed_ms + window_ms
 
 
 def reopen(tx: Transaction, record: HandoffRecord) -> steps.Plan:
-    """The humans have the conversation again."""
+    """Give a closed conversation back to the humans."""
     state = HandoffState.ASSIGNED if record.handoff.operator else HandoffState.WAITING
     record.handoff = replace(record.handoff, state=state, closed_at=None, reason=None, detail=None)
     tx.records.update(record)
@@ -96,9 +94,9 @@ def reopen(tx: Transaction, record: HandoffRecord) -> steps.Plan:
 def operator_wrote(
     tx: Transaction, record: HandoffRecord, message: Message, *, event_id: int, is_read: bool, window_ms: int, now: int
 ) -> steps.Plan:
-    """An agent wrote. Never dropped for age: delivered, delivered late, reopening, or FAILED with a reason.
+    """Apply that an agent wrote: the message is delivered, delivered late, reopens, or is FAILED with a reason.
 
-    ``is_read``: the message was read from the thread, and no channel event brought it.
+    :param is_read: the message was read from the thread, and no channel event brought it.
     """
     handoff = record.handoff
     created_ms = to_ms(message.created_at) if message.created_at else now
@@ -129,7 +127,10 @@ def operator_wrote(
 
 
 def _was_read(tx: Transaction, handoff_id: str, message: Message, created_ms: int) -> bool:
-    """True when the thread was read before and gave this very message another id (facts do not exclude it)."""
+    """Return True when a reading of the thread brought this message under another id.
+
+    HubSpot's documents do not exclude that.
+    """
     for one in tx.records.operator_rows(handoff_id, created_at=created_ms):
         known = one.message
         same = (known.operator and known.operator.actor_id) == (message.operator and message.operator.actor_id)

@@ -11,9 +11,11 @@ from .lanes import Topic
 from .notify import Watch
 from .patience import patience
 from .place import file_name, locate
-from .queue import Event, Lease, NewEvent, Receipt
+from .plans import Plan, Snapshot, Step
+from .queue import Event, Lease, NewEvent
 from .records import HandoffRecord
 from .schema import SCHEMA, EventState
+from .states import State
 from .store import Ledger, Transaction
 from .trouble import Misconfigured
 
@@ -30,7 +32,10 @@ __all__ = [
     "Ledger",
     "Misconfigured",
     "NewEvent",
-    "Receipt",
+    "Plan",
+    "Snapshot",
+    "State",
+    "Step",
     "Topic",
     "Transaction",
     "Watch",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from typing import Any
 
 from ..domain import Attachment, Contact, Operator
@@ -31,8 +32,10 @@ def operator_to_json(operator: Operator | None) -> dict[str, Any] | None:
     }
 
 
-def operator_from_json(value: dict[str, Any] | None) -> Operator | None:
-    return None if value is None else Operator(**value)
+def operator_from_json(value: Mapping[str, Any] | None) -> Operator | None:
+    if value is None:
+        return None
+    return Operator(value["actor_id"], value.get("name"), value.get("email"), value.get("avatar"))
 
 
 def contact_to_json(contact: Contact | None) -> dict[str, Any] | None:
@@ -53,5 +56,11 @@ def attachment_to_json(attachment: Attachment) -> dict[str, Any]:
     }
 
 
-def attachment_from_json(value: dict[str, Any]) -> Attachment:
-    return Attachment(**value)
+def attachment_from_json(value: Mapping[str, Any]) -> Attachment:
+    return Attachment(
+        name=value.get("name"),
+        content_type=value.get("content_type"),
+        size=value.get("size"),
+        url=value.get("url"),
+        file_id=value.get("file_id"),
+    )

@@ -31,13 +31,13 @@ def _receipts_into_progress(connection: sa.Connection) -> None:
     )
     for event_id, found in itertools.groupby(rows, key=lambda row: row[0]):
         mine = list(found)
-        progress = json.loads(mine[0][1] or "{}")
-        progress["receipts"] = {
+        stored = json.loads(mine[0][1] or "{}")
+        stored["receipts"] = {
             row[2]: {"verdict": row[3], "starts": row[4], "attempts": row[5], "error": row[6]} for row in mine
         }
         connection.execute(
             sa.text("UPDATE hitl_event SET progress = :progress WHERE id = :id"),
-            {"progress": json.dumps(progress, separators=(",", ":")), "id": event_id},
+            {"progress": json.dumps(stored, separators=(",", ":")), "id": event_id},
         )
     connection.exec_driver_sql("DROP TABLE hitl_receipt")
 

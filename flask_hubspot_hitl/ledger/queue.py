@@ -9,13 +9,14 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, TypeVar
 
 import sqlalchemy as sa
 
 from . import codec, lanes
 from .connection import Connection, Row
 from .schema import EventState, event, in_state, lane
+from .states import State
 
 _PUT = (
     "dedupe_key",
@@ -45,16 +46,21 @@ class NewEvent:
     thread_id: str | None = None
     handoff_id: str | None = None
     payload: Any = None
-    progress: Any = None
+    """What its task is told, as JSON."""
+    state_at_first: State | None = None
+    """What is known of it already."""
     state: EventState = EventState.PENDING
     error: str | None = None
     due_at: int | None = None
-    """When its lane becomes due, if it is idle. None: at once."""
+    """Epoch ms at which an idle lane becomes due; None: now."""
+
+
+S = TypeVar("S", bound=State)
 
 
 @dataclass(slots=True, kw_only=True)
 class Event:
-    """An event taken from a lane. ``progress`` is this object's to change; the store saves it when told to."""
+    """Hold an event taken from a lane, with its state, which is stored when the queue is told to."""
 
     id: int
     dedupe_key: str
@@ -65,30 +71,36 @@ class Event:
     thread_id: str | None
     handoff_id: str | None
     payload: Any
-    progress: dict[str, Any]
+    """What its task is told, as JSON; None when it was told nothing, or that was erased."""
+    progress: str | None = field(repr=False)
+    """The column as it was read."""
     starts: int
     attempts: int
     received_at: int
     after_gap: bool = False
-    receipts: dict[str, Receipt] = field(default_factory=dict)
-    """How far each receiver is, by signal, module:qualname and ordinal; saved as part of the progress."""
-    scratch: dict[str, Any] = field(default_factory=dict)
-    """Of this run only; not stored."""
+    _state: State | None = field(default=None, init=False)
 
+    def state(self, kind: type[S]) -> S:
+        """Return the event's state, read from its column at the first call.
 
-@dataclass(slots=True, kw_only=True)
-class Receipt:
-    """How far one receiver is with one event."""
+        :param kind: the class of state that the event's task has; a base class of it will do after the first call.
+        :raises TypeError: when the state was read as another kind.
+        """
+        found = self._state
+        if found is None:
+            self._state = found = kind.from_json(codec.loads(self.progress))
+        if not isinstance(found, kind):
+            raise TypeError(f"the state of event {self.id} is a {type(found).__name__}, not a {kind.__name__}")
+        return found
 
-    verdict: str | None = None
-    starts: int = 0
-    attempts: int = 0
-    error: str | None = None
+    def stored_state(self) -> str | None:
+        """Return the column as it is to be written."""
+        return self.progress if self._state is None else codec.dumps(self._state.to_json())
 
 
 @dataclass(slots=True, kw_only=True)
 class Lease:
-    """A claim on a lane: nobody else runs it while ``fence`` holds."""
+    """Hold a claim on a lane: no other process runs the lane while its ``fence`` is unchanged."""
 
     lane: str
     owner: str
@@ -204,7 +216,7 @@ class Queue:
                 "thread_id": new.thread_id,
                 "handoff_id": new.handoff_id,
                 "payload": None if new.payload is None else codec.dumps(new.payload),
-                "progress": None if new.progress is None else codec.dumps(new.progress),
+                "progress": None if new.state_at_first is None else codec.dumps(new.state_at_first.to_json()),
                 "state": int(new.state),
                 "error": new.error,
                 "received_at": now,
@@ -293,7 +305,7 @@ class Queue:
         self._connection.change(self._say.hung, given)
 
     def save(self, taken: Event) -> None:
-        """Store an event's progress; it stays pending, and this run of it is finished."""
+        """Store the state of an event that stays pending, and count its run as finished."""
         self._connection.change(self._say.save, _run(taken))
 
     def note_failure(self, taken: Event, *, error: str) -> None:
@@ -312,9 +324,9 @@ class Queue:
         return True
 
     def finish(self, taken: Event, state: EventState, *, now: int, error: str | None = None) -> None:
-        """Mark an event done or dead. After a dead one the lane's next event carries ``after_gap``.
+        """Mark an event done or dead; keep a dead one's state, so that it can be retried.
 
-        Of a dead one it is kept how far it came: somebody may try it again.
+        After a dead one the lane's next event carries ``after_gap``.
         """
         run = (
             _run(taken) if state == EventState.DEAD else {"event_id": taken.id, "done": None, "failed": taken.attempts}
@@ -365,13 +377,7 @@ class Queue:
         return self._connection.row(self._say.unbegun, {"lane_key": key}) is not None
 
 
-RECEIPTS = "receipts"
-"""In an event's progress as it is stored: how far each receiver is."""
-
-
 def _event(row: Row) -> Event:
-    progress = codec.loads(row.progress) or {}
-    receipts = progress.pop(RECEIPTS, {})
     return Event(
         id=row.id,
         dedupe_key=row.dedupe_key,
@@ -382,21 +388,13 @@ def _event(row: Row) -> Event:
         thread_id=row.thread_id,
         handoff_id=row.handoff_id,
         payload=codec.loads(row.payload),
-        progress=progress,
+        progress=row.progress,
         starts=row.starts,
         attempts=row.attempts,
         received_at=row.received_at,
         after_gap=bool(row[-1]),
-        receipts={receiver: Receipt(**kept) for receiver, kept in receipts.items()},
     )
 
 
 def _run(taken: Event) -> dict[str, Any]:
-    progress = taken.progress
-    if taken.receipts:
-        progress = {**progress, RECEIPTS: {receiver: _receipt(kept) for receiver, kept in taken.receipts.items()}}
-    return {"event_id": taken.id, "done": codec.dumps(progress), "failed": taken.attempts}
-
-
-def _receipt(kept: Receipt) -> dict[str, Any]:
-    return {"verdict": kept.verdict, "starts": kept.starts, "attempts": kept.attempts, "error": kept.error}
+    return {"event_id": taken.id, "done": taken.stored_state(), "failed": taken.attempts}

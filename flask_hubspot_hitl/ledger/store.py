@@ -26,13 +26,11 @@ from .notify import FileWatch, Listener, Notifier, QuietWatch, Watch
 from .once import Once
 from .schema import EventState, event, in_state, is_given_up, lane, message, meta
 from .signs import Signs
+from .states import KindOf, State, no_kind
 
 _TIMERS = [kind.prefix for kind in lanes.Lane if kind.is_timer]
 _waiting = sa.and_(in_state(EventState.PENDING), *(event.c.lane.not_like(f"{prefix}:%") for prefix in _TIMERS))
 """What waits for us, not for its time."""
-
-_AGAIN = ("step", "unheard", "unheard_since", "delays", "delayed_since", queue.RECEIPTS)
-"""What a dead event forgets of its progress when it is tried again."""
 
 
 class _Statements:
@@ -46,8 +44,11 @@ class _Statements:
 class Transaction:
     """One transaction: ``queue`` for events and lanes, ``records`` for handoffs and messages."""
 
-    def __init__(self, connection: Connection, database: Database, statements: _Statements) -> None:
+    def __init__(
+        self, connection: Connection, database: Database, statements: _Statements, kind_of: KindOf = no_kind
+    ) -> None:
         self._connection = connection
+        self._kind_of = kind_of
         self.queue = queue.Queue(connection, statements.queue)
         self.records = records.Records(connection, database, statements.records)
         self._database = database
@@ -118,36 +119,29 @@ class Transaction:
         row = self._connection.execute(sa.select(event).where(event.c.id == event_id, is_given_up)).first()
         if row is None:
             return None
-        receipts = (codec.loads(row.progress) or {}).get(queue.RECEIPTS, {})
         return {
             **_event_facts(row),
             "payload": codec.loads(row.payload),
-            "receivers": [
-                {"receiver": receiver, **{name: kept[name] for name in ("verdict", "attempts", "error")}}
-                for receiver, kept in sorted(receipts.items())
-            ],
+            "receivers": self._state(row.topic, row.progress).verdicts(),
         }
 
     def retry_dead(self, event_id: int, *, now: int) -> bool:
         """Put a dead event back at its place in its lane; receivers that accepted it are not asked again."""
         row = self._connection.execute(
-            sa.select(event.c.lane, event.c.progress).where(
+            sa.select(event.c.lane, event.c.topic, event.c.progress).where(
                 event.c.id == event_id, in_state(EventState.DEAD), event.c.lane.is_not(None)
             )
         ).first()
         if row is None:
             return False
-        progress = codec.loads(row.progress) or {}
-        kept = {name: value for name, value in progress.items() if name not in _AGAIN}
-        receipts = {name: one for name, one in progress.get(queue.RECEIPTS, {}).items() if one["verdict"] != "dead"}
-        if receipts:
-            kept[queue.RECEIPTS] = receipts
+        state = self._state(row.topic, row.progress)
+        state.forget_verdicts()
         self._connection.execute(
             sa.update(event)
             .where(event.c.id == event_id)
             .values(
                 state=int(EventState.PENDING),
-                progress=codec.dumps(kept),
+                progress=codec.dumps(state.to_json()),
                 attempts=0,
                 starts=0,
                 error=None,
@@ -219,14 +213,17 @@ class Transaction:
 
     # A user's message that is not published yet ----------------------------------------------------------
 
-    def cancel_unpublished(self, handoff_id: str, lane_key: str, *, now: int, topics: Sequence[str]) -> list[int]:
-        """Take back what waits in an outbound lane and surely has not reached HubSpot.
+    def cancel_unpublished(self, lane_key: str, *, now: int, topics: Sequence[str]) -> list[tuple[str, Any]]:
+        """Cancel the events of an outbound lane that have surely not reached HubSpot.
 
-        An event that has been begun (``starts``) or whose last try may have been carried out (``maybe`` in its
-        progress) is left alone: its own run will settle it. Returns the message rows of what was taken back.
+        An event that has been begun (``starts``), or of which the last try may have been carried out, is left alone:
+        its own run will settle it.
+
+        :param topics: only events with one of these topics are cancelled.
+        :returns: topic and payload of each cancelled event.
         """
         rows = self._connection.execute(
-            sa.select(event.c.id, event.c.payload, event.c.progress)
+            sa.select(event.c.id, event.c.topic, event.c.payload, event.c.progress)
             .where(
                 event.c.lane == lane_key,
                 in_state(EventState.PENDING),
@@ -235,14 +232,17 @@ class Transaction:
             )
             .with_for_update()  # who runs the lane may begin one of them just now
         ).all()
-        taken = [row for row in rows if not (codec.loads(row.progress) or {}).get("maybe")]
+        taken = [row for row in rows if not self._state(row.topic, row.progress).may_have_happened]
         if taken:
             self._connection.execute(
                 sa.update(event)
                 .where(event.c.id.in_([row.id for row in taken]))
                 .values(state=int(EventState.DONE), done_at=now, error="the handoff ended")
             )
-        return [row_id for row in taken if (row_id := (codec.loads(row.payload) or {}).get("row")) is not None]
+        return [(row.topic, codec.loads(row.payload)) for row in taken]
+
+    def _state(self, topic: str, progress: str | None) -> State:
+        return self._kind_of(topic).from_json(codec.loads(progress))
 
     def delete_lane(self, lane_key: str) -> None:
         """Remove a lane and its events: of a handoff that never was."""
@@ -346,6 +346,7 @@ class Ledger:
 
     :param schema: where new tables go on PostgreSQL, see :mod:`.migrations`; by default where the search path leads.
     :param is_testing: tells whether the app is being tested: then nothing is held open between two uses.
+    :param kind_of: returns the state that the events of a topic have; by default nothing is known of states.
     """
 
     def __init__(
@@ -356,7 +357,9 @@ class Ledger:
         pool_size: int = 20,
         schema: str | None = None,
         is_testing: Callable[[], bool] = lambda: False,
+        kind_of: KindOf = no_kind,
     ) -> None:
+        self._kind_of = kind_of
         self._database = Database(url, clock, pool_size=pool_size, schema=schema, is_testing=is_testing)
         self._statements = _Statements(self._database)
         self._notifier = Notifier(self._database, self._channel)
@@ -428,7 +431,7 @@ class Ledger:
         return _Opened(self._database.write(), self._transaction, self._check)
 
     def _transaction(self, connection: Connection) -> Transaction:
-        return Transaction(connection, self._database, self._statements)
+        return Transaction(connection, self._database, self._statements, self._kind_of)
 
     def notify(self) -> None:
         """Something was committed that may be due at once: wake the dispatchers of other processes."""

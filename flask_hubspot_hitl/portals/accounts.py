@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import uuid
 from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import Any
 
 from ..config import Settings
@@ -13,6 +14,22 @@ from . import installations, routing
 
 LOOK_AFTER_MS = (1_000, 60_000)
 """Milliseconds after a hint at which the accounts are read, twice: HubSpot's writes take an unknown time to show."""
+
+
+@dataclass(frozen=True, slots=True)
+class Look:
+    """Hold what the event of a look tells its task: milliseconds after it was put that the accounts are read."""
+
+    after_ms: int
+
+    @classmethod
+    def from_json(cls, value: Mapping[str, Any]) -> Look:
+        """Return what :meth:`to_json` gave."""
+        return cls(int(value["after"]))
+
+    def to_json(self) -> dict[str, int]:
+        """Return the look as it is stored."""
+        return {"after": self.after_ms}
 
 
 def is_ours(tx: Transaction, settings: Settings, portal_id: str, channel_id: str | None) -> bool:
@@ -47,7 +64,7 @@ def look_later(tx: Transaction, portal_id: str, after: int, *, now: int) -> int:
         topic=Topic.ACCOUNTS,
         sort_at=now,
         portal_id=portal_id,
-        payload={"after": after},
+        payload=Look(after).to_json(),
         due_at=now + after,
     )
     return tx.queue.put([look], now=now)

@@ -10,8 +10,9 @@ import uuid
 
 from ..config import Settings
 from ..hubspot.oauth import CREATE_CONTACTS_SCOPE, FILES_SCOPE, SCOPES
-from ..ledger import InstallationState, Ledger, NewEvent, Topic, Transaction, lanes
+from ..ledger import InstallationState, Ledger, NewEvent, Step, Topic, Transaction, lanes
 from ..ledger.crypto import Cipher, Undecipherable
+from ..ledger.plans import signal_event
 
 RESUME_MS = 2_000
 """Milliseconds after a portal's reconnection until every call with the old token has ended."""
@@ -80,13 +81,12 @@ def put_signal(
     :param now: epoch ms.
     :param facts: further arguments of the signal.
     """
-    news = NewEvent(
-        dedupe_key=f"signal:{key or uuid.uuid4().hex}",
+    news = signal_event(
+        [Step(signal=signal, facts={"portal_id": portal_id, **facts})],
+        key=f"signal:{key or uuid.uuid4().hex}",
         lane=lanes.portal(portal_id),
-        topic=Topic.SIGNAL,
         sort_at=now,
         portal_id=portal_id,
-        progress={"plan": [{"signal": signal, "portal_id": portal_id, **facts}]},
     )
     tx.queue.put([news], now=now)
 

@@ -9,7 +9,7 @@ from ...handoffs import verbs
 from ...ledger import Event, Transaction
 from ..delivery import Payload
 from ..messages import to_agent
-from ..relay import NotYet
+from ..relay import BridgeState, NotYet
 from ..service import BotpressRejected
 from ..session import created
 from .api import botpress_id
@@ -128,9 +128,10 @@ class FromUser:
 
     def _renew(self, event: Event, user_id: str, conversation_id: str, error: BotpressRejected) -> None:
         """Try once more in a new conversation, when Botpress no longer has this one; else the error goes on."""
-        if error.status not in GONE or event.progress.get("renewed"):
+        state = event.state(BridgeState)
+        if error.status not in GONE or state.is_renewed:
             raise error
-        event.progress["renewed"] = True
+        state.is_renewed = True
         with self._ledger.write() as tx:
             self._users.unlink(tx, user_id, conversation_id)
         raise NotYet(0.0)

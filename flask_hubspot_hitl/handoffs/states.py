@@ -1,0 +1,358 @@
+"""Define what the tasks of a handoff remember of an event between runs, and what an event tells its task.
+
+A state is stored in the event's column ``progress``, what an event tells in ``payload``. Fields without a key belong to
+one run: ``prepare`` leaves them for ``run``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field, fields
+from typing import Any, Self
+
+from ..clock import to_datetime, to_ms
+from ..domain import Author, Message, Operator
+from ..hubspot.events import Kind
+from ..ledger import HandoffRecord, State, Topic
+from ..ledger.codec import attachment_from_json, attachment_to_json, operator_from_json, operator_to_json
+from ..ledger.plans import Decided
+from ..ledger.states import Codec, stored
+from .receivers import Receiver
+
+# Signals -------------------------------------------------------------------------------------------------
+
+
+@dataclass(slots=True, kw_only=True)
+class Receipt:
+    """Hold how far one receiver is with one event."""
+
+    verdict: str | None = None
+    """``accepted``, ``refused`` or ``dead``; None while the receiver is to be called (again)."""
+    starts: int = 0
+    """Calls that have not come back."""
+    attempts: int = 0
+    error: str | None = None
+
+
+def _receipts_to_json(receipts: Mapping[str, Receipt]) -> dict[str, Any]:
+    return {
+        receiver: {"verdict": one.verdict, "starts": one.starts, "attempts": one.attempts, "error": one.error}
+        for receiver, one in receipts.items()
+    }
+
+
+def _receipts_from_json(value: Mapping[str, Mapping[str, Any]]) -> dict[str, Receipt]:
+    names = ("verdict", "starts", "attempts", "error")
+    return {receiver: Receipt(**{name: one[name] for name in names if name in one}) for receiver, one in value.items()}
+
+
+@dataclass(slots=True, kw_only=True, eq=False)
+class SignalState(Decided):
+    """Hold how far an event's signals are, for ``emission``."""
+
+    step: int = field(default=0, metadata=stored("step"))
+    """Which step of the plan is being sent."""
+    receipts: dict[str, Receipt] = field(
+        default_factory=dict, metadata=stored("receipts", Codec(_receipts_to_json, _receipts_from_json))
+    )
+    """How far each receiver is, by step, signal, module:qualname and ordinal."""
+    unheard: bool = field(default=False, metadata=stored("unheard"))
+    """A signal that must be heard was given up, because no receiver is connected to it."""
+    unheard_since: int | None = field(default=None, metadata=stored("unheard_since"))
+    """Epoch ms."""
+    delays: int = field(default=0, metadata=stored("delays"))
+    """Times in a row that a receiver's service was down."""
+    delayed_since: int | None = field(default=None, metadata=stored("delayed_since"))
+    """Epoch ms."""
+
+    record: HandoffRecord | None = field(default=None)
+    """The handoff as the plan left it, when that was decided in this run."""
+    receivers: tuple[int, list[tuple[str, Receiver]]] | None = field(default=None)
+    """The receivers of a step, with the names of their receipts."""
+    begun: tuple[str, Receiver] | None = field(default=None)
+    """The receiver whose start is stored."""
+    tried: set[str] = field(default_factory=set)
+    """The receivers that were called in this run."""
+    values: dict[str, Any] | None = field(default=None)
+    """The keywords that the current step's receivers get."""
+    not_before: int = field(default=0)
+    """Epoch ms until which a receiver asked to be left alone."""
+
+    def forget_verdicts(self) -> None:
+        """Have every receiver called again that has not accepted or refused the event."""
+        self.step = self.delays = 0
+        self.unheard = False
+        self.unheard_since = self.delayed_since = None
+        self.receipts = {name: one for name, one in self.receipts.items() if one.verdict != "dead"}
+
+    def verdicts(self) -> list[dict[str, Any]]:
+        """Return what each receiver said, as ``dead show`` prints it."""
+        return [
+            {"receiver": receiver, "verdict": one.verdict, "attempts": one.attempts, "error": one.error}
+            for receiver, one in sorted(self.receipts.items())
+        ]
+
+
+# What HubSpot told us ------------------------------------------------------------------------------------
+
+SOURCE = "reconcile"
+"""Value of a payload's ``source`` when it was read from HubSpot: it needs no further check there."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Told:
+    """Hold what an event of HubSpot's tells: a message as HubSpot's JSON, or the new value of a thread's property."""
+
+    value: str | None = None
+    hint: bool = False
+    """The webhook proved less than it should (v1): only what HubSpot answers is believed."""
+    is_read: bool = False
+    """It was read from the thread, together with all that comes before it."""
+    entry: str | None = None
+    """Where in the thread's history it was read."""
+    message: Mapping[str, Any] | None = None
+    """HubSpot's object, unchecked."""
+    channel: Any = None
+    """HubSpot's ``channelId``, unchecked."""
+    integration_threads: Any = None
+    """HubSpot's ``channelIntegrationThreadIds``, unchecked."""
+
+    @classmethod
+    def from_json(cls, value: Any) -> Told:
+        """Return what a payload tells; nothing when it was erased."""
+        given: Mapping[str, Any] = value if isinstance(value, Mapping) else {}
+        return cls(
+            value=given.get("value"),
+            hint=bool(given.get("hint")),
+            is_read=given.get("source") == SOURCE,
+            entry=given.get("entry"),
+            message=given.get("message"),
+            channel=given.get("channelId"),
+            integration_threads=given.get("channelIntegrationThreadIds"),
+        )
+
+    def to_json(self) -> dict[str, Any]:
+        """Return what is stored of an event that is no webhook's message; such a one is stored as it came."""
+        read = {"source": SOURCE, "entry": self.entry} if self.is_read else {"hint": self.hint}
+        return {"value": self.value, **read} if self.message is None else {"message": self.message, **read}
+
+    @property
+    def channel_id(self) -> str | None:
+        """The channel that a message came through."""
+        found = self.channel or (self.message or {}).get("channelId")
+        return None if found is None else str(found)
+
+    @property
+    def account_id(self) -> str | None:
+        """The channel account that a message came through."""
+        found = (self.message or {}).get("channelAccountId")
+        return None if found is None else str(found)
+
+
+def _message_to_json(message: Message) -> dict[str, Any]:
+    return {
+        "message_id": message.message_id,
+        "text": message.text,
+        "html": message.html,
+        "attachments": [attachment_to_json(one) for one in message.attachments],
+        "operator": operator_to_json(message.operator),
+        "created_at": message.created_at and to_ms(message.created_at),
+    }
+
+
+def _message_from_json(value: Mapping[str, Any]) -> Message:
+    return Message(
+        message_id=value["message_id"],
+        author=Author.OPERATOR,
+        text=value["text"],
+        html=value["html"],
+        attachments=tuple(attachment_from_json(one) for one in value["attachments"]),
+        operator=operator_from_json(value["operator"]),
+        created_at=to_datetime(value["created_at"]),
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class Seen:
+    """Hold what the thread itself says, where the event was only a hint."""
+
+    value: str | None
+
+
+@dataclass(slots=True, kw_only=True, eq=False)
+class InboundState(SignalState):
+    """Hold what was fetched for an event of HubSpot's until it is decided."""
+
+    seen: Seen | None = field(default=None, metadata=stored("value", Codec(lambda seen: seen.value, Seen)))
+    operator: Operator | None = field(
+        default=None, metadata=stored("operator", Codec(operator_to_json, operator_from_json))
+    )
+    message: Message | None = field(
+        default=None, metadata=stored("message", Codec(_message_to_json, _message_from_json))
+    )
+    history_is_read: bool = field(default=False, metadata=stored("history"))
+    """What no webhook told of the time before the end is in front of it."""
+    is_erased: bool = field(default=False, metadata=stored("erased"))
+    """The thread is gone for good, not archived."""
+    waiting_since: int | None = field(default=None, metadata=stored("waiting_since"))
+    """Epoch ms of the first try to read the history."""
+
+    told: Told | None = field(default=None)
+    """The payload, once it was asked for."""
+
+
+@dataclass(slots=True, kw_only=True, eq=False)
+class TimeoutState(SignalState):
+    """Hold whether an agent took the conversation while no dispatcher ran."""
+
+    taken: bool | None = field(default=None, metadata=stored("taken"))
+    """None until HubSpot was asked."""
+    waiting_since: int | None = field(default=None, metadata=stored("waiting_since"))
+    """Epoch ms of the first try to ask HubSpot."""
+
+
+@dataclass(slots=True, kw_only=True, eq=False)
+class WaitingState(State):
+    """Hold whether there is nothing left to wait for; nothing of it is stored."""
+
+    is_over: bool = field(default=False)
+
+
+@dataclass(slots=True, kw_only=True, eq=False)
+class CompareState(State):
+    """Hold the handoff that is to be compared with its thread; nothing of it is stored."""
+
+    record: HandoffRecord | None = field(default=None)
+
+
+# What we owe HubSpot -------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class Account:
+    """Hold the channel account to publish through, and the delivery identifier it is reached at."""
+
+    id: str
+    identifier: dict[str, str]
+
+    @classmethod
+    def from_json(cls, value: Mapping[str, Any]) -> Account:
+        """Return what ``asdict`` gave."""
+        return cls(value["id"], value["identifier"])
+
+
+@dataclass(slots=True, kw_only=True, eq=False)
+class OutboundState(State):
+    """Hold what is known of a call to HubSpot."""
+
+    is_unsure: bool = field(default=False, metadata=stored("maybe"))
+    """An answer was lost, or a run was cut short: HubSpot may have it."""
+    first_at: int | None = field(default=None, metadata=stored("first_at"))
+    """Epoch ms of the first try to publish."""
+    account: Account | None = field(default=None, metadata=stored("account", Codec(asdict, Account.from_json)))
+    sender: dict[str, str] | None = field(default=None, metadata=stored("sender"))
+    is_refused: bool = field(default=False, metadata=stored("refused"))
+    """HubSpot takes no notes: it goes as a message."""
+
+    record: HandoffRecord | None = field(default=None)
+    message: Message | None = field(default=None)
+    fetch: int | None = field(default=None)
+    """Position of the attachment that is to be fetched in this run."""
+    upload: tuple[int, bytes | None] | None = field(default=None)
+    """Position and content of the attachment that is to be uploaded in this run."""
+    is_dropped: bool = field(default=False)
+    """The thread is not to be closed any more."""
+
+    @property
+    def may_have_happened(self) -> bool:
+        """True when HubSpot may have what the event is there for."""
+        return self.is_unsure
+
+
+# What an outbound event tells its task ------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class _Payload:
+    """Hold what one kind of event tells its task; its fields are the keys of the JSON."""
+
+    @classmethod
+    def from_json(cls, value: Any) -> Self:
+        """Return what :meth:`to_json` gave; other keys are passed over.
+
+        :raises TypeError: when a field without a default is missing, as in a payload that was erased.
+        """
+        given: Mapping[str, Any] = value if isinstance(value, Mapping) else {}
+        return cls(**{one.name: given[one.name] for one in fields(cls) if one.name in given})
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the payload as it is stored."""
+        return {one.name: getattr(self, one.name) for one in fields(self)}
+
+
+@dataclass(frozen=True, slots=True)
+class ToOpen(_Payload):
+    """Open a thread; ``transcript`` is put into the first message."""
+
+    transcript: str | None = field(default=None, repr=False)
+
+
+@dataclass(frozen=True, slots=True)
+class ToNote(_Payload):
+    """Write a note that only agents see."""
+
+    text: str = field(repr=False)
+
+
+@dataclass(frozen=True, slots=True)
+class ToAssign(_Payload):
+    """Assign the thread to an agent."""
+
+    actor_id: str
+
+
+@dataclass(frozen=True, slots=True)
+class ToPublish(_Payload):
+    """Publish a user's message, by its row."""
+
+    row: int
+
+
+@dataclass(frozen=True, slots=True)
+class ToClose(_Payload):
+    """Close the thread, after the farewell if there is one."""
+
+    row: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class ToReceipt(_Payload):
+    """Set SENT on an agent's message, or FAILED with the reason in ``error``."""
+
+    channel_id: str
+    message_id: str
+    error: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class ToSweep(_Payload):
+    """Have handoffs compared with HubSpot."""
+
+    at_start: bool = False
+
+
+# Which state the events of a topic have ------------------------------------------------------------------
+
+_KINDS: dict[str, type[State]] = {
+    **dict.fromkeys(
+        (kind.value for kind in Kind if kind not in (Kind.NEW_MESSAGE, Kind.ACCOUNT, Kind.OTHER)), InboundState
+    ),
+    **dict.fromkeys((Topic.SIGNAL, Topic.ACCOUNT_REMOVED), InboundState),
+    Topic.ASSIGNMENT_TIMEOUT: TimeoutState,
+    **dict.fromkeys((Topic.OPEN, Topic.NOTE, Topic.ASSIGN, Topic.PUBLISH, Topic.CLOSE, Topic.RECEIPT), OutboundState),
+}
+
+
+def kind_of(topic: str) -> type[State]:
+    """Return the state of a topic's events, for the ledger; of other parts' topics it is the one that keeps all."""
+    return _KINDS.get(topic, State)
