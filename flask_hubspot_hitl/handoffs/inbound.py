@@ -233,10 +233,7 @@ class InboundTask(SignalTask):
         )
 
     def _fetch_history(self, event: Event, now: int) -> Outcome:
-        """Read the thread once before the end is signalled, and queue what no webhook brought ahead of it.
-
-        See docs/rules.rst, B9.
-        """
+        """Read the thread once before the end is signalled, and queue what no webhook brought ahead of it."""
         state = event.state(InboundState)
         state.waiting_since = since = now if state.waiting_since is None else state.waiting_since
         missed: list[NewEvent] = []

@@ -286,8 +286,9 @@ class _Payload:
         return cls(**{one.name: given[one.name] for one in fields(cls) if one.name in given})
 
     def to_json(self) -> dict[str, Any]:
-        """Return the payload as it is stored."""
-        return {one.name: getattr(self, one.name) for one in fields(self)}
+        """Return the payload as it is stored: without what is as by default."""
+        given = ((one.name, getattr(self, one.name), one.default) for one in fields(self))
+        return {name: value for name, value, default in given if value != default}
 
 
 @dataclass(frozen=True, slots=True)
@@ -331,7 +332,7 @@ class ToReceipt(_Payload):
 
     channel_id: str
     message_id: str
-    error: str | None = None
+    error: str | None = field(repr=False)
 
 
 @dataclass(frozen=True, slots=True)
