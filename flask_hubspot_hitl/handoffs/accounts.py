@@ -11,7 +11,7 @@ import logging
 from dataclasses import dataclass
 
 from ..dispatch.tasks import CallingTask, Done, Outcome, Retry
-from ..errors import HubSpotNotFound, NotConfigured
+from ..errors import HubSpotNotFound, NotConfigured, WrongPortal
 from ..hubspot.setup.wanted import mark_of_account
 from ..ledger import AccountRecord, Event, HandoffRecord, Lease, NewEvent, Topic, Transaction, lanes
 from ..portals import installations, routing
@@ -25,6 +25,10 @@ LAST_MS = 86_400_000
 """Milliseconds added to the sort time of a handoff's end, so that it comes after everything in the lane whatever
 HubSpot's clock says.
 """
+ANOTHER_PORTALS = (
+    "The token of portal %s belongs to another portal; its channel accounts are left as they are. Connect the portal "
+    "again with 'flask hubspot-hitl install-url'"
+)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -62,7 +66,10 @@ class AccountsTask(CallingTask):
         return Done(effect)
 
     def not_configured(self, event: Event, error: NotConfigured) -> Outcome:
-        """Ask a few times more, as after a refusal: the portal's return queues another look."""
+        """Leave the accounts alone when the token is another portal's; else ask a few times more."""
+        if isinstance(error, WrongPortal):
+            logger.error(ANOTHER_PORTALS, event.portal_id)
+            return Done()
         return self.refused(event, error)
 
     def _look(self, portal_id: str) -> _Seen | None:
@@ -86,11 +93,7 @@ class AccountsTask(CallingTask):
         gone = sorted(known - found.keys())
         # To another portal's token every account is "not found", and the one in the settings may be another portal's.
         if gone and str(client.account_info().get("portalId")) != portal_id:
-            logger.error(
-                "The token of portal %s belongs to another portal; its channel accounts are left as they are. Connect "
-                "the portal again with 'flask hubspot-hitl install-url'",
-                portal_id,
-            )
+            logger.error(ANOTHER_PORTALS, portal_id)
             return None
         return _Seen(channel_id=channel_id, stored=stored, there=list(found.values()), gone=gone)
 
