@@ -1,4 +1,4 @@
-"""Calls one receiver: with values of its own, in a context of its own, and a coroutine in a loop of its own.
+"""Call one receiver: with values of its own, in a context of its own, and a coroutine in a loop of its own.
 
 Knows Flask and the values of ``domain``; knows nothing of events, retries and the ledger.
 """
@@ -53,7 +53,7 @@ def invoke(app: Flask, function: Receiver, *arguments: Any, **values: Any) -> An
 
 
 def own_copy(value: Any) -> Any:
-    """A copy of what a receiver could change; everything else is frozen already."""
+    """Return a copy of what a receiver could change; everything else is frozen already."""
     if isinstance(value, Handoff):
         return replace(value, attributes=own_copy(value.attributes))
     if isinstance(value, Mapping):
@@ -68,7 +68,7 @@ def _is_async(function: Receiver) -> bool:
 
 
 def _plain(function: Receiver) -> Receiver:
-    """The same as a coroutine function: Flask does not look at an object's ``__call__``."""
+    """Return the same as a coroutine function: Flask does not look at an object's ``__call__``."""
     if inspect.iscoroutinefunction(function):
         return function
 
@@ -83,7 +83,7 @@ async def _awaiting(result: Any) -> Any:
 
 
 def _where_no_loop_runs(run: Callable[[], Any]) -> Any:
-    """Call it here, or in a native thread of its own where this one may have a loop: it can have but one at a time."""
+    """Call it here, or in a native thread of its own where this one may have a loop: no thread has two."""
     threadpool = _gevent_threadpool()
     if threadpool is None and not _is_in_a_loop():
         return run()
@@ -113,7 +113,7 @@ def _where_no_loop_runs(run: Callable[[], Any]) -> Any:
 
 
 def _is_in_a_loop() -> bool:
-    """True in a coroutine of the caller's, when we dispatch inline."""
+    """Return True in a coroutine of the caller's, when the app dispatches inline."""
     try:
         asyncio.get_running_loop()
     except RuntimeError:
@@ -122,7 +122,7 @@ def _is_in_a_loop() -> bool:
 
 
 def _gevent_threadpool() -> Any:
-    """gevent's module where it has replaced threads by greenlets, which share one native thread; else None."""
+    """Return gevent's module where it has replaced threads by greenlets, which share one native thread; else None."""
     monkey = sys.modules.get("gevent.monkey")
     if monkey is None or not monkey.is_module_patched("threading"):
         return None

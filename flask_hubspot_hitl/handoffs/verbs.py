@@ -1,4 +1,4 @@
-"""The host's verbs for one app: what is asked for is checked here, then ``rules`` has the say."""
+"""Check what the host asks of one app's handoffs; ``rules`` decides what happens."""
 
 from __future__ import annotations
 
@@ -24,18 +24,18 @@ from . import rules
 logger = logging.getLogger(__name__)
 
 ID_LIMIT = 500
-"""Characters of a conversation id or message id."""
+"""Characters, at most, of a conversation id or message id."""
 
 
 class App(Protocol):
-    """What the verbs need of an app."""
+    """Define what the verbs need of an app."""
 
     services: Services
     dispatcher: Dispatcher
 
 
 def start(app: App, opening: rules.Opening) -> Handoff:
-    """:meth:`HubSpotHITL.start`, for one app; ``opening`` comes from :func:`check_opening`."""
+    """Do :meth:`HubSpotHITL.start` for one app; ``opening`` comes from :func:`check_opening`."""
     ledger, dispatcher = app.services.ledger, app.dispatcher
     deployment_id = ledger.deployment_id
     with ledger.write() as tx:
@@ -52,7 +52,12 @@ def start(app: App, opening: rules.Opening) -> Handoff:
             dispatcher.wake()
             raise outcome.cause
         if isinstance(outcome, Retry) and isinstance(outcome.cause, HubSpotUnavailable):
-            logger.warning("Handoff %s is not at HubSpot yet: %s", record.handoff.id, outcome.error)
+            logger.warning(
+                "Handoff %s has no HubSpot thread yet (%s); start returned it in state starting, and it is tried on "
+                "until it works or 24 hours have passed",
+                record.handoff.id,
+                outcome.error,
+            )
         dispatcher.runner.settle(lease, outcome, go_on=False, patience=2.0)
     with ledger.read() as tx:
         current = tx.records.get(record.handoff.id)
@@ -69,9 +74,9 @@ def send(
     message_id: str | None = None,
     otherwise: Effect | None = None,
 ) -> bool:
-    """:meth:`HubSpotHITL.send`, for one app.
+    """Do :meth:`HubSpotHITL.send` for one app.
 
-    ``otherwise`` is done in the same transaction when there is no open handoff.
+    :param otherwise: done in the same transaction when there is no open handoff.
     """
     if text is None:
         text = ""
@@ -106,7 +111,10 @@ def stop(
     farewell: str = "",
     message_id: str | None = None,
 ) -> bool:
-    """:meth:`HubSpotHITL.stop`, for one app; see :func:`.rules.stop`. False when there was nothing to end."""
+    """Do :meth:`HubSpotHITL.stop` for one app; see :func:`.rules.stop`.
+
+    :returns: False when there was nothing to end.
+    """
     with app.services.ledger.write() as tx:
         stopped = rules.stop(
             tx,
@@ -123,14 +131,14 @@ def stop(
 
 
 def get(app: App, conversation_id: str) -> Handoff | None:
-    """:meth:`HubSpotHITL.get`, for one app."""
+    """Do :meth:`HubSpotHITL.get` for one app."""
     with app.services.ledger.read() as tx:
         record = tx.records.open_of(_identifier("conversation_id", conversation_id))
     return None if record is None else record.handoff
 
 
 def transcript(app: App, conversation_id: str) -> list[Message]:
-    """:meth:`HubSpotHITL.transcript`, for one app."""
+    """Do :meth:`HubSpotHITL.transcript` for one app."""
     with app.services.ledger.read() as tx:
         record = tx.records.newest_of(_identifier("conversation_id", conversation_id))
         return [] if record is None else tx.records.messages_of(record.handoff.id)
@@ -150,7 +158,7 @@ def check_opening(
     assign_to: str | None,
     attributes: Mapping[str, Any] | None,
 ) -> rules.Opening:
-    """What ``start`` is asked for, checked before anything is stored."""
+    """Return what ``start`` is asked for, checked before anything is stored."""
     settings = app.services.settings
     with app.services.ledger.read() as tx:
         portal = str(portal_id) if portal_id is not None else routing.default_portal(tx, settings)
@@ -193,7 +201,7 @@ def check_opening(
 
 
 def _identifier(name: str, value: object) -> str:
-    """An id of the host's: any text that a database can hold, up to :data:`ID_LIMIT` characters."""
+    """Return an id of the host's: any text that a database can hold, up to :data:`ID_LIMIT` characters."""
     if not isinstance(value, str | int) or isinstance(value, bool):
         raise TypeError(f"{name} must be a str, not {type(value).__name__}")
     text = str(value)
@@ -207,7 +215,7 @@ def _clean(value: object) -> str | None:
 
 
 def _file(attachment: Attachment, limit: int) -> tuple[Attachment, bytes | None]:
-    """A host's attachment with a safe name, and its bytes; None when it is to be fetched."""
+    """Return a host's attachment with a safe name, and its bytes; None when it is to be fetched."""
     content = attachment.content
     if content is None and attachment.url:
         named = clean_name(attachment.name) if attachment.name else None
@@ -223,7 +231,7 @@ def _file(attachment: Attachment, limit: int) -> tuple[Attachment, bytes | None]
 
 
 def _read_all(file: IO[bytes], limit: int) -> bytes:
-    """A file object to its end, or to one byte beyond ``limit``: a pipe or a socket gives less than it is asked for."""
+    """Read a file object to its end, or to one byte beyond ``limit``: a pipe gives less than it is asked for."""
     if not callable(getattr(file, "read", None)):
         raise TypeError(f"an attachment's content must be bytes or a binary file object, not {type(file).__name__}")
     parts: list[bytes] = []
