@@ -49,63 +49,45 @@ class InboundTask(SignalTask):
         """Decide the event when nothing has to be fetched, and commit the first receiver's start with that."""
         state = event.state(InboundState)
         if state.plan is None:
-            self._recall(event)
-            if not self._missing(event):
-                self._decide(tx, event, now)
+            missing = _missing(event, state)
+            if missing == "operator":  # this process may have fetched name and picture within the last hour
+                known = self._services.known_operator(str(event.portal_id), _assignee(event, state) or "")
+                state.operator, missing = known, None if known else missing
+            if missing is None:
+                self._decide(tx, event, state, now)
         if state.plan is not None:
             self._emitter.begin(tx, event)
 
     def call(self, event: Event, lease: Lease, now: int) -> Outcome:
         """Send the signals decided, or fetch what is missing to decide."""
-        if event.state(InboundState).plan is not None:
-            return self._emitter.run(event, lease)
-        return self._fetch(event, now)
+        state = event.state(InboundState)
+        return self._fetch(event, state, now) if state.plan is None else self._emitter.run(event, lease)
 
     def buried(self, tx: Transaction, event: Event, error: str, now: int) -> None:
         """Tell the agent FAILED when the event of an agent's message died."""
         state = event.state(InboundState)
         self._emitter.buried(tx, event)
         if event.topic == Kind.MESSAGE and state.plan is None:
-            told = _told(event)
+            told = _told(event, state)
             message_id = told.message and told.message.get("id")
             if message_id and told.channel_id:
                 steps.put_refusal(tx, event, told.channel_id, message_id, error=NO_SUCH_CHAT, now=now)
 
     # What must be fetched before it can be decided -------------------------------------------------------
 
-    def _missing(self, event: Event) -> str | None:
-        """Return what has to be read from HubSpot before the event can be decided, or None."""
-        state, told = event.state(InboundState), _told(event)
-        if told.hint and state.seen is None:
-            return "thread"
-        if event.topic == Kind.ASSIGNED:
-            return "operator" if _assignee(event) and state.operator is None else None
-        if event.topic == Kind.MESSAGE:
-            return "message" if state.message is None else None
-        ends = event.topic in _ENDS or (event.topic == Kind.STATUS and _value(event) in ("CLOSED", "ARCHIVED"))
-        return "history" if ends and not told.is_read and not state.history_is_read else None
-
-    def _recall(self, event: Event) -> None:
-        """Fill in an operator's name and picture that this process fetched within the last hour."""
-        if self._missing(event) == "operator":
-            event.state(InboundState).operator = self._services.known_operator(
-                str(event.portal_id), _assignee(event) or ""
-            )
-
-    def _fetch(self, event: Event, now: int) -> Outcome:
-        missing = self._missing(event)
+    def _fetch(self, event: Event, state: InboundState, now: int) -> Outcome:
+        missing = _missing(event, state)
         if missing == "thread":
-            return self._fetch_thread(event)
+            return self._fetch_thread(event, state)
         if missing == "operator":
-            client = self._services.client(str(event.portal_id))
-            event.state(InboundState).operator = client.operator(_assignee(event) or "")
+            state.operator = self._services.client(str(event.portal_id)).operator(_assignee(event, state) or "")
         elif missing == "message":
-            return self._fetch_message(event)
+            return self._fetch_message(event, state)
         elif missing == "history":
-            return self._fetch_history(event, now)
+            return self._fetch_history(event, state, now)
         return Again()
 
-    def _fetch_thread(self, event: Event) -> Outcome:
+    def _fetch_thread(self, event: Event, state: InboundState) -> Outcome:
         """Read what the thread itself says: a v1-signed event is no more than a hint."""
         try:
             thread = self._services.client(str(event.portal_id)).get_thread(str(event.thread_id))
@@ -119,10 +101,10 @@ class InboundTask(SignalTask):
             value = normalize_actor(str(thread.get("assignedTo") or ""))
         else:
             value = "ARCHIVED" if archived else thread.get("status")
-        event.state(InboundState).seen = Seen(value)
+        state.seen = Seen(value)
         return Again()
 
-    def _fetch_message(self, event: Event) -> Outcome:
+    def _fetch_message(self, event: Event, state: InboundState) -> Outcome:
         """Fetch what an agent's message leaves out, and check it: its text, files with addresses, the agent's name."""
         if event.handoff_id is None:
             return Dead("an agent's message in a thread that no handoff of ours has")
@@ -131,7 +113,7 @@ class InboundTask(SignalTask):
         if record is None:
             return Dead("its handoff is gone")
         client = self._services.client(str(event.portal_id))
-        raw = self._raw_message(event, client)
+        raw = self._raw_message(event, _told(event, state), client)
         if raw is None:
             logger.warning("Ignored event %d: HubSpot does not know the message it names", event.id)
             return Done()
@@ -139,7 +121,7 @@ class InboundTask(SignalTask):
             message = parse_message(raw)
         except ValueError as error:
             return Dead(f"the message can't be read: {error}")
-        if not self._is_for(record, event, message):
+        if not self._is_for(record, event, _told(event, state), message):
             return Done()
         text, html = self._whole_text(event, client, message)
         files, notices = [], []
@@ -152,7 +134,7 @@ class InboundTask(SignalTask):
         operator = client.operator(actor_id)
         if operator.name is None and message.sender_name:
             operator = replace(operator, name=message.sender_name)
-        event.state(InboundState).message = Message(
+        state.message = Message(
             message_id=message.message_id,
             author=Author.OPERATOR,
             text="\n".join([*([text] if text else []), *notices]),
@@ -163,12 +145,11 @@ class InboundTask(SignalTask):
         )
         return Again()
 
-    def _raw_message(self, event: Event, client: HubSpotClient) -> Mapping[str, Any] | None:
+    def _raw_message(self, event: Event, told: Told, client: HubSpotClient) -> Mapping[str, Any] | None:
         """Return HubSpot's message object, read from HubSpot where the event's leaves out what must be checked.
 
         :returns: None when HubSpot does not know the message.
         """
-        told = _told(event)
         raw = told.message or {}
         if told.is_read or (told.integration_threads and told.account_id is not None):
             return raw
@@ -192,9 +173,8 @@ class InboundTask(SignalTask):
                 html = clean_html(str(whole["richText"])) if whole.get("richText") else html
         return text, html
 
-    def _is_for(self, record: HandoffRecord, event: Event, message: ParsedMessage) -> bool:
+    def _is_for(self, record: HandoffRecord, event: Event, told: Told, message: ParsedMessage) -> bool:
         """Return True when an agent wrote the message to our user in the thread that this handoff opened."""
-        told = _told(event)
         if message.type != "MESSAGE" or message.direction not in (None, "OUTGOING"):
             return False
         if told.integration_threads and record.integration_thread_id not in told.integration_threads:
@@ -232,9 +212,8 @@ class InboundTask(SignalTask):
             content_type=attachment.content_type or guess_content_type(name or ""),
         )
 
-    def _fetch_history(self, event: Event, now: int) -> Outcome:
+    def _fetch_history(self, event: Event, state: InboundState, now: int) -> Outcome:
         """Read the thread once before the end is signalled, and queue what no webhook brought ahead of it."""
-        state = event.state(InboundState)
         state.waiting_since = since = now if state.waiting_since is None else state.waiting_since
         missed: list[NewEvent] = []
         try:
@@ -269,25 +248,23 @@ class InboundTask(SignalTask):
 
     # Deciding --------------------------------------------------------------------------------------------
 
-    def _decide(self, tx: Transaction, event: Event, now: int) -> None:
+    def _decide(self, tx: Transaction, event: Event, state: InboundState, now: int) -> None:
         """Apply the event to its handoff and note which signals follow."""
-        state = event.state(InboundState)
         state.record = tx.records.get(str(event.handoff_id), lock=True) if event.handoff_id else None
-        state.plan = [] if state.record is None else self._plan(tx, state.record, event, now)
+        state.plan = [] if state.record is None else self._plan(tx, state.record, event, state, now)
 
-    def _plan(self, tx: Transaction, record: HandoffRecord, event: Event, now: int) -> steps.Plan:
+    def _plan(self, tx: Transaction, record: HandoffRecord, event: Event, state: InboundState, now: int) -> steps.Plan:
         at_ms = event.sort_at
-        state = event.state(InboundState)
         if event.topic == Kind.MESSAGE and state.message is not None:
             return transitions.operator_wrote(
-                tx, record, state.message, event_id=event.id, is_read=_told(event).is_read,
+                tx, record, state.message, event_id=event.id, is_read=_told(event, state).is_read,
                 window_ms=self._window_ms, now=now,
             )  # fmt: skip
         if event.topic == Kind.ASSIGNED:
-            operator = state.operator if _assignee(event) else None
+            operator = state.operator if _assignee(event, state) else None
             return transitions.assigned(tx, record, operator, occurred_ms=at_ms)
         if event.topic == Kind.STATUS:
-            value = _value(event)
+            value = _value(event, state)
             if value in ("CLOSED", "ARCHIVED"):
                 reason = CloseReason.ARCHIVED if value == "ARCHIVED" else CloseReason.AGENT
                 return transitions.ended(tx, record, reason=reason, occurred_ms=at_ms, now=now)
@@ -311,22 +288,33 @@ class InboundTask(SignalTask):
 _ENDS = (Kind.DELETED, Kind.PRIVACY_DELETED, Topic.ACCOUNT_REMOVED)
 
 
-def _told(event: Event) -> Told:
-    state = event.state(InboundState)
+def _missing(event: Event, state: InboundState) -> str | None:
+    """Return what has to be read from HubSpot before the event can be decided, or None."""
+    told = _told(event, state)
+    if told.hint and state.seen is None:
+        return "thread"
+    if event.topic == Kind.ASSIGNED:
+        return "operator" if state.operator is None and _assignee(event, state) else None
+    if event.topic == Kind.MESSAGE:
+        return "message" if state.message is None else None
+    ends = event.topic in _ENDS or (event.topic == Kind.STATUS and _value(event, state) in ("CLOSED", "ARCHIVED"))
+    return "history" if ends and not told.is_read and not state.history_is_read else None
+
+
+def _told(event: Event, state: InboundState) -> Told:
     if state.told is None:
         state.told = Told.from_json(event.payload)
     return state.told
 
 
-def _value(event: Event) -> str | None:
+def _value(event: Event, state: InboundState) -> str | None:
     """Return the new value that the event tells, or that the thread has when the event is only a hint."""
-    seen = event.state(InboundState).seen
-    return _told(event).value if seen is None else seen.value
+    return _told(event, state).value if state.seen is None else state.seen.value
 
 
-def _assignee(event: Event) -> str | None:
+def _assignee(event: Event, state: InboundState) -> str | None:
     """Return the assigned agent; None for nobody, a bot or an AI agent."""
-    value = _value(event)
+    value = _value(event, state)
     return value if value and value.startswith("A-") else None
 
 

@@ -89,7 +89,7 @@ class Event:
         found = self._state
         if found is None:
             self._state = found = kind.from_json(codec.loads(self.progress))
-        if not isinstance(found, kind):
+        elif not isinstance(found, kind):
             raise TypeError(f"the state of event {self.id} is a {type(found).__name__}, not a {kind.__name__}")
         return found
 

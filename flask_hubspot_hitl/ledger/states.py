@@ -44,7 +44,7 @@ class State:
     def from_json(cls, value: Any) -> Self:
         """Return the state that :meth:`to_json` gave; keys that this version does not know are kept."""
         state = cls()
-        if isinstance(value, Mapping):
+        if value and isinstance(value, Mapping):
             known = _table_of(cls)[1]
             for key, one in value.items():
                 if key in known:
