@@ -18,6 +18,7 @@ from werkzeug.serving import BaseWSGIServer, WSGIRequestHandler, make_server
 
 from flask_hubspot_hitl import HubSpotHITL
 from flask_hubspot_hitl.clock import Clock, ManualClock
+from flask_hubspot_hitl.ledger import Speed
 from flask_hubspot_hitl.simulator.engine.traffic import FOLDER
 from flask_hubspot_hitl.testing import running
 
@@ -228,6 +229,12 @@ def database_url(request: pytest.FixtureRequest) -> Iterator[str]:
         return
     with databases.postgresql_database(request.getfixturevalue("other_postgresql")(int(version))) as url:
         yield url
+
+
+@pytest.fixture
+def speed(request: pytest.FixtureRequest) -> Speed:
+    """The ledger's measures, by a name of ``databases.SPEEDS``; all of them where a test does not say."""
+    return databases.SPEEDS[getattr(request, "param", "fast")]
 
 
 # --- apps ------------------------------------------------------------------------------------------------

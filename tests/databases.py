@@ -12,10 +12,13 @@ import tempfile
 import uuid
 import warnings
 from collections.abc import Iterator
+from dataclasses import fields, replace
 from pathlib import Path
 from typing import Any
 
 import pytest
+
+from flask_hubspot_hitl.ledger import FAST, PLAIN, Speed
 
 slow_on_postgresql = pytest.mark.parametrize(
     "database_url", ["sqlite", pytest.param("postgresql", marks=pytest.mark.slow)], indirect=True
@@ -56,6 +59,35 @@ every_database = pytest.mark.parametrize(
     indirect=True,
 )
 """For the store's own tests: all versions of PostgreSQL, all but one of them in ``make slow``."""
+both_paths = pytest.mark.parametrize("speed", ["fast", "plain"], indirect=True)
+"""For what the ledger promises: its fast path, and the plain one."""
+SPEEDS: dict[str, Speed] = {
+    "fast": FAST,
+    "plain": PLAIN,
+    **{f"fast without {one.name}": replace(FAST, **{one.name: False}) for one in fields(Speed)},
+    **{f"plain with {one.name}": replace(PLAIN, **{one.name: True}) for one in fields(Speed)},
+}
+"""What the ``speed`` fixture may be asked for: both paths, and each measure by itself."""
+every_store = pytest.mark.parametrize(
+    ("database_url", "speed"),
+    [
+        *((engine, path) for engine in ("sqlite", "postgresql") for path in ("fast", "plain")),
+        *(
+            pytest.param(engine, path, marks=pytest.mark.slow)
+            for engine in ("sqlite", "postgresql")
+            for path in SPEEDS
+            if path not in ("fast", "plain")
+        ),
+        *(
+            pytest.param(f"postgresql-{one}", path, marks=pytest.mark.slow)
+            for one in (DEBIAN, *WHEEL)
+            if one != USUAL
+            for path in ("fast", "plain")
+        ),
+    ],
+    indirect=True,
+)
+"""For the ledger's contract: all databases on both paths. Old versions and single measures belong to ``make slow``."""
 
 
 class NoPostgreSQL(Exception):

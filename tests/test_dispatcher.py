@@ -19,9 +19,10 @@ from flask_hubspot_hitl.dispatch.dispatcher import Dispatcher
 from flask_hubspot_hitl.dispatch.options import EngineOptions
 from flask_hubspot_hitl.dispatch.tasks import Done, Effect, Outcome, Task, nothing
 from flask_hubspot_hitl.dispatch.threads import LANE_EVENTS
-from flask_hubspot_hitl.ledger import Event, Lease, Ledger, NewEvent, Transaction
+from flask_hubspot_hitl.ledger import Event, Lease, Ledger, NewEvent, Speed, Transaction
 
 from .conftest import RelayOf
+from .databases import both_paths
 from .helpers import wait_until
 
 pytestmark = pytest.mark.filterwarnings("ignore:.*multi-threaded, use of fork:DeprecationWarning")
@@ -44,8 +45,8 @@ class Work(Task):
 
 
 @pytest.fixture
-def ledger(sqlite_url: str) -> Iterator[Ledger]:
-    one = Ledger(sqlite_url, SystemClock())
+def ledger(sqlite_url: str, speed: Speed) -> Iterator[Ledger]:
+    one = Ledger(sqlite_url, SystemClock(), speed=speed)
     one.create()
     yield one
     one.close()
@@ -131,6 +132,7 @@ def test_a_commit_wakes_an_idle_thread_within_50_ms(ledger: Ledger, make: MakeDi
     assert min(medians) < 0.05, medians
 
 
+@both_paths
 def test_what_another_process_stored_is_noticed_without_a_wake_up(
     ledger: Ledger, make: MakeDispatcher, work: Work
 ) -> None:
@@ -139,6 +141,7 @@ def test_what_another_process_stored_is_noticed_without_a_wake_up(
     wait_until(lambda: len(work.ran) == 1)
 
 
+@both_paths
 def test_one_wake_up_spreads_to_as_many_threads_as_there_are_lanes(
     ledger: Ledger, make: MakeDispatcher, work: Work
 ) -> None:
@@ -168,6 +171,7 @@ def test_wake_ups_do_not_pile_up_while_all_threads_are_busy(ledger: Ledger, make
 # --- fairness --------------------------------------------------------------------------------------------
 
 
+@both_paths
 def test_a_chatty_lane_is_given_back_after_twenty_events(ledger: Ledger, make: MakeDispatcher, work: Work) -> None:
     put(ledger, *(f"chatty{number:02}" for number in range(LANE_EVENTS + 5)), lane="in:1:chatty")
     time.sleep(0.002)  # the other lane is due later
@@ -236,6 +240,7 @@ def test_b7_who_waits_for_the_database_does_not_hang(
     assert len(set(dispatcher.pool._threads)) == 1
 
 
+@both_paths
 def test_no_more_threads_than_the_bound_are_started_for_those_that_hang(
     ledger: Ledger, make: MakeDispatcher, work: Work, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -266,6 +271,7 @@ def test_no_more_threads_than_the_bound_are_started_for_those_that_hang(
     assert dispatcher.stop(60)
 
 
+@both_paths
 @pytest.mark.parametrize("error", [asyncio.CancelledError, SystemExit, RuntimeError])
 def test_no_exception_ends_a_thread(
     ledger: Ledger, make: MakeDispatcher, work: Work, error: type[BaseException]
@@ -294,10 +300,13 @@ def test_no_exception_ends_a_thread(
 # --- a database that is lost in the middle ---------------------------------------------------------------
 
 
-def test_a_commit_whose_answer_is_lost_is_not_carried_out_twice(postgresql_url: str, relay_of: RelayOf) -> None:
+@both_paths
+def test_a_commit_whose_answer_is_lost_is_not_carried_out_twice(
+    postgresql_url: str, relay_of: RelayOf, speed: Speed
+) -> None:
     """A connection that breaks at COMMIT leaves open whether it happened; the effect must not be repeated."""
     relay, url = relay_of(postgresql_url)
-    with contextlib.closing(Ledger(url, SystemClock())) as ledger:
+    with contextlib.closing(Ledger(url, SystemClock(), speed=speed)) as ledger:
         ledger.create()
         first = True
 
@@ -356,6 +365,7 @@ def test_stop_while_another_thread_is_just_starting_the_clock(
     wait_until(lambda: not any(one.is_alive() for one in dispatcher.pool._threads), what="the threads to end")
 
 
+@both_paths
 def test_stop_gives_back_what_is_not_finished(ledger: Ledger, make: MakeDispatcher, work: Work) -> None:
     go = threading.Event()
     work.do = lambda event: go.wait(60)

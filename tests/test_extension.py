@@ -236,7 +236,7 @@ def test_while_testing_nothing_starts_before_it_is_needed(make_app: MakeApp, sai
     state.dispatcher._start_now(threading.get_ident)  # as its timer does
     assert not state.dispatcher.has_started
     database = state.ledger._database
-    assert (len(database._warm), database.engine.pool.checkedin()) == (0, 0)  # type: ignore[attr-defined]
+    assert (len(database.connections.warm), database.engine.pool.checkedin()) == (0, 0)  # type: ignore[attr-defined]
     assert signed_post(app, [status_event("CLOSED", at=0)]).status_code == 204
     state.dispatcher.wake()
     assert state.dispatcher.has_started, "something may be due now"

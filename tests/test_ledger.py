@@ -25,10 +25,10 @@ from flask_hubspot_hitl import LedgerUnavailable
 from flask_hubspot_hitl.clock import ManualClock
 from flask_hubspot_hitl.domain import CloseReason
 from flask_hubspot_hitl.handoffs import rules
-from flask_hubspot_hitl.ledger import Event, EventState, Lease, Ledger, NewEvent, Transaction
+from flask_hubspot_hitl.ledger import Event, EventState, Lease, Ledger, NewEvent, Speed, Transaction
 
 from .conftest import MakeApp
-from .databases import every_database
+from .databases import both_paths, every_store
 from .helpers import begin_handoff, opening, seconds_of, state_of, wait_until
 
 NOW = 1_790_000_000_000
@@ -41,8 +41,8 @@ def clock() -> ManualClock:
 
 
 @pytest.fixture
-def ledger(database_url: str, clock: ManualClock) -> Iterator[Ledger]:
-    ledger = Ledger(database_url, clock)
+def ledger(database_url: str, clock: ManualClock, speed: Speed) -> Iterator[Ledger]:
+    ledger = Ledger(database_url, clock, speed=speed)
     ledger.create()
     yield ledger
     ledger.close()
@@ -113,9 +113,9 @@ def in_threads(number: int, work: Callable[[int], Any]) -> list[Any]:
         return list(pool.map(run, range(number)))
 
 
-@every_database
+@every_store
 class TestContract:
-    """What both engines must do."""
+    """What both engines must do, on both paths."""
 
     # Order and dedupe
 
@@ -428,6 +428,39 @@ class TestContract:
         assert count(ledger) == 0
         assert put(ledger, new("a")) == 1
 
+    def test_who_overlooks_that_a_statement_failed_is_not_told_that_it_is_stored(self, ledger: Ledger) -> None:
+        """PostgreSQL takes such a transaction back, and its COMMIT says nothing of it."""
+
+        def overlook() -> None:
+            with ledger.write() as tx:
+                tx.queue.put([new("a")], now=NOW)
+                with contextlib.suppress(sa.exc.SQLAlchemyError):
+                    tx._connection.execute(sa.text("SELEKT"))
+
+        if ledger.is_sqlite:
+            overlook()
+        else:
+            with pytest.raises(LedgerUnavailable, match="the transaction was lost"):
+                overlook()
+        assert count(ledger) == int(ledger.is_sqlite)
+
+    def test_on_sqlite_one_thread_writes_at_a_time(self, ledger: Ledger) -> None:
+        inside, most = 0, 0
+
+        def write(index: int) -> None:
+            nonlocal inside, most
+            for number in range(5):
+                with ledger.write() as tx:
+                    inside += 1
+                    most = max(most, inside)
+                    tx.queue.put([new(f"{index}:{number}")], now=NOW)
+                    time.sleep(0.001)
+                    inside -= 1
+
+        in_threads(8, write)
+        assert count(ledger) == 40
+        assert most == 1 or not ledger.is_sqlite
+
     def test_text_of_any_kind_comes_back_as_it_went_in(self, ledger: Ledger) -> None:
         payload = {"t": "Olá 👋 \u2028 \x01 'quote\" \\ %s ; DROP", "n": 2**63 - 1, "f": 0.1, "deep": [[[{"a": None}]]]}
         put(ledger, new("a", payload=payload))
@@ -444,11 +477,12 @@ class TestContract:
         assert again.deployment_id == ledger.deployment_id
         again.close()
 
-    def test_d_two_processes_may_create_the_schema_at_once(self, database_url: str) -> None:
+    def test_d_two_processes_may_create_the_schema_at_once(self, database_url: str, speed: Speed) -> None:
         code = (
             "import sys\n"
             "from flask_hubspot_hitl.clock import SystemClock\n"
-            "from flask_hubspot_hitl.ledger import Ledger\nledger = Ledger(sys.argv[1], SystemClock())\n"
+            "from flask_hubspot_hitl.ledger import Ledger, Speed\n"
+            f"ledger = Ledger(sys.argv[1], SystemClock(), speed={speed!r})\n"
             "sys.stdin.readline()\nledger.create()\nprint(ledger.deployment_id)\nledger.close()\n"
         )
         started = [
@@ -493,8 +527,8 @@ class TestContract:
 
 
 @pytest.fixture
-def on_sqlite(sqlite_url: str, clock: ManualClock) -> Iterator[Ledger]:
-    ledger = Ledger(sqlite_url, clock)
+def on_sqlite(sqlite_url: str, clock: ManualClock, speed: Speed) -> Iterator[Ledger]:
+    ledger = Ledger(sqlite_url, clock, speed=speed)
     ledger.create()
     yield ledger
     ledger.close()
@@ -543,12 +577,29 @@ def test_a_damaged_database_is_unavailable_and_not_a_crash(tmp_path: Path, clock
     ledger.close()
 
 
+@both_paths
 def test_sqlite_runs_with_wal_and_full_synchronous(on_sqlite: Ledger) -> None:
     with on_sqlite.read() as tx:
         found = [tx._connection.scalar(sa.text(f"PRAGMA {name}")) for name in ("journal_mode", "synchronous")]
     assert found == ["wal", 2]
 
 
+@both_paths
+def test_who_has_lost_the_transaction_is_told_so(on_sqlite: Ledger) -> None:
+    """SQLite takes it back by itself after an error of the disk."""
+
+    def lose() -> None:
+        with on_sqlite.write() as tx:
+            tx.queue.put([new("a")], now=NOW)
+            tx._connection.driver.rollback()
+
+    with pytest.raises(LedgerUnavailable, match="the transaction was lost"):
+        lose()
+    assert count(on_sqlite) == 0
+    assert put(on_sqlite, new("a")) == 1
+
+
+@both_paths
 def test_a_locked_database_is_unavailable_within_five_seconds_also_for_those_who_queue(
     on_sqlite: Ledger, sqlite_url: str
 ) -> None:
@@ -565,6 +616,7 @@ def test_a_locked_database_is_unavailable_within_five_seconds_also_for_those_who
     assert put(on_sqlite, new("after")) == 1
 
 
+@both_paths
 def test_a_process_stopped_while_it_writes_does_not_hang_the_others(on_sqlite: Ledger, sqlite_url: str) -> None:
     import fcntl
 
@@ -671,9 +723,12 @@ except LedgerUnavailable:
 """
 
 
-def test_a_process_stopped_in_a_transaction_frees_its_rows(postgresql_url: str, clock: ManualClock) -> None:
+@both_paths
+def test_a_process_stopped_in_a_transaction_frees_its_rows(
+    postgresql_url: str, clock: ManualClock, speed: Speed
+) -> None:
     """So does a host that is cut off: PostgreSQL would hear of that much later."""
-    ledger = Ledger(postgresql_url, clock)
+    ledger = Ledger(postgresql_url, clock, speed=speed)
     ledger.create()
     command = [sys.executable, "-c", _STOPPED, postgresql_url]
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:

@@ -19,7 +19,7 @@ from flask_hubspot_hitl.clock import ManualClock
 from flask_hubspot_hitl.dispatch.options import EngineOptions
 from flask_hubspot_hitl.dispatch.runner import Runner
 from flask_hubspot_hitl.dispatch.tasks import Again, Dead, Done, Outcome, Retry, Task
-from flask_hubspot_hitl.ledger import Event, EventState, Lease, Ledger, NewEvent
+from flask_hubspot_hitl.ledger import FAST, PLAIN, Event, EventState, Lease, Ledger, NewEvent
 
 LANES = [f"in:1:{number}" for number in range(3)]
 TTL_MS = 5_000
@@ -60,11 +60,13 @@ class ModelLane:
 class LedgerModel(RuleBasedStateMachine):
     """Compares every step with the model."""
 
+    speed = FAST
+
     @initialize()
     def begin(self) -> None:
         self.folder = tempfile.TemporaryDirectory()
         self.clock = ManualClock(1_790_000_000_000)
-        self.ledger = Ledger(f"sqlite:///{Path(self.folder.name) / 'l.db'}", self.clock)
+        self.ledger = Ledger(f"sqlite:///{Path(self.folder.name) / 'l.db'}", self.clock, speed=self.speed)
         self.ledger.create()
         options = EngineOptions(
             mode="inline", threads=1, lease_ttl=TTL_MS / 1000, handler_timeout=300, max_attempts=MAX_ATTEMPTS
@@ -191,7 +193,17 @@ class LedgerModel(RuleBasedStateMachine):
             assert tx.count(EventState.DEAD) == len(self.dead)
 
 
-LedgerModel.TestCase.settings = settings(
-    max_examples=80, stateful_step_count=40, deadline=None, suppress_health_check=list(HealthCheck)
-)
+class PlainModel(LedgerModel):
+    """The same on the plain path."""
+
+    speed = PLAIN
+
+
+def _examples(count: int) -> settings:
+    return settings(max_examples=count, stateful_step_count=40, deadline=None, suppress_health_check=list(HealthCheck))
+
+
+LedgerModel.TestCase.settings = _examples(80)
 TestLedgerModel = LedgerModel.TestCase
+PlainModel.TestCase.settings = _examples(20)
+TestPlainModel = PlainModel.TestCase

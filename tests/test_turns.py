@@ -21,6 +21,12 @@ from flask_hubspot_hitl.ledger.turns import Turns
 from .helpers import wait_until
 
 
+def turns_of(ledger: Ledger) -> Turns:
+    turns = ledger._database.turns
+    assert isinstance(turns, Turns)
+    return turns
+
+
 def test_first_come_first_served() -> None:
     turns, came = Turns(1), []
 
@@ -132,8 +138,8 @@ def test_a_forked_child_has_all_turns(database_url: str) -> None:
 def test_64_threads_write_to_postgresql_over_few_connections(postgresql_url: str) -> None:
     with contextlib.closing(Ledger(postgresql_url, SystemClock())) as ledger, ThreadPoolExecutor(64) as pool:
         ledger.create()
-        database = ledger._database
-        limit = database.turns.free
+        database, turns = ledger._database, turns_of(ledger)
+        limit = turns.free
         begun, go = threading.Semaphore(0), threading.Event()
 
         def write() -> None:
@@ -144,18 +150,18 @@ def test_64_threads_write_to_postgresql_over_few_connections(postgresql_url: str
         writing = [pool.submit(write) for _ in range(64)]
         for _ in range(limit):
             assert begun.acquire(timeout=60)
-        wait_until(lambda: database.turns.waiting == 64 - limit)
+        wait_until(lambda: turns.waiting == 64 - limit)
         assert not begun.acquire(blocking=False)
         go.set()
         for one in writing:
             one.result(60)
-        assert database.turns.free == limit
+        assert turns.free == limit
 
 
 def test_a_transaction_that_fails_gives_its_turn_back(database_url: str) -> None:
     with contextlib.closing(Ledger(database_url, SystemClock())) as ledger:
         ledger.create()
-        turns = ledger._database.turns
+        turns = turns_of(ledger)
         limit = turns.free
         for _ in range(2 * limit):
             with pytest.raises(ValueError, match="mine"), ledger.write():
@@ -166,7 +172,7 @@ def test_a_transaction_that_fails_gives_its_turn_back(database_url: str) -> None
 def test_a_transaction_that_cannot_begin_gives_its_turn_back(postgresql_url: str) -> None:
     url = sa.make_url(postgresql_url).set(database="nowhere").render_as_string(hide_password=False)
     with contextlib.closing(Ledger(url, SystemClock())) as ledger:
-        turns = ledger._database.turns
+        turns = turns_of(ledger)
         limit = turns.free
         for _ in range(2 * limit):
             with pytest.raises(LedgerUnavailable), ledger.write():

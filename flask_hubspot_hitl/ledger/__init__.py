@@ -1,11 +1,13 @@
-"""All that is durable. The only part that imports SQLAlchemy; :class:`Ledger` is its one door.
+"""Store everything that must survive a restart, behind :class:`Ledger`. The only part that imports SQLAlchemy.
 
-``store`` says what can be asked of it; ``queue``, ``records``, ``installations``, ``channels``, ``once`` and ``signs``
-hold the statements, ``schema`` the tables, ``migrations`` the way from older ones.
+``store`` says what one transaction can do; ``queue``, ``records``, ``installations``, ``channels``, ``once`` and
+``signs`` hold the statements, ``schema`` the tables, ``migrations`` the way from older ones. ``speed`` says what makes
+it fast, and that all of that may be off.
 """
 
 from . import lanes
 from .channels import AccountRecord, ChannelRecord
+from .door import Ledger
 from .installations import Installation, InstallationState
 from .lanes import Topic
 from .notify import Watch
@@ -15,11 +17,14 @@ from .plans import Plan, Snapshot, Step
 from .queue import Event, Lease, NewEvent
 from .records import HandoffRecord
 from .schema import SCHEMA, EventState
+from .speed import FAST, PLAIN, Speed
 from .states import State
-from .store import Ledger, Transaction
+from .store import Transaction
 from .trouble import Misconfigured
 
 __all__ = [
+    "FAST",
+    "PLAIN",
     "SCHEMA",
     "AccountRecord",
     "ChannelRecord",
@@ -34,6 +39,7 @@ __all__ = [
     "NewEvent",
     "Plan",
     "Snapshot",
+    "Speed",
     "State",
     "Step",
     "Topic",

@@ -1,7 +1,7 @@
-"""One transaction's connection: statements made once go straight to the driver, all others through SQLAlchemy.
+"""Run one transaction's statements: prepared ones directly on the driver, all others through SQLAlchemy.
 
 SQLAlchemy's way to run a statement costs some fifty microseconds of Python, the driver's two; an event takes a dozen
-statements. Knows SQLAlchemy, and nothing of what a statement means.
+statements. :class:`PlainConnection` runs all through SQLAlchemy. Knows nothing of what a statement means.
 """
 
 from __future__ import annotations
@@ -13,17 +13,23 @@ from typing import Any, cast
 import sqlalchemy as sa
 from sqlalchemy.sql.dml import UpdateBase
 
+from ..errors import LedgerUnavailable
+
 USED_AT = "hitl_used_at"
-"""In a pooled connection's ``info``: :attr:`Connection.used_at`."""
+"""Key of :attr:`Connection.used_at` in a pooled connection's ``info``."""
 MADE_AT = "hitl_made_at"
-"""The same: :attr:`Connection.made_at`."""
+"""Key of :attr:`Connection.made_at` in a pooled connection's ``info``."""
 Row = Any
 """A named tuple, its fields called as the columns are."""
 Statement = sa.Select[Any] | UpdateBase
+_KEEP_COUNT = {"preserve_rowcount": True}
+"""Has SQLAlchemy look at the number of rows after an INSERT, too: psycopg forgets it with the cursor."""
+_IN_ERROR = 3
+"""libpq's ``PQTRANS_INERROR``: a statement of the transaction has failed, so that COMMIT would be a ROLLBACK."""
 
 
 class Prepared:
-    """A statement's text, what its parameters are called, and what its rows look like."""
+    """Hold a compiled statement: its text, its parameters' names, its row type."""
 
     def __init__(self, statement: Statement, engine: sa.Engine) -> None:
         schemas = engine.get_execution_options().get("schema_translate_map")
@@ -35,14 +41,14 @@ class Prepared:
         self._row: Callable[[Iterable[Any]], Row] | None = None
 
     def bind(self, values: Mapping[str, Any]) -> Any:
-        """The values as the driver wants them: in order, or by name."""
+        """Return the values as the driver wants them: in order, or by name."""
         if self._order is None:
             return {**self._given, **values}
         given = self._given
         return [values[name] if name in values else given[name] for name in self._order]
 
     def row(self, cursor: Any, values: Sequence[Any]) -> Row:
-        """The values of a row, with names."""
+        """Return the values of a row as a named tuple."""
         if self._row is None:
             names = [column[0] for column in cursor.description]
             self._row = cast(Any, namedtuple("Row", names, rename=True))._make
@@ -50,11 +56,11 @@ class Prepared:
 
 
 class Connection:
-    """What the ledger's parts work with, within one transaction.
+    """Run the statements of the ledger's parts, within one transaction.
 
     :meth:`row`, :meth:`rows`, :meth:`change` and :meth:`change_many` take statements that are made once, as constants
-    of a module or of an object that lives as long as the database: they are put together when they come first.
-    :meth:`execute` and its kin are SQLAlchemy's.
+    of a module or of an object that lives as long as the database: they are compiled when they come first.
+    :meth:`execute`, :meth:`scalar` and :meth:`scalars` are SQLAlchemy's.
     """
 
     def __init__(
@@ -66,40 +72,61 @@ class Connection:
         self._core: sa.Connection | None = None
         driver: Any = pooled.driver_connection
         self.driver = driver
-        """The driver's."""
+        """The driver's connection."""
+        self._is_sqlite = engine.dialect.name == "sqlite"
         # A cursor of psycopg's costs as much as a short statement; one of SQLite's would hold on to what it read.
-        self._execute = (driver if engine.dialect.name == "sqlite" else driver.cursor()).execute
+        self._execute = (driver if self._is_sqlite else driver.cursor()).execute
         self._busy_timeout = 0
         self.used_at = 0.0
-        """When its last transaction ended, in monotonic seconds."""
+        """Monotonic seconds at which the connection's last transaction ended."""
         self.made_at: float = pooled.info.get(MADE_AT, 0.0)
-        """When it was connected, the same; 0 for SQLite."""
+        """Monotonic seconds at which the connection was made; 0 for SQLite."""
 
     @property
     def core(self) -> sa.Connection:
-        """SQLAlchemy's, in the same transaction; made when it is asked for."""
+        """Return SQLAlchemy's connection in the same transaction; it is made when it is asked for."""
         if self._core is None:
             self._core = sa.Connection(self._engine, self._pooled)
         return self._core
 
     def execute(self, statement: sa.Executable, values: Any = None) -> Any:
-        """See SQLAlchemy."""
+        """Run a SQLAlchemy statement; see ``sqlalchemy.Connection.execute``."""
         return self.core.execute(statement, values)
 
     def scalar(self, statement: sa.Executable, values: Any = None) -> Any:
-        """See SQLAlchemy."""
+        """Run a SQLAlchemy statement; see ``sqlalchemy.Connection.scalar``."""
         return self.core.scalar(statement, values)
 
     def scalars(self, statement: sa.Executable, values: Any = None) -> Any:
-        """See SQLAlchemy."""
+        """Run a SQLAlchemy statement; see ``sqlalchemy.Connection.scalars``."""
         return self.core.scalars(statement, values)
 
     def be_patient(self, seconds: float) -> None:
-        """How long SQLite waits for others' writers, in steps of a tenth: each step is a statement that it prepares."""
+        """Set SQLite's busy timeout, rounded to 0.1 s because each value is a statement of its own."""
         timeout = int(seconds * 10) * 100 + 100
         if timeout != self._busy_timeout:
             self.driver.execute(f"PRAGMA busy_timeout={timeout}")
             self._busy_timeout = timeout
+
+    def must_be_whole(self) -> None:
+        """Look whether a commit would store what was written.
+
+        :raises LedgerUnavailable: when the transaction is lost: SQLite takes it back after an error of the disk, and
+            PostgreSQL after a statement that failed. The driver's ``commit`` would say nothing.
+        """
+        is_lost = (
+            not self.driver.in_transaction if self._is_sqlite else self.driver.pgconn.transaction_status == _IN_ERROR
+        )
+        if is_lost:
+            raise LedgerUnavailable("the database can't be used just now (the transaction was lost)")
+
+    def commit_changes(self) -> None:
+        """Commit what was written.
+
+        :raises LedgerUnavailable: when the transaction is lost; see :meth:`must_be_whole`.
+        """
+        self.must_be_whole()
+        self.commit()
 
     def commit(self) -> None:
         """End the transaction."""
@@ -109,37 +136,43 @@ class Connection:
             self.driver.commit()
 
     def close(self) -> None:
-        """Give it back to the pool; the transaction has ended."""
+        """Return the connection to SQLAlchemy's pool; the transaction has ended."""
         if self.used_at:
             self._pooled.info[USED_AT] = self.used_at
         (self._core or self._pooled).close()
 
     def invalidate(self) -> None:
-        """The connection is of no use any more."""
+        """Discard the connection; it is not returned to the pool."""
         if self._core is None or not self._core.invalidated:
             self._pooled.invalidate()
 
     def row(self, statement: Statement, values: Mapping[str, Any]) -> Row | None:
-        """The first row of a prepared statement, or None."""
+        """Run a prepared statement, and return its first row or None."""
         prepared = self._prepare(statement)
         cursor = self._execute(prepared.text, prepared.bind(values))
         found = cursor.fetchone()
         return None if found is None else prepared.row(cursor, found)
 
     def rows(self, statement: Statement, values: Mapping[str, Any]) -> list[Row]:
-        """All rows of a prepared statement."""
+        """Run a prepared statement, and return all its rows."""
         prepared = self._prepare(statement)
         cursor = self._execute(prepared.text, prepared.bind(values))
         return [prepared.row(cursor, found) for found in cursor.fetchall()]
 
     def change(self, statement: Statement, values: Mapping[str, Any]) -> int:
-        """Run a prepared statement that answers no rows; returns how many it changed."""
+        """Run a prepared statement that returns no rows.
+
+        :returns: the number of rows changed.
+        """
         prepared = self._prepare(statement)
         changed: int = self._execute(prepared.text, prepared.bind(values)).rowcount
         return changed
 
     def change_many(self, statement: Statement, values: Sequence[Mapping[str, Any]]) -> int:
-        """:meth:`change` for each of ``values``, in this order; returns how many were changed in all."""
+        """Run :meth:`change` for each of ``values``, in this order.
+
+        :returns: the number of rows changed in all.
+        """
         if len(values) == 1:
             return self.change(statement, values[0])
         prepared = self._prepare(statement)
@@ -156,3 +189,23 @@ class Connection:
         if prepared is None:
             prepared = self._prepared[statement] = Prepared(statement, self._engine)
         return prepared
+
+
+class PlainConnection(Connection):
+    """Run all statements through SQLAlchemy, which compiles and caches them itself."""
+
+    def row(self, statement: Statement, values: Mapping[str, Any]) -> Row | None:
+        """Run a statement, and return its first row or None."""
+        return self.core.execute(statement, values).first()
+
+    def rows(self, statement: Statement, values: Mapping[str, Any]) -> list[Row]:
+        """Run a statement, and return all its rows."""
+        return list(self.core.execute(statement, values))
+
+    def change(self, statement: Statement, values: Mapping[str, Any]) -> int:
+        """Run a statement that returns no rows; see :meth:`Connection.change`."""
+        return self.core.execute(statement, values, execution_options=_KEEP_COUNT).rowcount
+
+    def change_many(self, statement: Statement, values: Sequence[Mapping[str, Any]]) -> int:
+        """Run a statement for each of ``values``; see :meth:`Connection.change_many`."""
+        return self.core.execute(statement, list(values), execution_options=_KEEP_COUNT).rowcount

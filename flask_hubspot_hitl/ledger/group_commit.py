@@ -1,30 +1,31 @@
 """Group commit: the threads of one process that write to SQLite take turns within one transaction.
 
-SQLite has one writer at a time, and a commit waits for the disk. Whoever has written while others wait for their turn
-leaves the transaction open for the next one; the last one commits for all, and nobody goes on before that. A block
-that fails is taken back alone, to its savepoint. Knows transactions, and nothing of what is written in them.
+SQLite has one writer at a time, and a commit waits for the disk. A thread that has written while others wait hands
+them its open transaction; the last one commits for all, and every thread returns only after that commit. A block that
+fails is taken back alone, to its savepoint. Knows transactions, and nothing of what is written in them.
 """
 
 from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable
 
-from ..errors import LedgerUnavailable
 from .connection import Connection
 from .patience import patience
+from .transactions import Begin, End
 from .trouble import of_sqlite
 from .turns import Turns, held_lock
 from .writer_lock import WriterLock
 
 MOST_BLOCKS = 64
+"""Blocks in one transaction at most: all threads in it wait for the last one."""
 LONGEST_SECONDS = 0.005
-"""So long a transaction is handed on, by default: other processes write, too, and all in it wait for its end."""
+"""Seconds for which a transaction may be handed on; longer ones delay other processes' writers and all threads in it.
+"""
 
 
 class _Group:
-    """A transaction, and who waits for its commit."""
+    """Hold one shared transaction and the threads that wait for its commit."""
 
     def __init__(self, connection: Connection) -> None:
         self.connection = connection
@@ -34,24 +35,20 @@ class _Group:
         self._since: float | None = None
 
     def has_room(self, longest: float) -> bool:
-        """True while one more may write in it."""
+        """Return True while another thread may join the transaction."""
         now = time.monotonic()
         self._since = self._since or now
         return self.blocks < MOST_BLOCKS and now - self._since < longest
 
 
-class Writers:
-    """The threads of this process that write. There is one turn; ``lock`` keeps other processes out; ``begin`` opens a
-    transaction, and ``end`` takes its connection when it is over, with the error when it has to be taken back.
+class Together:
+    """Have the threads of this process that write share transactions; see :class:`.transactions.Writers`.
+
+    :param turns: has one turn.
+    :param lock: keeps other processes out.
     """
 
-    def __init__(
-        self,
-        turns: Turns,
-        lock: WriterLock,
-        begin: Callable[[], Connection],
-        end: Callable[[Connection, BaseException | None], None],
-    ) -> None:
+    def __init__(self, turns: Turns, lock: WriterLock, begin: Begin, end: End) -> None:
         self._lock = lock
         self._begin = begin
         self._end = end
@@ -60,7 +57,7 @@ class Writers:
         self._group: _Group | None = None
 
     def enter(self) -> Connection:
-        """Begin a block; who may wait for it as long as there is :func:`.patience.patience`.
+        """Begin a block, waiting for the turn as long as the caller's patience lasts.
 
         :raises LedgerUnavailable: when others have been writing all the time.
         """
@@ -80,7 +77,7 @@ class Writers:
             self._decline()
             raise
 
-    def leave(self, error: BaseException | None) -> None:
+    def leave(self, _connection: Connection, error: BaseException | None) -> None:
         """End a block, and return when it is on disk; with the ``error`` it ended in, when it is taken back.
 
         :raises LedgerUnavailable: when the commit that another thread made for it failed; what the driver says when
@@ -89,17 +86,8 @@ class Writers:
         group = self._group
         if group is None:
             raise RuntimeError("no block was begun")
-        driver = group.connection.driver
         try:
-            if not driver.in_transaction:  # as after an error of the disk: SQLite has taken everything back
-                raise LedgerUnavailable("the database can't be used just now (the transaction was lost)")
-            if error is None:
-                if group.blocks:
-                    driver.execute("RELEASE block")
-                group.blocks += 1
-            elif group.blocks:
-                driver.execute("ROLLBACK TO block")
-                driver.execute("RELEASE block")
+            _end_block(group, error)
         except BaseException as problem:
             self._finish(group, problem)
             raise
@@ -117,14 +105,17 @@ class Writers:
                 raise of_sqlite(group.failure).error() from group.failure
 
     def _decline(self) -> None:
-        """Whose turn it is can't use it; others may wait for the commit of the transaction that came with it."""
+        """Pass on a turn that this thread can't use, and commit the transaction that came with it, if one did."""
         if self._group is not None:
             self._finish(self._group, None)
         else:
             self._turns.give_back()
 
     def _hand_over(self, group: _Group) -> threading.Lock | None:
-        """Leave the transaction to the next who waits: then what opens when it is committed, otherwise None."""
+        """Hand the open transaction to the next waiting thread.
+
+        :returns: a lock that is released after the commit, or None when no thread was waiting.
+        """
         if not group.has_room(self.longest_seconds):
             return None
         committed = held_lock()
@@ -135,7 +126,7 @@ class Writers:
         return None
 
     def _finish(self, group: _Group, error: BaseException | None) -> None:
-        """Commit, or take everything back when there is an ``error``; then it is the next one's turn."""
+        """Commit the transaction, or roll it back when there is an ``error``; then wake the next thread."""
         self._group = None
         try:
             if error is None:
@@ -152,19 +143,33 @@ class Writers:
                 member.release()
 
     def after_fork(self) -> None:
-        """In the child, which has none of the parent's other threads, and must not touch its transaction."""
+        """Reset in a forked child: the parent's threads do not exist there, and its transaction must not be touched."""
+        self._turns.reset()
         self._inherited, self._group = self._group, None
         self._lock.after_fork()
 
     def abandon(self) -> None:
-        """Close the lock's file at once; nobody can be writing any more."""
+        """Close the lock's file at once; see :class:`.transactions.Writers`."""
         self._lock.close()
 
     def close(self, *, seconds: float) -> None:
-        """Close the lock's file; who is writing needs it to the end, and is waited for."""
+        """Close the lock's file after waiting for the thread that is writing; see :class:`.transactions.Writers`."""
         with patience(seconds):
             self._turns.take()
         try:
             self._lock.close()
         finally:
             self._turns.give_back()
+
+
+def _end_block(group: _Group, error: BaseException | None) -> None:
+    """Keep what a block has written in the transaction, or take it back when there is an ``error``."""
+    group.connection.must_be_whole()
+    driver = group.connection.driver
+    if error is None:
+        if group.blocks:
+            driver.execute("RELEASE block")
+        group.blocks += 1
+    elif group.blocks:
+        driver.execute("ROLLBACK TO block")
+        driver.execute("RELEASE block")

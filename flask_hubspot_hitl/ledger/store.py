@@ -1,28 +1,24 @@
-"""The ledger's door: transactions, and the few statements that are neither queue nor handoff.
+"""Gather what one transaction can do, with the few statements that are neither queue nor handoff.
 
-Above this module nobody knows that there is SQL.
+No module above the ledger contains SQL.
 """
 
 from __future__ import annotations
 
 import secrets
 from collections import Counter
-from collections.abc import Callable, Sequence
-from contextlib import AbstractContextManager
+from collections.abc import Sequence
 from typing import Any
 
 import sqlalchemy as sa
 
-from ..clock import Clock, wall_ms
-from ..errors import LedgerUnavailable
-from . import codec, lanes, migrations, queue, records
+from . import codec, lanes, queue, records
 from .bridges import Bridges
 from .buckets import Buckets
 from .channels import Channels
 from .connection import Connection
-from .database import Database, Scope
+from .database import Database
 from .installations import Installations
-from .notify import FileWatch, Listener, Notifier, QuietWatch, Watch
 from .once import Once
 from .schema import EventState, event, in_state, is_given_up, lane, message, meta
 from .signs import Signs
@@ -30,11 +26,11 @@ from .states import KindOf, State, no_kind
 
 _TIMERS = [kind.prefix for kind in lanes.Lane if kind.is_timer]
 _waiting = sa.and_(in_state(EventState.PENDING), *(event.c.lane.not_like(f"{prefix}:%") for prefix in _TIMERS))
-"""What waits for us, not for its time."""
+"""Chooses the events that wait to be run, without timers."""
 
 
-class _Statements:
-    """Made once a database; see :class:`.connection.Connection`."""
+class Statements:
+    """Hold the prepared statements, made once for each database; see :class:`.connection.Connection`."""
 
     def __init__(self, database: Database) -> None:
         self.queue = queue.Statements(database.insert)
@@ -42,10 +38,10 @@ class _Statements:
 
 
 class Transaction:
-    """One transaction: ``queue`` for events and lanes, ``records`` for handoffs and messages."""
+    """Hold one transaction's parts: ``queue`` for events and lanes, ``records`` for handoffs and messages."""
 
     def __init__(
-        self, connection: Connection, database: Database, statements: _Statements, kind_of: KindOf = no_kind
+        self, connection: Connection, database: Database, statements: Statements, kind_of: KindOf = no_kind
     ) -> None:
         self._connection = connection
         self._kind_of = kind_of
@@ -55,41 +51,41 @@ class Transaction:
 
     @property
     def buckets(self) -> Buckets:
-        """The request budgets that all processes share."""
+        """Return the request budgets that all processes share."""
         return Buckets(self._connection, self._database)
 
     @property
     def installations(self) -> Installations:
-        """The portals that have installed the app, and their tokens."""
+        """Return the portals that have installed the app, and their tokens."""
         return Installations(self._connection, self._database)
 
     @property
     def channels(self) -> Channels:
-        """Our channel, and its accounts in the portals' inboxes."""
+        """Return our channel, and its accounts in the portals' inboxes."""
         return Channels(self._connection, self._database)
 
     @property
     def once(self) -> Once:
-        """What may be used once."""
+        """Return the single-use keys."""
         return Once(self._connection, self._database)
 
     @property
     def signs(self) -> Signs:
-        """Which processes dispatch."""
+        """Return the signs of life of the processes that dispatch."""
         return Signs(self._connection, self._database)
 
     @property
     def bridges(self) -> Bridges:
-        """What bridges to other services remember."""
+        """Return what bridges to other services remember."""
         return Bridges(self._connection, self._database)
 
     def get_meta(self, name: str) -> str | None:
-        """A remembered value."""
+        """Return a stored value; None when its name is not known."""
         found: str | None = self._connection.scalar(sa.select(meta.c.value).where(meta.c.name == name))
         return found
 
     def set_meta(self, name: str, value: str) -> None:
-        """Remember a value."""
+        """Store a value under a name; the one before is replaced."""
         self._connection.execute(
             self._database.insert(meta)
             .values(name=name, value=value)
@@ -97,7 +93,7 @@ class Transaction:
         )
 
     def prove(self) -> None:
-        """Write something that nobody sees and that leaves nothing: a row of our own, so that no lock is shared."""
+        """Write and delete a row of its own, to prove that the database can be written; it shares no lock."""
         name = f"proof:{secrets.token_hex(8)}"
         self._connection.execute(self._database.insert(meta).values(name=name, value=""))
         self._connection.execute(sa.delete(meta).where(meta.c.name == name))
@@ -105,17 +101,17 @@ class Transaction:
     # What an operator looks at and does -----------------------------------------------------------------
 
     def dead_events(self, limit: int = 100) -> list[dict[str, Any]]:
-        """The events that were given up or could not be read, newest first."""
+        """Return the events that were given up or could not be read, newest first."""
         rows = self._connection.execute(sa.select(event).where(is_given_up).order_by(event.c.id.desc()).limit(limit))
         return [_event_facts(row) for row in rows]
 
     def waiting_events(self, limit: int = 100) -> list[dict[str, Any]]:
-        """The events that are still to be run, oldest first, without what waits for its time."""
+        """Return the events that are still to be run, oldest first, without timers."""
         rows = self._connection.execute(sa.select(event).where(_waiting).order_by(event.c.id).limit(limit))
         return [_event_facts(row) for row in rows]
 
     def dead_event(self, event_id: int) -> dict[str, Any] | None:
-        """One of them, with its payload and what each receiver did."""
+        """Return one dead event, with its payload and what each receiver did."""
         row = self._connection.execute(sa.select(event).where(event.c.id == event_id, is_given_up)).first()
         if row is None:
             return None
@@ -153,7 +149,7 @@ class Transaction:
         return True
 
     def status(self, *, now: int) -> dict[str, Any]:
-        """Figures for ``flask hubspot-hitl status``. Ages are in seconds."""
+        """Return the figures of ``flask hubspot-hitl status``. Ages are in seconds."""
         counts = {
             int(state): int(count)
             for state, count in self._connection.execute(
@@ -181,7 +177,7 @@ class Transaction:
         }
 
     def count(self, state: EventState, portal_id: str | None = None) -> int:
-        """How many events are in a state, of one portal or of all."""
+        """Return the number of events in a state, of one portal or of all."""
         statement = sa.select(sa.func.count()).select_from(event).where(in_state(state))
         if portal_id is not None:
             statement = statement.where(event.c.portal_id == portal_id)
@@ -190,7 +186,7 @@ class Transaction:
     # Parked events: of threads that we do not know yet ---------------------------------------------------
 
     def parked(self, portal_id: str) -> list[dict[str, Any]]:
-        """A portal's parked events, in order of arrival: id, thread_id, received_at, topic, payload."""
+        """Return a portal's parked events, in order of arrival: id, thread_id, received_at, topic, payload."""
         rows = self._connection.execute(
             sa.select(event.c.id, event.c.thread_id, event.c.received_at, event.c.topic, event.c.payload)
             .where(in_state(EventState.PARKED), event.c.portal_id == portal_id)
@@ -208,7 +204,7 @@ class Transaction:
         )
 
     def drop_parked(self, event_ids: list[int]) -> None:
-        """Forget parked events: noise of threads that are not ours."""
+        """Delete parked events: noise of threads that are not ours."""
         self._connection.execute(sa.delete(event).where(event.c.id.in_(event_ids), in_state(EventState.PARKED)))
 
     # A user's message that is not published yet ----------------------------------------------------------
@@ -245,12 +241,12 @@ class Transaction:
         return self._kind_of(topic).from_json(codec.loads(progress))
 
     def delete_lane(self, lane_key: str) -> None:
-        """Remove a lane and its events: of a handoff that never was."""
+        """Delete a lane and its events, of a handoff whose ``start`` raised."""
         self._connection.execute(sa.delete(event).where(event.c.lane == lane_key))
         self._connection.execute(sa.delete(lane).where(lane.c.key == lane_key))
 
     def erase_payloads(self, handoff_id: str) -> None:
-        """Forget what the finished events of a handoff brought; their dedupe keys stay."""
+        """Empty the payloads of a handoff's finished events; their dedupe keys stay."""
         self._connection.execute(
             sa.update(event)
             .where(event.c.handoff_id == handoff_id, event.c.state != EventState.PENDING)
@@ -260,7 +256,10 @@ class Transaction:
     # Retention -------------------------------------------------------------------------------------------
 
     def forget_payloads(self, *, before: int, limit: int) -> int:
-        """Empty what events that were done before ``before`` (ms) brought, oldest first; their keys stay."""
+        """Empty the payloads of events that were done before ``before`` (epoch ms), oldest first; their keys stay.
+
+        :returns: the number of events.
+        """
         chosen = (
             sa.select(event.c.id)
             .where(in_state(EventState.DONE), event.c.done_at < before, event.c.payload.is_not(None))
@@ -273,7 +272,10 @@ class Transaction:
         return int(result.rowcount)
 
     def prune(self, *, before: int, limit: int) -> int:
-        """Delete events that were done before ``before`` (ms), oldest first, and what belongs to them."""
+        """Delete events that were done before ``before`` (epoch ms), oldest first.
+
+        :returns: the number of events.
+        """
         chosen = list(
             self._connection.scalars(
                 sa.select(event.c.id)
@@ -287,7 +289,10 @@ class Transaction:
         return len(chosen)
 
     def prune_lanes(self, *, limit: int) -> int:
-        """Delete idle lanes in which nothing is left."""
+        """Delete idle lanes in which nothing is left.
+
+        :returns: the number of lanes.
+        """
         chosen = (
             sa.select(lane.c.key)
             .where(
@@ -304,7 +309,7 @@ class Transaction:
         return len(keys)
 
     def message_count(self, handoff_id: str) -> int:
-        """How many messages a handoff has."""
+        """Return the number of messages of a handoff."""
         statement = sa.select(sa.func.count()).select_from(message).where(message.c.handoff_id == handoff_id)
         return int(self._connection.scalar(statement) or 0)
 
@@ -321,139 +326,3 @@ def _event_facts(row: sa.Row[Any]) -> dict[str, Any]:
         "received_at": row.received_at,
         "error": row.error,
     }
-
-
-class _Opened:
-    """A transaction as a context; generators would cost more than what many transactions do."""
-
-    __slots__ = ("_check", "_make", "_scope")
-
-    def __init__(self, scope: Scope, make: Callable[[Connection], Transaction], check: Callable[[], None]) -> None:
-        self._scope = scope
-        self._make = make
-        self._check = check
-
-    def __enter__(self) -> Transaction:
-        self._check()
-        return self._make(self._scope.__enter__())
-
-    def __exit__(self, *error: Any) -> None:
-        self._scope.__exit__(*error)
-
-
-class Ledger:
-    """One app's database: ``with ledger.read() as tx`` and ``with ledger.write() as tx``.
-
-    :param schema: where new tables go on PostgreSQL, see :mod:`.migrations`; by default where the search path leads.
-    :param is_testing: tells whether the app is being tested: then nothing is held open between two uses.
-    :param kind_of: returns the state that the events of a topic have; by default nothing is known of states.
-    """
-
-    def __init__(
-        self,
-        url: str | sa.URL,
-        clock: Clock,
-        *,
-        pool_size: int = 20,
-        schema: str | None = None,
-        is_testing: Callable[[], bool] = lambda: False,
-        kind_of: KindOf = no_kind,
-    ) -> None:
-        self._kind_of = kind_of
-        self._database = Database(url, clock, pool_size=pool_size, schema=schema, is_testing=is_testing)
-        self._statements = _Statements(self._database)
-        self._notifier = Notifier(self._database, self._channel)
-        self.is_sqlite = self._database.is_sqlite
-        self._deployment_id: str | None = None
-        self.why_not: Callable[[], str | None] = lambda: None
-        """Asked before each transaction until it answers None: why this is not the right store."""
-        self._is_right = False
-        self.migrated_from: int | None = None
-        """The version that :meth:`create` found and brought up to this one's; None when there was nothing to do."""
-
-    def create(self) -> None:
-        """Make the tables or bring them up to this version. Nothing is held open afterwards: servers fork now.
-
-        :raises LedgerUnavailable: when the database can't be reached, or a newer version made it.
-        """
-        try:
-            self.migrated_from = self._database.create_schema()
-        finally:
-            self._database.let_go()
-
-    def now_ms(self) -> int:
-        """The time, in epoch ms: it goes on steadily, see :mod:`.timekeeping`."""
-        return self._database.now_ms()
-
-    def wall_ms(self) -> int:
-        """The time that others go by, in epoch ms: what a signature's time, or HubSpot's, is compared with."""
-        return wall_ms(self._database.clock)
-
-    def was_set_back(self) -> bool:
-        """True once after PostgreSQL's clock was set back."""
-        keeper = self._database.timekeeper
-        if keeper is None or not keeper.was_set_back:
-            return False
-        keeper.was_set_back = False
-        return True
-
-    @property
-    def deployment_id(self) -> str:
-        """Random, made with the database: the mark of what is ours at HubSpot."""
-        if self._deployment_id is None:
-            with self._database.read() as connection:
-                self._deployment_id = migrations.deployment_id_of(connection)
-        return self._deployment_id
-
-    def exposed(self) -> str | None:
-        """What is wrong with the rights of a SQLite file's folder, in words; None when nothing is."""
-        return self._database.files.exposed() if self.is_sqlite else None
-
-    def _check(self) -> None:
-        if not self._is_right:
-            reason = self.why_not()
-            if reason is not None:
-                raise LedgerUnavailable(reason)
-            self._is_right = True
-
-    def read(self) -> AbstractContextManager[Transaction]:
-        """A transaction that only reads.
-
-        :raises LedgerUnavailable: when the database can't be reached.
-        """
-        return _Opened(self._database.read(), self._transaction, self._check)
-
-    def write(self) -> AbstractContextManager[Transaction]:
-        """A transaction, committed at the end of the block.
-
-        :raises LedgerUnavailable: when the database can't be reached or written; nothing was changed.
-        """
-        return _Opened(self._database.write(), self._transaction, self._check)
-
-    def _transaction(self, connection: Connection) -> Transaction:
-        return Transaction(connection, self._database, self._statements, self._kind_of)
-
-    def notify(self) -> None:
-        """Something was committed that may be due at once: wake the dispatchers of other processes."""
-        self._notifier.notify()
-
-    def watch(self, say_once: Callable[[str, object], None], *, poll: float | None = None) -> Watch:
-        """What a dispatcher waits with for commits of others. ``say_once`` logs sparingly; ``poll`` is in seconds."""
-        given = {} if poll is None else {"poll": poll}
-        if self._database.is_testing():
-            return QuietWatch(**given)
-        if self.is_sqlite:
-            return FileWatch(self._database.files, **given)
-        return Listener(self._database, self._channel, say_once, **given)
-
-    def _channel(self) -> str:
-        return f"hubspot_hitl_{self.deployment_id}"
-
-    def rest(self) -> None:
-        """While the app is tested, give back all connections that nobody uses just now."""
-        self._database.rest()
-
-    def close(self) -> None:
-        """Give all connections back."""
-        self._notifier.close()
-        self._database.close()

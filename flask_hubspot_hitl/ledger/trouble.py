@@ -10,6 +10,7 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from enum import Enum, auto
+from typing import Any
 
 from ..errors import LedgerUnavailable
 
@@ -188,3 +189,28 @@ def of_sqlite(error: BaseException) -> Trouble:
     if name == "SQLITE_ERROR" and "no such" in str(error):
         found = Trouble(_TABLES)
     return replace(found, words=f"{found.words} ({name}: {error})")
+
+
+# Any -------------------------------------------------------------------------------------------------------------
+
+
+def of_driver(error: BaseException, driver: Any, *, is_sqlite: bool) -> Trouble | None:
+    """Tell what a driver's error says of the database.
+
+    :param driver: the driver's module.
+    :returns: None for our faults, and the data's.
+    """
+    # A plain DatabaseError is SQLite's word for a damaged file.
+    is_its_own = isinstance(error, (driver.OperationalError, driver.InterfaceError, driver.InternalError))
+    is_its_own = is_its_own or type(error) is driver.DatabaseError
+    if is_sqlite:
+        return of_sqlite(error) if is_its_own else None
+    if not isinstance(error, driver.Error):
+        return None
+    cause: Any = error
+    if (reasons := getattr(cause, "reasons", None)) is not None:
+        return of_refusals(reasons)
+    found = of_sqlstate(cause.sqlstate, cause.diag.message_primary)
+    if found is None and is_its_own:
+        found = Trouble(f"{type(cause).__name__}: {first_line(str(cause))}", passes=True)
+    return found

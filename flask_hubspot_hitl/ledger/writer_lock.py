@@ -1,4 +1,4 @@
-"""Keeps the writers of several processes apart on SQLite: its own busy handler naps for long, and is unfair."""
+"""Lock out the SQLite writers of other processes; SQLite's own busy handler sleeps for long and is unfair."""
 
 from __future__ import annotations
 
@@ -17,16 +17,17 @@ except ImportError:  # pragma: no cover - Windows: the busy timeout alone keeps 
 
 
 _SHORTEST_NAP, _LONGEST_NAP = 0.0001, 0.005
-"""Seconds. A transaction takes some tenths of a millisecond: whoever naps for much longer leaves the disk idle."""
+"""Seconds between two attempts to take the lock. Transactions take tenths of a millisecond; much longer naps leave the
+disk idle."""
 _NEXT_NAP = 0.0005
-"""The longest nap of who comes next."""
+"""Seconds, at most, between two attempts of the process that is next in line."""
 
 
 class WriterLock:
-    """``flock`` on a file, for one thread at a time. The kernel frees it when the process is killed.
+    """Hold ``flock`` on a file, for one thread at a time. The kernel frees it when the process is killed.
 
-    Who waits for it holds a second lock meanwhile, of another kind: a process that writes all the time can't come back
-    before the one that waited had its turn.
+    A waiting process holds a second lock, of another kind, so that a process that writes all the time can't take the
+    first one again before it.
     """
 
     def __init__(self, path: Path) -> None:
@@ -62,18 +63,19 @@ class WriterLock:
             fcntl.flock(self._file, fcntl.LOCK_UN)
 
     def after_fork(self) -> None:
-        """In the child. A file's lock lives as long as any copy of its handle, also when the parent is killed."""
+        """Close the file in a forked child: a file's lock lives as long as any copy of its handle, also when the parent
+        is killed."""
         self.close()
 
     def close(self) -> None:
-        """Close the file; it is opened again when somebody writes."""
+        """Close the file; it is opened again for the next transaction that writes."""
         if self._file is not None:
             os.close(self._file)
             self._file = None
 
 
 def _wait_for(lock: Callable[[int, int], object], file: int, *, longest_nap: float) -> None:
-    """A process that is stopped while it holds the lock must not hang us: hence the naps."""
+    """Poll for the lock instead of blocking, because a stopped process may hold it for ever."""
     nap = _SHORTEST_NAP
     while True:
         try:

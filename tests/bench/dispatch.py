@@ -19,7 +19,7 @@ from typing import Any
 from flask import Flask
 
 from flask_hubspot_hitl import operator_assigned
-from flask_hubspot_hitl.ledger import NewEvent
+from flask_hubspot_hitl.ledger import FAST, NewEvent, Speed
 
 from .figures import Case, Figure, Target, interleave
 from .stage import Host, Stage, cpu_seconds
@@ -68,11 +68,13 @@ def run(stage: Stage) -> Iterator[Figure]:
         )  # fmt: skip
 
 
-def drain(stage: Stage, host: Host, events: int, *, threads: int | None = None, work: float = 0.0) -> dict[str, float]:
+def drain(
+    stage: Stage, host: Host, events: int, *, threads: int | None = None, work: float = 0.0, speed: Speed = FAST
+) -> dict[str, float]:
     """A worker with a backlog: events per second from the first receiver's call to the last one's."""
     host.accept(events)
     before = host.signals()
-    with host.worker(threads, work=work) as process:
+    with host.worker(threads, work=work, speed=speed) as process:
         stage.wait_until(lambda: host.signals() > before)
         cpu = cpu_seconds(process.pid)
         called = sorted(at for at, _ in host.wait_for(before + events)[before:])

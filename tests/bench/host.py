@@ -2,14 +2,25 @@
 
 from __future__ import annotations
 
+import json
 import os
 import time
+from functools import partial
 from typing import Any
+from unittest import mock
 
 from flask import Flask, request
 from flask.typing import ResponseReturnValue
 
-from flask_hubspot_hitl import Handoff, HubSpotHITL, message_delivered, operator_assigned, operator_message
+from flask_hubspot_hitl import (
+    Handoff,
+    HubSpotHITL,
+    message_delivered,
+    operator_assigned,
+    operator_message,
+    runtime,
+)
+from flask_hubspot_hitl.ledger import Ledger, Speed
 
 
 def create_bare() -> Flask:
@@ -32,11 +43,13 @@ def create_app() -> Flask:
     """The extension, and receivers that do next to nothing.
 
     Each signal is one line of ``BENCH_JOURNAL``: when (``time.monotonic``, which all processes share) and of which
-    thread. ``BENCH_WORK_SECONDS`` is what a receiver has to do beside that.
+    thread. ``BENCH_WORK_SECONDS`` is what a receiver has to do beside that, ``BENCH_SPEED`` the ledger's measures.
     """
     app = Flask("bench")
     app.config.update({key: value for key, value in os.environ.items() if key.startswith("HUBSPOT_HITL_")})
-    HubSpotHITL(app)
+    speed = Speed(**json.loads(os.environ.get("BENCH_SPEED", "{}")))
+    with mock.patch.object(runtime, "Ledger", partial(Ledger, speed=speed)):  # no setting: only we choose
+        HubSpotHITL(app)
     work = float(os.environ.get("BENCH_WORK_SECONDS", "0"))
     journal = os.open(os.environ.get("BENCH_JOURNAL", os.devnull), os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o600)
 

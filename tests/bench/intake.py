@@ -46,7 +46,7 @@ def run(stage: Stage) -> Iterator[Figure]:
             }
             for kind, host in hosts.items():
                 made[f"{kind}, {size} × {connections}"] = partial(
-                    _measure, stage, servers[kind], host, int(fastest * seconds),
+                    measure, stage, servers[kind], host, int(fastest * seconds),
                     size=size, connections=connections, seconds=seconds,
                 )  # fmt: skip
             return made
@@ -104,7 +104,7 @@ def _bare(stage: Stage, server: Server, *, size: int, connections: int, seconds:
     return _facts(_by_all(server, once, stage.say))
 
 
-def _measure(
+def measure(
     stage: Stage, server: Server, host: Host, count: int, *, size: int, connections: int, seconds: float
 ) -> dict[str, float]:
     def once() -> Load:

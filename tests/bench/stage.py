@@ -11,7 +11,7 @@ import sys
 import time
 import uuid
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -25,7 +25,7 @@ from flask_hubspot_hitl.handoffs import rules
 from flask_hubspot_hitl.handoffs.sweeps import START_MS, SweepTask
 from flask_hubspot_hitl.hubspot import signature
 from flask_hubspot_hitl.hubspot.events import parse_body
-from flask_hubspot_hitl.ledger import EventState, NewEvent, Topic, lanes
+from flask_hubspot_hitl.ledger import FAST, EventState, NewEvent, Speed, Topic, lanes
 from flask_hubspot_hitl.ledger.schema import event, lane
 from flask_hubspot_hitl.testing import HubSpot, running_hubspot
 
@@ -308,17 +308,22 @@ class Host:
 
     # Processes -------------------------------------------------------------------------------------------
 
-    def serve(self, dispatcher: str = "external") -> contextlib.AbstractContextManager[Server]:
+    def serve(self, dispatcher: str = "external", *, speed: Speed = FAST) -> contextlib.AbstractContextManager[Server]:
         """Serve it."""
-        return self._stage.serve("create_app", {**self.settings, "HUBSPOT_HITL_DISPATCHER": dispatcher})
+        return self._stage.serve("create_app", {**self.settings, "HUBSPOT_HITL_DISPATCHER": dispatcher, **_told(speed)})
 
     def worker(
-        self, threads: int | None = None, *, work: float = 0.0
+        self, threads: int | None = None, *, work: float = 0.0, speed: Speed = FAST
     ) -> contextlib.AbstractContextManager[subprocess.Popen[bytes]]:
         """``flask hubspot-hitl worker``. ``work`` is how many seconds a receiver takes."""
         command = ["-m", "flask", "--app", "tests.bench.host:create_app", "hubspot-hitl", "worker"]
         command += [] if threads is None else ["--threads", str(threads)]
-        return self._stage.process(command, {**self.settings, "BENCH_WORK_SECONDS": str(work)})
+        return self._stage.process(command, {**self.settings, "BENCH_WORK_SECONDS": str(work), **_told(speed)})
+
+
+def _told(speed: Speed) -> dict[str, str]:
+    """What tells ``host.py`` which of the ledger's measures to have on."""
+    return {"BENCH_SPEED": json.dumps(asdict(speed))}
 
 
 def some_request(size: int = 1) -> bytes:

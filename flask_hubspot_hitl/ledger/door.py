@@ -1,0 +1,162 @@
+"""Open the ledger: the one door for everything above, with its transactions and its wake-ups."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from contextlib import AbstractContextManager
+from typing import Any
+
+import sqlalchemy as sa
+
+from ..clock import Clock, wall_ms
+from ..errors import LedgerUnavailable
+from . import migrations
+from .connection import Connection
+from .database import Database
+from .notify import FileWatch, Listener, Notifier, QuietWatch, Watch
+from .speed import FAST, Speed
+from .states import KindOf, no_kind
+from .store import Statements, Transaction
+from .transactions import Scope
+
+
+class _Opened:
+    """Be the context manager of a transaction; a class, because a generator costs more time than many transactions."""
+
+    __slots__ = ("_check", "_make", "_scope")
+
+    def __init__(self, scope: Scope, make: Callable[[Connection], Transaction], check: Callable[[], None]) -> None:
+        self._scope = scope
+        self._make = make
+        self._check = check
+
+    def __enter__(self) -> Transaction:
+        self._check()
+        return self._make(self._scope.__enter__())
+
+    def __exit__(self, *error: Any) -> None:
+        self._scope.__exit__(*error)
+
+
+class Ledger:
+    """Open one app's database: ``with ledger.read() as tx`` and ``with ledger.write() as tx``.
+
+    :param schema: where new tables go on PostgreSQL, see :mod:`.migrations`; by default where the search path leads.
+    :param is_testing: tells whether the app is being tested: then nothing is held open between two uses.
+    :param kind_of: returns the state that the events of a topic have; by default nothing is known of states.
+    :param speed: what makes it fast; :data:`.speed.PLAIN` is the plain path, which promises the same.
+    """
+
+    def __init__(
+        self,
+        url: str | sa.URL,
+        clock: Clock,
+        *,
+        pool_size: int = 20,
+        schema: str | None = None,
+        is_testing: Callable[[], bool] = lambda: False,
+        kind_of: KindOf = no_kind,
+        speed: Speed = FAST,
+    ) -> None:
+        self._kind_of = kind_of
+        self._database = Database(url, clock, pool_size=pool_size, schema=schema, is_testing=is_testing, speed=speed)
+        self._statements = Statements(self._database)
+        self._notifier = Notifier(self._database, self._channel)
+        self.is_sqlite = self._database.is_sqlite
+        self._deployment_id: str | None = None
+        self.why_not: Callable[[], str | None] = lambda: None
+        """Returns why this is not the right store; called before each transaction until it returns None."""
+        self._is_right = False
+        self.migrated_from: int | None = None
+        """The version that :meth:`create` found and brought up to this one's; None when there was nothing to do."""
+
+    def create(self) -> None:
+        """Make the tables or bring them up to this version. Nothing is held open afterwards: servers fork now.
+
+        :raises LedgerUnavailable: when the database can't be reached, or a newer version made it.
+        """
+        try:
+            self.migrated_from = self._database.create_schema()
+        finally:
+            self._database.let_go()
+
+    def now_ms(self) -> int:
+        """Return the time in epoch ms, which goes on steadily, see :mod:`.timekeeping`."""
+        return self._database.now_ms()
+
+    def wall_ms(self) -> int:
+        """Return the time of day in epoch ms, with which a signature's time, or HubSpot's, is compared."""
+        return wall_ms(self._database.clock)
+
+    def was_set_back(self) -> bool:
+        """Return True once after PostgreSQL's clock was set back."""
+        keeper = self._database.timekeeper
+        if keeper is None or not keeper.was_set_back:
+            return False
+        keeper.was_set_back = False
+        return True
+
+    @property
+    def deployment_id(self) -> str:
+        """Return the random mark, made with the database, of what is ours at HubSpot."""
+        if self._deployment_id is None:
+            with self._database.read() as connection:
+                self._deployment_id = migrations.deployment_id_of(connection)
+        return self._deployment_id
+
+    def exposed(self) -> str | None:
+        """Return what is wrong with the rights of a SQLite file's folder, in words; None when nothing is."""
+        return self._database.files.exposed() if self.is_sqlite else None
+
+    def _check(self) -> None:
+        if not self._is_right:
+            reason = self.why_not()
+            if reason is not None:
+                raise LedgerUnavailable(reason)
+            self._is_right = True
+
+    def read(self) -> AbstractContextManager[Transaction]:
+        """Return a transaction that only reads.
+
+        :raises LedgerUnavailable: when the database can't be reached.
+        """
+        return _Opened(self._database.read(), self._transaction, self._check)
+
+    def write(self) -> AbstractContextManager[Transaction]:
+        """Return a transaction that is committed at the end of the block.
+
+        :raises LedgerUnavailable: when the database can't be reached or written; nothing was changed.
+        """
+        return _Opened(self._database.write(), self._transaction, self._check)
+
+    def _transaction(self, connection: Connection) -> Transaction:
+        return Transaction(connection, self._database, self._statements, self._kind_of)
+
+    def notify(self) -> None:
+        """Wake the dispatchers of other processes, because something was committed that may be due now."""
+        self._notifier.notify()
+
+    def watch(self, say_once: Callable[[str, object], None], *, poll: float | None = None) -> Watch:
+        """Return what a dispatcher waits with for commits of other processes.
+
+        :param say_once: logs sparingly.
+        :param poll: seconds between two polls where no notification arrives.
+        """
+        given = {} if poll is None else {"poll": poll}
+        if self._database.is_testing():
+            return QuietWatch(**given)
+        if self.is_sqlite:
+            return FileWatch(self._database.files, **given)
+        return Listener(self._database, self._channel, say_once, **given)
+
+    def _channel(self) -> str:
+        return f"hubspot_hitl_{self.deployment_id}"
+
+    def rest(self) -> None:
+        """While the app is tested, give back all connections that are not in use."""
+        self._database.rest()
+
+    def close(self) -> None:
+        """Give all connections back."""
+        self._notifier.close()
+        self._database.close()
