@@ -287,7 +287,7 @@ def test_behind_a_pooler_that_loses_notifications_the_database_is_polled(
                 assert time.monotonic() < ends
                 watch.wait(LONG)  # it takes no time
                 assert not watch.hears
-        assert "LISTEN hears nothing" in said.lines[0]
+        assert "LISTEN receives no notification" in said.lines[0]
         with dispatching(ledger, work):
             put(elsewhere, "a")
             wait_until(lambda: "a" in work.ran)
@@ -312,7 +312,7 @@ def test_a_lost_connection_is_made_again_and_hardly_mentioned(
         wait_until(lambda: listeners(postgresql_url) == 0, what="the end of the dispatcher's connection")
     lines = [one.getMessage() for one in caplog.records if one.levelno >= logging.ERROR]
     assert len(lines) == len(set(lines)), "once a minute each"
-    assert any("Nobody wakes us" in line for line in lines)
+    assert any("LISTEN connection lost" in line for line in lines)
 
 
 def test_what_the_url_says_of_the_connection_holds(postgresql_url: str) -> None:

@@ -17,7 +17,7 @@ from ..errors import HubSpotNotFound
 from ..hubspot.content import ParsedMessage, parse_message, parse_time
 from ..hubspot.events import Kind, normalize_actor
 from ..ledger import HandoffRecord, NewEvent, lanes
-from ..ledger.records import OperatorRow
+from ..ledger.rows import OperatorRow
 from ..portals.clients import Services
 from .states import Told
 

@@ -15,7 +15,7 @@ from .patience import patience
 from .place import file_name, locate
 from .plans import Plan, Snapshot, Step
 from .queue import Event, Lease, NewEvent
-from .records import HandoffRecord
+from .rows import HandoffRecord
 from .schema import SCHEMA, EventState
 from .speed import FAST, PLAIN, Speed
 from .states import State

@@ -13,34 +13,44 @@ from .schema import bridge
 
 
 class Bridges:
-    """Every bridge's memory, within one transaction."""
+    """Read and write what bridges remember, in one transaction."""
 
     def __init__(self, connection: Connection, database: Database) -> None:
         self._connection = connection
         self._database = database
 
     def get(self, name: str, key: str, *, lock: bool = False) -> Any:
-        """A value, or None. ``lock`` keeps others from changing it until the transaction ends, if there is one."""
+        """Return a value, or None.
+
+        :param lock: keeps other transactions from changing the value until this one ends.
+        """
         statement = sa.select(bridge.c.value).where(bridge.c.bridge == name, bridge.c.key == key)
         return codec.loads(self._connection.scalar(statement.with_for_update() if lock else statement))
 
     def put(self, name: str, key: str, value: Any, *, now: int) -> None:
-        """Remember a value; the one before is forgotten. ``now`` is epoch ms."""
+        """Store a value; the one before is replaced. ``now`` is epoch ms."""
         new = self._database.insert(bridge).values(bridge=name, key=key, value=codec.dumps(value), updated_at=now)
         changed = {"value": new.excluded.value, "updated_at": new.excluded.updated_at}
         self._connection.execute(new.on_conflict_do_update(index_elements=["bridge", "key"], set_=changed))
 
     def add(self, name: str, key: str, value: Any, *, now: int) -> bool:
-        """Remember a value unless there is one; True when it is new."""
+        """Store a value unless its key exists.
+
+        :returns: True when stored.
+        """
         new = self._database.insert(bridge).values(bridge=name, key=key, value=codec.dumps(value), updated_at=now)
         return self._connection.scalar(new.on_conflict_do_nothing().returning(bridge.c.key)) is not None
 
     def delete(self, name: str, key: str) -> None:
-        """Forget a value."""
+        """Delete a value."""
         self._connection.execute(sa.delete(bridge).where(bridge.c.bridge == name, bridge.c.key == key))
 
     def prune(self, prefix: str, *, before: int, limit: int) -> int:
-        """Forget values of all bridges whose keys begin with ``prefix`` and that are older; returns how many."""
+        """Delete values of all bridges whose keys begin with ``prefix`` and that are older.
+
+        :param before: epoch ms.
+        :returns: the number deleted.
+        """
         old = (
             sa.select(bridge.c.bridge, bridge.c.key)
             .where(bridge.c.key.startswith(prefix, autoescape=True), bridge.c.updated_at < before)
@@ -52,7 +62,7 @@ class Bridges:
         return len(found)
 
     def newest(self, name: str, prefix: str, *, limit: int = 100) -> list[tuple[str, Any]]:
-        """(key, value) of the keys that begin with ``prefix``, the one changed last first."""
+        """Return (key, value) of the keys that begin with ``prefix``, the one changed last first."""
         found = (
             sa.select(bridge.c.key, bridge.c.value)
             .where(bridge.c.bridge == name, bridge.c.key.startswith(prefix, autoescape=True))

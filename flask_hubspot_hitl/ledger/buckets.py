@@ -1,4 +1,4 @@
-"""What all processes share about asking a portal: its budget of requests and its circuit.
+"""Store what all processes share about asking a portal: its budget of requests and its circuit.
 
 Statements only: what they mean is the business of ``throttle``, one level up.
 """
@@ -17,7 +17,7 @@ from .schema import bucket
 
 @dataclass(slots=True, kw_only=True)
 class Bucket:
-    """One portal's row. Times are epoch ms, 0 for none; ``slots`` counts the requests of each epoch second."""
+    """Hold one portal's row. Times are epoch ms, 0 for none; ``slots`` counts the requests of each epoch second."""
 
     portal_id: str
     slots: dict[int, int] = field(default_factory=dict)
@@ -29,14 +29,14 @@ class Bucket:
 
 
 class Buckets:
-    """Budgets, within one transaction."""
+    """Read and write budgets, in one transaction."""
 
     def __init__(self, connection: Connection, database: Database) -> None:
         self._connection = connection
         self._database = database
 
     def lock(self, portal_id: str) -> Bucket:
-        """A portal's row, locked until the end of the transaction; made if there is none."""
+        """Lock and return a portal's row until the transaction ends; insert it if missing."""
         row = self._connection.execute(_OF_PORTAL, {"portal": portal_id}).first()
         if row is None:
             new = self._database.insert(bucket).values(portal_id=portal_id).on_conflict_do_nothing()

@@ -1,4 +1,4 @@
-"""Our channel at HubSpot and its accounts, one in each inbox that it is connected to. ``setup`` writes them.
+"""Store our channel at HubSpot and its accounts, one in each inbox that it is connected to. ``setup`` writes them.
 
 Runs inside the caller's transaction. Times are epoch ms.
 """
@@ -19,17 +19,17 @@ from .schema import channel, channel_account
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ChannelRecord:
-    """The app's channel; it serves every portal that installs the app."""
+    """Hold the app's channel, which serves every portal that installs the app."""
 
     app_id: str
     channel_id: str
     webhook_url: str | None = None
-    """As last seen at HubSpot."""
+    """The channel's webhook URL, as last read from HubSpot."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class AccountRecord:
-    """The channel in one inbox (or help desk) of one portal."""
+    """Hold one account: the channel in one inbox (or help desk) of one portal."""
 
     portal_id: str
     account_id: str
@@ -42,14 +42,14 @@ class AccountRecord:
 
 
 class Channels:
-    """The channel of an app, and the channel's accounts."""
+    """Read and write the channel of an app, and the channel's accounts."""
 
     def __init__(self, connection: Connection, database: Database) -> None:
         self._connection = connection
         self._database = database
 
     def get(self, app_id: str | None) -> ChannelRecord | None:
-        """The app's channel. Without an app id: the only one there is."""
+        """Return the app's channel. Without an app id: the only one there is."""
         statement = sa.select(channel.c.app_id, channel.c.channel_id, channel.c.webhook_url)
         if app_id is not None:
             statement = statement.where(channel.c.app_id == app_id)
@@ -66,13 +66,13 @@ class Channels:
         )
 
     def forget(self, app_id: str) -> None:
-        """The app has no channel any more."""
+        """Delete the app's channel."""
         self._connection.execute(sa.delete(channel).where(channel.c.app_id == app_id))
 
     # Accounts --------------------------------------------------------------------------------------------
 
     def accounts(self, portal_id: str | None = None) -> list[AccountRecord]:
-        """The accounts of one portal, or of all, in the order they were made in."""
+        """Return the accounts of one portal, or of all, in the order in which they were made."""
         statement = sa.select(channel_account)
         if portal_id is not None:
             statement = statement.where(channel_account.c.portal_id == portal_id)
@@ -80,7 +80,7 @@ class Channels:
         return sorted(found, key=lambda one: (one.portal_id, len(one.account_id), one.account_id))
 
     def account(self, portal_id: str, account_id: str) -> AccountRecord | None:
-        """One account."""
+        """Return one account, or None."""
         row = self._connection.execute(
             sa.select(channel_account).where(
                 channel_account.c.portal_id == portal_id, channel_account.c.account_id == account_id
@@ -89,7 +89,7 @@ class Channels:
         return None if row is None else _account(row)
 
     def account_of_inbox(self, portal_id: str, channel_id: str, inbox_id: str) -> AccountRecord | None:
-        """The account to publish through: the oldest of this inbox that is authorised."""
+        """Return the inbox's oldest authorised account, through which messages are published."""
         usable = (
             one
             for one in self.accounts(portal_id)
@@ -114,7 +114,7 @@ class Channels:
         )
 
     def forget_account(self, portal_id: str, account_id: str) -> None:
-        """The account is gone from HubSpot."""
+        """Delete an account that is gone from HubSpot."""
         self._connection.execute(
             sa.delete(channel_account).where(
                 channel_account.c.portal_id == portal_id, channel_account.c.account_id == account_id
@@ -122,7 +122,7 @@ class Channels:
         )
 
     def own_accounts(self, account_ids: Collection[str]) -> set[tuple[str, str, str]]:
-        """Those of the channel accounts that are stored here: (portal, channel, account)."""
+        """Return which of the channel accounts are stored here: (portal, channel, account)."""
         if not account_ids:
             return set()
         found = sa.select(channel_account.c.portal_id, channel_account.c.channel_id, channel_account.c.account_id)

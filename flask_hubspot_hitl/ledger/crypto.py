@@ -1,4 +1,4 @@
-"""Secrets at rest: encrypted with ``ENCRYPTION_KEY``, or with keys derived from the app's ``SECRET_KEY``.
+"""Encrypt stored tokens, with ``ENCRYPTION_KEY`` or with keys derived from the app's ``SECRET_KEY``.
 
 Imports ``cryptography`` only when something is to be encrypted or read.
 """
@@ -17,15 +17,15 @@ _INFO = b"flask-hubspot-hitl: secrets at rest, version 1"
 
 
 class Undecipherable(ValueError):
-    """A stored secret can't be read with the keys at hand, or is another portal's."""
+    """Say that a stored secret can't be read with the keys at hand, or is another portal's."""
 
 
 class Cipher:
-    """Encrypts small JSON objects for one portal at a time; the first key encrypts, all decrypt.
+    """Encrypt small JSON objects for one portal at a time; the first key encrypts, all decrypt.
 
     :param encryption_keys: Fernet keys.
     :param secret_keys: Flask's ``SECRET_KEY`` and its fallbacks; keys are derived from them with HKDF.
-    :raises ValueError: when there is no key at all, or an encryption key is none.
+    :raises ValueError: when there is no key at all, or an encryption key is not valid.
     """
 
     def __init__(self, encryption_keys: Sequence[str], secret_keys: Sequence[str | bytes]) -> None:
@@ -42,14 +42,14 @@ class Cipher:
         return "Cipher(…)"
 
     def encrypt(self, portal_id: str, value: dict[str, Any]) -> str:
-        """``value`` as ciphertext that names its portal inside, so that it can't be moved to another row."""
+        """Return ``value`` as ciphertext that names its portal inside, so that it can't be moved to another row."""
         text = json.dumps({"portal_id": portal_id, "value": value})
         return self._fernet.encrypt(text.encode()).decode("ascii")
 
     def decrypt(self, portal_id: str, secret: str) -> dict[str, Any]:
-        """What :meth:`encrypt` was given.
+        """Return what :meth:`encrypt` was given.
 
-        :raises Undecipherable: the keys are others, the text is damaged, or it is another portal's.
+        :raises Undecipherable: the keys are others, the text is damaged, or the secret is another portal's.
         """
         from cryptography.fernet import InvalidToken
 

@@ -1,4 +1,4 @@
-"""A SQLite database's files: private, opened only where they are, and missed when somebody takes them away.
+"""Keep a SQLite database's files private, open them only where they are, and notice when they are taken away.
 
 SQLite goes on with the files that it has opened, whatever becomes of their names: what is committed into a file that
 was moved, replaced or deleted is gone after the next restart. Knows SQLite, and nothing of what is stored in it.
@@ -23,13 +23,13 @@ COPIED_OVER = (-1, -1)
 
 
 class FileConnection(sqlite3.Connection):
-    """A connection that takes no commit for one when its files are no longer where others look for them."""
+    """Refuse a commit when the connection's files are no longer where other processes look for them."""
 
     place: Files
     opened: Identity
 
     def commit(self) -> None:
-        """See sqlite3.
+        """Commit; see ``sqlite3.Connection.commit``.
 
         :raises LedgerUnavailable: when what was committed may be in no file any more.
         """
@@ -39,7 +39,7 @@ class FileConnection(sqlite3.Connection):
             raise LedgerUnavailable(self.place.why_not(self.opened))
 
     def is_in_place(self, *, all_files: bool = False) -> bool:
-        """True while the path leads to the database that this connection has open, or all paths to all its files."""
+        """Return True while the path leads to the database that is open here, or all paths to all its files."""
         return self.place.identity() == self.opened if all_files else self.place.database() == self.opened[0]
 
     def save(self) -> None:
@@ -53,7 +53,7 @@ class FileConnection(sqlite3.Connection):
 
 
 class Files:
-    """The files of one database. Once ``deployment_id`` is known, no other store is opened in its place."""
+    """Hold the paths of one database's files. Once ``deployment_id`` is known, no other store is opened there."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
@@ -65,7 +65,7 @@ class Files:
 
     @property
     def lock(self) -> Path:
-        """The file that keeps writers of several processes apart."""
+        """Return the file that keeps writers of several processes apart."""
         return self.path.with_name(self.path.name + ".lock")
 
     def make(self) -> None:
@@ -88,7 +88,7 @@ class Files:
             ) from error
 
     def exposed(self) -> str | None:
-        """What is wrong with the folder's rights, in words; None when nobody else may look into it."""
+        """Return what is wrong with the folder's rights, in words; None when no other user may look into it."""
         try:
             mode = self.path.parent.stat().st_mode & 0o777
         except OSError:
@@ -98,11 +98,11 @@ class Files:
         return f"the database's folder {self.path.parent} is open to other users of this machine (mode {mode:04o})"
 
     def identity(self) -> Identity:
-        """Which files the paths lead to now."""
+        """Return which files the paths lead to now."""
         return (self.database(), *map(_identity, self._beside))
 
     def database(self) -> tuple[int, int] | None:
-        """Of these, the database."""
+        """Return which file the database's path leads to now."""
         try:
             facts = os.stat(self._name)
         except OSError:
@@ -113,7 +113,7 @@ class Files:
         return found
 
     def _holds_ours(self, *changed: int) -> bool:
-        """False when the database's file, looked at without its log, holds another store, or was ours and is none.
+        """Return False when the database's file, without its log, holds another store, or was ours and is no database.
 
         It is looked at when it has ``changed``, which it seldom does: when the log is brought into it.
         """
@@ -135,7 +135,7 @@ class Files:
         return True
 
     def connect(self) -> FileConnection:
-        """A connection to the database that is there; none is made.
+        """Return a connection to the database that is there; none is made.
 
         :raises LedgerUnavailable: when it is gone, or another store is in its place.
         :raises sqlite3.Error: when it can't be opened.
@@ -185,7 +185,7 @@ class Files:
             )
 
     def why_not(self, opened: Identity) -> str:
-        """Why files that were ``opened`` are of no use any more."""
+        """Return the reason why files that were ``opened`` are of no use any more."""
         now = self.identity()
         if now[0] is None:
             return f"the database file {self.path} is gone: put it back"

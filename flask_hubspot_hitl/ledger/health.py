@@ -1,4 +1,4 @@
-"""Whether the ledger can be written, for an open route: however often it is asked, one small write a second."""
+"""Tell whether the ledger can be written, for an open route: one small write a second, however often it is asked."""
 
 from __future__ import annotations
 
@@ -10,13 +10,13 @@ from ..process import Process
 from . import Ledger, patience
 
 EVERY_SECONDS = 1.0
-"""Between two proofs of one process."""
+"""Seconds between two proofs of one process."""
 PROOF_SECONDS = 3.0
-"""For so long a proof waits for the database, as a webhook does."""
+"""Seconds for which a proof waits for the database, as a webhook does."""
 
 
 class Health:
-    """Writes to the ledger, and shares what came of it."""
+    """Write to the ledger, and share the result."""
 
     def __init__(self, ledger: Ledger) -> None:
         self._ledger = ledger
@@ -29,7 +29,7 @@ class Health:
         self._trouble: LedgerUnavailable | None = None
 
     def trouble(self) -> LedgerUnavailable | None:
-        """Why the ledger can't be written, or None. One thread finds out; the others are told what was found last."""
+        """Return why the ledger can't be written, or None. One thread tries; the others get the last result."""
         self._process.check()  # the parent may have been at it when this process was forked
         if time.monotonic() - self._proved_at < EVERY_SECONDS:
             return self._trouble

@@ -1,4 +1,4 @@
-"""The portals that have installed the app: their tokens (as ciphertext), and who may renew them.
+"""Store the portals that have installed the app: their tokens (as ciphertext), and which process may renew them.
 
 Runs inside the caller's transaction; what an installation means is the business of ``portals``, one level up.
 Times are epoch ms.
@@ -19,7 +19,7 @@ from .schema import EventState, event, in_state, installation, lane
 
 
 class InstallationState(StrEnum):
-    """Whether HubSpot takes a portal's tokens."""
+    """Name whether HubSpot takes a portal's tokens."""
 
     ACTIVE = "active"
     REVOKED = "revoked"
@@ -27,14 +27,14 @@ class InstallationState(StrEnum):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Installation:
-    """One portal. ``added_at`` is None when its token comes from the configuration."""
+    """Hold one portal. ``added_at`` is None when its token comes from the configuration."""
 
     portal_id: str
     state: InstallationState
     secret: str | None = field(repr=False)
     """The tokens, encrypted."""
     scopes: tuple[str, ...] | None
-    """What HubSpot granted; None when it did not tell."""
+    """The scopes that HubSpot granted; None when it did not tell."""
     inbox_id: str | None
     """The portal's default inbox."""
     added_at: int | None
@@ -45,19 +45,19 @@ _COLUMNS = [installation.c[name] for name in Installation.__dataclass_fields__]
 
 
 class Installations:
-    """Installations, within one transaction."""
+    """Read and write installations, in one transaction."""
 
     def __init__(self, connection: Connection, database: Database) -> None:
         self._connection = connection
         self._database = database
 
     def get(self, portal_id: str) -> Installation | None:
-        """One portal's."""
+        """Return one portal's installation, or None."""
         row = self._connection.execute(sa.select(*_COLUMNS).where(installation.c.portal_id == portal_id)).first()
         return None if row is None else _installation(row)
 
     def all(self) -> list[Installation]:
-        """Every portal that has, or had, tokens here; the first installed first."""
+        """Return every portal that has, or had, tokens here; the first installed first."""
         rows = self._connection.execute(sa.select(*_COLUMNS).where(installation.c.secret.is_not(None)))
         return sorted(map(_installation, rows), key=lambda one: (one.added_at or 0, one.portal_id))
 
@@ -78,7 +78,10 @@ class Installations:
         )
 
     def set_state(self, portal_id: str, state: InstallationState, *, now: int) -> bool:
-        """Change a portal's state; False when it was so before."""
+        """Change a portal's state.
+
+        :returns: False when it had that state before.
+        """
         revoked_at = now if state == InstallationState.REVOKED else None
         found = self._connection.scalar(
             sa.update(installation)
@@ -89,7 +92,7 @@ class Installations:
         return found is not None
 
     def set_inbox(self, portal_id: str, inbox_id: str | None) -> None:
-        """Choose a portal's default inbox, for ``start`` without ``inbox_id``."""
+        """Store a portal's default inbox, for ``start`` without ``inbox_id``."""
         self._connection.execute(
             self._database.insert(installation)
             .values(portal_id=portal_id, inbox_id=inbox_id)
@@ -97,7 +100,10 @@ class Installations:
         )
 
     def replace_secret(self, portal_id: str, *, old: str, new: str) -> bool:
-        """Store the same tokens in another encryption; False when they have changed since."""
+        """Store the same tokens in another encryption.
+
+        :returns: False when they have changed since.
+        """
         found = self._connection.scalar(
             sa.update(installation)
             .where(installation.c.portal_id == portal_id, installation.c.secret == old)
@@ -109,7 +115,10 @@ class Installations:
     # The lease of the process that renews a token ---------------------------------------------------------
 
     def claim(self, portal_id: str, *, now: int, until: int) -> int | None:
-        """Take the lease if it is free; its fence, or None when somebody has it."""
+        """Take the refresh lease.
+
+        :returns: its fence, or None while another process holds it.
+        """
         new = self._database.insert(installation).values(portal_id=portal_id).on_conflict_do_nothing()
         self._connection.execute(new)
         fence: int | None = self._connection.scalar(
@@ -121,7 +130,10 @@ class Installations:
         return fence
 
     def release(self, portal_id: str, *, fence: int, secret: str | None = None) -> bool:
-        """Give the lease back, with new tokens if there are any; False when somebody else has taken it since."""
+        """Release the refresh lease, with new tokens if any.
+
+        :returns: False when another process holds it now.
+        """
         values: dict[str, object] = {"lease_until": 0}
         if secret is not None:
             values["secret"] = secret
@@ -136,7 +148,10 @@ class Installations:
     # The queue of a portal that has come back --------------------------------------------------------------
 
     def wake(self, portal_id: str, *, now: int) -> int:
-        """Make due at once what waits because a call to HubSpot failed; returns how many lanes."""
+        """Make the portal's lanes due now that wait because a call to HubSpot failed.
+
+        :returns: the number of lanes.
+        """
         waiting = sa.select(event.c.lane).where(in_state(EventState.PENDING), event.c.portal_id == portal_id)
         chosen = (
             sa.select(lane.c.key)

@@ -99,12 +99,16 @@ def bring_up(connection: Connection, insert: Any) -> int | None:
         connection.core.exec_driver_sql(statement)
     if found is None:
         return None
-    logger.warning("The database was brought from schema %d to %d", found, schema.VERSION)
+    logger.warning(
+        "Migrated the database from schema %d to %d; processes of the older version must be restarted",
+        found,
+        schema.VERSION,
+    )
     return found
 
 
 def choose_schema(connection: Connection, wanted: str | None) -> str | None:
-    """Where the tables are on PostgreSQL, or shall be; None: where the role's search path leads.
+    """Return the PostgreSQL schema of the tables; None: where the role's search path leads.
 
     Tables that are there stay there. New ones get the schema ``wanted``, for themselves, where the role may make one
     and nobody has chosen another than ``public``. It holds for the transaction at hand; later ones name it in each
@@ -134,7 +138,7 @@ _MAY_USE_IT = sa.text(
 
 
 def version_of(connection: Connection) -> int | None:
-    """The schema's version; None when there is no schema yet."""
+    """Return the schema's version; None when there is no schema yet."""
     if not sa.inspect(connection.core).has_table(schema.meta.name):
         return None
     value = connection.scalar(sa.select(schema.meta.c.value).where(schema.meta.c.name == "schema_version"))
@@ -142,7 +146,7 @@ def version_of(connection: Connection) -> int | None:
 
 
 def deployment_id_of(connection: Connection) -> str:
-    """Which store this is: random, made with it."""
+    """Return the random id of this store, made with it."""
     value = connection.scalar(sa.select(schema.meta.c.value).where(schema.meta.c.name == "deployment_id"))
     return value or ""
 

@@ -1,4 +1,5 @@
-"""Wake-ups across processes and hosts: "look, something may be due". A lost one costs a moment, never an event.
+"""Wake dispatchers in other processes and on other hosts. A lost wake-up delays events until the next poll, and loses
+none.
 
 PostgreSQL tells with LISTEN and NOTIFY; a SQLite file is asked again and again whether it has changed, which costs
 microseconds. Where neither works there is a nap between two looks.
@@ -30,25 +31,30 @@ from .patience import LONGEST, patience
 logger = logging.getLogger(__name__)
 
 POLL_SECONDS = 0.05
-"""Between two looks for something due, where nobody tells of it."""
+"""Seconds between two polls where no notification arrives."""
 FILE_POLL_SECONDS = 0.02
-"""Between two looks whether a file has changed: a hundredth of what the other look costs."""
+"""Seconds between two checks whether the SQLite file changed; a check costs a hundredth of a poll."""
 SPACING_SECONDS = 0.02
-"""Between two NOTIFYs of a process: each takes a lock that all of a server's databases share."""
+"""Seconds between two NOTIFYs of one process; each takes a lock that all databases of the server share."""
 IDLE_SECONDS = 1.0
 """Seconds without a NOTIFY after which the thread that sends them ends; the next one starts another."""
 PROOF_SECONDS = 15.0
-"""After so long a silence a listener has itself notified: behind some poolers LISTEN succeeds and hears nothing."""
+"""Seconds of silence after which a listener notifies itself, to find poolers behind which LISTEN succeeds and hears
+nothing."""
 ANSWER_SECONDS = 2.0
-"""When that has not come after so long, the log hears of it."""
+"""Seconds to wait for that notification before it is logged."""
 RETRY_SECONDS = (0.5, 30.0)
-"""Between two tries to connect: at first, and at most."""
+"""Seconds between two attempts to connect: the first pause, and the longest."""
 _NEVER = float("-inf")
+_DEAF = (
+    "LISTEN receives no notification (%s); polling the database instead. Behind PgBouncer use session mode, or a direct"
+    " URL"
+)
 
 
 class Notifier:
-    """Wakes the dispatchers of other processes. :meth:`notify` does not wait: a thread of its own does the telling,
-    but for where threads get no time.
+    """Wake the dispatchers of other processes. :meth:`notify` does not wait: a thread of its own sends, except where
+    threads get no time.
     """
 
     def __init__(self, database: Database, channel: Callable[[], str]) -> None:
@@ -57,7 +63,7 @@ class Notifier:
         self._tellers: dict[int, _Teller] = {}  # by process; made late, as gevent replaces threads after a fork
 
     def notify(self) -> None:
-        """Something was committed that may be due at once. Several in a row may be told as one."""
+        """Wake other processes, because something that may be due was committed. Several calls may become one."""
         if self._database.is_sqlite:
             return
         if not gives_threads_time():
@@ -70,19 +76,22 @@ class Notifier:
         try:
             notify(self._database, self._channel())
         except LedgerUnavailable as error:
-            logger.debug("Nobody was notified, they will find out by themselves: %s", error)
+            logger.debug("NOTIFY failed (%s); other processes find the event at their next poll", error)
         except Exception:
-            logger.exception("Notifying other processes tripped over a bug; they will find out by themselves")
+            logger.exception(
+                "Bug while notifying other processes; they find the event at their next poll. "
+                "Please report this traceback"
+            )
 
     def close(self) -> None:
-        """Tell what is to be told, and end."""
+        """Send what is waiting to be sent, and end the thread."""
         teller = self._tellers.get(os.getpid())
         if teller is not None:
             teller.close()
 
 
 class _Teller:
-    """A thread that starts at a ring, and ends when there was none for a while."""
+    """Run the thread that sends notifications; it starts with the first one, and ends when there are no more."""
 
     def __init__(self, tell: Callable[[], None]) -> None:
         self._tell = tell
@@ -130,8 +139,8 @@ atexit.register(_close_all)
 
 
 def notify(database: Database, channel: str) -> None:
-    """Have everybody who listens look. After the commit and by itself: in a transaction that waits for the disk it
-    would hold its lock, and with it every other commit that notifies, for so long.
+    """Send NOTIFY in a transaction of its own, after the commit: within a commit that waits for the disk, its
+    database-wide lock would delay every other notifying commit.
 
     :raises LedgerUnavailable: when the database can't be reached.
     """
@@ -140,7 +149,7 @@ def notify(database: Database, channel: str) -> None:
 
 
 class Watch:
-    """What a pool's clock waits with. This one is told nothing and naps ``poll`` seconds.
+    """Wait for commits of other processes; this base class gets no notification and sleeps ``poll`` seconds.
 
     All methods but :meth:`interrupt` belong to one thread.
     """
@@ -148,7 +157,7 @@ class Watch:
     def __init__(self, poll: float = POLL_SECONDS) -> None:
         self.poll = poll
         self.is_dropped = False
-        """Set when nobody has the pool any more: a wait ends at the next poll. Setting it takes no lock, unlike
+        """Set when no reference to the pool is left: a wait ends at the next poll. Setting it takes no lock, unlike
         :meth:`interrupt`: a thread that collects must take none."""
         self._interrupted = threading.Event()
 
@@ -157,22 +166,22 @@ class Watch:
         self._nap(at_most)
 
     def _nap(self, at_most: float) -> bool:
-        """True when interrupted."""
+        """Sleep. Return True when interrupted."""
         interrupted = self._interrupted.wait(max(0.0, min(at_most, self.poll)))
         if interrupted:  # one that comes after a nap ends the next
             self._interrupted.clear()
         return interrupted
 
     def interrupt(self) -> None:
-        """End the wait that is going on, or the next one."""
+        """End the running wait, or the next one."""
         self._interrupted.set()
 
     def close(self) -> None:
-        """Give back what it holds."""
+        """Close the connection or file that the watch holds."""
 
 
 class QuietWatch(Watch):
-    """Is told of this process's commits by :meth:`interrupt`, and holds no file and no connection: for tests."""
+    """Wait for :meth:`interrupt` alone, and hold no file and no connection: for tests."""
 
     def wait(self, at_most: float) -> None:
         if self._interrupted.wait(max(0.0, at_most)):
@@ -180,7 +189,7 @@ class QuietWatch(Watch):
 
 
 class FileWatch(Watch):
-    """Notices every commit to a SQLite file, whoever made it."""
+    """Notice every commit to a SQLite file, of any process."""
 
     def __init__(self, files: Files, poll: float = FILE_POLL_SECONDS) -> None:
         super().__init__(poll)
@@ -195,7 +204,10 @@ class FileWatch(Watch):
                 if self._nap(left):
                     return
         except (sqlite3.Error, LedgerUnavailable) as error:
-            logger.debug("The database's file can't be watched: %s", type(error).__name__)
+            logger.debug(
+                "The SQLite file can't be watched for commits (%s); it is polled instead",
+                type(error).__name__,
+            )
             self.close()
             self._nap(at_most)
 
@@ -217,7 +229,7 @@ class FileWatch(Watch):
 
 
 class Listener(Watch):
-    """Hears PostgreSQL's NOTIFY on a connection of its own, and polls while it has none or hears nothing on it."""
+    """Receive PostgreSQL's NOTIFY on a connection of its own; poll while there is none or nothing arrives on it."""
 
     def __init__(
         self,
@@ -243,7 +255,7 @@ class Listener(Watch):
 
     @property
     def hears(self) -> bool:
-        """True while notifications arrive for certain."""
+        """Return True while notifications are known to arrive."""
         return self._connection is not None and time.monotonic() - self._heard_at < 2 * PROOF_SECONDS
 
     def wait(self, at_most: float) -> None:
@@ -260,7 +272,7 @@ class Listener(Watch):
                 self._ask_for_proof()
             self._listen(at_most if self.hears else min(at_most, self.poll))
         except self._troubles as error:
-            self._say_once("Nobody wakes us (%s); the database is polled meanwhile", type(error).__name__)
+            self._say_once("LISTEN connection lost (%s); polling the database until it is back", type(error).__name__)
             self._hang_up()
             self._retry_at = time.monotonic() + self._delay
             self._delay = min(2 * self._delay, RETRY_SECONDS[1])
@@ -270,13 +282,13 @@ class Listener(Watch):
         now = time.monotonic()
         silence = now - max(self._heard_at, self._asked_at)
         if silence >= ANSWER_SECONDS and self._asked_at > self._heard_at:
-            self._say_once("LISTEN hears nothing (%s); the database is polled instead", "a pooler in between?")
+            self._say_once(_DEAF, "a pooler in between?")
         if silence >= PROOF_SECONDS:
             self._asked_at = now
             notify(self._database, self._channel())  # not by the listening connection: that one hears itself always
 
     def _listen(self, at_most: float) -> None:
-        """Wait until the connection or somebody of ours rings, and take in what was said."""
+        """Wait for a notification or an interrupt, and read the notifications that have come."""
         with selectors.DefaultSelector() as selector:
             selector.register(self._bell, selectors.EVENT_READ)
             if self._connection is not None:

@@ -1,4 +1,4 @@
-"""What may be used once, and only for a while: the state of an OAuth flow, a link to install with, a turn to begin.
+"""Store what may be used once, and only for a while: an OAuth flow's state, a link to install with, a turn to begin.
 
 Runs inside the caller's transaction. Times are epoch ms.
 """
@@ -16,30 +16,36 @@ from .schema import once
 
 
 class Once:
-    """Issue or claim, and consume: each one statement, so that of two who come at once one gets it."""
+    """Store single-use keys; each step is one statement, so that of two concurrent callers exactly one succeeds."""
 
     def __init__(self, connection: Connection, database: Database) -> None:
         self._connection = connection
         self._database = database
 
     def issue(self, key: str, value: dict[str, Any], *, expires_at: int, now: int) -> None:
-        """Remember ``value`` under a key that nobody can guess; what has expired is forgotten."""
+        """Store ``value`` under a key that can't be guessed; expired ones are deleted."""
         self._connection.execute(sa.delete(once).where(once.c.expires_at <= now))
         self._connection.execute(sa.insert(once).values(key=key, value=codec.dumps(value), expires_at=expires_at))
 
     def claim(self, key: str, *, expires_at: int, now: int) -> bool:
-        """Take a key that everybody knows; False when somebody has it, until it expires or is consumed."""
+        """Take a well-known key.
+
+        :returns: False while another caller has it: until it expires or is consumed.
+        """
         self._connection.execute(sa.delete(once).where(once.c.key == key, once.c.expires_at <= now))
         new = self._database.insert(once).values(key=key, value=codec.dumps({}), expires_at=expires_at)
         return self._connection.execute(new.on_conflict_do_nothing().returning(once.c.key)).first() is not None
 
     def peek(self, key: str, *, now: int) -> bool:
-        """True while :meth:`consume` would find it."""
+        """Return True while :meth:`consume` would find the key."""
         statement = sa.select(once.c.key).where(once.c.key == key, once.c.expires_at > now)
         return self._connection.execute(statement).first() is not None
 
     def consume(self, key: str, *, now: int) -> dict[str, Any] | None:
-        """The value, and it is gone; None when it was used before, has expired, or never was."""
+        """Take the value of a key.
+
+        :returns: None when it was taken, has expired, or never existed.
+        """
         row = self._connection.execute(
             sa.delete(once).where(once.c.key == key).returning(once.c.value, once.c.expires_at)
         ).first()

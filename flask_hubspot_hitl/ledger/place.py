@@ -1,4 +1,4 @@
-"""Where an app's database is. Knows SQLAlchemy's URLs, and opens nothing."""
+"""Find where an app's database is. Knows SQLAlchemy's URLs, and opens nothing."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ _SQLITE = "sqlite:///"
 
 
 def locate(configured: str | None, *, instance_path: str, app_name: str) -> str | URL:
-    """The database's URL; without one ``configured``, a SQLite file in the instance folder named for the app.
+    """Return the database's URL; without one ``configured``, a SQLite file in the instance folder named for the app.
 
     A SQLite path is taken as it is written, and from the instance folder when it is relative: the folder that a
     process happens to stand in is the server's, or cron's.
@@ -39,7 +39,7 @@ def locate(configured: str | None, *, instance_path: str, app_name: str) -> str 
 
 
 def file_name(app_name: str) -> str:
-    """The app's name as a file's."""
+    """Return the app's name as a file name."""
     return re.sub(r"\W+", "-", app_name) or "app"
 
 

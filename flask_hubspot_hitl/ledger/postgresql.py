@@ -1,4 +1,4 @@
-"""PostgreSQL connections that give up waiting: a server that was stopped or cut off never answers.
+"""Connect to PostgreSQL, and give up waiting: a server that was stopped or cut off never answers.
 
 Socket time-outs don't help: of a server that is stopped, the system still acknowledges what it is sent.
 """
@@ -25,8 +25,8 @@ SETTINGS = {
     "tcp_keepalives_count": 2,
     "tcp_user_timeout": 4000,
 }
-"""Of each session, in milliseconds. The second frees the rows of a process that was stopped, or cut off, in the middle;
-a machine that is merely busy may keep a transaction waiting for some seconds."""
+"""Settings of each session, in milliseconds. ``idle_in_transaction_session_timeout`` frees the rows of a process that was
+stopped or cut off within a transaction; a machine that is merely busy may keep one waiting for some seconds."""
 _LEAST_CONNECT_SECONDS = 2  # psycopg takes less for that
 
 _Result = TypeVar("_Result")
@@ -34,10 +34,10 @@ _Server = dict[str, str]
 
 
 class ImpatientConnection(psycopg.Connection[Any]):
-    """Waits for the server's answers while there is patience, then closes itself."""
+    """Wait for the server's answers while there is patience, then close the connection."""
 
     def wait(self, gen: Generator[Any, Any, _Result], *args: Any, **kwargs: Any) -> _Result:
-        """See psycopg: it resumes ``gen`` whenever the server has said something, and every 0.1 s."""
+        """Wait for ``gen``; see ``psycopg.Connection.wait``, which resumes it with each answer, and every 0.1 s."""
         return super().wait(self._while_patient(gen), *args, **kwargs)
 
     def _while_patient(self, gen: Generator[Any, Any, _Result]) -> Generator[Any, Any, _Result]:
@@ -55,7 +55,7 @@ class ImpatientConnection(psycopg.Connection[Any]):
 
 
 class Unreachable(psycopg.OperationalError):
-    """None of the servers that were tried has connected us; ``reasons`` has what libpq said of each."""
+    """Say that none of the servers that were tried took the connection; ``reasons`` has what libpq said of each."""
 
     def __init__(self, reasons: Sequence[str]) -> None:
         super().__init__("; ".join(reasons))
@@ -63,7 +63,7 @@ class Unreachable(psycopg.OperationalError):
 
 
 class Connector:
-    """Connects while there is patience, to one of the servers in turn; the one that took us last comes first.
+    """Connect while there is patience, to one of the servers in turn; the one that took us last comes first.
 
     libpq would begin with the first each time, and wait for it when its host is gone.
     """
@@ -72,7 +72,7 @@ class Connector:
         self._last: _Server | None = None
 
     def on_do_connect(self, _dialect: Any, _record: Any, args: Any, parameters: dict[str, Any]) -> ImpatientConnection:
-        """SQLAlchemy's ``do_connect`` event.
+        """Handle SQLAlchemy's ``do_connect`` event.
 
         :raises Unreachable: when no server takes us in time.
         :raises Misconfigured: when the database is not one that can hold what we store.
@@ -96,7 +96,7 @@ class Connector:
 
 
 def servers_of(parameters: Mapping[str, Any]) -> list[_Server]:
-    """What differs between the servers that libpq's parameters name; one of nothing where they name none."""
+    """Return what differs between the servers that libpq's parameters name; one of nothing where they name none."""
     lists = {name: str(parameters[name]).split(",") for name in ("host", "hostaddr", "port") if parameters.get(name)}
     count = max(map(len, lists.values()), default=1)
     for name, values in lists.items():
@@ -116,7 +116,7 @@ def _connect(*args: Any, among: int, **parameters: Any) -> ImpatientConnection:
 
 
 def _must_hold_all_text(connection: ImpatientConnection) -> None:
-    """Text is what people write, in any script: an encoding that lacks some of it would refuse their messages."""
+    """Refuse an encoding that can't hold all text: people write in any script, and their messages would be refused."""
     encoding = connection.info.parameter_status("server_encoding")
     if encoding in (None, "UTF8"):
         return
@@ -130,7 +130,7 @@ def _must_hold_all_text(connection: ImpatientConnection) -> None:
 
 
 def options_of(url: sa.URL, servers: Sequence[tuple[str, str]]) -> dict[str, Any]:
-    """How to connect, to one of ``servers``; what the URL says itself comes last and holds.
+    """Return how to connect, to one of ``servers``; what the URL says itself comes last and holds.
 
     ``prepare_threshold=none`` in it keeps psycopg from preparing statements, which some poolers need.
     """

@@ -1,4 +1,4 @@
-"""Signs of life: when each process that dispatches was last seen. A row a process in ``hitl_meta``.
+"""Store signs of life: when each process that dispatches was last seen, one row for each in ``hitl_meta``.
 
 Runs inside the caller's transaction. Times are epoch ms.
 """
@@ -13,19 +13,22 @@ from .schema import meta
 
 _PREFIX = "alive:"
 _FORGET_MS = 3_600_000
-"""So long after its last sign a killed process's row is deleted by the next sign of any other."""
+"""Milliseconds after its last sign when a killed process's row is deleted, by any other process's sign."""
 _is_sign = meta.c.name.like(f"{_PREFIX}%")
 
 
 class Signs:
-    """Signs of life, within one transaction."""
+    """Read and write signs of life, in one transaction."""
 
     def __init__(self, connection: Connection, database: Database) -> None:
         self._connection = connection
         self._database = database
 
     def show(self, owner: str, *, now: int) -> None:
-        """A dispatcher is alive. ``owner`` is the name with which it holds leases."""
+        """Store that a dispatcher is alive.
+
+        :param owner: the name with which the dispatcher holds leases.
+        """
         self._connection.execute(
             self._database.insert(meta)
             .values(name=_PREFIX + owner, value=_text(now))
@@ -34,15 +37,15 @@ class Signs:
         self._connection.execute(sa.delete(meta).where(_is_sign, meta.c.value < _text(now - _FORGET_MS)))
 
     def withdraw(self, owner: str) -> None:
-        """It has ended in good order."""
+        """Delete the sign of a process that ends."""
         self._connection.execute(sa.delete(meta).where(meta.c.name == _PREFIX + owner))
 
     def all(self) -> dict[str, int]:
-        """Every owner that has not withdrawn, and its last sign."""
+        """Return the owners and the epoch ms of their last sign."""
         rows = self._connection.execute(sa.select(meta.c.name, meta.c.value).where(_is_sign))
         return {row.name.removeprefix(_PREFIX): int(row.value) for row in rows}
 
 
 def _text(ms: int) -> str:
-    """Times as texts that compare as the times do."""
+    """Return a time as a text; the texts sort as the times do."""
     return f"{ms:015d}"

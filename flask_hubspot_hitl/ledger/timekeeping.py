@@ -1,4 +1,4 @@
-"""The ledger's time: one for all processes, which goes on steadily when somebody sets a clock.
+"""Keep the ledger's time: one for all processes, which goes on steadily when a clock is set.
 
 Back-offs, leases, and the age at which something is given up are counted by it. On SQLite it is the time since the
 machine was started, which nobody can set, and by how much that is behind the time of day is kept in the database. A
@@ -17,20 +17,22 @@ from .connection import Connection
 from .schema import meta
 
 SYNC_MS = 10_000
+"""Milliseconds between two looks at the shared clock."""
 _SLOW_MS = 1_000
-"""An answer about the time that took longer is not used."""
+"""Milliseconds: a reading of PostgreSQL's clock that took longer is discarded as too inexact."""
 _SLOWNESS = 10
 """The machine's clock is followed by a tenth of the time that goes by."""
 _MOST_MS = 1_000
-"""At once, and so much is no jump."""
+"""Milliseconds by which the time is corrected at once: that is no jump."""
 _NEVER_RIGHT_MS = 30 * 86_400_000
-"""So far off is a machine that has no clock of its own, before it has asked for the time: that is followed at once."""
+"""Milliseconds by which only a machine is off that has no clock of its own and has just asked for the time: that is
+followed at once."""
 _NAME = "clock"
 _SERVERS = sa.text("SELECT (extract(epoch from clock_timestamp())*1000)::bigint")
 
 
 class Timekeeper:
-    """Keeps one process's ``clock`` at the ledger's time."""
+    """Keep one process's ``clock`` at the ledger's time."""
 
     def __init__(self, clock: SystemClock, insert: Any, *, is_sqlite: bool) -> None:
         self._clock = clock
@@ -64,7 +66,7 @@ class Timekeeper:
         self._sync_at = sent + SYNC_MS
 
     def _follow_machine(self, connection: Connection, at: int, since: str, *, writes: bool) -> bool:
-        """False when there is something to write that this transaction can't."""
+        """Follow the machine's clock. Return False when there is something to write that this transaction can't."""
         machine = self._clock.machine_ms()
         row = connection.row(self._read, {})
         found = ["", "0", "0"] if row is None else row.value.split(" ")

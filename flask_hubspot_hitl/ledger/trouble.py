@@ -1,4 +1,4 @@
-"""What a database's error says: in words, of the connection it came on, and whether waiting helps.
+"""Tell what a database's error says: in words, of the connection it came on, and whether waiting helps.
 
 Knows PostgreSQL's SQLSTATEs, libpq's first lines and SQLite's codes; imports no driver. What PostgreSQL refuses a
 connection with comes without an SQLSTATE, and in the server's language: a line that is not known is passed on as it is.
@@ -16,19 +16,19 @@ from ..errors import LedgerUnavailable
 
 
 class Session(Enum):
-    """What an error says of the connection it came on."""
+    """Name what an error says of the connection it came on."""
 
     KEPT = auto()
-    """It is as good as before."""
+    """The connection is as good as before."""
     LOST = auto()
-    """It is gone; the others are asked whether they still work before they are used."""
+    """The connection is gone; the others are pinged before they are used."""
     REJECTED = auto()
-    """It works, and is of no use any more, nor are the others that were made by then: none is used again."""
+    """The connection works, but neither it nor the others that were made by then are of any use."""
 
 
 @dataclass(frozen=True, slots=True)
 class Trouble:
-    """What an error says. ``words`` completes "the database can't be used: …" and may say what to do."""
+    """Hold what an error says. ``words`` completes "the database can't be used: …" and may say what to do."""
 
     words: str
     session: Session = Session.KEPT
@@ -40,13 +40,13 @@ class Trouble:
     """The server's own message may hold a part of what was stored, and is not passed on."""
 
     def error(self) -> LedgerUnavailable:
-        """What is raised for it."""
+        """Return the exception to raise."""
         kind = Misconfigured if self.is_setting else LedgerUnavailable
         return kind(f"the database can't be used{' just now' if self.passes else ''}: {self.words}")
 
 
 class Misconfigured(LedgerUnavailable):
-    """The database can't be used until somebody changes its address, or the database; at the start, no app is made."""
+    """Say that the database can't be used until its address, or it itself, is changed; no app is made with it."""
 
 
 # PostgreSQL: what it says on a connection ------------------------------------------------------------------------
@@ -97,7 +97,7 @@ SQLSTATES: Mapping[str, Trouble] = {
 
 
 def of_sqlstate(state: str | None, message: str | None) -> Trouble | None:
-    """What PostgreSQL says with an SQLSTATE and its primary message; None when it says nothing of the database."""
+    """Tell what PostgreSQL says with an SQLSTATE and its primary message; None when it says nothing of the database."""
     found = SQLSTATES.get(state or "") or SQLSTATES.get((state or "")[:2])
     if found is None or found.is_private or not message:
         return found
@@ -134,7 +134,7 @@ _REFUSALS: tuple[tuple[str, Trouble], ...] = (
 
 
 def of_refusal(text: str) -> Trouble:
-    """Why a server was not connected to, by what libpq or psycopg said."""
+    """Tell why a server was not connected to, by what libpq or psycopg said."""
     line = first_line(text)
     found = next((one for pattern, one in _REFUSALS if re.search(pattern, line)), None)
     if found is None:
@@ -143,7 +143,7 @@ def of_refusal(text: str) -> Trouble:
 
 
 def of_refusals(texts: list[str]) -> Trouble:
-    """Why none of several servers was connected to: waiting helps when it helps for one of them."""
+    """Tell why none of several servers was connected to: waiting helps when it helps for one of them."""
     each = [of_refusal(text) for text in texts]
     return Trouble(
         "; ".join(dict.fromkeys(one.words for one in each)),
@@ -154,7 +154,7 @@ def of_refusals(texts: list[str]) -> Trouble:
 
 
 def first_line(text: str) -> str:
-    """The first line of what libpq said: the others are hints. It never has the password in it."""
+    """Return the first line of what libpq said: the others are hints. The line never has the password in it."""
     line = text.strip().partition("\n")[0].strip()
     return re.sub(r"^connection (failed|is bad): ", "", re.sub(r"\s+", " ", line))
 
@@ -181,7 +181,7 @@ _SQLITE: Mapping[str, Trouble] = {
 
 
 def of_sqlite(error: BaseException) -> Trouble:
-    """What an error of SQLite's says; its own messages hold no values."""
+    """Tell what an error of SQLite's says; its own messages hold no values."""
     name = str(getattr(error, "sqlite_errorname", ""))
     if not name:
         return Trouble(type(error).__name__, passes=True)

@@ -101,7 +101,7 @@ def _bare(stage: Stage, server: Server, *, size: int, connections: int, seconds:
         request = some_request(size)
         return send(server.port, [request], connections=connections, seconds=seconds, folder=stage.folder, cycle=True)
 
-    return _facts(_by_all(server, once, stage.say))
+    return _by_all(server, once, stage.say)
 
 
 def measure(
@@ -117,11 +117,11 @@ def measure(
         host.drop_pending()
         return load
 
-    return _facts(_by_all(server, once, stage.say))
+    return _by_all(server, once, stage.say)
 
 
-def _by_all(server: Server, once: Callable[[], Load], say: Callable[[str], None]) -> Load:
-    """A load that all of the server's processes had a fair share of.
+def _by_all(server: Server, once: Callable[[], Load], say: Callable[[str], None]) -> dict[str, float]:
+    """The figures of a load that all of the server's processes had a fair share of.
 
     A connection stays with the process that was the quickest to accept it: now and then one process has them all, and
     the other has nothing to do. That halves the rate of whatever is served, and it is not what is measured here.
@@ -131,13 +131,15 @@ def _by_all(server: Server, once: Callable[[], Load], say: Callable[[str], None]
         load = once()
         used = [now - then for now, then in zip(server.cpu(), before, strict=True)]
         if min(used) >= max(used) * FAIR_SHARE:
-            return load
+            return _facts(load, sum(used))
         say("once more: one process had nearly all connections")
     raise RuntimeError(f"one process had nearly all connections in {TRIES} loads: {used}")
 
 
-def _facts(load: Load) -> dict[str, float]:
-    return {"rate": load.rate, "p99": load.p99, "errors": load.errors, "cpu": load.cpu}
+def _facts(load: Load, used: float) -> dict[str, float]:
+    """The figures; ``used`` are the seconds of CPU that the server took for it."""
+    facts = {"rate": load.rate, "p99": load.p99, "errors": load.errors, "cpu": load.cpu}
+    return {**facts, "server": used * 1000 / load.requests}
 
 
 def profiled(host: Host, count: int) -> Callable[[], None]:
