@@ -135,6 +135,68 @@ def test_it_goes_on_with_a_copy_of_its_own_store(ledger: Ledger, path: Path) -> 
     assert kept(path) == {"n0", "n3"}
 
 
+def linked(path: Path) -> None:
+    """The file was moved to another place, and a link leads there."""
+    moved(path)
+    path.symlink_to("elsewhere")
+
+
+def test_nothing_is_acknowledged_into_a_log_beside_a_link_that_took_the_files_place(
+    ledger: Ledger, path: Path
+) -> None:
+    acknowledged = set()
+    with contextlib.closing(opened(path)) as other_process:
+        for number, name in enumerate(NAMES[:6]):
+            if number == 2:
+                linked(path)
+                with pytest.raises(LedgerUnavailable, match="stop every process"):
+                    put(ledger, "n7")
+            with contextlib.suppress(LedgerUnavailable):
+                put((ledger, other_process)[number % 2], name)
+                acknowledged.add(name)
+        crashed = path.parent.with_name("crashed")  # as the disk looks after the power is cut
+        shutil.copytree(path.parent, crashed, symlinks=True)
+    assert kept(crashed / path.name) == acknowledged
+    put(ledger, "n6")  # nobody uses the log beside the link any more
+    assert kept(path) == acknowledged | {"n6"}
+
+
+def test_the_files_beside_what_a_link_leads_to_are_watched(path: Path) -> None:
+    path.parent.mkdir()
+    target = path.with_name("elsewhere")
+    target.touch()
+    path.symlink_to(target.name)
+    acknowledged = set()
+    with contextlib.closing(opened(path)) as ledger:
+        for number, name in enumerate(NAMES):
+            with contextlib.suppress(LedgerUnavailable):
+                put(ledger, name)
+                acknowledged.add(name)
+            if number == 3:
+                target.with_name(f"{target.name}-wal").unlink()
+        assert len(acknowledged) >= 5, "it goes on"
+        crashed = path.parent.with_name("crashed")
+        shutil.copytree(path.parent, crashed, symlinks=True)
+    assert kept(crashed / path.name) >= acknowledged
+
+
+def test_a_link_that_leads_elsewhere_is_missed(path: Path) -> None:
+    path.parent.mkdir()
+    for name in ("first", "second"):
+        opened(path.with_name(name)).close()
+    path.symlink_to("first")
+    with contextlib.closing(opened(path)) as ledger:
+        put(ledger, "n0")
+        path.unlink()
+        path.symlink_to("second")
+        with pytest.raises(LedgerUnavailable):
+            put(ledger, "n1")
+        path.unlink()
+        path.symlink_to("first")
+        put(ledger, "n2")
+    assert kept(path) == {"n0", "n2"}
+
+
 @pytest.mark.parametrize("suffixes", [["-wal"], ["-shm"], ["-wal", "-shm"], [".lock"], ["-wal", "-shm", ".lock"]])
 def test_what_was_acknowledged_survives_the_loss_of_the_files_beside_it(
     ledger: Ledger, path: Path, suffixes: list[str]
