@@ -79,8 +79,8 @@ def copied_over_by_something_else(path: Path) -> None:
     [
         (moved, "is gone"),
         (removed_with_its_folder, "is gone|can't be opened"),
-        (replaced_by_another_store, "another database"),
-        (replaced_by_nothing, "another database"),
+        (replaced_by_another_store, "another file"),
+        (replaced_by_nothing, "another file"),
         (copied_over_by_another_store, "copied over"),
         (copied_over_by_something_else, "copied over"),
     ],
@@ -120,18 +120,33 @@ def test_it_goes_on_when_the_file_is_back(ledger: Ledger, path: Path) -> None:
     assert kept(path) == {"n0", "n2"}
 
 
-def test_it_goes_on_with_a_copy_of_its_own_store(ledger: Ledger, path: Path) -> None:
+def replaced_by_its_backup(path: Path) -> None:
+    path.with_name("backup").rename(path)
+
+
+@pytest.mark.parametrize("harm", [replaced_by_its_backup, moved])
+def test_an_older_copy_of_the_same_store_is_used_only_after_a_restart(
+    ledger: Ledger, path: Path, harm: Callable[[Path], None]
+) -> None:
     put(ledger, "n0")
-    with ledger.write():
-        pass
-    opened(path).close()
-    shutil.copytree(path.parent, path.parent.with_name("backup"))
+    backup = path.with_name("backup")
+    with contextlib.closing(sqlite3.connect(path)) as source, contextlib.closing(sqlite3.connect(backup)) as copy:
+        source.backup(copy)
     put(ledger, "n1")
-    shutil.rmtree(path.parent)
-    with pytest.raises(LedgerUnavailable):
-        put(ledger, "n2")
-    path.parent.with_name("backup").rename(path.parent)
-    put(ledger, "n3")
+    harm(path)
+    if not path.exists():
+        with pytest.raises(LedgerUnavailable, match="is gone"):
+            put(ledger, "n2")
+        replaced_by_its_backup(path)
+    for _ in range(3):
+        with pytest.raises(LedgerUnavailable, match="another file .* start it again"):
+            put(ledger, "n2")
+    ledger.close()
+    assert kept(path) == {"n0"}
+    with contextlib.closing(opened(path)) as restarted:
+        put(restarted, "n3")
+    with contextlib.closing(sqlite3.connect(path)) as connection:
+        assert connection.execute("PRAGMA integrity_check").fetchall() == [("ok",)]
     assert kept(path) == {"n0", "n3"}
 
 

@@ -144,13 +144,14 @@ class Files:
         :raises sqlite3.Error: when it can't be opened.
         """
         self._follow()
-        before, log, _ = self.identity()
+        before = self.database()
         if before in (None, COPIED_OVER):
             raise LedgerUnavailable(self.why_not(self._last))
-        if self._last[0] not in (None, before) and log == self._last[1] and _size(self._beside[0]):
+        if self._last[0] not in (None, before):
+            # Even a copy of the same store: what others have written since, or have in their memory, is not in it.
             raise LedgerUnavailable(
-                f"another file is at {self.path}, beside the log of the old one: stop the app, and delete its -wal and "
-                "-shm, or put the old one back"
+                f"another file is at {self.path} than the one this process began with: put the old one back, or stop "
+                "the app, delete the -wal and -shm beside it, and start it again to use this one"
             )
         connection = sqlite3.connect(
             f"{self.path.absolute().as_uri()}?mode=rw",
@@ -222,13 +223,6 @@ class Files:
 def _names(path: str) -> list[str]:
     """What SQLite calls its files."""
     return [f"{os.path.realpath(path)}{suffix}" for suffix in _SUFFIXES]
-
-
-def _size(name: str) -> int:
-    try:
-        return os.stat(name).st_size
-    except OSError:
-        return 0
 
 
 def _identity(name: str) -> tuple[int, int] | None:
