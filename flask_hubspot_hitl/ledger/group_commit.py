@@ -113,8 +113,11 @@ class Writers:
                 raise group.failure
         elif error is None:
             committed.acquire()
-            if group.failure is not None:
-                raise of_sqlite(group.failure).error() from group.failure
+            failure = group.failure
+            if isinstance(failure, LedgerUnavailable):  # anew: each thread's has a traceback of its own
+                raise LedgerUnavailable(*failure.args) from failure
+            if failure is not None:
+                raise of_sqlite(failure).error() from failure
 
     def _decline(self) -> None:
         """Whose turn it is can't use it; others may wait for the commit of the transaction that came with it."""
