@@ -79,8 +79,8 @@ def copied_over_by_something_else(path: Path) -> None:
     [
         (moved, "is gone"),
         (removed_with_its_folder, "is gone|can't be opened"),
-        (replaced_by_another_store, "another database"),
-        (replaced_by_nothing, "another database"),
+        (replaced_by_another_store, "another file"),
+        (replaced_by_nothing, "another file"),
         (copied_over_by_another_store, "copied over"),
         (copied_over_by_something_else, "copied over"),
     ],
@@ -120,19 +120,96 @@ def test_it_goes_on_when_the_file_is_back(ledger: Ledger, path: Path) -> None:
     assert kept(path) == {"n0", "n2"}
 
 
-def test_it_goes_on_with_a_copy_of_its_own_store(ledger: Ledger, path: Path) -> None:
+def replaced_by_its_backup(path: Path) -> None:
+    path.with_name("backup").rename(path)
+
+
+@pytest.mark.parametrize("harm", [replaced_by_its_backup, moved])
+def test_an_older_copy_of_the_same_store_is_used_only_after_a_restart(
+    ledger: Ledger, path: Path, harm: Callable[[Path], None]
+) -> None:
     put(ledger, "n0")
-    with ledger.write():
-        pass
-    opened(path).close()
-    shutil.copytree(path.parent, path.parent.with_name("backup"))
+    backup = path.with_name("backup")
+    with contextlib.closing(sqlite3.connect(path)) as source, contextlib.closing(sqlite3.connect(backup)) as copy:
+        source.backup(copy)
     put(ledger, "n1")
-    shutil.rmtree(path.parent)
-    with pytest.raises(LedgerUnavailable):
-        put(ledger, "n2")
-    path.parent.with_name("backup").rename(path.parent)
-    put(ledger, "n3")
+    harm(path)
+    if not path.exists():
+        with pytest.raises(LedgerUnavailable, match="is gone"):
+            put(ledger, "n2")
+        replaced_by_its_backup(path)
+    for _ in range(3):
+        with pytest.raises(LedgerUnavailable, match="another file .* start it again"):
+            put(ledger, "n2")
+    ledger.close()
+    assert kept(path) == {"n0"}
+    with contextlib.closing(opened(path)) as restarted:
+        put(restarted, "n3")
+    with contextlib.closing(sqlite3.connect(path)) as connection:
+        assert connection.execute("PRAGMA integrity_check").fetchall() == [("ok",)]
     assert kept(path) == {"n0", "n3"}
+
+
+def linked(path: Path) -> None:
+    """The file was moved to another place, and a link leads there."""
+    moved(path)
+    path.symlink_to("elsewhere")
+
+
+def test_nothing_is_acknowledged_into_a_log_beside_a_link_that_took_the_files_place(
+    ledger: Ledger, path: Path
+) -> None:
+    acknowledged = set()
+    with contextlib.closing(opened(path)) as other_process:
+        for number, name in enumerate(NAMES[:6]):
+            if number == 2:
+                linked(path)
+                with pytest.raises(LedgerUnavailable, match="stop every process"):
+                    put(ledger, "n7")
+            with contextlib.suppress(LedgerUnavailable):
+                put((ledger, other_process)[number % 2], name)
+                acknowledged.add(name)
+        crashed = path.parent.with_name("crashed")  # as the disk looks after the power is cut
+        shutil.copytree(path.parent, crashed, symlinks=True)
+    assert kept(crashed / path.name) == acknowledged
+    put(ledger, "n6")  # nobody uses the log beside the link any more
+    assert kept(path) == acknowledged | {"n6"}
+
+
+def test_the_files_beside_what_a_link_leads_to_are_watched(path: Path) -> None:
+    path.parent.mkdir()
+    target = path.with_name("elsewhere")
+    target.touch()
+    path.symlink_to(target.name)
+    acknowledged = set()
+    with contextlib.closing(opened(path)) as ledger:
+        for number, name in enumerate(NAMES):
+            with contextlib.suppress(LedgerUnavailable):
+                put(ledger, name)
+                acknowledged.add(name)
+            if number == 3:
+                target.with_name(f"{target.name}-wal").unlink()
+        assert len(acknowledged) >= 5, "it goes on"
+        crashed = path.parent.with_name("crashed")
+        shutil.copytree(path.parent, crashed, symlinks=True)
+    assert kept(crashed / path.name) >= acknowledged
+
+
+def test_a_link_that_leads_elsewhere_is_missed(path: Path) -> None:
+    path.parent.mkdir()
+    for name in ("first", "second"):
+        opened(path.with_name(name)).close()
+    path.symlink_to("first")
+    with contextlib.closing(opened(path)) as ledger:
+        put(ledger, "n0")
+        path.unlink()
+        path.symlink_to("second")
+        with pytest.raises(LedgerUnavailable):
+            put(ledger, "n1")
+        path.unlink()
+        path.symlink_to("first")
+        put(ledger, "n2")
+    assert kept(path) == {"n0", "n2"}
 
 
 @pytest.mark.parametrize("suffixes", [["-wal"], ["-shm"], ["-wal", "-shm"], [".lock"], ["-wal", "-shm", ".lock"]])

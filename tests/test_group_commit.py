@@ -115,6 +115,16 @@ def test_nobody_goes_on_before_the_commit(ledger: Ledger, line: Line) -> None:
     assert stored(ledger) == ["a", "b", "c"]
 
 
+def test_everybody_is_told_why_a_commit_counts_for_nothing(ledger: Ledger, line: Line) -> None:
+    log = ledger._database.files.path.with_name(ledger._database.files.path.name + "-wal")
+    line.add("a")
+    line.add("b")
+    line.add("c", lambda _tx: log.unlink())
+    said = [str(error) for error in line.go() if isinstance(error, LedgerUnavailable)]
+    assert len(said) == 3
+    assert all("-wal or -shm) was deleted" in one for one in said), said
+
+
 def test_a_block_that_fails_is_taken_back_alone(ledger: Ledger, line: Line) -> None:
     def fail(_tx: Transaction) -> None:
         raise ValueError("of its own")

@@ -57,7 +57,8 @@ class Files:
 
     def __init__(self, path: Path) -> None:
         self.path = path
-        self._name, *self._beside = [f"{path}{suffix}" for suffix in _SUFFIXES]
+        self._given = str(path)
+        self._name, *self._beside = _names(self._given)
         self.deployment_id: str | None = None
         self._last: Identity = (None, None, None)
         self._looked_at: tuple[int, ...] = ()
@@ -104,10 +105,12 @@ class Files:
     def database(self) -> tuple[int, int] | None:
         """Return which file the database's path leads to now."""
         try:
-            facts = os.stat(self._name)
+            facts = os.lstat(self._name)  # of a link that took its place, SQLite would put the log elsewhere
         except OSError:
             return None
         found = facts.st_dev, facts.st_ino
+        if self._name != self._given and _identity(self._given) != found:
+            return _identity(self._given)
         if found == self._last[0] and not self._holds_ours(facts.st_mtime_ns, facts.st_size):
             return COPIED_OVER
         return found
@@ -140,13 +143,15 @@ class Files:
         :raises LedgerUnavailable: when it is gone, or another store is in its place.
         :raises sqlite3.Error: when it can't be opened.
         """
-        before, log, _ = self.identity()
+        self._follow()
+        before = self.database()
         if before in (None, COPIED_OVER):
             raise LedgerUnavailable(self.why_not(self._last))
-        if self._last[0] not in (None, before) and log == self._last[1] and _size(self._beside[0]):
+        if self._last[0] not in (None, before):
+            # Even a copy of the same store: what others have written since, or have in their memory, is not in it.
             raise LedgerUnavailable(
-                f"another file is at {self.path}, beside the log of the old one: stop the app, and delete its -wal and "
-                "-shm, or put the old one back"
+                f"another file is at {self.path} than the one this process began with: put the old one back, or stop "
+                "the app, delete the -wal and -shm beside it, and start it again to use this one"
             )
         connection = sqlite3.connect(
             f"{self.path.absolute().as_uri()}?mode=rw",
@@ -169,6 +174,22 @@ class Files:
             connection.close()
             raise
         return connection
+
+    def _follow(self) -> None:
+        """Name the files as SQLite does: it follows a link, and has the log beside what the link leads to.
+
+        :raises LedgerUnavailable: while a log is still in use where the path led before; two logs would destroy it.
+        """
+        name, log, index = _names(self._given)
+        if name == self._name:
+            return
+        before = _identity(self._beside[0])
+        if before is not None and before != _identity(log):
+            raise LedgerUnavailable(
+                f"the path {self.path} leads to {name} now, and to {self._name} before, where its log is still in use: "
+                "put the file back, or stop every process of the app before you move the file"
+            )
+        self._name, self._beside = name, [log, index]
 
     def _recognise(self, connection: sqlite3.Connection) -> None:
         if self.deployment_id is None:
@@ -199,11 +220,9 @@ class Files:
         return f"a file beside {self.path} (-wal or -shm) was deleted or replaced while it was in use: never touch them"
 
 
-def _size(name: str) -> int:
-    try:
-        return os.stat(name).st_size
-    except OSError:
-        return 0
+def _names(path: str) -> list[str]:
+    """What SQLite calls its files."""
+    return [f"{os.path.realpath(path)}{suffix}" for suffix in _SUFFIXES]
 
 
 def _identity(name: str) -> tuple[int, int] | None:

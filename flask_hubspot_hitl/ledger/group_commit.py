@@ -101,8 +101,11 @@ class Together:
                 raise group.failure
         elif error is None:
             committed.acquire()
-            if group.failure is not None:
-                raise of_sqlite(group.failure).error() from group.failure
+            failure = group.failure
+            if isinstance(failure, LedgerUnavailable):  # anew: each thread's has a traceback of its own
+                raise LedgerUnavailable(*failure.args) from failure
+            if failure is not None:
+                raise of_sqlite(failure).error() from failure
 
     def _decline(self) -> None:
         """Pass on a turn that this thread can't use, and commit the transaction that came with it, if one did."""
