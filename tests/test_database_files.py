@@ -139,7 +139,7 @@ def test_an_older_copy_of_the_same_store_is_used_only_after_a_restart(
             put(ledger, "n2")
         replaced_by_its_backup(path)
     for _ in range(3):
-        with pytest.raises(LedgerUnavailable, match="another file .* start it again"):
+        with pytest.raises(LedgerUnavailable, match=r"another file .* start it again"):
             put(ledger, "n2")
     ledger.close()
     assert kept(path) == {"n0"}
@@ -156,9 +156,7 @@ def linked(path: Path) -> None:
     path.symlink_to("elsewhere")
 
 
-def test_nothing_is_acknowledged_into_a_log_beside_a_link_that_took_the_files_place(
-    ledger: Ledger, path: Path
-) -> None:
+def test_nothing_is_acknowledged_into_a_log_beside_a_link_that_took_the_files_place(ledger: Ledger, path: Path) -> None:
     acknowledged = set()
     with contextlib.closing(opened(path)) as other_process:
         for number, name in enumerate(NAMES[:6]):

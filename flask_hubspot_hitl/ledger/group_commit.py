@@ -10,6 +10,7 @@ from __future__ import annotations
 import threading
 import time
 
+from ..errors import LedgerUnavailable
 from .connection import Connection
 from .patience import patience
 from .transactions import Begin, End
