@@ -92,7 +92,7 @@ class Database:
 
             connector = driver.Connector()
             self.engine = sa.create_engine(
-                parsed.set(drivername="postgresql+psycopg"),
+                parsed.set(drivername="postgresql+psycopg").difference_update_query(driver.ADDRESS),
                 hide_parameters=True,
                 pool_size=pool_size,
                 max_overflow=pool_size,
