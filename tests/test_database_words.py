@@ -92,6 +92,11 @@ FAULTS = {
     "an unknown option": (f"postgres:{SECRET}@{{server}}/postgres?sslmodus=require", 'the URL is wrong.*"sslmodus"'),
     "an unknown value": (f"postgres:{SECRET}@{{server}}/postgres?sslmode=perhaps", 'the URL is wrong.*"perhaps"'),
     "an unknown parameter": (f"postgres:{SECRET}@{{server}}/postgres?options=-c%20a_b%3D1", 'the URL is wrong.*"a_b"'),
+    "hosts without ports": (
+        f"postgres:{SECRET}@/postgres?host=127.0.0.1,127.0.0.2&port=1,2,3",
+        "the URL is wrong.*3 port numbers to 2 hosts",
+    ),
+    "a port of letters": (f"postgres:{SECRET}@127.0.0.1/postgres?port=soon", 'the URL is wrong.*"soon"'),
     "a bad time-out": (f"postgres:{SECRET}@{{server}}/postgres?connect_timeout=soon", "soon"),
 }
 
@@ -173,6 +178,27 @@ def test_the_server_that_answers_is_found_behind_one_that_does_not(cluster: Clus
             assert seconds_of(connect, less_than=1) < 1, "and it is asked first"
         finally:
             ledger.close()
+
+
+@pytest.mark.parametrize(
+    "address",
+    [
+        "127.0.0.1/postgres?port={port}",
+        "127.0.0.1:1/postgres?port={port}",
+        "no-such-host.invalid/postgres?host=127.0.0.1&port={port}",
+        "no-such-host.invalid:{port}/postgres?host=127.0.0.1",
+        "no-such-host.invalid:1/postgres?host=127.0.0.1:{port}",
+        "127.0.0.1,127.0.0.2/postgres?port={port}",
+        "127.0.0.1,127.0.0.1/postgres?port=1,{port}",
+        "no-such-host.invalid/postgres?hostaddr=127.0.0.1&port={port}",
+        "/postgres?host=127.0.0.1,127.0.0.1&port=1,{port}",
+        "/postgres?host=127.0.0.1:1&host=127.0.0.1:{port}",
+    ],
+)
+def test_what_the_query_says_of_the_server_holds(address: str, cluster: Cluster) -> None:
+    port = cluster.server.rpartition(":")[2]
+    with contextlib.closing(Ledger("postgresql://postgres@" + address.format(port=port), SystemClock())) as ledger:
+        ledger.create()
 
 
 def test_each_server_may_have_a_port() -> None:

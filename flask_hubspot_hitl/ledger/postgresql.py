@@ -5,6 +5,7 @@ Socket time-outs don't help: of a server that is stopped, the system still ackno
 
 from __future__ import annotations
 
+import re
 from collections.abc import Generator, Mapping, Sequence
 from typing import Any, TypeVar
 
@@ -28,6 +29,9 @@ SETTINGS = {
 """Settings of each session, in milliseconds. ``idle_in_transaction_session_timeout`` frees the rows of a process that
 was stopped or cut off within a transaction; a machine that is merely busy may keep one waiting for some seconds."""
 _LEAST_CONNECT_SECONDS = 2  # psycopg takes less for that
+ADDRESS = ("host", "port")
+"""What of a URL's query SQLAlchemy is not given: it refuses some of what libpq takes, and the other way round."""
+_HOST_AND_PORT = re.compile(r"([A-Za-z0-9.-]+):([0-9]+)")  # SQLAlchemy's ?host=one:5432&host=two:5433
 
 _Result = TypeVar("_Result")
 _Server = dict[str, str]
@@ -139,8 +143,20 @@ def options_of(url: sa.URL, servers: Sequence[tuple[str, str]]) -> dict[str, Any
     options: dict[str, Any] = {name: value for name, value in _KEEPALIVE.items() if name not in given}
     options["options"] = " ".join([settings, *given.get("options", ())])
     options["client_encoding"] = "utf8"  # whatever PGCLIENTENCODING says
-    if servers:
-        options |= {"host": ",".join(host for host, _ in servers), "port": ",".join(port for _, port in servers)}
+    options |= _address(given, servers)
     for threshold in given.get("prepare_threshold", ()):
         options["prepare_threshold"] = int(threshold) if threshold.isdigit() else None
     return options
+
+
+def _address(given: Mapping[str, Sequence[str]], servers: Sequence[tuple[str, str]]) -> dict[str, str]:
+    """Host and port as libpq takes them: those in the URL's query hold, each for itself; see :data:`ADDRESS`."""
+    hosts, ports = [host for host, _ in servers], [port for _, port in servers]
+    if "host" in given:
+        named = [_HOST_AND_PORT.fullmatch(one) or (one, one, "") for one in ",".join(given["host"]).split(",")]
+        hosts = [one[1] for one in named]
+        if any(one[2] for one in named):
+            ports = [one[2] for one in named]
+    if "port" in given:
+        ports = ",".join(given["port"]).split(",")
+    return {name: ",".join(values) for name, values in (("host", hosts), ("port", ports)) if any(values)}

@@ -128,7 +128,10 @@ _REFUSALS: tuple[tuple[str, Trouble], ...] = (
     (r"pg_hba\.conf", Trouble("the server does not let this user in from here", is_setting=True)),
     (r"permission denied for database", Trouble("its role lacks a privilege: GRANT CONNECT", is_setting=True)),
     (r"SSL|TLS|certificate", Trouble("TLS fails", is_setting=True)),
-    (r"\binvalid\b|bad value for|unrecognized configuration parameter", Trouble("the URL is wrong", is_setting=True)),
+    (
+        r"\binvalid\b|could not match|bad value for|unrecognized configuration parameter",
+        Trouble("the URL is wrong", is_setting=True),
+    ),
 )
 """What libpq's line has in it, the first that fits."""
 
