@@ -87,6 +87,7 @@ class HubSpotHITL:
 
         For tests, and for processes that make many apps; an app that is dropped without it ends when it is collected.
         What is being worked on is finished first, for at most 25 seconds; what is not done stays in the database.
+        A receiver that calls it is not waited for, and its event comes again when the app is served next.
         Afterwards the verbs raise :exc:`LedgerUnavailable`, and HubSpot's webhooks are answered with 503.
 
         :param app: by default the current one.

@@ -6,6 +6,7 @@ Knows nothing of servers, forks and modes: see ``dispatcher``.
 from __future__ import annotations
 
 import contextlib
+import contextvars
 import logging
 import math
 import os
@@ -48,6 +49,10 @@ class _Running:
     thread: threading.Thread
     since: float
     hung: bool = False
+
+
+_running_here: contextvars.ContextVar[_Running | None] = contextvars.ContextVar("hubspot_hitl_running", default=None)
+"""The lane that a receiver is called for; a coroutine function runs in another thread than the lane's."""
 
 
 class _Bell:
@@ -174,15 +179,17 @@ class Pool:
     def stop(self, timeout: float) -> bool:
         """Retire, wait up to ``timeout`` seconds for what is held, and give back what is not finished by then.
 
-        A receiver that hangs is not waited for. Returns True when nothing had to be given back.
+        A receiver that hangs is not waited for, nor one that calls this.
+        Returns True when nothing had to be given back.
         """
         self.retire()
         ends = time.monotonic() + timeout
+        own = _running_here.get()
         with self._lock:
-            hung = {running.thread for running in self._running if running.hung}
+            not_waited_for = {one.thread for one in self._running if one.hung or one is own}
         for thread in list(self._threads):
             # A signal may come while they start.
-            if thread.is_alive() and thread is not threading.current_thread() and thread not in hung:
+            if thread.is_alive() and thread not in not_waited_for:
                 thread.join(max(0.0, ends - time.monotonic()))
         self._over.set()
         self._watch.interrupt()
@@ -251,6 +258,7 @@ class Pool:
         ends = running.since + LANE_SECONDS
         with self._lock:
             self._running.add(running)
+        reset = _running_here.set(running)
         try:
             for count in range(1, LANE_EVENTS + 1):
                 if lease.head is None:
@@ -262,6 +270,7 @@ class Pool:
                 go_on = not (spent or running.hung or self._stopping.is_set())
                 self.runner.settle(lease, outcome, go_on=go_on)
         finally:
+            _running_here.reset(reset)
             with self._lock:
                 self._running.remove(running)
 
