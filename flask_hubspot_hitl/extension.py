@@ -165,7 +165,8 @@ class HubSpotHITL:
         :param text: plain text; None is no text.
         :param attachments: files; see :class:`Attachment`.
         :raises ValueError: there is neither text nor file, or a file is too large or has no content.
-        :raises TypeError: the text is no text, or a file object is not opened in binary mode.
+        :raises TypeError: the text is no text, an attachment is no :class:`Attachment` or has a field of the wrong
+            type, or a file object is not opened in binary mode.
         :raises LedgerUnavailable: it could not be stored; nothing was accepted.
         """
         from .handoffs import verbs
