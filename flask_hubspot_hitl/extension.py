@@ -87,6 +87,7 @@ class HubSpotHITL:
 
         For tests, and for processes that make many apps; an app that is dropped without it ends when it is collected.
         What is being worked on is finished first, for at most 25 seconds; what is not done stays in the database.
+        A receiver that calls it is not waited for, and its event comes again when the app is served next.
         Afterwards the verbs raise :exc:`LedgerUnavailable`, and HubSpot's webhooks are answered with 503.
 
         :param app: by default the current one.
@@ -164,7 +165,8 @@ class HubSpotHITL:
         :param text: plain text; None is no text.
         :param attachments: files; see :class:`Attachment`.
         :raises ValueError: there is neither text nor file, or a file is too large or has no content.
-        :raises TypeError: the text is no text, or a file object is not opened in binary mode.
+        :raises TypeError: the text is no text, an attachment is no :class:`Attachment` or has a field of the wrong
+            type, or a file object is not opened in binary mode.
         :raises LedgerUnavailable: it could not be stored; nothing was accepted.
         """
         from .handoffs import verbs

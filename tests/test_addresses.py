@@ -210,10 +210,19 @@ PUBLIC = ["93.184.216.34", "2606:2800:220:1::1", "::ffff:93.184.216.34", "64:ff9
 PRIVATE = ["10.0.0.1", "172.16.3.4", "192.168.1.1", "100.64.0.1", "fd00::1", "127.0.0.1", "::1", "::ffff:10.0.0.1"]
 NEVER = ["169.254.169.254", "fe80::1", "224.0.0.1", "ff0e::1", "0.0.0.0", "::", "::ffff:169.254.169.254"]
 NOT_PUBLIC = ["198.18.0.1", "192.0.2.1", "240.0.0.1", "255.255.255.255", "2001:db8::1", "fec0::1", "::10.0.0.1"]
+RESERVED = [
+    "64:ff9b:1::808:808",
+    "::ffff:0:808:808",
+    "5f00::1",
+    "192.0.0.8",
+    "192.0.0.170",
+    "64:ff9b::c000:8",
+    "3fff::1",
+]
 WRAPPED = ["64:ff9b::a00:1", "2002:a00:1::1", "2001:0:a00:1::1", "64:ff9b::7f00:1"]
 
 
-@pytest.mark.parametrize("ip", [*PUBLIC, *PRIVATE, *NEVER, *NOT_PUBLIC, *WRAPPED])
+@pytest.mark.parametrize("ip", [*PUBLIC, *PRIVATE, *NEVER, *NOT_PUBLIC, *RESERVED, *WRAPPED])
 def test_which_ip_addresses_a_name_may_lead_to(ip: str) -> None:
     found = ipaddress.ip_address(ip)
     assert addresses.may_connect(NAME, found, ()) == (ip in PUBLIC)

@@ -8,7 +8,7 @@ import os
 import secrets
 import threading
 from collections.abc import Callable, Iterator
-from typing import Any
+from typing import Any, cast
 
 import pytest
 from flask import Flask
@@ -114,6 +114,27 @@ def test_what_is_no_file_is_refused_and_nothing_is_kept(
 ) -> None:
     with pytest.raises(error, match=says):
         story.send("look", attachments=[Attachment(name="a.png", content=content)])
+    assert stored(story.app) == []
+    assert [one for one in story.transcript() if one[1] == "look"] == []
+
+
+@pytest.mark.parametrize(
+    ("attachment", "says"),
+    [
+        ({"name": "a.png", "content": b"x"}, "must be an Attachment, not dict"),
+        (b"x", "must be an Attachment, not bytes"),
+        (None, "must be an Attachment, not NoneType"),
+        (Attachment(name=cast(str, 5), content=b"x"), "name must be a str, not int"),
+        (Attachment(name=cast(str, b"a.png"), url="https://files.example.com/a"), "name must be a str, not bytes"),
+        (Attachment(content_type=cast(str, 5), content=b"x"), "content_type must be a str, not int"),
+        (Attachment(content_type=cast(str, ["a"]), url="https://files.example.com/a"), "content_type must be a str"),
+        (Attachment(url=cast(str, 5)), "url must be a str, not int"),
+        (Attachment(url=cast(str, 0), content=b"x"), "url must be a str, not int"),
+    ],
+)
+def test_an_attachment_of_the_wrong_type_is_told_so(story: Story, attachment: Any, says: str) -> None:
+    with pytest.raises(TypeError, match=says):
+        story.send("look", attachments=[Attachment(name="b.png", content=b"y"), attachment])
     assert stored(story.app) == []
     assert [one for one in story.transcript() if one[1] == "look"] == []
 

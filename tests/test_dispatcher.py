@@ -410,13 +410,13 @@ def test_tick_keeps_its_leases_alive(ledger: Ledger, make: MakeDispatcher, work:
 # --- forks -----------------------------------------------------------------------------------------------
 
 
-def fork(check: Callable[[], bool]) -> bool:
-    """What ``check`` says in a forked child, as a server makes one."""
+def fork(check: Callable[[], bool], *, timeout: float = 20) -> bool:
+    """Whether ``check`` comes true within ``timeout`` seconds in a forked child, as a server makes one."""
     pid = os.fork()
     if pid == 0:  # pragma: no cover - not measured in there
         answer = 1
         with contextlib.suppress(BaseException):
-            wait_until(check)
+            wait_until(check, timeout)
             answer = 0
         os._exit(answer)
     return os.waitpid(pid, 0)[1] == 0
@@ -458,6 +458,25 @@ def test_who_forks_later_has_a_helper(make: MakeDispatcher) -> None:
     wait_until(lambda: server._is_started)
     assert fork(lambda: not server._is_started and not server._is_eager)
     assert server._is_started
+
+
+@forks
+@pytest.mark.usefixtures("soon")
+@pytest.mark.parametrize("serves", [False, True])
+def test_what_was_stopped_stays_so_in_a_fork(make: MakeDispatcher, ledger: Ledger, work: Work, serves: bool) -> None:
+    closed = make()
+    closed.serving = serves
+    closed.start_soon(lambda: True)
+    wait_until(lambda: closed._is_started)
+    closed.stop()
+    put(ledger, "a")
+
+    def starts() -> bool:
+        closed.serve()  # as a request does
+        closed.wake()
+        return closed._is_started or bool(work.ran)
+
+    assert not fork(starts, timeout=0.5)
 
 
 def _helper(dispatcher: Dispatcher, answer: multiprocessing.SimpleQueue[bool]) -> None:

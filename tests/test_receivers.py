@@ -6,6 +6,7 @@ import asyncio
 import contextvars
 import functools
 import json
+import time
 from collections.abc import Callable, Coroutine
 from pathlib import Path
 from typing import Any
@@ -22,10 +23,11 @@ from flask_hubspot_hitl import (
     webhook_rejected,
 )
 from flask_hubspot_hitl.clock import ManualClock
+from flask_hubspot_hitl.dispatch.dispatcher import GRACE_SECONDS
 from flask_hubspot_hitl.ledger import EventState
 
-from .conftest import MakeApp
-from .helpers import HubSpot, Recorder, signed_post, wait_until
+from .conftest import MakeApp, Record
+from .helpers import HubSpot, Recorder, signed_post, state_of, wait_until
 from .processes import Host, need
 from .story import PHONE, Story
 from .test_processes import GUNICORN
@@ -44,6 +46,33 @@ def story(make_app: MakeApp, hubspot: HubSpot, clock: ManualClock) -> Story:
 def dead(story: Story) -> int:
     with story.state.ledger.read() as tx:
         return tx.count(EventState.DEAD)
+
+
+@pytest.mark.parametrize("kind", ["function", "coroutine function"])
+def test_a_receiver_that_closes_its_app_does_not_wait_for_itself(
+    make_app: MakeApp, hubspot: HubSpot, clock: ManualClock, record: Record, kind: str
+) -> None:
+    app = make_app(clock=clock, dispatcher="thread")
+    story = Story(app, hubspot, clock, record(app))
+    took: list[float] = []
+
+    def closes(sender: Flask, **extra: Any) -> None:
+        began = time.monotonic()
+        HubSpotHITL().close(sender)
+        took.append(time.monotonic() - began)
+
+    async def closes_async(sender: Flask, **extra: Any) -> None:
+        closes(sender)
+
+    receiver = closes if kind == "function" else closes_async
+    conversation_completed.connect(receiver, app)
+    dispatcher = state_of(app).dispatcher
+    dispatcher.serving = True
+    story.start()
+    story.stop()
+    wait_until(lambda: took, what="its app to be closed")
+    assert took[0] < GRACE_SECONDS / 2
+    wait_until(lambda: not any(one.is_alive() for one in dispatcher.pool._threads), what="its threads to end")
 
 
 # --- values of its own -----------------------------------------------------------------------------------

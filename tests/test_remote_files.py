@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import socket
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -72,6 +74,33 @@ def files() -> Iterator[str]:
 
 
 @pytest.fixture
+def drips() -> Iterator[str]:
+    """A host that sends one line of its answer's head after another, for ten seconds, and then the file."""
+    listening = socket.create_server(("127.0.0.1", 0))
+    over = threading.Event()
+
+    def answer(one: socket.socket) -> None:
+        with one, contextlib.suppress(OSError):
+            one.recv(65_536)
+            one.sendall(b"HTTP/1.1 200 OK\r\nContent-Length: 3\r\n")
+            for number in range(50):
+                if over.wait(0.2):
+                    return
+                one.sendall(f"X-{number}: 1\r\n".encode())
+            one.sendall(b"\r\npng")
+
+    def serve() -> None:
+        with contextlib.suppress(OSError):
+            while True:
+                threading.Thread(target=answer, args=[listening.accept()[0]], daemon=True).start()
+
+    threading.Thread(target=serve, daemon=True).start()
+    yield f"http://127.0.0.1:{listening.getsockname()[1]}"
+    over.set()
+    listening.close()
+
+
+@pytest.fixture
 def fetcher() -> Iterator[Fetcher]:
     one = Fetcher(["127.0.0.1"], limit=99)
     yield one
@@ -105,6 +134,18 @@ def test_a_file_may_take_only_so_long(files: str, path: str) -> None:
         assert raised.value.later
 
     assert seconds_of(fetch, less_than=4.5) < 4.5  # which the drops would take
+    fetcher.close()
+
+
+def test_the_head_of_an_answer_may_take_only_so_long_too(drips: str) -> None:
+    fetcher = Fetcher(["127.0.0.1"], limit=99, seconds=0.5)
+
+    def fetch() -> None:
+        with pytest.raises(NotFetched, match="takes too long") as raised:
+            fetcher.fetch(Attachment(url=f"{drips}/a.png"))
+        assert raised.value.later
+
+    assert seconds_of(fetch, less_than=5, tries=2) < 5  # all of it takes ten
     fetcher.close()
 
 

@@ -67,6 +67,7 @@ class Dispatcher:
         self._is_eager = False
         self._may_start: Callable[[], bool] = lambda: True
         self._is_master = False
+        self._is_over = False
         self._begin_life()
         self._process = Process(self._begin_anew, at_once=True)
         _known.add(self)
@@ -75,7 +76,6 @@ class Dispatcher:
         self._lock = threading.Lock()
         self._pool: Pool | None = None
         self._is_started = False
-        self._is_over = False
         self._inline = threading.local()
 
     @property
@@ -175,7 +175,7 @@ class Dispatcher:
         self._begin_life()
         self.serving = self._is_master = False
         self._is_eager = self._is_eager and not is_helper
-        if self._is_eager:
+        if self._is_eager and not self._is_over:
             self._set_timer()
 
     # Running in the caller -------------------------------------------------------------------------------
@@ -224,7 +224,7 @@ class Dispatcher:
     def stop(self, timeout: float = GRACE_SECONDS) -> bool:
         """Stop claiming lanes, finish running ones for up to ``timeout`` seconds, and release the rest.
 
-        Nothing is started in this process from now on.
+        Nothing is started from now on, neither in this process nor in its forks.
 
         :returns: True when all running lanes were finished.
         """

@@ -6,6 +6,7 @@ Knows nothing of servers, forks and modes: see ``dispatcher``.
 from __future__ import annotations
 
 import contextlib
+import contextvars
 import functools
 import logging
 import math
@@ -54,6 +55,10 @@ class _Running:
     thread: threading.Thread
     since: float
     hung: bool = False
+
+
+_running_here: contextvars.ContextVar[_Running | None] = contextvars.ContextVar("hubspot_hitl_running", default=None)
+"""The lane that a receiver is called for; a coroutine function runs in another thread than the lane's."""
 
 
 class Pool:
@@ -138,17 +143,18 @@ class Pool:
     def stop(self, timeout: float) -> bool:
         """Retire, wait up to ``timeout`` seconds for running lanes, then release those that are not finished.
 
-        A receiver that hangs is not waited for.
+        A receiver that hangs is not waited for, nor one that calls this.
 
         :returns: True when nothing had to be released.
         """
         self.retire()
         ends = time.monotonic() + timeout
+        own = _running_here.get()
         with self._lock:
-            hung = {running.thread for running in self._running if running.hung}
+            not_waited_for = {one.thread for one in self._running if one.hung or one is own}
         for thread in list(self._threads):
             # A signal may come while they start.
-            if thread.is_alive() and thread is not threading.current_thread() and thread not in hung:
+            if thread.is_alive() and thread not in not_waited_for:
                 thread.join(max(0.0, ends - time.monotonic()))
         self._over.set()
         self._watch.interrupt()
@@ -230,6 +236,7 @@ class Pool:
         ends = running.since + LANE_SECONDS
         with self._lock:
             self._running.add(running)
+        reset = _running_here.set(running)
         try:
             for count in range(1, LANE_EVENTS + 1):
                 if lease.head is None:
@@ -241,6 +248,7 @@ class Pool:
                 go_on = not (spent or running.hung or self._stopping.is_set())
                 self.runner.settle(lease, outcome, go_on=go_on)
         finally:
+            _running_here.reset(reset)
             with self._lock:
                 self._running.remove(running)
 

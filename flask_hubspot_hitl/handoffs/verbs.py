@@ -216,6 +216,13 @@ def _clean(value: object) -> str | None:
 
 def _file(attachment: Attachment, limit: int) -> tuple[Attachment, bytes | None]:
     """Return a host's attachment with a safe name, and its bytes; None when it is to be fetched."""
+    if not isinstance(attachment, Attachment):
+        kind = type(attachment).__name__
+        raise TypeError(f"an attachment must be an Attachment, not {kind}: write Attachment(name=…, content=…)")
+    for part in ("name", "content_type", "url"):
+        value = getattr(attachment, part)
+        if value is not None and not isinstance(value, str):
+            raise TypeError(f"an attachment's {part} must be a str, not {type(value).__name__}")
     content = attachment.content
     if content is None and attachment.url:
         named = clean_name(attachment.name) if attachment.name else None
@@ -226,8 +233,8 @@ def _file(attachment: Attachment, limit: int) -> tuple[Attachment, bytes | None]
     if len(data) > limit:
         raise ValueError(f"an attachment is larger than {PREFIX}MAX_ATTACHMENT_BYTES ({limit} bytes)")
     name = clean_name(attachment.name, content_type=attachment.content_type)
-    kind = attachment.content_type or guess_content_type(name)
-    return Attachment(name=name, content_type=kind, size=len(data)), data
+    content_type = attachment.content_type or guess_content_type(name)
+    return Attachment(name=name, content_type=content_type, size=len(data)), data
 
 
 def _read_all(file: IO[bytes], limit: int) -> bytes:

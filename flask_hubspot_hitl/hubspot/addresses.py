@@ -26,6 +26,9 @@ _ADDRESS = re.compile(
 _LABEL = re.compile(r"[a-z0-9](?:[a-z0-9-]{0,61}[a-z0-9])?", re.ASCII)
 _NUMERIC = re.compile(r"[0-9]+|0x[0-9a-f]*", re.ASCII)
 _NAT64 = ipaddress.IPv6Network("64:ff9b::/96")
+_GLOBAL_UNICAST = ipaddress.IPv6Network("2000::/3")
+_DOCUMENTATION = ipaddress.IPv6Network("3fff::/20")
+_PROTOCOLS = ipaddress.IPv4Network("192.0.0.0/24")
 _MAPPED, _COMPATIBLE = ipaddress.IPv6Network("::ffff:0:0/96"), ipaddress.IPv6Network("::/96")
 
 IPAddress = ipaddress.IPv4Address | ipaddress.IPv6Address
@@ -170,9 +173,13 @@ def may_connect(host: str, ip: IPAddress, private_hosts: Collection[str]) -> boo
 def _is_public(ip: IPAddress) -> bool:
     """Return True for the public Internet.
 
-    ``is_global`` alone holds for multicast and IPv6's old site-local addresses too.
+    ``is_global`` alone also holds for multicast, and on some Pythons for what IANA keeps for protocols (RFC 6890),
+    for documentation's newer addresses (RFC 9637), and for IPv6 addresses that nobody on the Internet can have: those
+    outside 2000::/3, such as NAT64's of a private network (RFC 8215) and translated ones (RFC 2765).
     """
-    return ip.is_global and not ip.is_multicast and not (ip.version == 6 and ip.is_site_local)
+    if ip.version == 6:
+        return ip.is_global and ip in _GLOBAL_UNICAST and ip not in _DOCUMENTATION
+    return ip.is_global and not ip.is_multicast and ip not in _PROTOCOLS
 
 
 def _meant(ip: IPAddress) -> Sequence[IPAddress]:

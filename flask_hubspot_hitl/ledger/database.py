@@ -291,6 +291,7 @@ def _postgresql(url: sa.URL, servers: Sequence[tuple[str, str]], pool_size: int)
         raise Misconfigured(f"{NO_PSYCOPG} ({first_line(str(error))})") from error
 
     connect_args = driver.options_of(url, servers)
-    engine = _engine(url.set(drivername="postgresql+psycopg"), pool_size, connect_args=connect_args)
+    bare = url.set(drivername="postgresql+psycopg").difference_update_query(driver.ADDRESS)
+    engine = _engine(bare, pool_size, connect_args=connect_args)
     sa.event.listen(engine, "do_connect", driver.Connector().on_do_connect)
     return engine

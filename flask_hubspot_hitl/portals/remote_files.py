@@ -14,7 +14,8 @@ import requests
 import urllib3
 
 from ..domain import Attachment
-from ..hubspot import addresses, connections
+from ..errors import HubSpotUnavailable
+from ..hubspot import addresses, connections, transport
 from ..hubspot.addresses import Address, AddressRefused
 from ..hubspot.text import clean_name, guess_content_type
 from ..process import Process
@@ -88,10 +89,19 @@ class Fetcher:
     def fetch(self, wanted: Attachment) -> tuple[Attachment, bytes]:
         """Fetch the file at ``wanted.url``.
 
+        Where threads get no time, each wait is bounded, but not their sum.
+
         :returns: the file's name, type and size, and its bytes.
         :raises NotFetched: when it can't be had.
         """
         self._process.check()
+        try:
+            with transport.deadline(self._seconds):
+                return transport.bounded(lambda: self._fetch(wanted), doing="fetching a file", safe=True)
+        except HubSpotUnavailable:
+            raise NotFetched("it takes too long", later=True) from None
+
+    def _fetch(self, wanted: Attachment) -> tuple[Attachment, bytes]:
         ends = time.monotonic() + self._seconds
         try:
             address = addresses.parse(addresses.spell(wanted.url or ""))
