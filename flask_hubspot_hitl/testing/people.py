@@ -1,4 +1,4 @@
-"""The two people of a story: the user, on the host's side, and the agent, on HubSpot's."""
+"""Play the two people of a story: the user, on the host's side, and the agent, on HubSpot's."""
 
 from __future__ import annotations
 
@@ -16,17 +16,25 @@ from .stand_in import ANSWER_SECONDS, HubSpot, Json
 from .waiting import PATIENCE, wait_until
 
 HEARD = (MessageStatus.SENT, MessageStatus.DELIVERED, MessageStatus.READ)
+"""States of an agent's message that all handlers have accepted."""
 
 
 class User:
-    """Somebody who chats with the bot, and whom HubSpot knows by ``phone``.
+    """A person who chats with the bot, and whom HubSpot knows by ``phone``.
 
-    Talks to the app by the three verbs, and sees an agent's message once all handlers have accepted it. A host whose
-    users can be driven better, through its own routes say, overrides the methods and gives its class to the fixture
-    ``user_class``; ``get`` and ``post`` are there for that.
+    A user talks to the app by the three verbs, and sees an agent's message once all handlers have accepted it. A host
+    whose users can be driven better, through its own routes say, overrides the methods and gives its class to the
+    fixture ``user_class``; ``get`` and ``post`` are there for that.
     """
 
     def __init__(self, app: Flask, url: str, hubspot: HubSpot, numbers: itertools.count[int] | None = None) -> None:
+        """Make a user, and a contact for them in HubSpot.
+
+        :param app: the host's app.
+        :param url: the address at which the app is served, without a slash at the end.
+        :param hubspot: the stand-in that the app talks to.
+        :param numbers: counts the users of a test, so that no two have the same id or phone number.
+        """
         self.app = app
         self.url = url
         self.hubspot = hubspot
@@ -42,17 +50,20 @@ class User:
 
     @property
     def cookies(self) -> requests.cookies.RequestsCookieJar:
-        """This user's cookies."""
+        """Return this user's cookies."""
         return self._http.cookies
 
     def close(self) -> None:
-        """Close the connections."""
+        """Close the connections of this user, and of those made by :meth:`another`."""
         self._http.close()
         for one in self._others:
             one.close()
 
     def another(self) -> Self:
-        """Somebody else, with a conversation, a phone number and cookies of their own."""
+        """Make a further user, with a conversation, a phone number and cookies of their own.
+
+        :returns: the user, of the same class.
+        """
         found = type(self)(self.app, self.url, self.hubspot, self._numbers)
         self._others.append(found)
         return found
@@ -60,13 +71,22 @@ class User:
     # As a browser ----------------------------------------------------------------------------------------
 
     def get(self, path: str, **more: Any) -> requests.Response:
-        """GET a path of the app, with this user's cookies; ``more`` goes to requests."""
+        """Fetch a path of the app by GET, with this user's cookies.
+
+        :param path: with a slash at its beginning.
+        :param more: keywords for ``requests``.
+        :returns: the answer; redirects are not followed.
+        """
         return self._request("GET", path, more)
 
     def post(self, path: str, **more: Any) -> requests.Response:
-        """POST to a path of the app as one of its own pages would: with cookies and ``Origin``.
+        """Send a POST to a path of the app as one of its own pages would: with cookies and ``Origin``.
 
         A header of None is left out: ``headers={"Origin": None}``.
+
+        :param path: with a slash at its beginning.
+        :param more: keywords for ``requests``.
+        :returns: the answer; redirects are not followed.
         """
         return self._request("POST", path, more)
 
@@ -82,18 +102,43 @@ class User:
     # By the three verbs ----------------------------------------------------------------------------------
 
     def calls_a_human(self, **start: Any) -> Handoff:
-        """``hitl.start`` with this user's phone number and name; ``start`` has the other keywords."""
+        """Call ``hitl.start`` with this user's phone number and name.
+
+        :param start: its other keywords.
+        :returns: the handoff.
+        :raises HITLError: and its kinds, as :meth:`.HubSpotHITL.start` does; so for all that follow.
+        :raises ValueError: there is no contact, or an id is not valid.
+        :raises TypeError: an id or a turn of the history is of the wrong type.
+        :raises RuntimeError: the extension is not on the app.
+        """
         given = {"contact": self.phone, "name": self.name, **start}
         with self.app.app_context():
             return HubSpotHITL().start(self.conversation_id, **given)
 
     def says(self, text: str = "", *, attachments: Sequence[Attachment] = (), message_id: str | None = None) -> bool:
-        """``hitl.send``. True: the humans have it; False: no handoff is open, it is the bot's."""
+        """Call ``hitl.send`` for this user.
+
+        :param text: plain text.
+        :param attachments: files.
+        :param message_id: the idempotency key.
+        :returns: True: the humans have it. False: no handoff is open, it is the bot's.
+        :raises LedgerUnavailable: as :meth:`.HubSpotHITL.send` does; so for all that follow.
+        :raises ValueError: there is neither text nor file, or a file is too large or has no content.
+        :raises TypeError: the text is no text.
+        :raises RuntimeError: the extension is not on the app.
+        """
         with self.app.app_context():
             return HubSpotHITL().send(self.conversation_id, text, attachments=attachments, message_id=message_id)
 
     def leaves(self, **stop: Any) -> None:
-        """``hitl.stop``."""
+        """Call ``hitl.stop`` for this user.
+
+        :param stop: its keywords.
+        :raises LedgerUnavailable: as :meth:`.HubSpotHITL.stop` does; so for all that follow.
+        :raises ValueError: there is no such reason.
+        :raises TypeError: the id is of the wrong type.
+        :raises RuntimeError: the extension is not on the app.
+        """
         with self.app.app_context():
             HubSpotHITL().stop(self.conversation_id, **stop)
 
@@ -101,39 +146,60 @@ class User:
 
     @property
     def handoff(self) -> Handoff | None:
-        """The open handoff, or None."""
+        """Return the open handoff, or None.
+
+        :raises LedgerUnavailable: the database can't be read.
+        :raises ValueError: the id is not valid, in a subclass with ids of its own.
+        :raises TypeError: the id is of the wrong type.
+        :raises RuntimeError: the extension is not on the app.
+        """
         with self.app.app_context():
             return HubSpotHITL().get(self.conversation_id)
 
     @property
     def transcript(self) -> list[Message]:
-        """The messages of the newest handoff, oldest first."""
+        """Return the messages of the newest handoff, oldest first.
+
+        :raises LedgerUnavailable: the database can't be read.
+        :raises ValueError: the id is not valid, in a subclass with ids of its own.
+        :raises TypeError: the id is of the wrong type.
+        :raises RuntimeError: the extension is not on the app.
+        """
         with self.app.app_context():
             return HubSpotHITL().transcript(self.conversation_id)
 
     @property
     def state(self) -> str:
-        """The open handoff's state: ``starting``, ``waiting`` or ``assigned``; ``bot`` when none is open."""
+        """Return the open handoff's state: ``starting``, ``waiting`` or ``assigned``; ``bot`` when none is open."""
         handoff = self.handoff
         return "bot" if handoff is None else handoff.state.value
 
     def has_seen(self, text: str) -> bool:
-        """True when an agent's message, or its file's name, holds ``text`` and all handlers have accepted it."""
+        """Return True when all handlers have accepted an agent's message with this text.
+
+        :param text: a part of the message, or of its file's name.
+        """
         return self._seen(text) is not None
 
     def sees(self, text: str, *, timeout: float = PATIENCE) -> Message:
-        """Wait until :meth:`has_seen` is true; the message.
+        """Wait until :meth:`has_seen` is true.
 
-        :raises AssertionError: when it was not in ``timeout`` seconds.
+        :param text: a part of the message, or of its file's name.
+        :param timeout: seconds.
+        :returns: the message.
+        :raises AssertionError: it was not seen in time.
         """
         __tracebackhide__ = True
         what = f"{self.conversation_id} to see {text!r}"
         return wait_until(lambda: self._seen(text), what, timeout=timeout, explain=self.tell)
 
     def waits_for(self, state: str, *, timeout: float = PATIENCE) -> Handoff | None:
-        """Wait until the open handoff is ``waiting`` or ``assigned``, or, with ``bot``, until there is none.
+        """Wait until the user's conversation is in a state.
 
-        :raises AssertionError: when it is not so in ``timeout`` seconds.
+        :param state: ``waiting`` or ``assigned``; ``bot``: no handoff is open.
+        :param timeout: seconds.
+        :returns: the open handoff; None in state ``bot``.
+        :raises AssertionError: it was in another state all the time.
         """
         __tracebackhide__ = True
         what = f"{self.conversation_id}'s handoff to be {state!r}"
@@ -145,7 +211,10 @@ class User:
         return next((one for one in theirs if any(text in part for part in _parts(one))), None)
 
     def tell(self) -> str:
-        """What this user's conversation looks like, for a failure."""
+        """Describe this user's conversation, for a failure.
+
+        :returns: lines of text.
+        """
         lines = [f"  {one.author.value}: {one.text!r} ({_status(one)})" for one in self.transcript]
         head = f"The conversation {self.conversation_id} is in state {self.state!r}. Its newest handoff:"
         return "\n".join([head, *(lines or ["  no messages"]), "", self.hubspot.wire()])
@@ -163,13 +232,25 @@ class Agent:
     """A live agent, in one thread: by default in whichever is the newest."""
 
     def __init__(self, hubspot: HubSpot, *, actor_id: str, name: str, thread_id: str | None = None) -> None:
+        """Make an agent.
+
+        :param hubspot: the stand-in in which the agent works.
+        :param actor_id: ``A-<user id>``, one of :meth:`.HubSpot.agents`.
+        :param name: the agent's name.
+        :param thread_id: HubSpot's id of the thread; None: whichever is the newest.
+        """
         self.hubspot = hubspot
         self.actor_id = actor_id
         self.name = name
         self._thread_id = thread_id
 
     def helping(self, user: User) -> Agent:
-        """This agent in the thread of a user's open handoff; waits until HubSpot has it."""
+        """Turn to the thread of a user's open handoff; wait until HubSpot has it.
+
+        :param user: the user.
+        :returns: this agent in that thread.
+        :raises AssertionError: there was no such thread within :data:`PATIENCE` seconds.
+        """
         __tracebackhide__ = True
 
         def thread_id() -> str | None:
@@ -180,12 +261,16 @@ class Agent:
         return self.in_thread(found)
 
     def in_thread(self, thread_id: str) -> Agent:
-        """This agent in a certain thread."""
+        """Turn to a certain thread.
+
+        :param thread_id: HubSpot's id of the thread.
+        :returns: this agent in that thread.
+        """
         return Agent(self.hubspot, actor_id=self.actor_id, name=self.name, thread_id=thread_id)
 
     @property
     def colleague(self) -> Agent:
-        """Another agent of the same portal, in the same thread."""
+        """Return another agent of the same portal, in the same thread."""
         agents = self.hubspot.agents()
         portal = next(one["portalId"] for one in agents if one["id"] == self.actor_id)
         other = next(one for one in agents if one["portalId"] == portal and one["id"] != self.actor_id)
@@ -194,39 +279,74 @@ class Agent:
     # What agents do --------------------------------------------------------------------------------------
 
     def reply(self, text: str = "", *, html: str | None = None, **more: Any) -> str:
-        """Write to the user; claims the thread if nobody has it. Returns the message's id."""
+        """Write to the user; this takes the thread if nobody has it.
+
+        :param text: plain text.
+        :param html: the same as HTML; by default HubSpot makes it of the text.
+        :param more: further fields: ``attachments``, ``createdAt`` (ISO 8601), ``occurredAt`` (epoch milliseconds).
+        :returns: the message's id.
+        :raises AssertionError: HubSpot refused it, or there is no thread.
+        """
         fields: Json = {"text": text, "richText": html} if html is not None else {"text": text}
         return str(self._act("reply", **fields, **more)["id"])
 
     def attach(self, name: str, content: bytes, *, content_type: str | None = None, text: str = "") -> str:
-        """Send the user a file. Returns the message's id."""
+        """Send the user a file.
+
+        :param name: the file's name.
+        :param content: the file's bytes.
+        :param content_type: its media type.
+        :param text: plain text beside it.
+        :returns: the message's id.
+        :raises AssertionError: HubSpot refused it, or there is no thread.
+        """
         file: Json = {"name": name, "content": base64.b64encode(content).decode()}
         if content_type is not None:
             file["contentType"] = content_type
         return self.reply(text, attachments=[file])
 
     def comment(self, text: str) -> str:
-        """Write to colleagues only. Returns the comment's id."""
+        """Write to colleagues only.
+
+        :param text: plain text.
+        :returns: the comment's id.
+        :raises AssertionError: HubSpot refused it, or there is no thread.
+        """
         return str(self._act("comment", text=text)["id"])
 
     def assign(self) -> None:
-        """Take the thread."""
+        """Take the thread.
+
+        :raises AssertionError: there is no thread.
+        """
         self._act("assign")
 
     def unassign(self) -> None:
-        """Give the thread back to the queue."""
+        """Give the thread back to the queue.
+
+        :raises AssertionError: there is no thread.
+        """
         self._act("unassign")
 
     def close(self) -> None:
-        """Close the thread."""
+        """Close the thread.
+
+        :raises AssertionError: there is no thread.
+        """
         self._act("close")
 
     def reopen(self) -> None:
-        """Open the thread again."""
+        """Open the thread again.
+
+        :raises AssertionError: there is no thread.
+        """
         self._act("reopen")
 
     def archive(self) -> None:
-        """Move the thread to the trash."""
+        """Move the thread to the trash.
+
+        :raises AssertionError: there is no thread.
+        """
         self._act("archive")
 
     def _act(self, action: str, **fields: Any) -> Json:
@@ -236,28 +356,42 @@ class Agent:
 
     @property
     def thread(self) -> Json:
-        """The thread with its messages; waits until there is one."""
+        """Return the thread with its messages; wait until there is one.
+
+        :raises AssertionError: there was none within :data:`PATIENCE` seconds.
+        """
         if self._thread_id is not None:
             return self.hubspot.thread(self._thread_id)
         threads = wait_until(self.hubspot.threads, "a thread to open in HubSpot", explain=self.hubspot.wire)
         return threads[-1]
 
     def has_seen(self, text: str) -> bool:
-        """True when a message or comment of the thread, or its file's name, holds ``text``."""
+        """Return True when the thread has a message or comment with this text.
+
+        :param text: a part of the message, or of its file's name.
+        :raises AssertionError: there is no thread.
+        """
         return self._seen(text) is not None
 
     def sees(self, text: str, *, timeout: float = PATIENCE) -> Json:
-        """Wait until :meth:`has_seen` is true; the message.
+        """Wait until :meth:`has_seen` is true.
 
-        :raises AssertionError: when none does in ``timeout`` seconds.
+        :param text: a part of the message, or of its file's name.
+        :param timeout: seconds.
+        :returns: the message, as HubSpot's API shows it.
+        :raises AssertionError: it was not seen in time.
         """
         __tracebackhide__ = True
         return wait_until(lambda: self._seen(text), f"the agent to see {text!r}", timeout=timeout, explain=self.tell)
 
     def sees_failed(self, message_id: str, reason: str = "", *, timeout: float = PATIENCE) -> str:
-        """Wait until a message of the agent's is shown as FAILED for a reason that holds ``reason``; the reason.
+        """Wait until a message of the agent's is shown as FAILED.
 
-        :raises AssertionError: when it is not in ``timeout`` seconds.
+        :param message_id: the id that :meth:`reply` returned.
+        :param reason: a part of the reason that is shown.
+        :param timeout: seconds.
+        :returns: the reason.
+        :raises AssertionError: the message did not fail in time, or for another reason.
         """
         __tracebackhide__ = True
 
@@ -278,7 +412,11 @@ class Agent:
         return None
 
     def tell(self) -> str:
-        """What the thread looks like, for a failure."""
+        """Describe the thread, for a failure.
+
+        :returns: lines of text.
+        :raises AssertionError: there is no thread.
+        """
         thread = self.thread
         lines = [
             f"  {one.get('createdBy')} {one['type']}: {one.get('text', '')!r}"
