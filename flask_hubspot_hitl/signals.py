@@ -53,20 +53,20 @@ class _Signals(Namespace):
 _signals = _Signals()
 
 operator_assigned = _signals.signal("operator-assigned")
-"""An agent took the conversation.
+"""An agent took the conversation: ``handoff``, ``operator``, ``previous``.
 
 :param handoff: the :class:`Handoff`, as it was then; so it is in all signals.
 :param operator: the :class:`Operator` who has it now.
 :param previous: the :class:`Operator` who had it before, or None."""
 
 operator_message = _signals.signal("operator-message")
-"""An agent wrote.
+"""An agent wrote: ``handoff``, ``message``.
 
 :param handoff: the :class:`Handoff`.
 :param message: the :class:`Message`, with text, html, attachments, operator and message_id."""
 
 conversation_completed = _signals.signal("conversation-completed")
-"""The conversation is the bot's again.
+"""The conversation is the bot's again: ``handoff``, ``reason``, ``detail``, ``transcript``.
 
 :param handoff: the :class:`Handoff`.
 :param reason: a :class:`CloseReason`.
@@ -74,70 +74,69 @@ conversation_completed = _signals.signal("conversation-completed")
 :param transcript: the handoff's :class:`Message` objects, oldest first."""
 
 operator_unassigned = _signals.signal("operator-unassigned")
-"""The agent gave the conversation back to the queue.
+"""The agent gave the conversation back to the queue: ``handoff``.
 
 :param handoff: the :class:`Handoff`."""
 
 conversation_reopened = _signals.signal("conversation-reopened")
-"""A closed conversation belongs to the humans again.
+"""A closed conversation belongs to the humans again: ``handoff``.
 
 :param handoff: the :class:`Handoff`."""
 
 handoff_started = _signals.signal("handoff-started")
-"""HubSpot opened the thread.
+"""HubSpot opened the thread: ``handoff``.
 
 :param handoff: the :class:`Handoff`."""
 
 handoff_failed = _signals.signal("handoff-failed")
-"""The thread could not be opened.
+"""The thread could not be opened: ``handoff``, ``error``.
 
 :param handoff: the :class:`Handoff`.
 :param error: why, a str."""
 
 assignment_timed_out = _signals.signal("assignment-timed-out")
-"""Nobody took the conversation within ``ASSIGNMENT_TIMEOUT`` (seconds).
+"""Nobody took the conversation within ``ASSIGNMENT_TIMEOUT`` (seconds): ``handoff``.
 
 :param handoff: the :class:`Handoff`."""
 
 message_delivered = _signals.signal("message-delivered")
-"""HubSpot has a message of the user.
+"""HubSpot has a message of the user: ``handoff``, ``message``.
 
 :param handoff: the :class:`Handoff`.
 :param message: the :class:`Message`."""
 
 message_failed = _signals.signal("message-failed")
-"""A message of the user will not reach HubSpot: over to the bot.
+"""A message of the user will not reach HubSpot, over to the bot: ``handoff``, ``message``, ``error``.
 
 :param handoff: the :class:`Handoff`.
 :param message: the :class:`Message`.
 :param error: why, a str."""
 
 webhook_rejected = _signals.signal("webhook-rejected")
-"""A request to the webhook was refused. Sent at once, not through the ledger; no receiver can change the answer.
+"""A request to the webhook was refused: ``reason``, ``remote_addr``. Sent at once, not through the ledger.
 
-:param reason: ``missing``, ``bad_timestamp``, ``bad_signature`` or ``stale``, as :class:`.hubspot.signature.Verdict`
-    has them, or ``body_gone``.
+:param reason: a value of :class:`.hubspot.signature.Verdict`, or "body_gone"; no receiver can change the answer.
 :param remote_addr: the address that the request came from."""
 
 event_dead = _signals.signal("event-dead")
-"""An event was given up; see ``flask hubspot-hitl dead list``.
+"""An event was given up, see ``flask hubspot-hitl dead list``: ``event``, ``error``.
 
 :param event: a dict: id, topic, portal_id, thread_id, handoff_id, attempts.
 :param error: why, a str."""
 
 installation_added = _signals.signal("installation-added")
-"""A portal has installed the app, or has come back.
+"""A portal has installed the app, or has come back: ``portal_id``.
 
 :param portal_id: the HubSpot account."""
 
 installation_revoked = _signals.signal("installation-revoked")
-"""HubSpot refuses a portal's token for good; its queue waits until the portal is connected again.
+"""HubSpot refuses a portal's tokens for good: ``portal_id``.
 
-:param portal_id: the HubSpot account."""
+:param portal_id: the HubSpot account; its queue waits until it is connected again."""
 
 channel_account_changed = _signals.signal("channel-account-changed")
-"""Our channel came to an inbox, changed there, or was removed from it.
+"""Our channel came to an inbox, changed there, or was removed from it: ``portal_id``, ``change``, ``account``.
 
 :param portal_id: the HubSpot account.
-:param change: ``created``, ``updated`` or ``removed``.
+:param change: created, updated or removed.
 :param account: a dict: account_id, channel_id, inbox_id, name, authorized."""

@@ -96,7 +96,7 @@ def has_token(value: str, wanted: str) -> bool:
 
 
 def matches(values: dict[str, str | None], item: JSON) -> bool:
-    """Whether one filter holds. Strings are compared without regard to case."""
+    """Return True when a filter of the search holds. Strings are compared without regard to case."""
     operator, name = str(item["operator"]), item["propertyName"]
     value = (values.get(name) or "").lower()
     if operator.endswith("HAS_PROPERTY"):
@@ -113,16 +113,21 @@ def matches(values: dict[str, str | None], item: JSON) -> bool:
         raise ApiError.invalid("filterGroups", "BETWEEN needs `highValue`")
     if operator in ("NEQ", "NOT_CONTAINS_TOKEN"):
         return value != wanted if operator == "NEQ" else not has_token(value, wanted)
-    if not value:
-        return False
-    if operator == "EQ":
-        return value == wanted
+    return bool(value) and compares(value, operator, wanted, str(item.get("highValue")).lower())
+
+
+def compares(value: str, operator: str, wanted: str, highest: str) -> bool:
+    """Return True when a value that is there compares so; ``highest`` is for BETWEEN."""
     if operator == "CONTAINS_TOKEN":
         return has_token(value, wanted)
-    if operator == "BETWEEN":
-        return wanted <= value <= str(item["highValue"]).lower()
-    below, equal = value < wanted, value == wanted
-    return {"LT": below, "LTE": below or equal, "GT": not below and not equal, "GTE": not below}[operator]
+    return {
+        "EQ": value == wanted,
+        "BETWEEN": wanted <= value <= highest,
+        "LT": value < wanted,
+        "LTE": value <= wanted,
+        "GT": value > wanted,
+        "GTE": value >= wanted,
+    }[operator]
 
 
 @on(bp, "POST", BASES, "/search")
