@@ -76,10 +76,13 @@ def _guarded(view: View, check: Check, say: Say) -> Callable[..., ResponseReturn
             return view(read_object())
         except Refused as refused:
             if refused.hint:
-                say("A request of Botpress's was refused: %s", refused.hint)
+                say("A request from Botpress was refused: %s", refused.hint)
             return {"error": refused.text}, refused.status
         except LedgerUnavailable as error:
-            say("A request of Botpress's could not be stored: %s", error)
+            say(
+                "A request from Botpress is not stored (%s), answered 503, and not repeated: check the database",
+                error,
+            )
             return {"error": "try again later"}, 503
 
     return guarded

@@ -15,10 +15,11 @@ from ..config import PREFIX
 from ..hubspot import signature
 from ..runtime import get_runtime
 from . import checks
+from .agents import Agent
 from .captured import CapturedSignals
-from .people import Agent, User
 from .serving import Server
 from .stand_in import ANSWER_SECONDS, WIRE_HEAD, HubSpot, running_hubspot
+from .users import User
 from .waiting import PATIENCE
 
 AppFactory = Callable[[dict[str, str]], Flask]
