@@ -100,14 +100,14 @@ def _check_type(value: Any, spec: type, where: str) -> None:
 
 
 def without_nulls(value: Any) -> Any:
-    """A copy of a JSON value without properties that are null; HubSpot's schemas leave those out."""
+    """Copy a JSON value without properties that are null; HubSpot's schemas leave those out."""
     if isinstance(value, dict):
         return {key: without_nulls(item) for key, item in value.items() if item is not None}
     return [without_nulls(item) for item in value] if isinstance(value, list) else value
 
 
 def moment_ms(value: Any, where: str) -> int:
-    """A time given as ISO-8601 text or as epoch milliseconds, as epoch milliseconds."""
+    """Return a time given as ISO-8601 text or as epoch milliseconds, as epoch milliseconds."""
     if isinstance(value, str):
         try:
             parsed = datetime.fromisoformat(value)
@@ -125,7 +125,7 @@ def moment_ms(value: Any, where: str) -> int:
 
 
 def bearer_value() -> str:
-    """The access token of this request, or an empty text. Private apps may use a header of their own."""
+    """Return the access token of this request, or an empty text. Private apps may use a header of their own."""
     scheme, _, value = request.headers.get("Authorization", "").partition(" ")
     if scheme.lower() == "bearer":
         return value.strip()
