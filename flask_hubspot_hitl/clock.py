@@ -12,22 +12,26 @@ from typing import Protocol
 
 
 class Clock(Protocol):
-    """What the extension asks for the time."""
+    """Tell the extension the time."""
 
     def now_ms(self) -> int:
-        """The time now, in epoch milliseconds."""
+        """Return the time now, in epoch milliseconds."""
         ...
 
     def sleep(self, seconds: float) -> None:
-        """Let so much time go by. For commands; nothing that serves waits like this."""
+        """Let this many seconds go by. For commands; nothing that serves waits like this.
+
+        :param seconds: seconds.
+        """
         ...
 
 
 class SystemClock:
-    """The machine's clock, until the ledger sets it: then it goes by the time since the machine was started.
+    """Follow the machine's clock until the ledger sets this one; then count the time since the machine was started.
 
-    Nobody who puts the machine's clock right, or wrong, moves it by that; see :mod:`.ledger.timekeeping`. ``machine``
-    gives the machine's time in epoch ms; for tests.
+    A later correction of the machine's clock, right or wrong, does not move this one; see :mod:`.ledger.timekeeping`.
+
+    :param machine: returns the machine's time in epoch ms; for tests.
     """
 
     def __init__(self, machine: Callable[[], int] | None = None) -> None:
@@ -39,27 +43,33 @@ class SystemClock:
         return self._machine() if self._ahead is None else uptime_ms() + self._ahead
 
     def machine_ms(self) -> int:
-        """What the machine's clock says, in epoch ms."""
+        """Return what the machine's clock says, in epoch ms."""
         return self._machine()
 
     def sleep(self, seconds: float) -> None:
         time.sleep(seconds)
 
     def set(self, now_ms: int, *, at: int, is_true: bool = True) -> None:
-        """It was ``now_ms`` (epoch ms) at the moment ``at`` (:func:`uptime_ms`).
+        """Set the clock by a time that was right at a moment.
 
-        ``is_true``: that is better than what the machine's clock says; for others to compare their times with, too.
+        :param now_ms: the time then, in epoch ms.
+        :param at: the moment, in milliseconds of :func:`uptime_ms`.
+        :param is_true: True when this is better than what the machine's clock says: others' times are compared with it,
+            too.
         """
         self._ahead = now_ms - at
         self._is_true = is_true
 
     def wall_ms(self) -> int:
-        """The time that others go by, in epoch ms; it may be set forward and back."""
+        """Return the time that others go by, in epoch ms; it may be set forward and back."""
         return self.now_ms() if self._is_true else self._machine()
 
 
 class ManualClock:
-    """A clock that only moves when told to; for tests."""
+    """Stand still until told to move; for tests.
+
+    :param now_ms: the time to begin with, in epoch ms; by default the machine's.
+    """
 
     def __init__(self, now_ms: int | None = None) -> None:
         self._now_ms = time.time_ns() // 1_000_000 if now_ms is None else now_ms
@@ -71,7 +81,10 @@ class ManualClock:
         self.advance(seconds)
 
     def advance(self, seconds: float) -> None:
-        """Move forward by ``seconds``."""
+        """Move forward.
+
+        :param seconds: seconds.
+        """
         self._now_ms += int(seconds * 1000)
 
 
@@ -118,20 +131,20 @@ def _machine_ms() -> int:
 
 
 def uptime_ms() -> int:
-    """Milliseconds since some moment in the past; goes on while the machine sleeps, where the system can tell."""
+    """Return milliseconds since some past moment; they go on while the machine sleeps, where the system can tell."""
     boot = getattr(time, "CLOCK_BOOTTIME", None)
     return (time.monotonic_ns() if boot is None else time.clock_gettime_ns(boot)) // 1_000_000
 
 
 def wall_ms(clock: Clock) -> int:
-    """The time that others go by, in epoch ms: what a signature's time, or HubSpot's, is compared with."""
+    """Return the time that others go by, in epoch ms: what a signature's time, or HubSpot's, is compared with."""
     return clock.wall_ms() if isinstance(clock, SystemClock) else clock.now_ms()
 
 
 def machine_since() -> str | None:
-    """Since when :func:`uptime_ms` counts: the same for all processes of this machine until it is started again.
+    """Return since when :func:`uptime_ms` counts: the same for all processes of this machine until it is started again.
 
-    None where the system does not tell.
+    :returns: an opaque text; None where the system does not tell.
     """
     try:
         with open("/proc/sys/kernel/random/boot_id", encoding="ascii") as file:
@@ -141,10 +154,10 @@ def machine_since() -> str | None:
 
 
 def to_datetime(ms: int) -> datetime:
-    """Epoch milliseconds as an aware UTC datetime."""
+    """Turn epoch milliseconds into an aware UTC datetime."""
     return datetime.fromtimestamp(ms / 1000, UTC)
 
 
 def to_ms(value: datetime) -> int:
-    """An aware datetime as epoch milliseconds."""
+    """Turn an aware datetime into epoch milliseconds."""
     return round(value.timestamp() * 1000)

@@ -1,7 +1,7 @@
-"""The facts that pass between the host, the rules and the ledger. Imports nothing of ours.
+"""Define the values that pass between the host, the rules and the ledger. Imports nothing of ours.
 
-All are frozen; ids are ``str``; times are UTC-aware datetimes. Fields that hold text, contact data or raw
-payloads are left out of ``repr`` so that a log line can't leak them.
+All are frozen; ids are ``str``; times are UTC-aware datetimes. Fields that hold text, contact data or raw payloads are
+left out of ``repr`` so that a log line can't leak them.
 """
 
 from __future__ import annotations
@@ -14,60 +14,91 @@ from typing import IO, Any
 
 
 class HandoffState(StrEnum):
-    """``starting → waiting → assigned → closed``, or ``failed``."""
+    """A handoff's state: ``starting → waiting → assigned → closed``, or ``failed``."""
 
     STARTING = "starting"
+    """Accepted; HubSpot has no thread for it yet."""
     WAITING = "waiting"
+    """HubSpot has the thread; no agent has taken it."""
     ASSIGNED = "assigned"
+    """An agent has the thread."""
     CLOSED = "closed"
+    """Over: the bot has the conversation again."""
     FAILED = "failed"
+    """HubSpot refused the thread for good, or it could not be opened within 24 hours."""
 
 
 class Author(StrEnum):
     """Who wrote a message."""
 
     USER = "user"
+    """The user of the host's channel."""
     OPERATOR = "operator"
+    """A live agent in HubSpot."""
     BOT = "bot"
+    """The host's bot; no message of a handoff has it."""
     SYSTEM = "system"
+    """Neither person nor bot; no message of a handoff has it."""
 
 
 class MessageStatus(StrEnum):
     """How far a message has come."""
 
     QUEUED = "queued"
+    """On disk; the other side does not have it yet."""
     SENT = "sent"
+    """All handlers have accepted an agent's message."""
     DELIVERED = "delivered"
+    """HubSpot has a user's message."""
     READ = "read"
+    """The other side has read it; nothing sets it today."""
     FAILED = "failed"
+    """It will not reach the other side; ``Message.error`` says why."""
 
 
 class CloseReason(StrEnum):
     """Why a handoff ended."""
 
     AGENT = "agent"
+    """An agent closed the thread."""
     USER = "user"
+    """The user wanted the bot back: :meth:`.HubSpotHITL.stop`, by default."""
     TIMEOUT = "timeout"
+    """The host waited no longer: ``stop(reason="timeout")``."""
     ARCHIVED = "archived"
+    """An agent moved the thread to the trash, or our channel was removed from the inbox."""
     DELETED = "deleted"
+    """HubSpot deleted the thread for good."""
 
 
 @dataclass(frozen=True, slots=True)
 class Contact:
-    """Whom HubSpot should know: a phone number with country code, an e-mail address, or both."""
+    """A person as HubSpot may know them: a phone number with country code, an e-mail address, or both.
+
+    :param phone: a phone number with country code, such as ``+14155550100``.
+    :param email: an e-mail address.
+    """
 
     phone: str | None = field(default=None, repr=False)
     email: str | None = field(default=None, repr=False)
 
     @property
     def value(self) -> str | None:
-        """The phone number if there is one, else the e-mail address, else None."""
+        """Return the phone number if there is one, else the e-mail address, else None."""
         return self.phone or self.email
 
 
 @dataclass(frozen=True, slots=True)
 class Operator:
-    """A live agent. ``actor_id`` is HubSpot's ``A-<user id>``; the rest may be unknown."""
+    """A live agent.
+
+    Source of the ids: docs/hubspot.rst (Actors).
+
+    :param actor_id: HubSpot's ``A-<user id>``.
+    :param name: the name that HubSpot shows, if it is known.
+    :param email: the e-mail address, if it is known.
+    :param avatar: the URL of a picture, if there is one.
+    """
 
     actor_id: str
     name: str | None = None
@@ -77,11 +108,18 @@ class Operator:
 
 @dataclass(frozen=True, slots=True)
 class Attachment:
-    """A file.
+    """A file, in either direction.
 
-    From the agent: ``name, content_type, size`` (bytes), ``url`` and ``file_id`` as far as HubSpot tells.
-    From the host: ``name``, ``content_type`` and ``content`` (bytes, or a binary file object, which is read to its end
-    at once); or ``url`` instead: the file is fetched when its host is one of ``ATTACHMENT_HOSTS``, else sent as a link.
+    From the agent come ``name``, ``content_type``, ``size``, ``url`` and ``file_id``, as far as HubSpot tells them. The
+    host gives ``content``, or ``url`` instead. Source of HubSpot's fields: docs/hubspot.rst (Attachments).
+
+    :param name: the file's name, without a path.
+    :param content_type: the media type, such as ``image/png``; guessed from the name when the host gives none.
+    :param size: bytes.
+    :param url: where the file is. One of the host's is fetched when its host is one of ``ATTACHMENT_HOSTS``, else it is
+        sent as a link.
+    :param file_id: HubSpot's id of the file.
+    :param content: bytes, or a file object in binary mode, which is read to its end at once; from the host only.
     """
 
     name: str | None = field(default=None, repr=False)
@@ -94,7 +132,18 @@ class Attachment:
 
 @dataclass(frozen=True, slots=True)
 class Message:
-    """One message of a handoff, in either direction. ``text`` is plain text, ``html`` is cleaned HTML."""
+    """One message of a handoff, in either direction.
+
+    :param message_id: HubSpot's id of an agent's message; the host's own of a user's. It is the idempotency key.
+    :param author: who wrote it.
+    :param text: plain text, verbatim.
+    :param html: cleaned HTML of an agent's message, if HubSpot sent any.
+    :param attachments: its files.
+    :param operator: the agent who wrote it.
+    :param created_at: when it was written, by the clock of the side it comes from.
+    :param status: how far it has come.
+    :param error: why it failed.
+    """
 
     message_id: str
     author: Author
@@ -109,7 +158,12 @@ class Message:
 
 @dataclass(frozen=True, slots=True)
 class HistoryEntry:
-    """One turn of the conversation before the handoff, as the host tells it."""
+    """One turn of the conversation before the handoff, as the host tells it.
+
+    :param author: who spoke, as the agent is to read it: ``user``, ``bot``, a name.
+    :param text: what was said, in plain text.
+    :param at: when, as an aware datetime.
+    """
 
     author: str
     text: str = field(repr=False)
@@ -118,7 +172,26 @@ class HistoryEntry:
 
 @dataclass(frozen=True, slots=True)
 class Handoff:
-    """One escalation of a conversation to humans. ``thread_id`` is None while it is starting."""
+    """One handing over of a conversation to humans.
+
+    :param id: our own id.
+    :param conversation_id: the host's own name of the conversation.
+    :param portal_id: the HubSpot account.
+    :param inbox_id: the inbox or help desk; None when HubSpot does not tell it.
+    :param thread_id: HubSpot's thread; None while the handoff is starting.
+    :param state: how far the handoff has come.
+    :param contact: the contact that ``start`` was given.
+    :param name: the user's name.
+    :param operator: the agent who has the conversation, or had it at the end.
+    :param title: the reason in a few words.
+    :param description: the reason at more length.
+    :param attributes: the host's own facts, as ``start`` was given them.
+    :param opened_at: when ``start`` was called.
+    :param assigned_at: when an agent took it.
+    :param closed_at: when it ended or failed.
+    :param reason: why it ended.
+    :param detail: further words for the reason: the host's, or why it failed.
+    """
 
     id: str
     conversation_id: str
@@ -140,5 +213,5 @@ class Handoff:
 
     @property
     def is_open(self) -> bool:
-        """True while a human owns the conversation (or is about to)."""
+        """Return True while the humans have the conversation, or are about to."""
         return self.state in (HandoffState.STARTING, HandoffState.WAITING, HandoffState.ASSIGNED)

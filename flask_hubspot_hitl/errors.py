@@ -31,9 +31,16 @@ class HITLError(Exception):
 
 
 class ConfigError(HITLError, ValueError):
-    """One or more settings are wrong. ``problems`` holds one readable line each."""
+    """One or more settings are wrong.
+
+    ``problems`` holds them: a tuple of readable lines.
+    """
 
     def __init__(self, problems: Sequence[str]) -> None:
+        """Make the error, whose text lists all problems.
+
+        :param problems: one line each: the setting's name, what is wrong, and an example.
+        """
         self.problems = tuple(problems)
         lines = "\n".join(f"  - {problem}" for problem in self.problems)
         super().__init__(f"Flask-HubSpot-HITL cannot start; please fix:\n{lines}")
@@ -44,9 +51,14 @@ class NotConfigured(HITLError):
 
 
 class WrongPortal(NotConfigured):
-    """The configured token is not that of ``HUBSPOT_HITL_PORTAL_ID``: an agent's replies would never be heard."""
+    """The configured token is not that of ``HUBSPOT_HITL_PORTAL_ID``: no agent's reply would ever arrive."""
 
     def __init__(self, wanted: str, owner: str) -> None:
+        """Make the error, whose text says what to correct.
+
+        :param wanted: the configured portal's id.
+        :param owner: the id of the portal that the token belongs to.
+        """
         super().__init__(
             f"HUBSPOT_HITL_PORTAL_ID is {wanted}, but the configured token is portal {owner}'s: correct the one or "
             "the other"
@@ -77,25 +89,31 @@ class DeliveryFailed(HITLError):
 
 
 class DeliveryDelayed(HITLError):
-    """Raise it in a receiver whose own service is down: it is asked again later, and no attempt is counted.
+    """Raise it in a receiver whose own service is down: the receiver is called again later, and no attempt is counted.
 
-    ``retry_after`` is when, in seconds, if the service said so. After a day the receiver is given up.
+    After a day the receiver is given up.
     """
 
     def __init__(self, message: str = "", *, retry_after: float | None = None) -> None:
+        """Make the error.
+
+        :param message: why, for the log.
+        :param retry_after: seconds until the receiver is called again, if its service said so; else the usual pauses
+            apply.
+        """
         super().__init__(message)
         self.retry_after = retry_after
 
 
 class LedgerUnavailable(HITLError):
-    """The database can't be read or written; nothing was accepted. "Just now" in the text: waiting helps."""
+    """The database can't be read or written, and nothing was accepted. "Just now" in the text: waiting helps."""
 
 
 class HubSpotError(HITLError):
     """A call to HubSpot failed.
 
-    The text never holds a query string, a token or a body. ``status`` is the HTTP status (None when there
-    was no answer), ``category`` and ``correlation_id`` are HubSpot's own when it gave them.
+    The text never holds a query string, a token or a body. The parameters are attributes, too. Source of the fields:
+    docs/hubspot.rst (Statuses; Error bodies).
     """
 
     def __init__(
@@ -106,6 +124,13 @@ class HubSpotError(HITLError):
         category: str | None = None,
         correlation_id: str | None = None,
     ) -> None:
+        """Make the error.
+
+        :param message: what was tried, and how it failed.
+        :param status: the HTTP status; None when there was no answer.
+        :param category: HubSpot's own word for the kind of error, if it gave one.
+        :param correlation_id: HubSpot's id of the call, for its support, if it gave one.
+        """
         super().__init__(message)
         self.status = status
         self.category = category
@@ -113,11 +138,7 @@ class HubSpotError(HITLError):
 
 
 class HubSpotUnavailable(HubSpotError):
-    """The call may work later.
-
-    ``ambiguous`` is True when HubSpot may have carried the request out all the same (the answer was lost).
-    ``retry_after`` is HubSpot's own wish in seconds, if it named one.
-    """
+    """The call failed for now; it may work later."""
 
     def __init__(
         self,
@@ -129,22 +150,31 @@ class HubSpotUnavailable(HubSpotError):
         ambiguous: bool = False,
         retry_after: float | None = None,
     ) -> None:
+        """Make the error.
+
+        :param message: what was tried, and how it failed.
+        :param status: the HTTP status; None when there was no answer.
+        :param category: HubSpot's own word for the kind of error, if it gave one.
+        :param correlation_id: HubSpot's id of the call, for its support, if it gave one.
+        :param ambiguous: True when HubSpot may have carried the request out all the same, because the answer was lost.
+        :param retry_after: seconds until HubSpot wants to be asked again, if it said so.
+        """
         super().__init__(message, status=status, category=category, correlation_id=correlation_id)
         self.ambiguous = ambiguous
         self.retry_after = retry_after
 
 
 class TokenRevoked(HubSpotUnavailable):
-    """HubSpot refuses our token and a refresh did not help; the portal must be connected again."""
+    """HubSpot refuses our token and a refresh did not help: the portal must be connected again."""
 
 
 class HubSpotRejected(HubSpotError):
-    """HubSpot said no (a 4xx that is not 401, 408, 423 or 429); repeating the call would not help."""
+    """HubSpot refuses the call (a 4xx but 401, 408, 423 and 429); repeating it would not help."""
 
 
 class HubSpotNotFound(HubSpotRejected):
-    """HubSpot answered 404."""
+    """HubSpot answered 404: what the call names is not there."""
 
 
 class HubSpotConflict(HubSpotRejected):
-    """HubSpot answered 409."""
+    """HubSpot answered 409: the call contradicts what is there."""

@@ -1,4 +1,4 @@
-"""HubSpotHITL: what a host sees. Everything behind it is loaded with the first app, not with the package."""
+"""Provide HubSpotHITL, all that a host needs; what is behind it is loaded with the first app, not with the package."""
 
 from __future__ import annotations
 
@@ -15,19 +15,24 @@ if TYPE_CHECKING:
 
 
 class HubSpotHITL:
-    """Hands an app's conversations to live agents in HubSpot, and takes them back.
+    """Hand an app's conversations to live agents in HubSpot, and take them back.
 
     ``HubSpotHITL(app)``, or ``HubSpotHITL()`` and ``init_app(app)`` for each app. The object itself holds nothing of
-    any app.
+    any app; the verbs work on the current one.
 
+    :param app: an app to begin with; None: call :meth:`init_app`.
     :param may_install: decides who may connect a HubSpot account at ``/hubspot/oauth/install``. It is called in that
         request, with the portal's id if it is known and else None, and answers True or False; it may also ``abort()``,
-        and be a coroutine function.
-        By default only who runs the app in debug mode may, and who has a link from ``flask hubspot-hitl install-url``.
+        and be a coroutine function. By default an account can be connected in debug mode, and with a link from ``flask
+        hubspot-hitl install-url``.
     :param serving_commands: names of the host's own commands that serve requests, such as ``{"serve"}`` for
         ``@app.cli.command("serve")``. With ``DISPATCHER = thread`` they dispatch as ``flask run`` does, and other
         commands of Flask's do not. Servers with a command of their own need not be named.
-    :param clock: tells the time, for tests.
+    :param clock: tells the time, for tests: an object with ``now_ms()`` (epoch milliseconds) and ``sleep(seconds)``.
+    :raises TypeError: ``serving_commands`` is a str.
+    :raises ConfigError: see :meth:`init_app`, as for all that follow.
+    :raises LedgerUnavailable: the database can't be opened.
+    :raises RuntimeError: the extension is on the app already.
     """
 
     def __init__(
@@ -49,8 +54,10 @@ class HubSpotHITL:
     def init_app(self, app: Flask) -> None:
         """Read the app's settings, open its database, add the routes, and get the dispatcher ready.
 
-        :raises ConfigError: listing everything that is wrong with the settings.
-        :raises LedgerUnavailable: when the database can't be opened.
+        :param app: the Flask app; its config holds the settings (``HUBSPOT_HITL_*``).
+        :raises ConfigError: one or more settings are wrong; the error lists all of them.
+        :raises LedgerUnavailable: the database can't be opened.
+        :raises RuntimeError: the extension is on the app already.
         """
         from .cli import group
         from .clock import SystemClock
@@ -113,23 +120,33 @@ class HubSpotHITL:
         assign_to: str | None = None,
         attributes: Mapping[str, Any] | None = None,
     ) -> Handoff:
-        """Hand the conversation to the humans; with one open already, that one is returned.
+        """Hand the conversation to the humans, or return its handoff that is open already.
 
         HubSpot is tried for at most ``START_TIMEOUT`` seconds. The handoff comes back with its thread, or in state
-        ``starting`` while the ledger keeps trying; ``handoff_started`` or ``handoff_failed`` follows.
+        ``starting`` while the dispatcher keeps trying; ``handoff_started`` or ``handoff_failed`` follows.
 
-        :param contact: a phone number with country code, an e-mail address, or a :class:`Contact`.
-        :param history: the turns before the handoff, oldest first.
+        :param conversation_id: the host's own name of the conversation, 1 to 500 characters.
+        :param contact: a phone number with country code, an e-mail address, or a :class:`Contact`. None only with
+            ``CONTACT_POLICY = anonymous``.
+        :param name: the user's name, as the agent sees it.
+        :param title: the reason in a few words, for the agent.
+        :param description: the reason at more length, for the agent.
+        :param history: the turns before the handoff, oldest first: each a :class:`HistoryEntry`, a pair
+            ``(author, text)``, or a mapping with its fields.
         :param inbox_id: the inbox or help desk; by default the first of ``INBOX_ID``, or the portal's own default.
         :param portal_id: the HubSpot account; by default ``PORTAL_ID``, or the only one that is installed.
-        :param assign_to: an agent's actor id, ``A-987``, or user id.
-        :param attributes: of the host's own; JSON; comes back in ``handoff.attributes``.
-        :raises ContactInvalid: the contact is neither.
-        :raises ContactNotFound: HubSpot answered that it does not know it; nothing is left behind.
+        :param assign_to: an agent's actor id, ``A-987``, or user id; when HubSpot refuses it, the handoff goes on.
+        :param attributes: the host's own facts, as JSON can hold them; they come back in ``handoff.attributes``.
+        :returns: the open handoff.
+        :raises ContactInvalid: the contact is neither a phone number with country code nor an e-mail address.
+        :raises ContactNotFound: HubSpot answered that it does not know the contact; nothing is left behind.
         :raises InboxNotConnected: our channel has no account in that inbox; nothing is left behind.
-        :raises HubSpotRejected: HubSpot said no for good; nothing is left behind.
+        :raises HubSpotRejected: HubSpot refuses the conversation for good; nothing is left behind.
         :raises NotConfigured: a setting is missing, which the text names.
-        :raises LedgerUnavailable: it could not be stored; nothing was accepted.
+        :raises LedgerUnavailable: the handoff could not be stored; nothing was accepted.
+        :raises ValueError: there is no contact, or an id is empty, too long, or no id of an agent.
+        :raises TypeError: an id or a turn of the history is of the wrong type.
+        :raises RuntimeError: there is no app context, or the extension is not on the app.
         """
         from .handoffs import verbs
 
@@ -159,42 +176,73 @@ class HubSpotHITL:
     ) -> bool:
         """Give a message of the user's to the humans, if they have the conversation.
 
-        Never waits for HubSpot. True: it is on disk, the humans have it. False: there is no open handoff, the bot
-        answers. The same ``message_id`` twice is one message; the first content wins.
+        Never waits for HubSpot. The same ``message_id`` twice is one message; the first content wins.
 
+        :param conversation_id: the host's own name of the conversation, 1 to 500 characters.
         :param text: plain text; None is no text.
-        :param attachments: files; see :class:`Attachment`.
-        :raises ValueError: there is neither text nor file, or a file is too large or has no content.
-        :raises TypeError: the text is no text, an attachment is no :class:`Attachment` or has a field of the wrong
-            type, or a file object is not opened in binary mode.
-        :raises LedgerUnavailable: it could not be stored; nothing was accepted.
+        :param attachments: files; see :class:`Attachment`. Each has at most ``MAX_ATTACHMENT_BYTES`` bytes.
+        :param message_id: the host's own name of the message, 1 to 500 characters: the idempotency key.
+        :returns: True: the message is on disk, the humans have it. False: no handoff is open, the bot answers.
+        :raises ValueError: there is neither text nor file, a file is too large or has no content, or an id is empty or
+            too long.
+        :raises TypeError: the text or an id is of the wrong type, an attachment is no :class:`Attachment` or has a
+            field of the wrong type, or a file object is not opened in binary mode.
+        :raises LedgerUnavailable: the message could not be stored; nothing was accepted.
+        :raises RuntimeError: there is no app context, or the extension is not on the app.
         """
         from .handoffs import verbs
 
         return verbs.send(_runtime(), conversation_id, text, attachments=attachments, message_id=message_id)
 
     def stop(self, conversation_id: str, *, reason: str = "user", detail: str | None = None) -> None:
-        """End the open handoff, if there is one: ``conversation_completed`` fires once, HubSpot's thread closes.
+        """End the open handoff, if there is one: ``conversation_completed`` is sent once, HubSpot's thread is closed.
 
-        :param reason: ``user``, ``timeout``, or another of :class:`CloseReason`.
-        :raises LedgerUnavailable: it could not be stored; nothing was changed.
+        :param conversation_id: the host's own name of the conversation, 1 to 500 characters.
+        :param reason: ``user``, ``timeout``, or another value of :class:`CloseReason`.
+        :param detail: the host's own words for the reason; they come back in the signal and in ``handoff.detail``.
+        :raises LedgerUnavailable: the end could not be stored; nothing was changed.
+        :raises ValueError: there is no such reason, or the id is empty or too long.
+        :raises TypeError: the id is of the wrong type.
+        :raises RuntimeError: there is no app context, or the extension is not on the app.
         """
         from .handoffs import verbs
 
         verbs.stop(_runtime(), conversation_id, reason=reason, detail=detail)
 
     def get(self, conversation_id: str) -> Handoff | None:
-        """The conversation's open handoff, or None."""
+        """Return the conversation's open handoff, or None.
+
+        :param conversation_id: the host's own name of the conversation, 1 to 500 characters.
+        :raises LedgerUnavailable: the database can't be read.
+        :raises ValueError: the id is empty or too long.
+        :raises TypeError: the id is of the wrong type.
+        :raises RuntimeError: there is no app context, or the extension is not on the app.
+        """
         from .handoffs import verbs
 
         return verbs.get(_runtime(), conversation_id)
 
     def is_active(self, conversation_id: str) -> bool:
-        """True while the bot should be silent: a handoff is open, or starting."""
+        """Return True while the bot should be silent: a handoff is open, or starting.
+
+        :param conversation_id: the host's own name of the conversation, 1 to 500 characters.
+        :raises LedgerUnavailable: the database can't be read.
+        :raises ValueError: the id is empty or too long.
+        :raises TypeError: the id is of the wrong type.
+        :raises RuntimeError: there is no app context, or the extension is not on the app.
+        """
         return self.get(conversation_id) is not None
 
     def transcript(self, conversation_id: str) -> list[Message]:
-        """The messages of the conversation's newest handoff, oldest first."""
+        """Return the messages of the conversation's newest handoff, oldest first.
+
+        :param conversation_id: the host's own name of the conversation, 1 to 500 characters.
+        :returns: messages of both sides; an empty list when there was no handoff.
+        :raises LedgerUnavailable: the database can't be read.
+        :raises ValueError: the id is empty or too long.
+        :raises TypeError: the id is of the wrong type.
+        :raises RuntimeError: there is no app context, or the extension is not on the app.
+        """
         from .handoffs import verbs
 
         return verbs.transcript(_runtime(), conversation_id)

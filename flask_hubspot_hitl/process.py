@@ -1,7 +1,7 @@
-"""What this process is: forked since something was made, or one in which threads get no time. Imports nothing of ours.
+"""Tell what this process is: forked since something was made, or one in which threads get no time.
 
-Python tells of its own forks (``os.register_at_fork``). uWSGI forks in C and tells nobody: there, whoever holds locks,
-threads or connections finds out by comparing process ids.
+Python tells of its own forks (``os.register_at_fork``). uWSGI forks in C and tells nobody: there, code that holds
+locks, threads or connections finds out by comparing process ids. Imports nothing of ours.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ class Process:
             _at_once.add(self)
 
     def is_another(self) -> bool:
-        """True when this is another process, and nothing was begun anew yet."""
+        """Return True when this is another process, and nothing was begun anew yet."""
         return os.getpid() != self._pid
 
     def check(self) -> None:
@@ -59,13 +59,13 @@ if hasattr(os, "register_at_fork"):
 
 
 def uwsgi() -> ModuleType | None:
-    """uWSGI's module, which exists only in its processes; None elsewhere."""
+    """Return uWSGI's module, which exists only in its processes; None elsewhere."""
     found = sys.modules.get("uwsgi")
     return found if hasattr(found, "opt") else None
 
 
 def gives_threads_time() -> bool:
-    """Tell whether threads run here between two requests.
+    """Return True when threads run here between two requests.
 
     uWSGI before 2.0.27 has no threads unless it is told so, and stops each of ours where it stands when a request ends.
     """

@@ -1,8 +1,9 @@
-"""Every signal, documented. Imports nothing of ours.
+"""Define every signal. Imports nothing of ours.
 
-The sender is the real :class:`flask.Flask` object. Receivers take the keywords named here and ``**extra``.
-A receiver that returns has accepted; one that raises :class:`~flask_hubspot_hitl.DeliveryFailed` refuses for
-good; any other exception means: try this receiver again later. ``message.message_id`` is the idempotency key.
+The sender is the real :class:`flask.Flask` object. Receivers take the keywords named here and ``**extra``, because
+keywords may be added. A receiver that returns has accepted; one that raises :class:`~flask_hubspot_hitl.DeliveryFailed`
+refuses for good; any other exception means: call this receiver again later. ``message.message_id`` is the idempotency
+key.
 """
 
 from __future__ import annotations
@@ -24,7 +25,7 @@ class _AppsSignal(NamedSignal):
     """
 
     def connect(self, receiver: _Receiver, sender: Any = ANY, weak: bool = True) -> _Receiver:
-        """See blinker."""
+        """Connect a receiver, as :meth:`blinker.Signal.connect` does; ``weak=False`` lasts as long as the sender."""
         extensions = getattr(sender, "extensions", None)
         if weak or not isinstance(extensions, dict) or any(one is receiver for one in self.receivers.values()):
             return super().connect(receiver, sender, weak)
@@ -36,7 +37,7 @@ class _AppsSignal(NamedSignal):
         return receiver
 
     def disconnect(self, receiver: Callable[..., Any], sender: Any = ANY) -> None:
-        """See blinker."""
+        """Disconnect a receiver, as :meth:`blinker.Signal.disconnect` does."""
         senders = [one() for one in list(self._weak_senders.values())] if sender is ANY else [sender]
         super().disconnect(receiver, sender)
         for one in senders:
@@ -52,47 +53,90 @@ class _Signals(Namespace):
 _signals = _Signals()
 
 operator_assigned = _signals.signal("operator-assigned")
-"""An agent took the conversation. ``handoff``, ``operator``, ``previous`` (Operator or None)."""
+"""An agent took the conversation: ``handoff``, ``operator``, ``previous``.
+
+:param handoff: the :class:`Handoff`, as it was then; so it is in all signals.
+:param operator: the :class:`Operator` who has it now.
+:param previous: the :class:`Operator` who had it before, or None."""
 
 operator_message = _signals.signal("operator-message")
-"""An agent wrote. ``handoff``, ``message`` (text, html, attachments, operator, message_id)."""
+"""An agent wrote: ``handoff``, ``message``.
+
+:param handoff: the :class:`Handoff`.
+:param message: the :class:`Message`, with text, html, attachments, operator and message_id."""
 
 conversation_completed = _signals.signal("conversation-completed")
-"""The conversation is the bot's again. ``handoff``, ``reason``, ``detail``, ``transcript`` (Messages)."""
+"""The conversation is the bot's again: ``handoff``, ``reason``, ``detail``, ``transcript``.
+
+:param handoff: the :class:`Handoff`.
+:param reason: a :class:`CloseReason`.
+:param detail: further words for the reason, or None.
+:param transcript: the handoff's :class:`Message` objects, oldest first."""
 
 operator_unassigned = _signals.signal("operator-unassigned")
-"""The agent gave the conversation back to the queue. ``handoff``."""
+"""The agent gave the conversation back to the queue: ``handoff``.
+
+:param handoff: the :class:`Handoff`."""
 
 conversation_reopened = _signals.signal("conversation-reopened")
-"""A closed conversation belongs to the humans again. ``handoff``."""
+"""A closed conversation belongs to the humans again: ``handoff``.
+
+:param handoff: the :class:`Handoff`."""
 
 handoff_started = _signals.signal("handoff-started")
-"""HubSpot opened the thread. ``handoff``."""
+"""HubSpot opened the thread: ``handoff``.
+
+:param handoff: the :class:`Handoff`."""
 
 handoff_failed = _signals.signal("handoff-failed")
-"""The thread could not be opened. ``handoff``, ``error`` (str)."""
+"""The thread could not be opened: ``handoff``, ``error``.
+
+:param handoff: the :class:`Handoff`.
+:param error: why, a str."""
 
 assignment_timed_out = _signals.signal("assignment-timed-out")
-"""Nobody took the conversation within ``ASSIGNMENT_TIMEOUT``. ``handoff``."""
+"""Nobody took the conversation within ``ASSIGNMENT_TIMEOUT`` (seconds): ``handoff``.
+
+:param handoff: the :class:`Handoff`."""
 
 message_delivered = _signals.signal("message-delivered")
-"""HubSpot has a message of the user. ``handoff``, ``message``."""
+"""HubSpot has a message of the user: ``handoff``, ``message``.
+
+:param handoff: the :class:`Handoff`.
+:param message: the :class:`Message`."""
 
 message_failed = _signals.signal("message-failed")
-"""A message of the user will not reach HubSpot: over to the bot. ``handoff``, ``message``, ``error``."""
+"""A message of the user will not reach HubSpot, over to the bot: ``handoff``, ``message``, ``error``.
+
+:param handoff: the :class:`Handoff`.
+:param message: the :class:`Message`.
+:param error: why, a str."""
 
 webhook_rejected = _signals.signal("webhook-rejected")
-"""A request to the webhook was refused. ``reason``, ``remote_addr``. Sent at once, not through the ledger."""
+"""A request to the webhook was refused: ``reason``, ``remote_addr``. Sent at once, not through the ledger.
+
+:param reason: a value of :class:`.hubspot.signature.Verdict`, or "body_gone"; no receiver can change the answer.
+:param remote_addr: the address that the request came from."""
 
 event_dead = _signals.signal("event-dead")
-"""An event was given up; see ``flask hubspot-hitl dead list``. ``event`` (dict), ``error`` (str)."""
+"""An event was given up, see ``flask hubspot-hitl dead list``: ``event``, ``error``.
+
+:param event: a dict: id, topic, portal_id, thread_id, handoff_id, attempts.
+:param error: why, a str."""
 
 installation_added = _signals.signal("installation-added")
-"""A portal installed the app. ``portal_id``."""
+"""A portal has installed the app, or has come back: ``portal_id``.
+
+:param portal_id: the HubSpot account."""
 
 installation_revoked = _signals.signal("installation-revoked")
-"""HubSpot refuses a portal's tokens for good. ``portal_id``."""
+"""HubSpot refuses a portal's tokens for good: ``portal_id``.
+
+:param portal_id: the HubSpot account; its queue waits until it is connected again."""
 
 channel_account_changed = _signals.signal("channel-account-changed")
-"""Our channel came to an inbox, changed there, or was removed from it. ``portal_id``, ``change`` (created, updated or
-removed), ``account`` (a dict: account_id, channel_id, inbox_id, name, authorized)."""
+"""Our channel came to an inbox, changed there, or was removed from it: ``portal_id``, ``change``, ``account``.
+
+:param portal_id: the HubSpot account.
+:param change: created, updated or removed.
+:param account: a dict: account_id, channel_id, inbox_id, name, authorized."""

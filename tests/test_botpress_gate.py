@@ -160,7 +160,7 @@ def test_a_webhook_that_refuses_us_does_not_hold_up_the_end(
     story.run(600)
     assert botpress.get("webhook-events") == []
     assert [one["payload"]["text"] for one in botpress.get("messages")] == [notices.DEFAULTS[notices.STOPPED]]
-    assert "Botpress does not take the end of a session" in caplog.text
+    assert "Botpress refuses the end of a session" in caplog.text
     assert "another-secret" not in caplog.text
 
 

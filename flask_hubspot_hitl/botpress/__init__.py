@@ -1,5 +1,5 @@
-"""Bridges between a handoff and Botpress, each switched on by ``init_app``: ``chat``, ``studio``, ``hitl_api``.
+"""Connect a handoff with Botpress by bridges, each switched on by ``init_app``: ``chat``, ``studio``, ``hitl_api``.
 
-The core knows nothing of them. ``options`` reads their settings, ``door`` guards their routes, ``service`` makes
-their calls.
+The core knows nothing of them. ``options`` reads their settings, ``door`` guards their routes, ``service`` makes their
+calls.
 """

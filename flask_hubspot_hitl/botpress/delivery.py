@@ -1,4 +1,4 @@
-"""Messages of several parts to a service without idempotency: each part once, as far as the service lets us know."""
+"""Send messages of several parts to a service without idempotency: each part once, as far as the service tells."""
 
 from __future__ import annotations
 
@@ -10,13 +10,14 @@ from ..ledger import Ledger
 from .service import BotpressUnavailable
 
 ONCE = DELIVERIES
-"""Keys under which a bridge remembers how far a delivery is; they are pruned with the dedupe keys."""
+"""Prefix of the keys under which a bridge remembers how far a delivery is; they are pruned with the dedupe keys."""
 
 Payload = dict[str, Any]
+"""A Botpress payload, with its ``type``."""
 
 
 class Delivery:
-    """Sends the parts of messages for one bridge, in order, and remembers after each how far it is."""
+    """Send the parts of messages for one bridge, in order, and remember after each how far the delivery is."""
 
     def __init__(self, ledger: Ledger, name: str) -> None:
         self._ledger = ledger
@@ -30,10 +31,13 @@ class Delivery:
         *,
         is_there: Callable[[Payload, int], bool] | None = None,
     ) -> None:
-        """Send what is left of ``parts``. ``key`` names the message.
+        """Send those parts of a message that were not sent yet; whatever ``send`` raises goes on.
 
-        When a part may have arrived (no answer, or we were killed), ``is_there(part, since)`` is asked before it is
-        sent again; ``since`` is the epoch ms of its first attempt. Whatever ``send`` raises goes on.
+        :param key: names the message.
+        :param parts: all its parts.
+        :param send: sends one part.
+        :param is_there: asked, before a part is sent again that may have arrived (no answer, or this process was
+            killed): ``is_there(part, since)``, where ``since`` is the epoch ms of its first attempt.
         """
         with self._ledger.read() as tx:
             state = tx.bridges.get(self._name, ONCE + key) or {"done": 0}

@@ -1,4 +1,4 @@
-"""How Botpress's requests come in: capped, with a secret, as a JSON object, and never answered with a 500.
+"""Receive Botpress's requests: capped, with a secret, as a JSON object, and never answered with a 500.
 
 A bridge's view gets the body, once the request has shown its secret, and may raise :class:`Refused`; nothing of an
 exception reaches a stranger.
@@ -31,12 +31,13 @@ BODY_LIMIT = 1_048_576
 View = Callable[[dict[str, Any]], ResponseReturnValue]
 """Gets the body, answers the request."""
 Check = Callable[..., None]
+"""Gets the rule's segments, and refuses strangers."""
 Say = Callable[[str, object], None]
 """Logs a text of one argument, at most once a minute."""
 
 
 class Refused(Exception):
-    """A request is answered with ``status`` and a short text of ours; ``hint`` is for the log."""
+    """Raise it in a view to answer with ``status`` and a short ``text`` of ours; ``hint`` is for the log."""
 
     def __init__(self, status: int, text: str, *, hint: str = "") -> None:
         super().__init__(text)
@@ -67,7 +68,7 @@ def add_routes(app: Flask, name: str, path: str, views: Mapping[str, View], *, c
 
 
 def _guarded(view: View, check: Check, say: Say) -> Callable[..., ResponseReturnValue]:
-    """Every failure is answered in JSON: :class:`Refused` as it says, trouble with the database as 503."""
+    """Answer every failure in JSON: :class:`Refused` as it says, trouble with the database as 503."""
 
     def guarded(**segments: str) -> ResponseReturnValue:
         try:
@@ -75,10 +76,13 @@ def _guarded(view: View, check: Check, say: Say) -> Callable[..., ResponseReturn
             return view(read_object())
         except Refused as refused:
             if refused.hint:
-                say("A request of Botpress's was refused: %s", refused.hint)
+                say("A request from Botpress was refused: %s", refused.hint)
             return {"error": refused.text}, refused.status
         except LedgerUnavailable as error:
-            say("A request of Botpress's could not be stored: %s", error)
+            say(
+                "A request from Botpress is not stored (%s), answered 503, and not repeated: check the database",
+                error,
+            )
             return {"error": "try again later"}, 503
 
     return guarded
@@ -106,7 +110,7 @@ def header(name: str, secret: str) -> Check:
 
 
 def segment(wanted: str) -> Check:
-    """For rules with ``<secret>`` in them: to a stranger the page is not there (404)."""
+    """Refuse a request whose rule's ``<secret>`` is not the secret: to a stranger the page is not there (404)."""
 
     def check(*, secret: str) -> None:
         if not same(secret, wanted):
@@ -116,14 +120,17 @@ def segment(wanted: str) -> Check:
 
 
 def same(given: object, secret: str) -> bool:
-    """True when ``given`` is the secret; compared as bytes, in constant time."""
+    """Return True when ``given`` is the secret; compared as bytes, in constant time."""
     if not isinstance(given, str):
         return False
     return hmac.compare_digest(given.encode("utf-8", "surrogatepass"), secret.encode())
 
 
 def read_object() -> dict[str, Any]:
-    """The body as a JSON object that a database can hold: scrubbed, no NaN, not too deep, at most 1 MiB."""
+    """Read the body as a JSON object that a database can hold: scrubbed, no NaN, not too deep.
+
+    :raises Refused: 413 when the body has more than :data:`BODY_LIMIT` bytes, 400 when it is not such an object.
+    """
     try:
         body = read_body(BODY_LIMIT)
     except RequestEntityTooLarge:
@@ -142,9 +149,9 @@ def read_object() -> dict[str, Any]:
 
 
 def text_of(body: dict[str, Any], name: str, *, required: bool = False, limit: int = 500) -> str:
-    """A field that is text, or an id as a number; "" when it is missing and not required.
+    """Return a field that is text, or an id as a number; "" when it is missing and not required.
 
-    :raises Refused: 400 when it is something else, too long, or missing and required.
+    :raises Refused: 400 when it is something else, longer than ``limit`` characters, or missing and required.
     """
     value = body.get(name)
     if isinstance(value, int) and not isinstance(value, bool):

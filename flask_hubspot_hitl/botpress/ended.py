@@ -1,4 +1,4 @@
-"""What the bot is told when the humans have ended: the ``hitl.ended`` object."""
+"""Build what the bot is told when the humans have ended: the ``hitl.ended`` object."""
 
 from __future__ import annotations
 
@@ -11,11 +11,11 @@ from ..domain import Author, CloseReason, Handoff, Message, MessageStatus
 COMMAND = "the user's close command"
 """The ``detail`` of a handoff that the user ended by the close command."""
 TRANSCRIPT_BYTES = 48_000
-"""Of JSON in ASCII, as we send it; Botpress takes events of 64 KB."""
+"""Bytes of JSON in ASCII that the transcript may have; Botpress takes events of 64 KB."""
 
 
 def ended_event(handoff: Handoff, reason: CloseReason, detail: str | None, transcript: list[Message]) -> dict[str, Any]:
-    """The ``hitl.ended`` object: reason, agent, and as much of the newest transcript as fits in 64 KB.
+    """Build the ``hitl.ended`` object: reason, agent, and as much of the newest transcript as fits in 64 KB.
 
     ``unread`` marks what the agents never got.
     """
@@ -49,5 +49,5 @@ def ended_event(handoff: Handoff, reason: CloseReason, detail: str | None, trans
 
 
 def failed_event(session: str) -> dict[str, Any]:
-    """The ``hitl.ended`` object of a handoff that could not be opened; ``session`` may be empty."""
+    """Build the ``hitl.ended`` object of a handoff that could not be opened; ``session`` may be empty."""
     return {"kind": "hitl.ended", "v": 1, "session": session, "reason": "error", "agent": {}, "transcript": []}

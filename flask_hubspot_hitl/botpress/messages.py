@@ -1,6 +1,6 @@
-"""Botpress's message types as text and files for the agent, and an agent's message as Botpress's types.
+"""Turn Botpress's message types into text and files for the agent, and an agent's message into Botpress's types.
 
-Pure functions. The types and their fields: Botpress SDK, ``packages/sdk/src/message.ts``.
+Pure functions. Source of the types and their fields: docs/botpress.rst (Chat API calls; Runtime calls).
 """
 
 from __future__ import annotations
@@ -14,8 +14,9 @@ from ..domain import Attachment, Message
 from ..hubspot.text import scrub
 
 FILE_HOSTS = ("botpress.cloud", "bpcontent.cloud")
-"""Where Botpress keeps files; their subdomains too."""
+"""Hosts where Botpress keeps files; their subdomains too."""
 MEDIA = {"image": "imageUrl", "audio": "audioUrl", "video": "videoUrl", "file": "fileUrl"}
+"""The field of each media type that has the file's URL."""
 UNKNOWN_LIMIT = 500
 """Characters that are shown of a message whose type nobody knows."""
 _TELLTALE = {
@@ -31,7 +32,7 @@ _TELLTALE = {
 
 @dataclass(frozen=True, slots=True)
 class Readable:
-    """What an agent gets of one Botpress message. Never empty: there is text, or a file."""
+    """An agent's view of one Botpress message. Never empty: there is text, or a file."""
 
     text: str = field(repr=False)
     files: tuple[Attachment, ...] = ()
@@ -39,7 +40,7 @@ class Readable:
 
 
 def type_of(payload: Mapping[str, Any]) -> str:
-    """A payload's type: its ``type`` field, else told by its other fields; "" when nothing tells."""
+    """Return a payload's type: its ``type`` field, else told by its other fields; "" when nothing tells."""
     kind = payload.get("type")
     if isinstance(kind, str) and kind:
         return kind
@@ -49,7 +50,7 @@ def type_of(payload: Mapping[str, Any]) -> str:
 
 
 def to_agent(payload: Mapping[str, Any]) -> Readable:
-    """A Botpress payload (type inside, bloc items flat or nested) as text and files; nothing is dropped."""
+    """Turn a Botpress payload (type inside, bloc items flat or nested) into text and files; nothing is dropped."""
     lines: list[str] = []
     files: list[Attachment] = []
     for part in _parts(payload, 0):
@@ -129,7 +130,7 @@ def _list(payload: Mapping[str, Any], name: str) -> list[Mapping[str, Any]]:
 
 
 def to_botpress(message: Message, *, prefix: str = "") -> list[dict[str, Any]]:
-    """An agent's message as Botpress payloads, in order: its text, then each file by its content type.
+    """Turn an agent's message into Botpress payloads, in order: its text, then each file by its content type.
 
     ``prefix`` (the agent's name) goes before the text. A file without an address is told in the text already.
     """

@@ -1,6 +1,6 @@
-"""What a Botpress user knows from its HITL plugin: the texts around a session, the close command, their overrides.
+"""Provide the texts that a Botpress user knows from its HITL plugin: around a session, and the close command.
 
-Names and defaults: Botpress, ``plugins/hitl``, plugin.definition.ts 1.4.2. ``"NULL"`` suppresses a text.
+Names and defaults: docs/botpress.rst (Plugin settings). ``"NULL"`` suppresses a text.
 """
 
 from __future__ import annotations
@@ -23,6 +23,7 @@ DEFAULTS = {
     ),
     "userHitlCloseCommand": "/end",
 }
+"""Texts by Botpress's own names."""
 HANDOFF = "onHitlHandoffMessage"
 ASSIGNED = "onHumanAgentAssignedMessage"
 STOPPED = "onHitlStoppedMessage"
@@ -32,11 +33,14 @@ CLOSED = "onUserHitlCloseMessage"
 TIMED_OUT = "onAgentAssignedTimeoutMessage"
 CLOSE_COMMAND = "userHitlCloseCommand"
 LIMIT = 2_000
-"""Characters of a text."""
+"""Characters of a text at most."""
 
 
 def notice(name: str, *overrides: Mapping[str, Any] | None) -> str:
-    """A text; the first override that has it wins, an empty one counts as none. "" when it is suppressed."""
+    """Return a text, or "" when it is suppressed.
+
+    The first override that has it wins; an empty one does not count.
+    """
     for given in overrides:
         value = (given or {}).get(name)
         if isinstance(value, str) and value.strip():
@@ -45,12 +49,12 @@ def notice(name: str, *overrides: Mapping[str, Any] | None) -> str:
 
 
 def known(given: object) -> dict[str, str]:
-    """Those of a session's overrides that are ours, as they may be stored."""
+    """Return those of a session's overrides that we use, as they may be stored."""
     found = given if isinstance(given, Mapping) else {}
     return {name: text[:LIMIT] for name in DEFAULTS if isinstance(text := found.get(name), str)}
 
 
 def is_close_command(text: str, *overrides: Mapping[str, Any] | None) -> bool:
-    """True when the whole message is the close command, whatever its case."""
+    """Return True when the whole message is the close command, whatever its case."""
     command = notice(CLOSE_COMMAND, *overrides)
     return bool(command) and text.strip().casefold() == command.strip().casefold()

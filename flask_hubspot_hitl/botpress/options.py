@@ -1,4 +1,4 @@
-"""A bridge's options: given to its constructor, or ``HUBSPOT_HITL_BOTPRESS_<OPTION>`` in the app's config."""
+"""Read a bridge's options: given to its constructor, or ``HUBSPOT_HITL_BOTPRESS_<OPTION>`` in the app's config."""
 
 from __future__ import annotations
 
@@ -12,25 +12,25 @@ from ..errors import ConfigError
 from ..hubspot import addresses
 
 SECRET_LENGTH = 16
-"""The least number of characters of a secret."""
+"""Characters that a secret must have at least."""
 
 
 class Options:
-    """Reads the options of one bridge, and tells everything that is wrong with them at once: see :meth:`check`."""
+    """Read the options of one bridge, and report everything that is wrong with them at once: see :meth:`check`."""
 
     def __init__(self, app: Flask) -> None:
         self._config = app.config
         self._problems: list[str] = []
 
     def secret(self, name: str, given: object, *, example: str, required: bool = True) -> str:
-        """A secret of at least :data:`SECRET_LENGTH` characters; "" when it is not required and missing."""
+        """Return a secret of at least :data:`SECRET_LENGTH` characters; "" when it is not required and missing."""
         value = self._text(name, given, example, required=required)
         if value and len(value) < SECRET_LENGTH:
             self._problem(name, f"is shorter than {SECRET_LENGTH} characters", example)
         return value
 
     def url(self, name: str, given: object, *, example: str, default: str | None = None, required: bool = True) -> str:
-        """A service's base URL without a slash at its end: https, or http on this machine."""
+        """Return a service's base URL without a slash at its end: https, or http on this machine."""
         value = self._text(name, given, example, default=default, required=required).rstrip("/")
         if not value:
             return value
@@ -46,18 +46,18 @@ class Options:
         return value
 
     def text(self, name: str, given: object, *, example: str, default: str | None = None, required: bool = True) -> str:
-        """Any text; "" when it is not required and missing."""
+        """Return any text; "" when it is not required and missing."""
         return self._text(name, given, example, default=default, required=required)
 
     def choice(self, name: str, given: object, *allowed: str) -> str:
-        """One of ``allowed``, the first by default."""
+        """Return one of the allowed values, the first by default."""
         value = self._text(name, given, allowed[0], default=allowed[0])
         if value not in allowed:
             self._problem(name, f"must be one of {', '.join(allowed)}", allowed[0])
         return value
 
     def number(self, name: str, given: object, *, default: float) -> float:
-        """A number of zero or more."""
+        """Return a number of zero or more."""
         value = self._text(name, given, str(default), default=str(default))
         try:
             number = float(value)
@@ -68,7 +68,7 @@ class Options:
         return number
 
     def callback(self, name: str, given: object) -> Callable[..., Any]:
-        """A callable of the host's; it can only be given to the constructor."""
+        """Return a callable of the host's; it can only be given to the constructor."""
         if not callable(given):
             self._problems.append(f"{name}= must be a callable of yours, given to the bridge's constructor")
         return given  # type: ignore[return-value]  # check() raises first
@@ -76,7 +76,7 @@ class Options:
     def check(self) -> None:
         """End the reading.
 
-        :raises ConfigError: listing everything that is wrong.
+        :raises ConfigError: one or more options are wrong; the error lists all of them.
         """
         if self._problems:
             raise ConfigError(self._problems)

@@ -1,4 +1,4 @@
-"""A bridge's own work in the ledger: operations in lanes, in order, retried, and given up in plain sight."""
+"""Run a bridge's own work in the ledger: operations in lanes, in order, retried, and given up in plain sight."""
 
 from __future__ import annotations
 
@@ -19,14 +19,16 @@ from ..runtime import get_runtime
 logger = logging.getLogger(__name__)
 
 OUTAGE_MS = 86_400_000
-"""An operation that waits for a service that is down is given up after this time."""
+"""Milliseconds after which an operation that waits for a service is given up."""
 
 Operation = Callable[[Event], Outcome | None]
+"""Runs an event; None: it is done."""
 Lost = Callable[[Transaction, Event, int], None]
+"""Is told, with the transaction and the epoch ms, of an event that is given up."""
 
 
 class NotYet(Exception):
-    """Raised by an operation whose time has not come: run it again in ``seconds``. That is no attempt."""
+    """Raise it in an operation whose time has not come: it is run again in ``seconds``, and no attempt is counted."""
 
     def __init__(self, seconds: float) -> None:
         super().__init__(seconds)
@@ -42,11 +44,11 @@ class BridgeState(State):
 
 
 class Relay(Task):
-    """Run the events of the topic ``botpress-<name>`` as :meth:`add` was told, in an app context and outside any
-    transaction.
+    """Run events of the topic ``botpress-<name>`` by the operations of :meth:`add`.
 
-    An operation returns an outcome (None: done) or raises: :class:`NotYet`, ``DeliveryDelayed`` (a service is down:
-    no attempt), any other error of ours (given up at once), anything else (an attempt, of ``MAX_ATTEMPTS``).
+    Each runs in an app context and outside any transaction.
+    An operation returns an outcome (None: done) or raises: :class:`NotYet`, ``DeliveryDelayed`` (a service is down: no
+    attempt is counted), any other error of ours (given up at once), anything else (an attempt, of ``MAX_ATTEMPTS``).
     """
 
     def __init__(self, app: Flask, name: str) -> None:
@@ -65,7 +67,7 @@ class Relay(Task):
 
     @property
     def topic(self) -> str:
-        """The topic of our events."""
+        """Return the topic of the bridge's events."""
         return lanes.bridge_topic(self._name)
 
     def put(
@@ -97,7 +99,7 @@ class Relay(Task):
         tx.queue.reserve(lanes.bridge(self.topic, key), now=now)
 
     def wake(self) -> None:
-        """Something was committed: have it run."""
+        """Have a thread look for due lanes; call it after a commit that put something in."""
         get_runtime(self._app).dispatcher.wake()
 
     # The dispatcher's three questions --------------------------------------------------------------------
@@ -124,7 +126,7 @@ class Relay(Task):
             return Dead(str(error))
 
     def buried(self, tx: Transaction, event: Event, error: str, now: int) -> None:
-        """Tell the bridge."""
+        """Tell the bridge that an event is given up."""
         lost = self._lost.get(event.payload.get("operation"))
         if lost is not None:
             lost(tx, event, now)

@@ -1,4 +1,4 @@
-"""One call to a service of Botpress's: bounded, without redirects, its failures in two kinds."""
+"""Call a service of Botpress's: bounded, without redirects, its failures in two kinds."""
 
 from __future__ import annotations
 
@@ -13,32 +13,49 @@ from ..hubspot.transport import Transport
 from ..runtime import Runtime
 
 LATER = frozenset({408, 425, 429})
+"""HTTP statuses that say: try again later."""
 
 
 class BotpressUnavailable(DeliveryDelayed):
-    """The call may work later; raised in a receiver it delays the delivery without counting an attempt.
-
-    ``ambiguous`` is True when Botpress may have carried it out all the same.
-    """
+    """The call may work later; raised in a receiver it delays the delivery without counting an attempt."""
 
     def __init__(self, message: str, *, ambiguous: bool = False, retry_after: float | None = None) -> None:
+        """Make the error.
+
+        :param message: what was tried, and how it failed.
+        :param ambiguous: True when Botpress may have carried the call out all the same.
+        :param retry_after: seconds until Botpress wants to be asked again, if it said so.
+        """
         super().__init__(message, retry_after=retry_after)
         self.ambiguous = ambiguous
 
 
 class BotpressRejected(HITLError):
-    """Botpress said no; repeating the call would not help. ``status`` is the HTTP status, ``kind`` its word for it."""
+    """Botpress refuses the call; repeating it would not help."""
 
     def __init__(self, message: str, *, status: int, kind: str = "") -> None:
+        """Make the error.
+
+        :param message: what was tried, and how it failed.
+        :param status: the HTTP status.
+        :param kind: Botpress's own word for the kind of error; "" without.
+        """
         super().__init__(message)
         self.status = status
         self.kind = kind
 
 
 class Service:
-    """A base URL with fixed headers. Thread-safe; keeps connections open. ``timeout`` is (connect, read) seconds.
+    """Call a base URL with fixed headers. Thread-safe; keeps connections open.
 
     The path of the URL is a secret where it names a webhook; it is kept out of urllib3's log.
+
+    :param base_url: without a slash at the end.
+    :param clock: tells the time.
+    :param headers: sent with every call.
+    :param timeout: seconds to connect, and seconds to read.
+    :param proxy: the URL of an HTTP proxy.
+    :param private_hosts: host names that may be on a private address.
     """
 
     def __init__(
@@ -61,14 +78,14 @@ class Service:
 
     @classmethod
     def of(cls, runtime: Runtime, base_url: str, *, headers: Mapping[str, str] | None = None) -> Service:
-        """Make one that speaks as an app's settings say (proxy, private hosts, clock), and is closed with the app."""
+        """Make a service with an app's proxy, private hosts and clock, which is closed with the app."""
         settings, clock = runtime.settings, runtime.services.clock
         made = cls(base_url, clock=clock, headers=headers, proxy=settings.proxy, private_hosts=settings.private_hosts)
         runtime.on_close.append(made.close)
         return made
 
     def close(self) -> None:
-        """Close the idle connections."""
+        """Close the idle connections to Botpress."""
         self._transport.close()
 
     def call(
@@ -81,10 +98,17 @@ class Service:
         params: Mapping[str, Any] | None = None,
         headers: Mapping[str, str] | None = None,
     ) -> dict[str, Any]:
-        """One attempt; the answer's JSON object ({} for an empty or other body).
+        """Make one attempt.
 
         A 2xx that holds an error object counts as that error: Botpress's bridge answers so (its own client's rule).
 
+        :param method: the HTTP method.
+        :param path: what follows the base URL.
+        :param doing: what is being done, for errors.
+        :param body: what JSON can hold; None: no body.
+        :param params: the query.
+        :param headers: further headers.
+        :returns: the answer's JSON object; {} for an empty or other body.
         :raises BotpressUnavailable: no connection, no answer, 408, 425, 429 or 5xx.
         :raises BotpressRejected: any other answer that is not 2xx.
         """

@@ -1,6 +1,7 @@
-"""What the bridges that play a whole session share: its texts, the close command, the time-out, what was said before.
+"""Share what the bridges need that play a whole session: its texts, the close command, the time-out, the history.
 
-The behaviour is that of Botpress's HITL plugin (``plugins/hitl`` 1.4.2), which these bridges stand in for.
+The behaviour is that of Botpress's HITL plugin, which these bridges stand in for: docs/botpress.rst (During a session;
+How a session ends).
 """
 
 from __future__ import annotations
@@ -23,14 +24,18 @@ from .ended import COMMAND
 from .messages import to_agent
 from .relay import Relay
 
+CANNOT_HAND_OVER = (
+    "A Botpress conversation can't be handed over (%s); it goes back to the bot. See 'flask hubspot-hitl doctor'"
+)
+"""What the log says when no handoff can be opened, with the kind of error."""
 HISTORY = 100
-"""How many messages before the handoff agents see."""
+"""Messages before the handoff that agents see."""
 META_LIMIT = 10_000
 """Characters of a bot's ``meta`` as JSON."""
 
 
 class Sessions:
-    """The sessions of one bridge on one app. ``messages`` replaces texts of :data:`.notices.DEFAULTS`."""
+    """Play the sessions of one bridge on one app. ``messages`` replaces texts of :data:`.notices.DEFAULTS`."""
 
     def __init__(self, app: Flask, bridge: str, messages: Mapping[str, str]) -> None:
         self._runtime = get_runtime(app)
@@ -38,11 +43,11 @@ class Sessions:
         self._messages = messages
 
     def is_ours(self, handoff: Handoff) -> bool:
-        """True when this bridge opened the handoff."""
+        """Return True when this bridge opened the handoff."""
         return is_ours(handoff, self._bridge)
 
     def said(self, name: str, session: Handoff | Mapping[str, Any] | None) -> str:
-        """A text of a session, or of one with these overrides; "" when it is suppressed."""
+        """Return a text of a session, or of one with these overrides; "" when it is suppressed."""
         return notices.notice(name, *self._overrides(session))
 
     def open(
@@ -58,7 +63,7 @@ class Sessions:
         overrides: Mapping[str, str],
         **facts: Any,
     ) -> Handoff:
-        """Open a handoff, or find the conversation's open one. ``facts`` are kept in its attributes."""
+        """Open a handoff, or return the conversation's open one. ``facts`` are kept in its attributes."""
         opening = verbs.check_opening(
             self._runtime,
             conversation_id,
@@ -77,7 +82,7 @@ class Sessions:
     # Ends ------------------------------------------------------------------------------------------------
 
     def ends(self, conversation_id: str, text: str, message_id: str | None) -> bool:
-        """True when the text was the close command and has ended the open handoff.
+        """End the open handoff if the text is the close command; return whether it did.
 
         The agent reads that the user has gone; that message has the command's id, so a replay of it is the same.
         """
@@ -91,7 +96,7 @@ class Sessions:
         )
 
     def farewell(self, handoff: Handoff, reason: CloseReason, detail: str | None) -> str:
-        """What the user reads at the end; "" when the bot ended it, which then speaks itself."""
+        """Return what the user reads at the end; "" when the bot ended it, which then speaks itself."""
         if reason is CloseReason.USER and detail not in (None, COMMAND):
             return ""
         name = {CloseReason.TIMEOUT: notices.TIMED_OUT, CloseReason.USER: notices.CLOSED}.get(reason, notices.STOPPED)
@@ -100,8 +105,10 @@ class Sessions:
     # Nobody comes ----------------------------------------------------------------------------------------
 
     def watch(self, tx: Transaction, relay: Relay, handoff: Handoff, seconds: object, *, now: int) -> None:
-        """Set the timer for an assignment: the session's own seconds, which can only be fewer than
-        ``ASSIGNMENT_TIMEOUT`` when that is set, else those. ``relay`` runs :meth:`timeout` for ``timeout``."""
+        """Set the timer for an assignment; ``relay`` runs :meth:`timeout` for ``timeout``.
+
+        A session's own ``seconds`` win over ``ASSIGNMENT_TIMEOUT``.
+        """
         wanted = self._runtime.settings.assignment_timeout
         if isinstance(seconds, int | float) and not isinstance(seconds, bool) and 0 <= seconds <= 10**7:
             wanted = float(seconds)
@@ -118,7 +125,7 @@ class Sessions:
             )
 
     def timeout(self, event: Event) -> None:
-        """The operation behind :meth:`watch`: end the handoff when nobody has taken it."""
+        """End the handoff when no agent has taken it: the operation behind :meth:`watch`."""
         conversation_id = event.payload["conversation"]
         with self._runtime.ledger.read() as tx:
             record = tx.records.open_of(conversation_id)
@@ -132,17 +139,17 @@ class Sessions:
 
 
 def is_ours(handoff: Handoff, bridge: str) -> bool:
-    """True when the bridge of this name opened the handoff."""
+    """Return True when the bridge of this name opened the handoff."""
     return handoff.attributes.get("bridge") == bridge
 
 
 def contact_of(email: str, phone: str) -> Contact | None:
-    """Whom HubSpot should know; an e-mail field without an ``@`` holds a phone number."""
+    """Return the contact that an e-mail address and a phone number name; None without either."""
     return Contact(phone=phone or None, email=email or None) if email or phone else None
 
 
 def meta_of(asked: Mapping[str, Any]) -> dict[str, Any]:
-    """The bot's own ``meta`` object as a fact of the handoff; the host's receivers find it in its attributes.
+    """Return the bot's own ``meta`` object as a fact of the handoff; the host's receivers find it in its attributes.
 
     One that is no object, or larger than :data:`META_LIMIT`, is left out.
     """
@@ -153,7 +160,7 @@ def meta_of(asked: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def created(message: Mapping[str, Any]) -> int:
-    """A Botpress object's ``createdAt`` in epoch ms, 0 when there is none."""
+    """Return a Botpress object's ``createdAt`` in epoch ms, 0 when there is none."""
     try:
         return parse_time(message.get("createdAt"))
     except ValueError:
@@ -163,7 +170,7 @@ def created(message: Mapping[str, Any]) -> int:
 def history_of(
     messages: Iterable[Mapping[str, Any]], is_user: Callable[[Mapping[str, Any]], bool]
 ) -> list[HistoryEntry]:
-    """Botpress's messages, newest first, as what was said before: oldest first, files as links."""
+    """Turn Botpress's messages, newest first, into what was said before: oldest first, files as links."""
     entries = []
     for one in messages:
         payload = one.get("payload")

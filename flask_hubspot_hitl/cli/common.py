@@ -1,4 +1,4 @@
-"""What the commands of ``flask hubspot-hitl`` share."""
+"""Share what the commands of ``flask hubspot-hitl`` have in common."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from ..runtime import Runtime, get_runtime
 
 
 def app_runtime() -> Runtime:
-    """The extension's part of the app, or a plain word."""
+    """Return the extension's part of the app, or fail with a plain word."""
     try:
         return get_runtime()
     except RuntimeError as error:
@@ -31,7 +31,7 @@ def say(value: Any, as_json: bool, lines: list[str]) -> None:
 
 
 def when(ms: int) -> str:
-    """Epoch ms as a date and time."""
+    """Return epoch ms as a date and time."""
     return datetime.fromtimestamp(ms / 1000, UTC).isoformat(timespec="seconds")
 
 
@@ -40,7 +40,7 @@ EVENT_ID = click.IntRange(1, 2**63 - 1)
 
 
 def hubspot_id(_context: click.Context, _parameter: click.Parameter, value: Any) -> Any:
-    """Take an id of HubSpot's, or several: a whole number that a database can hold."""
+    """Check an id of HubSpot's, or several: a whole number that a database can hold."""
     for one in value if isinstance(value, tuple) else [value]:
         if one is not None and not (one.isascii() and one.isdecimal() and len(one) <= 19):
             raise click.BadParameter("must be a number, such as 424242")
@@ -48,7 +48,7 @@ def hubspot_id(_context: click.Context, _parameter: click.Parameter, value: Any)
 
 
 class Amount(click.FloatRange):
-    """A number within bounds; ``nan`` is none, though it is not out of any bounds."""
+    """Accept a number within bounds; ``nan`` is refused, though it is not out of any bounds."""
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
         found = super().convert(value, param, ctx)
@@ -58,7 +58,7 @@ class Amount(click.FloatRange):
 
 
 class Command(click.Command):
-    """A command that says in a line or two that the database is down or a setting wrong, instead of a traceback."""
+    """Say in a line or two that the database is down or a setting wrong, instead of a traceback."""
 
     def invoke(self, ctx: click.Context) -> Any:
         try:
@@ -69,9 +69,9 @@ class Command(click.Command):
 
 @contextlib.contextmanager
 def progress(label: str, *, hidden: bool) -> Iterator[Callable[[int, int], None]]:
-    """A progress bar on stderr, shown once it has taken more than a second.
+    """Show a progress bar on stderr, once the work has taken more than a second.
 
-    Yields what is to be told, now and then, how much is done and how much there is.
+    Yields a function that is told, now and then, how much is done and how much there is.
     """
     began = time.monotonic()
     bar: Any = None

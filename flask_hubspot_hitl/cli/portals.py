@@ -17,7 +17,7 @@ from .common import Amount, Command, app_runtime, hubspot_id, say, when
 @click.option("--minutes", default=60.0, type=Amount(0, 525_600, min_open=True), help="How long it works; 60.")
 @with_appcontext
 def install_url(portal_id: str | None, minutes: float) -> None:
-    """A link to connect HubSpot with; it works once, for whoever has it."""
+    """Make a link to connect HubSpot with; it works once, for anybody who has it."""
     runtime = app_runtime()
     ours = runtime.settings.portal_id
     if ours is not None and portal_id not in (None, ours):
@@ -32,7 +32,7 @@ def install_url(portal_id: str | None, minutes: float) -> None:
 @click.option("--json", "as_json", is_flag=True, help="For machines.")
 @with_appcontext
 def installations(as_json: bool) -> None:
-    """The HubSpot accounts that have installed the app."""
+    """List the HubSpot accounts that have installed the app."""
     with app_runtime().ledger.read() as tx:
         found = tx.installations.all()
     facts = [

@@ -96,7 +96,7 @@ def tick() -> None:
 @click.option("--json", "as_json", is_flag=True, help="For machines.")
 @with_appcontext
 def status(as_json: bool) -> None:
-    """What waits, what is stuck, what was given up."""
+    """Show what waits, what is stuck, and what was given up."""
     runtime = _runtime()
     with runtime.ledger.read() as tx:
         facts = tx.status(now=runtime.ledger.now_ms())
@@ -120,7 +120,7 @@ def status(as_json: bool) -> None:
 @click.option("--json", "as_json", is_flag=True, help="For machines.")
 @with_appcontext
 def handoffs(limit: int, as_json: bool) -> None:
-    """The newest handoffs."""
+    """Show the newest handoffs."""
     with _runtime().ledger.read() as tx:
         found = tx.records.recent(limit)
     facts = [
@@ -149,7 +149,7 @@ def handoffs(limit: int, as_json: bool) -> None:
 @click.option("--json", "as_json", is_flag=True, help="For machines.")
 @with_appcontext
 def reconcile(thread_id: str | None, as_json: bool) -> None:
-    """Compare handoffs with their threads in HubSpot now, and feed what was missed."""
+    """Compare handoffs with their threads in HubSpot now, and queue what was missed."""
     runtime = _runtime()
     ledger, history = runtime.ledger, History(runtime.services)
     with ledger.read() as tx:
@@ -183,7 +183,7 @@ def reconcile(thread_id: str | None, as_json: bool) -> None:
 @click.command(cls=_Command)
 @with_appcontext
 def adopt() -> None:
-    """This database is ours from now on, whatever was served from it before, and wherever the app was served from."""
+    """Make this database ours from now on, whatever was served from it before, and wherever the app was served from."""
     runtime = _runtime()
     runtime.deployment.remember(runtime.ledger.deployment_id)
     with runtime.ledger.write() as tx:
@@ -194,13 +194,13 @@ def adopt() -> None:
 
 @click.group(cls=AppGroup)
 def dead() -> None:
-    """Events that were given up."""
+    """Show and retry events that were given up."""
 
 
 @dead.command("list", cls=_Command)
 @click.option("--json", "as_json", is_flag=True, help="For machines.")
 def dead_list(as_json: bool) -> None:
-    """The events that were given up or could not be read, newest first."""
+    """List the events that were given up or could not be read, newest first."""
     with _runtime().ledger.read() as tx:
         found = tx.dead_events()
     lines = [
@@ -215,7 +215,7 @@ def dead_list(as_json: bool) -> None:
 @click.argument("event_id", type=EVENT_ID)
 @click.option("--json", "as_json", is_flag=True, help="For machines.")
 def dead_show(event_id: int, as_json: bool) -> None:
-    """One of them, with its content and what each receiver did."""
+    """Show one such event, with its content and what each receiver did."""
     with _runtime().ledger.read() as tx:
         found = tx.dead_event(event_id)
     if found is None:
@@ -227,7 +227,7 @@ def dead_show(event_id: int, as_json: bool) -> None:
 @click.argument("event_ids", type=EVENT_ID, nargs=-1)
 @click.option("--all", "everything", is_flag=True, help="All of them.")
 def dead_retry(event_ids: tuple[int, ...], everything: bool) -> None:
-    """Try again; receivers that accepted an event are not asked again."""
+    """Try such events again; receivers that accepted an event are not called again."""
     runtime = _runtime()
     if not event_ids and not everything:
         raise click.UsageError("Name the events to retry, or give --all.")

@@ -1,4 +1,4 @@
-"""``flask hubspot-hitl setup|teardown|inboxes``: HubSpot's side, made and taken back without clicking."""
+"""Make and take back HubSpot's side without clicking: ``flask hubspot-hitl setup|teardown|inboxes``."""
 
 from __future__ import annotations
 
@@ -112,7 +112,7 @@ def teardown(yes: bool, archive: bool, portal_id: str | None, as_json: bool) -> 
 @_json
 @with_appcontext
 def inboxes(portal_id: str | None, as_json: bool) -> None:
-    """The portal's inboxes and help desks, and where our channel is connected."""
+    """List the portal's inboxes and help desks, and where our channel is connected."""
     runtime = app_runtime()
     with _plain_errors(), runtime.ledger.read() as tx:
         portal_id = portal_id or routing.default_portal(tx, runtime.settings)
@@ -191,7 +191,7 @@ def _plain_errors() -> Iterator[None]:
 
 
 class _Bar:
-    """A progress bar on stderr while HubSpot is waited for, and only then."""
+    """Show a progress bar on stderr while HubSpot is waited for, and only then."""
 
     def __init__(self, seconds: float, *, hidden: bool) -> None:
         self._seconds = int(seconds) or 1

@@ -1,7 +1,7 @@
-"""HubSpot's request signatures v1, v2 and v3: making them and checking them.
+"""Make and check HubSpot's request signatures v1, v2 and v3.
 
-Pure functions, the clock is passed in. Imports nothing of ours, no Flask, no database.
-Source of the wire facts: developers.hubspot.com, "Validating requests from HubSpot".
+Pure functions, the clock is passed in. Imports nothing of ours, no Flask, no database. Source of the wire facts:
+docs/hubspot.rst (Signing rules; Signature traps).
 """
 
 from __future__ import annotations
@@ -15,9 +15,10 @@ from enum import StrEnum
 from typing import Literal, Required, TypedDict, Unpack
 
 Version = Literal["v1", "v2", "v3"]
+"""A signature's version."""
 
-#: How far a v3 timestamp may be from our clock, in milliseconds, in either direction.
 MAX_SKEW_MS = 300_000
+"""Milliseconds that a v3 timestamp may be ahead of our clock, or behind it; HubSpot's own rule."""
 
 _DECODED = {
     "%3A": ":",
@@ -38,13 +39,18 @@ _TIMESTAMP = re.compile(r"[0-9]{1,15}")
 
 
 class Verdict(StrEnum):
-    """What :func:`check` found."""
+    """The result of :func:`check`."""
 
     OK = "ok"
+    """Signed with one of the secrets and, in v3, just now."""
     MISSING = "missing"
+    """There is no signature."""
     BAD_TIMESTAMP = "bad_timestamp"
+    """A v3 signature without a timestamp, or with one that is not 1 to 15 digits."""
     BAD_SIGNATURE = "bad_signature"
+    """None of the secrets makes this signature."""
     STALE = "stale"
+    """The signature is right and only the time is not: :func:`skew_seconds` says by how much."""
 
 
 def sign(
@@ -56,11 +62,16 @@ def sign(
     body: bytes,
     timestamp: str | int | None = None,
 ) -> str:
-    """The signature HubSpot would send.
+    """Return the signature that HubSpot would send.
 
-    ``uri`` is the full URL as called, undecoded; ``body`` the raw bytes; ``timestamp`` epoch milliseconds (v3
-    only, where it is required). v1 and v2 are hex SHA-256 digests, v3 a base64 HMAC-SHA256.
-    Raises ``ValueError`` for an unknown version, a missing or odd timestamp, or text that is not Unicode.
+    :param version: ``v1``, ``v2`` or ``v3``.
+    :param secret: the app's client secret.
+    :param method: the HTTP method; v1 does not sign it.
+    :param uri: the full URL as called, undecoded; v1 does not sign it.
+    :param body: the raw bytes.
+    :param timestamp: epoch milliseconds; for v3 only, where it is required.
+    :returns: a hex SHA-256 digest (v1, v2), or a base64 HMAC-SHA256 (v3).
+    :raises ValueError: the version is unknown, the timestamp is missing or odd, or a text is not Unicode.
     """
     if version == "v1":
         return hashlib.sha256(secret.encode() + body).hexdigest()
@@ -76,7 +87,16 @@ def sign(
 
 
 def headers(version: str, *, secret: str, uri: str, body: bytes, timestamp: str | int) -> dict[str, str]:
-    """The headers in which HubSpot would send a webhook's signature (a POST); see :func:`sign`, and its errors."""
+    """Return the headers in which HubSpot would send a webhook's signature.
+
+    :param version: ``v1``, ``v2`` or ``v3``.
+    :param secret: the app's client secret.
+    :param uri: the full URL as called, undecoded.
+    :param body: the raw bytes of the POST.
+    :param timestamp: epoch milliseconds; v1 and v2 do not send it.
+    :returns: headers by name.
+    :raises ValueError: as :func:`sign` does.
+    """
     signature = sign(version, secret=secret, method="POST", uri=uri, body=body, timestamp=timestamp)
     if version == "v3":
         return {"X-HubSpot-Signature-v3": signature, "X-HubSpot-Request-Timestamp": str(timestamp)}
@@ -84,7 +104,16 @@ def headers(version: str, *, secret: str, uri: str, body: bytes, timestamp: str 
 
 
 class SignedRequest(TypedDict, total=False):
-    """What :func:`check` is told of a request, as received."""
+    """What :func:`check` is given of a request, as received; garbage of any type is allowed.
+
+    :param signature: the signature's header; None when absent.
+    :param secrets: a str or a sequence of them, any of which may have signed; an empty one is ignored.
+    :param method: the HTTP method.
+    :param uri: the full URL as called, undecoded.
+    :param body: the raw bytes.
+    :param timestamp: the timestamp's header; None when absent.
+    :param now_ms: the time now, in epoch milliseconds.
+    """
 
     signature: Required[object]
     secrets: Required[object]
@@ -96,11 +125,13 @@ class SignedRequest(TypedDict, total=False):
 
 
 def verify(version: str, **request: Unpack[SignedRequest]) -> bool:
-    """True when the request was signed with one of ``secrets`` and, in v3, just now.
+    """Return True when the request was signed with one of the secrets and, in v3, just now.
 
-    ``signature`` and ``timestamp`` are the headers as received (None when absent), ``secrets`` a str or a
-    sequence of them, ``body`` the raw bytes, ``now_ms`` epoch milliseconds. Never raises: garbage of any type
-    is a plain False. The time taken does not tell which secret, or how much of the signature, was right.
+    Never raises: garbage of any type is a plain False. The time taken does not tell which secret, or how much of the
+    signature, was right.
+
+    :param version: ``v1``, ``v2`` or ``v3``.
+    :param request: the request, see :class:`SignedRequest`.
     """
     return check(version, **request) is Verdict.OK
 
@@ -116,9 +147,17 @@ def check(
     timestamp: object = None,
     now_ms: object,
 ) -> Verdict:
-    """:func:`verify` with a reason. Never raises.
+    """Check a request as :func:`verify` does, and return the reason. Never raises.
 
-    ``STALE`` means the signature is right and only the time is not: :func:`skew_seconds` says by how much.
+    :param version: ``v1``, ``v2`` or ``v3``.
+    :param signature: the signature's header; None when absent.
+    :param secrets: a str or a sequence of them, any of which may have signed; an empty one is ignored.
+    :param method: the HTTP method.
+    :param uri: the full URL as called, undecoded.
+    :param body: the raw bytes.
+    :param timestamp: the timestamp's header; None when absent.
+    :param now_ms: the time now, in epoch milliseconds.
+    :returns: the verdict.
     """
     if signature is None or signature == "":
         return Verdict.MISSING
@@ -147,19 +186,30 @@ def check(
 
 
 def is_fresh(timestamp: object, now_ms: object) -> bool:
-    """True when ``timestamp`` (the header) is at most five minutes before or after ``now_ms``."""
+    """Return True when a timestamp is at most :data:`MAX_SKEW_MS` before or after now.
+
+    :param timestamp: the header: epoch milliseconds.
+    :param now_ms: the time now, in epoch milliseconds.
+    """
     skew = _skew_ms(timestamp, now_ms)
     return skew is not None and abs(skew) <= MAX_SKEW_MS
 
 
 def skew_seconds(timestamp: object, now_ms: object) -> float | None:
-    """How many seconds the header is ahead of ``now_ms`` (negative: behind); None when either is no time."""
+    """Return the seconds by which a timestamp is ahead of now (negative: behind); None when either is no time.
+
+    :param timestamp: the header: epoch milliseconds.
+    :param now_ms: the time now, in epoch milliseconds.
+    """
     skew = _skew_ms(timestamp, now_ms)
     return None if skew is None else skew / 1000
 
 
 def decoded_uri(uri: str) -> str:
-    """``uri`` without its fragment and with HubSpot's twelve v3 decodings, in a single pass."""
+    """Return a URL without its fragment and with HubSpot's twelve v3 decodings, in a single pass.
+
+    :param uri: the URL as called.
+    """
     return _ENCODED.sub(lambda found: _DECODED[found[0].upper()], uri.partition("#")[0])
 
 
@@ -171,7 +221,7 @@ def _skew_ms(timestamp: object, now_ms: object) -> float | None:
 
 
 def _stamp(timestamp: object) -> str | None:
-    """The timestamp as received, if it is one: 1 to 15 ASCII digits."""
+    """Return the timestamp as received, if it is one: 1 to 15 ASCII digits."""
     if isinstance(timestamp, int) and not isinstance(timestamp, bool) and 0 <= timestamp < 10**15:
         return str(timestamp)
     if isinstance(timestamp, str) and _TIMESTAMP.fullmatch(timestamp):
@@ -180,7 +230,7 @@ def _stamp(timestamp: object) -> str | None:
 
 
 def _secrets(secrets: object) -> list[str]:
-    """The usable secrets; an empty one would let anybody sign, so it is none."""
+    """Return the usable secrets, without empty ones, with which anybody could sign."""
     many = (secrets,) if isinstance(secrets, str) else secrets
     if not isinstance(many, (Sequence, set, frozenset)):
         return []

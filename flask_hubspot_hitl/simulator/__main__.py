@@ -23,18 +23,18 @@ from .engine.simulation import Simulation
 from .model.errors import ApiError
 
 STOP_SECONDS = 0.05
-"""How long it takes at most until a stand-in that was told to stop takes no more requests."""
+"""Seconds at most until a stand-in that was told to stop takes no more requests."""
 
 
 class QuietHandler(WSGIRequestHandler):
-    """Does not log requests: ``/_sim/requests`` has them."""
+    """Serve without logging requests: ``/_sim/requests`` has them."""
 
     def log_request(self, code: int | str = "-", size: int | str = "-") -> None:
         pass
 
 
 def is_loopback(host: str) -> bool:
-    """Whether an address to listen on can only be reached from this machine."""
+    """Return True when an address to listen on can only be reached from this machine."""
     try:
         return ipaddress.ip_address(host).is_loopback
     except ValueError:
@@ -76,7 +76,12 @@ def serve_until_told(server: BaseWSGIServer, first_line: str, *, with_stdin: boo
 
 
 def main(arguments: list[str] | None = None, *, prog: str = "python -m flask_hubspot_hitl.simulator") -> int:
-    """Parse the command line and serve. Returns the exit status."""
+    """Parse the command line, and serve until SIGTERM.
+
+    :param arguments: what follows the command's name; by default the process's own.
+    :param prog: the command's name, for its help.
+    :returns: the exit status.
+    """
     parser = argparse.ArgumentParser(prog=prog, description="The stand-in for HubSpot: serves until SIGTERM or Ctrl-C.")
     parser.add_argument("--port", type=port, default=0, help="the port to listen on; 0 takes a free one")
     parser.add_argument("--host", default="127.0.0.1", help="the address to listen on (default: %(default)s)")

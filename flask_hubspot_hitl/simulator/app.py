@@ -1,7 +1,7 @@
 """The Flask app: blueprints, who may call it, the headers of every answer, and errors as HubSpot writes them.
 
 The stand-in is for this machine: it checks ``Host``, refuses what other web sites send, and takes JSON only on
-its control routes (rules, part D).
+its control routes (docs/rules.rst D).
 """
 
 from __future__ import annotations
@@ -46,7 +46,11 @@ CSP = "default-src 'self'; frame-ancestors 'none'; base-uri 'none'"
 
 
 def create_app(sim: Simulation) -> Flask:
-    """The stand-in's app around a simulation; ``sim.base_url`` is where it is served."""
+    """Make the stand-in's app around a simulation.
+
+    :param sim: the simulation; ``sim.base_url`` is where the app is served.
+    :returns: the app.
+    """
     app = Flask(__name__)
     app.extensions["simulation"] = sim
     app.config["MAX_CONTENT_LENGTH"] = MAX_BODY
@@ -105,7 +109,7 @@ def count_call() -> None:
 
 
 def harden(response: Response) -> Response:
-    """Headers every answer carries."""
+    """Add the headers that every answer carries."""
     response.headers.update(g.get("limit_headers", {}))
     response.headers["Content-Security-Policy"] = CSP
     response.headers["X-Content-Type-Options"] = "nosniff"
@@ -115,12 +119,12 @@ def harden(response: Response) -> Response:
 
 
 def api_error(problem: ApiError) -> Any:
-    """An ApiError as its JSON body."""
+    """Turn an ApiError into its JSON body."""
     return problem.body, problem.status
 
 
 def http_error(problem: HTTPException) -> Any:
-    """Werkzeug's own errors (no such route, wrong method, too large) as JSON; redirects stay what they are."""
+    """Turn Werkzeug's own errors (no such route, wrong method, too large) into JSON; redirects stay what they are."""
     status = problem.code or 500
     if status < 400:
         return problem.get_response()

@@ -10,6 +10,7 @@ plugin may be imported before pytest gets to see it.)
 
 from __future__ import annotations
 
+from .agents import Agent
 from .captured import CapturedSignals
 from .fixtures import (
     agent,
@@ -27,9 +28,9 @@ from .fixtures import (
     user,
     user_class,
 )
-from .people import Agent, User
 from .serving import Server
 from .stand_in import HubSpot, StandIn, running, running_hubspot
+from .users import User
 from .waiting import PATIENCE, wait_until
 
 __all__ = [

@@ -1,4 +1,4 @@
-"""Every signal of one app, in the order it was sent."""
+"""Record every signal of one app, in the order it was sent."""
 
 from __future__ import annotations
 
@@ -14,12 +14,16 @@ from .waiting import PATIENCE, wait_until
 
 
 class CapturedSignals:
-    """Keeps every signal of an app as ``(name, keywords)`` from now on. Thread-safe.
+    """Keep every signal of an app from now on, as ``(name, keywords)`` in ``calls``. Thread-safe.
 
     It is a receiver like any other: with it, an event that no handler of the host's takes counts as taken.
     """
 
     def __init__(self, app: Flask) -> None:
+        """Connect to every signal of an app.
+
+        :param app: the app whose signals are kept.
+        """
         self.calls: list[tuple[str, dict[str, Any]]] = []
         self._lock = threading.Lock()
         self._connected: list[tuple[NamedSignal, Callable[..., None]]] = []
@@ -39,29 +43,35 @@ class CapturedSignals:
         return f"CapturedSignals({', '.join(self.names())})"
 
     def close(self) -> None:
-        """Hear nothing more."""
+        """Disconnect from all signals."""
         for signal, receiver in self._connected:
             signal.disconnect(receiver)
         self._connected.clear()
 
     def names(self) -> list[str]:
-        """What came, in order."""
+        """Return the names of the signals so far, in order."""
         with self._lock:
             return [name for name, _ in self.calls]
 
     def of(self, signal: NamedSignal | str) -> list[dict[str, Any]]:
-        """The keywords of each signal of one kind: ``captured_signals.of("operator_message")``.
+        """Return the keywords of each signal of one kind, in order: ``captured_signals.of("operator_message")``.
 
-        :raises ValueError: when there is no such signal.
+        :param signal: the signal, or its name.
+        :raises ValueError: there is no such signal.
         """
         wanted = _name(signal)
         with self._lock:
             return [keywords for name, keywords in self.calls if name == wanted]
 
     def wait_for(self, signal: NamedSignal | str, count: int = 1, *, timeout: float = PATIENCE) -> list[dict[str, Any]]:
-        """Wait until ``count`` signals of one kind have come; their keywords.
+        """Wait until signals of one kind have come.
 
-        :raises AssertionError: when they have not come in ``timeout`` seconds.
+        :param signal: the signal, or its name.
+        :param count: how many of them.
+        :param timeout: seconds.
+        :returns: the keywords of each of them, in order.
+        :raises AssertionError: they have not come in time.
+        :raises ValueError: there is no such signal.
         """
         return wait_until(
             lambda: found if len(found := self.of(signal)) >= count else None,

@@ -1,4 +1,4 @@
-"""``settle`` and ``assert_nothing_lost``: the host's database against what HubSpot has."""
+"""Compare the host's database with what HubSpot has: ``settle`` and ``assert_nothing_lost``."""
 
 from __future__ import annotations
 
@@ -15,6 +15,7 @@ from .stand_in import HubSpot, Json, describe_delivery
 from .waiting import PATIENCE, wait_until
 
 HANDOFFS = 10_000
+"""How many handoffs are compared, the newest first."""
 
 
 def settle(app: Flask, hubspot: HubSpot, *, timeout: float = PATIENCE) -> None:
@@ -22,7 +23,11 @@ def settle(app: Flask, hubspot: HubSpot, *, timeout: float = PATIENCE) -> None:
 
     What waits for its hour (a timer, the next look at HubSpot) does not count.
 
-    :raises AssertionError: when that does not come about in ``timeout`` seconds, naming what is left.
+    :param app: the app, which must be served.
+    :param hubspot: the stand-in that it talks to.
+    :param timeout: seconds.
+    :raises AssertionError: something was still on its way then; the text names what.
+    :raises RuntimeError: the extension is not on the app.
     """
     __tracebackhide__ = True
     left: dict[str, int] = {}
@@ -44,7 +49,7 @@ def settle(app: Flask, hubspot: HubSpot, *, timeout: float = PATIENCE) -> None:
 
 
 def _in_flight(app: Flask, hubspot: HubSpot) -> dict[str, int]:
-    """In this order: what HubSpot delivered is in the database by then."""
+    """Count what is on its way, in this order: what HubSpot delivered is in the database by then."""
     deliveries = hubspot.pending()
     status = _status(app)
     return {
@@ -66,14 +71,18 @@ def _status(app: Flask) -> dict[str, Any]:
 
 
 def assert_nothing_lost(app: Flask, hubspot: HubSpot, *, allow_failed: bool = False, timeout: float = PATIENCE) -> None:
-    """Wait until everything has settled, then hold the app's database against HubSpot's threads.
+    """Wait until everything has settled, then compare the app's database with HubSpot's threads.
 
     Every delivery was accepted in the end; nothing was given up or could not be read; every message of an agent's was
-    accepted by all handlers; every message of a user's is in HubSpot once and in order; and both sides agree on who
-    has each conversation.
+    accepted by all handlers; every message of a user's is in HubSpot once and in order; and both sides agree on who has
+    each conversation.
 
-    :param allow_failed: let messages be that were refused, as long as the one who wrote them is told.
-    :raises AssertionError: listing everything that is not so, with what went over the wire.
+    :param app: the app, which must be served.
+    :param hubspot: the stand-in that it talks to.
+    :param allow_failed: accept messages that were refused, as long as their author is told.
+    :param timeout: seconds.
+    :raises AssertionError: something is not so; the text lists everything, with what went over the wire.
+    :raises RuntimeError: the extension is not on the app.
     """
     __tracebackhide__ = True
     settle(app, hubspot, timeout=timeout)
@@ -88,7 +97,7 @@ def assert_nothing_lost(app: Flask, hubspot: HubSpot, *, allow_failed: bool = Fa
 
 
 def _unaccepted(hubspot: HubSpot) -> Iterator[str]:
-    """Deliveries that no attempt got through."""
+    """Find deliveries that no attempt got through."""
     refused: dict[str, Json] = {}
     accepted: set[str] = set()
     for one in hubspot.deliveries():
@@ -110,7 +119,7 @@ def _given_up(app: Flask, *, allow_failed: bool) -> Iterator[str]:
 
 
 def _differences(app: Flask, hubspot: HubSpot, *, allow_failed: bool) -> Iterator[str]:
-    """Where the app's handoffs and HubSpot's threads differ."""
+    """Find differences between the app's handoffs and HubSpot's threads."""
     threads = {one["id"]: one for one in hubspot.threads()}
     newest: set[str] = set()
     with get_runtime(app).ledger.read() as tx:
@@ -136,7 +145,7 @@ def _of(thread: Json, direction: str) -> list[Json]:
 
 
 def _published(tx: Transaction, handoff: Handoff, thread: Json | None) -> list[str]:
-    """The texts that HubSpot has of a handoff's user, in its order, without the opening and the history."""
+    """Return the texts that HubSpot has of a handoff's user, in its order, without the opening and the history."""
     there = [] if thread is None else _of(thread, "INCOMING")
     record = tx.records.get(handoff.id)
     known = tx.records.known_hubspot_ids(handoff.id, [str(one["id"]) for one in there])
@@ -145,7 +154,7 @@ def _published(tx: Transaction, handoff: Handoff, thread: Json | None) -> list[s
 
 
 def _user_side(kept: list[Message], published: list[str], *, allow_failed: bool) -> Iterator[str]:
-    """The user's messages: each in HubSpot, once, in order."""
+    """Check that each of the user's messages is in HubSpot, once, in order."""
     wanted = []
     for one in kept:
         if one.author is not Author.USER:
@@ -159,7 +168,7 @@ def _user_side(kept: list[Message], published: list[str], *, allow_failed: bool)
 
 
 def _agent_side(thread: Json, heard: dict[str, Message], *, allow_failed: bool) -> Iterator[str]:
-    """The agents' messages: each accepted by all handlers."""
+    """Check that each of the agents' messages was accepted by all handlers."""
     for one in _of(thread, "OUTGOING"):
         if one["client"].get("clientType") != "HUBSPOT":
             continue
@@ -174,7 +183,7 @@ def _agent_side(thread: Json, heard: dict[str, Message], *, allow_failed: bool) 
 
 
 def _who_has_it(handoff: Handoff, thread: Json) -> Iterator[str]:
-    """Whether both sides agree on who has the conversation."""
+    """Check that both sides agree on who has the conversation."""
     changes = [one for one in thread["messages"] if one["type"] == "THREAD_STATUS_CHANGE"]
     reopened = bool(changes) and changes[-1]["newStatus"] == "OPEN" and changes[-1]["createdBy"].startswith("A-")
     over = thread["status"] == "CLOSED" or thread["archived"]

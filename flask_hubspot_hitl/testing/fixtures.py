@@ -1,4 +1,4 @@
-"""The fixtures. A host overrides ``hitl_app_factory``, and ``hitl_settings`` or ``user_class`` where it wants to."""
+"""Provide the fixtures. A host overrides ``hitl_app_factory``, and if it likes ``hitl_settings`` or ``user_class``."""
 
 from __future__ import annotations
 
@@ -15,14 +15,17 @@ from ..config import PREFIX
 from ..hubspot import signature
 from ..runtime import get_runtime
 from . import checks
+from .agents import Agent
 from .captured import CapturedSignals
-from .people import Agent, User
 from .serving import Server
 from .stand_in import ANSWER_SECONDS, WIRE_HEAD, HubSpot, running_hubspot
+from .users import User
 from .waiting import PATIENCE
 
 AppFactory = Callable[[dict[str, str]], Flask]
+"""The function that makes a host's app, from settings by name."""
 STOP_SECONDS = 5.0
+"""Seconds that an app may take to finish, at the end of a test."""
 
 HOW_TO = """\
 Tell the test kit how your app is made, in your conftest.py:
@@ -31,6 +34,7 @@ Tell the test kit how your app is made, in your conftest.py:
     def hitl_app_factory():
         return create_app    # called with a dict of HUBSPOT_HITL_* settings, which must end up in app.config
 """
+"""What a host reads that has not told how its app is made."""
 
 
 # HubSpot -------------------------------------------------------------------------------------------------
@@ -38,14 +42,23 @@ Tell the test kit how your app is made, in your conftest.py:
 
 @pytest.fixture(scope="session")
 def hubspot_process() -> Iterator[HubSpot]:
-    """The stand-in for HubSpot: one process for the whole run."""
+    """Run the stand-in for HubSpot: one process for the whole run.
+
+    :returns: the stand-in, with what earlier tests have left in it.
+    :raises AssertionError: the stand-in does not start.
+    """
     with running_hubspot() as hubspot:
         yield hubspot
 
 
 @pytest.fixture
 def hubspot(hubspot_process: HubSpot) -> HubSpot:
-    """The stand-in as it was when it started: nobody has written yet, nothing goes wrong."""
+    """Provide the stand-in for HubSpot as it was when it started: nobody has written yet, nothing goes wrong.
+
+    :param hubspot_process: the running stand-in.
+    :returns: the stand-in.
+    :raises AssertionError: the stand-in has ended.
+    """
     hubspot_process.reset()
     return hubspot_process
 
@@ -54,7 +67,12 @@ def hubspot(hubspot_process: HubSpot) -> HubSpot:
 def pytest_runtest_makereport(
     item: pytest.Item, call: pytest.CallInfo[None]
 ) -> Generator[None, pytest.TestReport, pytest.TestReport]:
-    """Show what went over the wire below a test that failed, unless the failure tells itself."""
+    """Show what went over the wire below a test that failed, unless the failure tells itself.
+
+    :param item: the test.
+    :param call: how it went.
+    :returns: the report; pytest's own hook.
+    """
     report = yield
     found = getattr(item, "funcargs", {}).get("hubspot")
     told = call.excinfo is not None and WIRE_HEAD in str(call.excinfo.value)
@@ -71,13 +89,20 @@ def pytest_runtest_makereport(
 
 @pytest.fixture
 def hitl_app_factory() -> AppFactory:
-    """Override me: the function that makes your app from a dict of settings."""
+    """Override me: return the function that makes your app from a dict of settings.
+
+    :returns: a function that takes a dict of ``HUBSPOT_HITL_*`` settings, and returns a Flask app that has them in its
+        config.
+    """
     pytest.fail(HOW_TO, pytrace=False)
 
 
 @pytest.fixture
 def hitl_server() -> Iterator[Server]:
-    """The address at which the app is served, known before the app is."""
+    """Hold the address at which the app is served, known before the app is.
+
+    :returns: the server; ``url`` is its address.
+    """
     server = Server()
     yield server
     server.stop()
@@ -85,7 +110,13 @@ def hitl_server() -> Iterator[Server]:
 
 @pytest.fixture
 def hitl_settings(hubspot: HubSpot, hitl_server: Server, tmp_path: Path) -> dict[str, str]:
-    """The settings that wire the app to the stand-in, with a fresh SQLite file. Override to add to them."""
+    """Provide the settings that wire the app to the stand-in, with a fresh SQLite file. Override to add to them.
+
+    :param hubspot: the stand-in.
+    :param hitl_server: the address at which the app is served.
+    :param tmp_path: pytest's directory for the test; the database is in it.
+    :returns: ``HUBSPOT_HITL_*`` settings by name.
+    """
     own = {
         "PUBLIC_URL": hitl_server.url,
         "DATABASE_URL": f"sqlite:///{tmp_path / 'hubspot-hitl.sqlite3'}",
@@ -98,7 +129,16 @@ def hitl_settings(hubspot: HubSpot, hitl_server: Server, tmp_path: Path) -> dict
 def hitl_app(
     hitl_app_factory: AppFactory, hitl_settings: dict[str, str], hitl_server: Server, hubspot: HubSpot
 ) -> Iterator[Flask]:
-    """Your app, served for real; the stand-in delivers to it."""
+    """Serve your app for real; the stand-in delivers to it.
+
+    :param hitl_app_factory: makes your app.
+    :param hitl_settings: its settings.
+    :param hitl_server: where it is served.
+    :param hubspot: the stand-in that it talks to.
+    :returns: the app.
+    :raises AssertionError: the app's healthz does not answer 200.
+    :raises RuntimeError: the extension is not on the app.
+    """
     app = hitl_app_factory(dict(hitl_settings))
     runtime = get_runtime(app)
     settings = runtime.settings
@@ -118,7 +158,7 @@ def hitl_app(
 
 
 def _wait_until_served(healthz: str) -> None:
-    """It is up when it answers; with its first request the extension knows that it serves."""
+    """Ask the app for its health, so that the extension knows with this first request that it serves."""
     with requests.Session() as http:
         http.trust_env = False
         answer = http.get(healthz, headers={"Connection": "close"}, timeout=ANSWER_SECONDS)
@@ -128,14 +168,18 @@ def _wait_until_served(healthz: str) -> None:
 
 @pytest.fixture
 def captured_signals(hitl_app: Flask) -> Iterator[CapturedSignals]:
-    """Every signal of the app, from now on."""
+    """Record every signal of the app, from now on.
+
+    :param hitl_app: the app.
+    :returns: the record.
+    """
     captured = CapturedSignals(hitl_app)
     yield captured
     captured.close()
 
 
 class SignedWebhook(Protocol):
-    """See :func:`signed_webhook`."""
+    """The type of :func:`signed_webhook`."""
 
     def __call__(
         self,
@@ -146,15 +190,32 @@ class SignedWebhook(Protocol):
         timestamp: int | str | None = None,
         url: str | None = None,
         headers: Mapping[str, str] | None = None,
-    ) -> requests.Response: ...
+    ) -> requests.Response:
+        """Post to the app's webhook as HubSpot would.
+
+        :param payload: bytes are sent as they are, anything else as JSON.
+        :param version: the signature's version: ``v1``, ``v2`` or ``v3``.
+        :param secret: signs the request; by default the app's client secret.
+        :param timestamp: epoch milliseconds; by default now.
+        :param url: the URL that is signed; by default the webhook's own.
+        :param headers: further headers, over those of the signature.
+        :returns: the app's answer.
+        :raises ValueError: the version or timestamp can't be signed.
+        """
+        ...
 
 
 @pytest.fixture
 def signed_webhook(hitl_app: Flask, hitl_server: Server) -> SignedWebhook:
-    """``signed_webhook(payload)`` posts to the app's webhook as HubSpot would: bytes as they are, else as JSON.
+    """Provide ``signed_webhook(payload)``, which posts to the app's webhook as HubSpot would.
 
-    What is wrong with it is up to you: another ``secret``, an old ``timestamp`` (epoch milliseconds), another ``url``
-    that was signed, further ``headers``.
+    What is wrong with the request is up to you: another ``secret``, an old ``timestamp`` (epoch milliseconds), another
+    ``url`` that was signed, further ``headers``.
+
+    :param hitl_app: the app.
+    :param hitl_server: where it is served.
+    :returns: a function, see :class:`SignedWebhook`.
+    :raises RuntimeError: the extension is not on the app.
     """
     runtime = get_runtime(hitl_app)
     settings = runtime.settings
@@ -194,13 +255,23 @@ def signed_webhook(hitl_app: Flask, hitl_server: Server) -> SignedWebhook:
 
 @pytest.fixture
 def user_class() -> type[User]:
-    """Override me if your users are driven through your own routes: a subclass of ``User``."""
+    """Override me if your users are driven through your own routes: return a subclass of ``User``.
+
+    :returns: the class.
+    """
     return User
 
 
 @pytest.fixture
 def user(user_class: type[User], hitl_app: Flask, hitl_server: Server, hubspot: HubSpot) -> Iterator[User]:
-    """Somebody who chats with your bot."""
+    """Provide a person who chats with your bot.
+
+    :param user_class: the person's class.
+    :param hitl_app: the app.
+    :param hitl_server: where it is served.
+    :param hubspot: the stand-in, which gets a contact for the person.
+    :returns: the user.
+    """
     found = user_class(hitl_app, hitl_server.url, hubspot)
     yield found
     found.close()
@@ -208,7 +279,12 @@ def user(user_class: type[User], hitl_app: Flask, hitl_server: Server, hubspot: 
 
 @pytest.fixture
 def agent(hubspot: HubSpot) -> Agent:
-    """A live agent in HubSpot, in the newest thread."""
+    """Provide a live agent in HubSpot, in the newest thread.
+
+    :param hubspot: the stand-in.
+    :returns: the agent.
+    :raises AssertionError: the stand-in has ended.
+    """
     first = hubspot.agents()[0]
     return Agent(hubspot, actor_id=first["id"], name=first["name"])
 
@@ -217,14 +293,25 @@ def agent(hubspot: HubSpot) -> Agent:
 
 
 class Settle(Protocol):
-    """See :func:`settle`."""
+    """The type of :func:`settle`."""
 
-    def __call__(self, *, timeout: float = PATIENCE) -> None: ...
+    def __call__(self, *, timeout: float = PATIENCE) -> None:
+        """Wait until nothing is on its way; see :func:`.checks.settle`.
+
+        :param timeout: seconds.
+        :raises AssertionError: something was still on its way then; the text names what.
+        """
+        ...
 
 
 @pytest.fixture
 def settle(hitl_app: Flask, hubspot: HubSpot) -> Settle:
-    """``settle()`` waits until nothing is on its way any more; after it, what was not seen will not come."""
+    """Provide ``settle()``, which waits until nothing is on its way; after it, what was not seen will not come.
+
+    :param hitl_app: the app.
+    :param hubspot: the stand-in.
+    :returns: a function, see :class:`Settle`.
+    """
 
     def wait(*, timeout: float = PATIENCE) -> None:
         __tracebackhide__ = True
@@ -234,14 +321,26 @@ def settle(hitl_app: Flask, hubspot: HubSpot) -> Settle:
 
 
 class AssertNothingLost(Protocol):
-    """See :func:`assert_nothing_lost`."""
+    """The type of :func:`assert_nothing_lost`."""
 
-    def __call__(self, *, allow_failed: bool = False, timeout: float = PATIENCE) -> None: ...
+    def __call__(self, *, allow_failed: bool = False, timeout: float = PATIENCE) -> None:
+        """Wait until everything has settled, then compare; see :func:`.checks.assert_nothing_lost`.
+
+        :param allow_failed: accept messages that were refused, as long as their author is told.
+        :param timeout: seconds.
+        :raises AssertionError: something is not so; the text lists everything, with what went over the wire.
+        """
+        ...
 
 
 @pytest.fixture
 def assert_nothing_lost(hitl_app: Flask, hubspot: HubSpot) -> AssertNothingLost:
-    """``assert_nothing_lost()`` holds the app's database against HubSpot, when everything has settled."""
+    """Provide ``assert_nothing_lost()``, which compares the app's database with HubSpot when everything has settled.
+
+    :param hitl_app: the app.
+    :param hubspot: the stand-in.
+    :returns: a function, see :class:`AssertNothingLost`.
+    """
 
     def check(*, allow_failed: bool = False, timeout: float = PATIENCE) -> None:
         __tracebackhide__ = True

@@ -1,4 +1,4 @@
-"""Serves an app for real, on a port of this machine that is known before the app is made."""
+"""Serve an app for real, on a port of this machine that is known before the app is made."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from werkzeug.serving import BaseWSGIServer, WSGIRequestHandler, make_server
 
 
 class _QuietHandler(WSGIRequestHandler):
-    """Tells of errors only."""
+    """Log errors only."""
 
     def log(self, type: str, message: str, *args: object) -> None:
         if type != "info":
@@ -18,7 +18,10 @@ class _QuietHandler(WSGIRequestHandler):
 
 
 class Server:
-    """A port, held from the start, and the app that is served there once there is one."""
+    """Hold a port from the start, and serve an app there once there is one.
+
+    ``url`` is its address without a slash at the end, ``port`` its number.
+    """
 
     def __init__(self) -> None:
         self._listener = socket.socket()
@@ -31,7 +34,10 @@ class Server:
         self._thread: threading.Thread | None = None
 
     def start(self, app: Flask) -> None:
-        """Serve ``app`` in threads from now on."""
+        """Serve an app in threads from now on.
+
+        :param app: the app.
+        """
         self._listener.listen(128)
         self._server = make_server(
             "127.0.0.1", self.port, app, threaded=True, fd=self._listener.fileno(), request_handler=_QuietHandler

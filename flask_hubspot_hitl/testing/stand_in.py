@@ -1,4 +1,4 @@
-"""A stand-in as a process, and everything a test may ask of it (``/_sim/*``)."""
+"""Run a stand-in as a process, and ask of it whatever a test may ask (``/_sim/*``)."""
 
 from __future__ import annotations
 
@@ -17,19 +17,30 @@ import requests
 from ..simulator.engine.replay import title
 
 Json = dict[str, Any]
-Kind = TypeVar("Kind", bound="StandIn")
+"""A JSON object."""
+_Kind = TypeVar("_Kind", bound="StandIn")
 
 START_SECONDS = 60.0
+"""Seconds that a stand-in may take to start."""
 ANSWER_SECONDS = 30.0
+"""Seconds that an answer may take."""
 WIRE_LINES = 40
+"""Lines of :meth:`HubSpot.wire`."""
 WIRE_HEAD = "The wire, newest last"
+"""The first words of :meth:`HubSpot.wire`, by which they are recognised in a failure."""
 LONGEST_TEXT = 60
+"""Characters that are shown of a message."""
 
 
 class StandIn:
-    """A running stand-in and its control routes."""
+    """Talk to a running stand-in."""
 
     def __init__(self, url: str, process: subprocess.Popen[str] | None = None) -> None:
+        """Talk to a stand-in at a URL.
+
+        :param url: its base URL, without a slash at the end.
+        :param process: its process, by which a failure can tell that it has ended.
+        """
         self.url = url
         self._process = process
         self._http = requests.Session()
@@ -37,9 +48,13 @@ class StandIn:
         self._http.headers["Connection"] = "close"
 
     def control(self, method: str, path: str, body: Any = None) -> Any:
-        """A call of ``/_sim/<path>``; its JSON.
+        """Call a control route.
 
-        :raises AssertionError: when it is refused, or the stand-in has ended.
+        :param method: the HTTP method.
+        :param path: what follows ``/_sim/``.
+        :param body: what JSON can hold.
+        :returns: the answer's JSON.
+        :raises AssertionError: the call was refused, or the stand-in has ended.
         """
         try:
             answer = self._http.request(method, f"{self.url}/_sim/{path}", json=body, timeout=ANSWER_SECONDS)
@@ -52,89 +67,155 @@ class StandIn:
         return answer.json()
 
     def get(self, path: str) -> Any:
-        """A control route's JSON."""
+        """Read from a control route.
+
+        :param path: what follows ``/_sim/``.
+        :returns: the answer's JSON.
+        :raises AssertionError: the call was refused, or the stand-in has ended.
+        """
         return self.control("GET", path)
 
     def post(self, path: str, **fields: Any) -> Any:
-        """Have a control route do something."""
+        """Have a control route do something.
+
+        :param path: what follows ``/_sim/``.
+        :param fields: the fields of the JSON object that is sent.
+        :returns: the answer's JSON.
+        :raises AssertionError: the call was refused, or the stand-in has ended.
+        """
         return self.control("POST", path, fields)
 
     def close(self) -> None:
-        """Close the connections to it."""
+        """Close the connections to the stand-in."""
         self._http.close()
 
     def env(self) -> dict[str, str]:
-        """The settings with which an app talks to it."""
+        """Return the settings with which an app talks to the stand-in, by name.
+
+        :raises AssertionError: the stand-in has ended.
+        """
         found: dict[str, str] = self.get("env")
         return found
 
     def reset(self) -> None:
-        """Back to how it was when it started."""
+        """Bring the stand-in back to how it was when it started.
+
+        :raises AssertionError: the stand-in has ended.
+        """
         self.post("reset")
 
     def target(self, url: str) -> None:
-        """Have everything delivered to a host's URL."""
+        """Have everything delivered to a host's URL.
+
+        :param url: the full URL of the host's webhook.
+        :raises AssertionError: the call was refused, or the stand-in has ended.
+        """
         self.control("PUT", "target", {"url": url})
 
     def chaos(self, **switches: Any) -> Json:
-        """Change what goes wrong, see its ``chaos.py``; all switches as they are now.
+        """Change what goes wrong: ``hubspot.chaos(faults=[{"match": "POST .*/messages", "status": 503, "times": 2}])``.
 
-        ``hubspot.chaos(faults=[{"match": "POST .*/messages", "status": 503, "times": 2}])``
+        :param switches: switches and their values; ``simulator/engine/chaos.py`` has them all.
+        :returns: all switches as they are now.
+        :raises AssertionError: the call was refused, or the stand-in has ended.
         """
         found: Json = self.post("chaos", **switches)
         return found
 
     def requests(self) -> list[Json]:
-        """Every API call served, oldest first."""
+        """Return every API call served, oldest first.
+
+        :raises AssertionError: the stand-in has ended.
+        """
         found: list[Json] = self.get("requests")
         return found
 
     def deliveries(self) -> list[Json]:
-        """Every delivery attempt, oldest first."""
+        """Return every attempt to deliver, oldest first.
+
+        :raises AssertionError: the stand-in has ended.
+        """
         found: list[Json] = self.get("deliveries")
         return found
 
 
 class HubSpot(StandIn):
-    """HubSpot: what exists in it, what agents do, and what went over the wire."""
+    """Talk to HubSpot's stand-in: what exists in it, what agents do, and what went over the wire."""
 
     def agents(self) -> list[Json]:
-        """The agents of every portal: ``id`` (``A-987``), ``name``, ``email``, ``portalId``."""
+        """Return the agents of every portal: ``id`` (``A-987``), ``name``, ``email``, ``portalId``.
+
+        :raises AssertionError: the stand-in has ended.
+        """
         found: list[Json] = self.get("agents")
         return found
 
     def contact(self, **fields: Any) -> Json:
-        """Make a contact: ``phone``, ``email``, ``firstname``, …"""
+        """Make a contact.
+
+        :param fields: its properties: ``phone``, ``email``, ``firstname``, …
+        :returns: the contact as HubSpot's API shows it.
+        :raises AssertionError: the call was refused, or the stand-in has ended.
+        """
         found: Json = self.post("contacts", **fields)
         return found
 
     def threads(self) -> list[Json]:
-        """Every thread with its messages, oldest first."""
+        """Return every thread with its messages, oldest first.
+
+        :raises AssertionError: the stand-in has ended.
+        """
         found: list[Json] = self.get("threads")
         return found
 
     def thread(self, thread_id: str | None) -> Json:
-        """One thread with its messages."""
+        """Return one thread with its messages.
+
+        :param thread_id: HubSpot's id of the thread, as ``handoff.thread_id`` has it.
+        :raises AssertionError: there is no such thread, or the stand-in has ended.
+        """
         found: Json = self.get(f"threads/{thread_id}")
         return found
 
     def act(self, thread_id: str | None, action: str, **fields: Any) -> Json:
-        """What an agent does: reply, comment, assign, unassign, close, reopen, archive, restore, purge."""
+        """Do with a thread what an agent does.
+
+        :param thread_id: HubSpot's id of the thread, as ``handoff.thread_id`` has it.
+        :param action: ``reply``, ``comment``, ``assign``, ``unassign``, ``close``, ``reopen``, ``archive``, ``restore``
+            or ``purge``.
+        :param fields: what the action takes: ``actorId``, ``text``, ``richText``, ``attachments``, …
+        :returns: what came of it; for a message the message.
+        :raises AssertionError: the call was refused, or the stand-in has ended.
+        """
         found: Json = self.post(f"threads/{thread_id}/{action}", **fields)
         return found
 
     def pending(self) -> int:
-        """How many events wait for delivery or are on their way."""
+        """Return how many events wait for delivery or are on their way.
+
+        :raises AssertionError: the stand-in has ended.
+        """
         found: int = self.get("pending")["deliveries"]
         return found
 
     def deliver(self, body: Any, feed: str = "app", times: int = 1) -> list[int | None]:
-        """Sign any body now and deliver it; the statuses answered."""
+        """Sign any body now and deliver it.
+
+        :param body: what JSON can hold.
+        :param feed: ``app`` or ``channel``: whose signature it bears.
+        :param times: how often it is delivered.
+        :returns: the HTTP status of each delivery; None where there was no answer.
+        :raises AssertionError: the call was refused, or the stand-in has ended.
+        """
         found: list[int | None] = self.post("deliver", body=body, feed=feed, times=times)
         return found
 
     def wire(self, lines: int = WIRE_LINES) -> str:
-        """The newest API calls and deliveries, one a line, oldest first."""
+        """Return the newest API calls and deliveries, one a line, oldest first.
+
+        :param lines: how many at most.
+        :raises AssertionError: the stand-in has ended.
+        """
         told = [(one["at"], f"app → HubSpot  {describe_call(one)}") for one in self.requests()]
         told += [(one["at"], f"HubSpot → app  {describe_delivery(one)}") for one in self.deliveries()]
         told.sort(key=lambda one: one[0])
@@ -145,17 +226,26 @@ class HubSpot(StandIn):
 
 
 def running_hubspot(*options: str) -> AbstractContextManager[HubSpot]:
-    """Start HubSpot's stand-in, with options of ``flask hubspot-hitl simulate``; it ends with the block."""
+    """Start HubSpot's stand-in, which ends with the ``with`` block.
+
+    :param options: options of ``flask hubspot-hitl simulate``.
+    :returns: a context manager for the running stand-in.
+    :raises AssertionError: the stand-in does not start.
+    """
     return running(HubSpot, "flask_hubspot_hitl.simulator", *options)
 
 
 @contextmanager
-def running(kind: type[Kind], module: str, *options: str) -> Iterator[Kind]:
-    """Start ``python -m module`` on a free port; it ends with the block.
+def running(kind: type[_Kind], module: str, *options: str) -> Iterator[_Kind]:
+    """Start ``python -m module`` on a free port, which ends with the ``with`` block.
 
     It ends as well when this process is killed, because its standard input does.
 
-    :raises AssertionError: when it does not start.
+    :param kind: the class that talks to it.
+    :param module: the stand-in's module.
+    :param options: further options of its command line.
+    :returns: a context manager for the running stand-in.
+    :raises AssertionError: the stand-in does not start.
     """
     command = [sys.executable, "-m", module, "--port", "0", "--stop-with-stdin", *options]
     own = {name: value for name, value in os.environ.items() if name != "PYTHONWARNINGS"}
@@ -192,7 +282,11 @@ def _clock(ms: int) -> str:
 
 
 def describe_call(entry: Json) -> str:
-    """An API call in one line: what was said, the status, and why it was refused."""
+    """Describe an API call in one line: what was said, the status, and why it was refused.
+
+    :param entry: one of :meth:`StandIn.requests`.
+    :returns: the line.
+    """
     body = entry.get("response_body")
     told = f"  {body.get('message')}" if entry["status"] >= 400 and isinstance(body, dict) else ""
     fault = f"  (chaos: {entry['fault']})" if entry.get("fault") else ""
@@ -200,7 +294,11 @@ def describe_call(entry: Json) -> str:
 
 
 def describe_delivery(entry: Json) -> str:
-    """A delivery attempt in one line: what it tells, and the app's answer."""
+    """Describe an attempt to deliver in one line: what it tells, and the app's answer.
+
+    :param entry: one of :meth:`StandIn.deliveries`.
+    :returns: the line.
+    """
     try:
         said = _said(json.loads(entry["body"]).get("message"))
     except (ValueError, AttributeError):

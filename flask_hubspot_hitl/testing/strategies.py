@@ -1,9 +1,9 @@
-"""Hypothesis strategies for webhook payloads: ``from flask_hubspot_hitl.testing import strategies``.
+"""Provide Hypothesis strategies for webhook payloads: ``from flask_hubspot_hitl.testing import strategies``.
 
 Nothing else imports this module, so that the kit works without Hypothesis. Everything generated is something HubSpot
-may send: all its documented types, whatever may be missing, every answer to what its documentation leaves open,
-unknown fields, and any text. A webhook must answer each with a 2xx. With a function-scoped fixture in the same test,
-suppress ``HealthCheck.function_scoped_fixture``.
+may send: all its documented types, whatever may be missing, every answer to what its documentation leaves open, unknown
+fields, and any text. A webhook must answer each with a 2xx. With a function-scoped fixture in the same test, suppress
+``HealthCheck.function_scoped_fixture``. Sources: docs/hubspot.rst (Agent messages; Batches; Values; Unknowns).
 """
 
 from __future__ import annotations
@@ -17,6 +17,7 @@ from hypothesis.strategies import SearchStrategy
 from .payloads import Json, app_event, assigned_event, channel_event, new_message_event, status_event
 
 DAY_MS = 86_400_000
+"""Milliseconds: how old an event may be."""
 ODD_TEXTS = (
     "",
     " \n\t ",
@@ -27,49 +28,70 @@ ODD_TEXTS = (
     "{{ 7 * 7 }} %s {0} ${x}",
     "x" * 20_000,
 )
+"""Texts that break careless code."""
 KINDS = ("assigned", "status", "restored", "message", "creation", "deletion", "privacyDeletion")
+"""What an item of the app's feed may tell."""
 UNKNOWN_FIELDS: tuple[Json, ...] = (
     {},
     {"isSensitive": False},
     {"brandNew": {"a": [1, 2.5, None, {"b": "\u202e"}]}, "x-y": True},
     {"__proto__": None, "": "", "é": [[]]},
 )
+"""Fields that HubSpot does not document today."""
 _MISSING = object()
 
 
 def texts() -> SearchStrategy[str]:
-    """Whatever somebody may write, without lone surrogates."""
+    """Generate whatever a person may write, without lone surrogates.
+
+    :returns: a strategy of texts.
+    """
     return st.sampled_from(ODD_TEXTS) | st.text(st.characters(exclude_categories=["Cs"]), max_size=40)
 
 
 def thread_ids() -> SearchStrategy[str]:
-    """A thread's id: a number, as text, that fits 64 bits."""
+    """Generate a thread's id: a number, as text, that fits 64 bits.
+
+    :returns: a strategy of ids.
+    """
     return st.integers(1, 2**63 - 1).map(str)
 
 
 def message_ids() -> SearchStrategy[str]:
-    """A message's id: opaque."""
+    """Generate a message's id, which is opaque: 32 hex digits.
+
+    :returns: a strategy of ids.
+    """
     return st.text("0123456789abcdef", min_size=32, max_size=32)
 
 
 def actor_ids() -> SearchStrategy[str]:
-    """Agents, visitors, bots, and the system."""
+    """Generate the actor ids of agents, visitors, bots, and the system.
+
+    :returns: a strategy of ids.
+    """
     numbered = st.tuples(st.sampled_from("AVIBL"), st.integers(1, 2**53)).map(lambda parts: f"{parts[0]}-{parts[1]}")
     return numbered | st.just("S-hubspot")
 
 
 def webhook_payloads(*, thread_id: str | None = None, now_ms: int | None = None) -> SearchStrategy[Json | list[Json]]:
-    """A whole body of either feed: the channel's object, or the app's array.
+    """Generate a whole body of either feed: the channel's object, or the app's array.
 
-    :param thread_id: of every event; by default any.
-    :param now_ms: the events are up to a day old by then, in epoch milliseconds; by default now.
+    :param thread_id: the thread of every event; by default any.
+    :param now_ms: epoch milliseconds; the events are up to a day older. By default now.
+    :returns: a strategy of what JSON can hold.
     """
     events = app_events(thread_id=thread_id, now_ms=now_ms)
     return channel_messages(thread_id=thread_id, now_ms=now_ms) | st.lists(events, min_size=1, max_size=8)
 
 
 def app_events(*, thread_id: str | None = None, now_ms: int | None = None) -> SearchStrategy[Json]:
-    """An item of the app's feed: ``conversation.*``, in both spellings, of every type; numbers for ids."""
+    """Generate an item of the app's feed: ``conversation.*``, in both spellings, of every type; numbers for ids.
+
+    :param thread_id: the thread of every event; by default any.
+    :param now_ms: epoch milliseconds; the events are up to a day older. By default now.
+    :returns: a strategy of items.
+    """
     return _app_events(_threads(thread_id), _now(now_ms))
 
 
@@ -103,7 +125,12 @@ def _app_events(draw: st.DrawFn, threads: SearchStrategy[str], now_ms: int) -> J
 
 
 def channel_messages(*, thread_id: str | None = None, now_ms: int | None = None) -> SearchStrategy[Json]:
-    """``OUTGOING_CHANNEL_MESSAGE_CREATED``: an agent wrote, with text, html, files, or none of them."""
+    """Generate ``OUTGOING_CHANNEL_MESSAGE_CREATED``: an agent wrote, with text, html, files, or none of them.
+
+    :param thread_id: the thread of every event; by default any.
+    :param now_ms: epoch milliseconds; the events are up to a day older. By default now.
+    :returns: a strategy of the channel feed's objects.
+    """
     return _channel_messages(_threads(thread_id), _now(now_ms))
 
 
@@ -152,7 +179,7 @@ def _attachments() -> SearchStrategy[Json]:
 
 
 def _unknown_fields() -> SearchStrategy[Json]:
-    """What HubSpot may add one day."""
+    """Generate fields that HubSpot may add one day."""
     return st.sampled_from(UNKNOWN_FIELDS).map(dict)
 
 

@@ -13,7 +13,7 @@ BLUEPRINT = "hubspot_hitl"
 
 
 def create_blueprint(settings: Settings) -> Blueprint:
-    """The routes of one app."""
+    """Make the blueprint of one app's routes."""
     blueprint = AnyHost(
         BLUEPRINT, __name__, template_folder="templates", static_folder="static", static_url_path="/static"
     )
@@ -25,11 +25,7 @@ def create_blueprint(settings: Settings) -> Blueprint:
 
 
 def exempt_from_csrf(app: Flask) -> None:
-    """For Flask-WTF, whichever came first.
-
-    HubSpot sends no CSRF token; its signature is the proof. Our pages have a token of their own: Flask-WTF's wants
-    a session and a referrer, and they send none.
-    """
+    """Exempt our routes from Flask-WTF's CSRF check, whichever of the two extensions is initialised first."""
     csrf = app.extensions.get("csrf")
     if csrf is not None and hasattr(csrf, "exempt"):
         for view in (webhook, oauth.install, connect.connect):

@@ -1,4 +1,4 @@
-"""Reads a request's body, whatever the server makes of a broken one."""
+"""Read a request's body, whatever the server makes of a broken one."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from flask import request
 from werkzeug.exceptions import ClientDisconnected, RequestEntityTooLarge
 
 BODY_GONE = "body_gone"
-"""The reason when a webhook's body has been read by somebody before us."""
+"""Reason of ``webhook_rejected`` when a webhook's body was read by something else before us."""
 BODY_GONE_HINT = (
     "its body did not arrive whole: a before_request function or a WSGI middleware of the app reads it first (it "
     "should leave our routes alone, or use request.get_data(), which keeps it), or the sender hung up"
@@ -14,15 +14,16 @@ BODY_GONE_HINT = (
 
 
 class BodyGone(Exception):
-    """A request's body is not whole: something of the host's read it first, or the sender hung up."""
+    """Report that a request's body is not whole: something of the host's read it first, or the sender hung up."""
 
 
 def read_body(limit: int) -> bytes:
-    """Read the body as sent, whatever the host's own limits are.
+    """Read the body as sent, regardless of the host's own limits.
 
     :param limit: bytes.
-    :raises RequestEntityTooLarge: when it has more of them.
-    :raises BodyGone: when less has come than was announced.
+    :returns: the body.
+    :raises RequestEntityTooLarge: the body has more bytes.
+    :raises BodyGone: less has come than was announced.
     """
     was_used = "stream" in vars(request)
     if request.content_length is not None and request.content_length > limit:

@@ -117,7 +117,7 @@ def add_routes(blueprint: Blueprint) -> None:
 
 @_told
 def connect_page() -> AnyResponse:
-    """Who may connect sees a button; nothing has happened yet."""
+    """Show a visitor who may connect a button; nothing has happened yet."""
     runtime = get_runtime()
     allowed = Consent(runtime.services)
     browser = visiting_browser()
@@ -139,7 +139,7 @@ def connect_page() -> AnyResponse:
 
 @_told
 def connect() -> AnyResponse:
-    """The button: HubSpot is told, and the browser goes back to it."""
+    """Handle the button: tell HubSpot, and send the browser back to it."""
     runtime = get_runtime()
     allowed = Consent(runtime.services)
     request.max_content_length = MAX_FORM_BYTES

@@ -1,4 +1,4 @@
-"""A blueprint that is there under every name of a host's, in apps that match hosts."""
+"""Serve a blueprint under every host name, in apps that match hosts."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ _HOST = "hubspot_hitl_host"
 
 
 class AnyHost(Blueprint):
-    """A blueprint whose routes are there whatever host is asked for, in apps with ``host_matching`` too."""
+    """Serve its routes for whatever host is asked for, in apps with ``host_matching`` too."""
 
     def __init__(self, *arguments: Any, **options: Any) -> None:
         super().__init__(*arguments, **options)

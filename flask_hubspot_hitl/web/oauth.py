@@ -150,7 +150,7 @@ def add_routes(blueprint: Blueprint) -> None:
 
 @_told
 def install_page() -> AnyResponse:
-    """Who may install sees a button; nothing has happened yet."""
+    """Show a visitor who may install a button; nothing has happened yet."""
     runtime = get_runtime()
     consent = Consent(runtime.services)
     link, portal_id = request.args.get("link"), _asked_portal()
@@ -181,7 +181,7 @@ def install_page() -> AnyResponse:
 
 @_told
 def install() -> AnyResponse:
-    """The button: a link is used up now, and the browser goes to HubSpot with a state of its own."""
+    """Handle the button: use up the link, and send the browser to HubSpot with a state of its own."""
     runtime = get_runtime()
     consent = Consent(runtime.services)
     request.max_content_length = MAX_FORM_BYTES
@@ -200,7 +200,7 @@ def install() -> AnyResponse:
 
 @_told
 def callback() -> AnyResponse:
-    """HubSpot sends the browser back here."""
+    """Receive the browser that HubSpot sends back, and finish the installation."""
     if request.method == "HEAD":  # somebody only looks: the answer is not used up
         return Response(status=204, headers=HEADERS)
     runtime = get_runtime()

@@ -1,4 +1,4 @@
-"""Our own pages: one look, and headers that let nothing else in. What they say is the business of who shows them."""
+"""Show our own pages: one look, and headers that let nothing else in. The callers write what they say."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ HEADERS = {
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Form:
-    """One button, and what is sent along with it. ``action`` is relative to the page."""
+    """Describe one button, and what is sent along with it. ``action`` is relative to the page."""
 
     action: str
     button: str
@@ -37,12 +37,7 @@ def page(
     form: Form | None = None,
     status: int = 200,
 ) -> Response:
-    """A page of ours. Everything given is text, never markup.
-
-    :param tone: ``plain``, ``good`` or ``bad``; shown as a colour and a sign.
-    :param facts: pairs of a label and a value.
-    :param commands: lines to type into a shell.
-    """
+    """Render a page of ours. Everything given is text, never markup."""
     body = render_template(
         "hubspot_hitl/page.html",
         title=title,

@@ -1,4 +1,4 @@
-"""Who is at our pages: the browser's cookie, and who may connect what; and how they are told that a flow ended."""
+"""Know the visitors of our pages by a cookie, decide which may connect, and tell them that a flow ended."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ COOKIE_SECONDS = 3600
 MAX_FORM_BYTES = 16_384
 
 Words = tuple[int, str, tuple[str, ...], tuple[str, ...]]
-"""How the end of a flow is told: HTTP status, heading, paragraphs, and commands for whoever runs the app."""
+"""How the end of a flow is told: HTTP status, heading, paragraphs, and commands for the person who runs the app."""
 
 
 def told(what: str, words: Mapping[StrEnum, Words]) -> Callable[[Callable[[], AnyResponse]], Callable[[], AnyResponse]]:
@@ -57,7 +57,7 @@ def told(what: str, words: Mapping[StrEnum, Words]) -> Callable[[Callable[[], An
 
 
 def may_install(runtime: Runtime, portal_id: str | None) -> bool:
-    """Whether whoever sent this request may connect a portal: the host says so; by default, who debugs the app."""
+    """Return True when this request's visitor may connect a portal: the host decides; by default debug mode does."""
     if runtime.may_install is None:
         return current_app.debug
     app: Any = current_app._get_current_object()  # type: ignore[attr-defined]
@@ -65,13 +65,16 @@ def may_install(runtime: Runtime, portal_id: str | None) -> bool:
 
 
 def visiting_browser() -> str | None:
-    """The secret in this browser's cookie, if it has one of ours."""
+    """Return the secret in this browser's cookie, if it has one of ours."""
     found = request.cookies.get(COOKIE)
     return found if is_browser(found) else None
 
 
 def with_cookie(answer: AnyResponse, runtime: Runtime, browser: str) -> AnyResponse:
-    """Lax, so that the browser sends it when it comes back from HubSpot; the host's session may well be stricter."""
+    """Set our cookie, as Lax, so that the browser sends it when it comes back from HubSpot.
+
+    The host's session cookie may well be stricter.
+    """
     settings = runtime.settings
     answer.set_cookie(
         COOKIE,

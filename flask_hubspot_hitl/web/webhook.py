@@ -1,4 +1,4 @@
-"""HubSpot's webhooks come in here, and nothing is done with them but verify and store."""
+"""Receive HubSpot's webhooks: verify and store, nothing else."""
 
 from __future__ import annotations
 
@@ -30,16 +30,18 @@ logger = logging.getLogger(__name__)
 
 
 PATIENCE_SECONDS, SHORT_PATIENCE_SECONDS = 3.0, 0.1
-"""For so long a webhook waits for the database: HubSpot waits five seconds for its answer, in ten requests at once."""
+"""Seconds that a webhook waits for the database; HubSpot waits five for the answer, with up to ten requests in flight
+(docs/hubspot.rst: Deliveries)."""
 SHORT_SECONDS = 1.0
-"""After one has waited in vain, the others, who may have queued for its thread, are short with the database."""
+"""Seconds after a webhook timed out on the database for which later ones wait only SHORT_PATIENCE_SECONDS: they may
+have queued for its thread."""
 
 
 def webhook() -> ResponseReturnValue:
-    """Cap → raw bytes → verify → parse → one transaction → wake the dispatcher → 204.
+    """Verify a webhook, store its events in one transaction, wake the dispatcher, and answer 204.
 
-    A 2xx is a promise that the events are on disk. 413 too large, 401 not HubSpot's, 400 unreadable, 503 can't be
-    stored now: HubSpot sends it again. Doctor's self-test is answered, and nothing else is done with it.
+    A 2xx is a promise that the events are on disk. 413: too large; 401: not HubSpot's; 400: unreadable; 503: can't be
+    stored now, and HubSpot sends it again. Doctor's self-test is answered, and nothing else is done with it.
     """
     runtime = get_runtime()
     settings = runtime.settings
@@ -56,9 +58,6 @@ def webhook() -> ResponseReturnValue:
     version, verdict = _verify(settings, body, now_ms)
     if verdict is not Verdict.OK:
         _reject(verdict, now_ms)
-        return _answer("the signature is missing or wrong", 401)
-    if version == "v1" and not body.lstrip().startswith(b"["):
-        _reject(Verdict.BAD_SIGNATURE, now_ms)
         return _answer("the signature is missing or wrong", 401)
     nonce = deployment.self_test_nonce(body)
     if nonce is not None:
@@ -101,7 +100,7 @@ def _answer_self_test(runtime: Runtime, nonce: str) -> ResponseReturnValue:
 
 
 def healthz() -> ResponseReturnValue:
-    """200 when the database can be written, 503 when it can't; see :class:`.ledger.health.Health`."""
+    """Answer 200 when the database can be written, else 503; see :class:`.ledger.health.Health`."""
     trouble = get_runtime().health.trouble()
     if trouble is not None:
         _log_once("health", f"Nothing can be accepted, healthz answers 503: {trouble}")
@@ -114,7 +113,7 @@ def _answer(text: str, status: int) -> ResponseReturnValue:
 
 
 def _verify(settings: Settings, body: bytes, now_ms: int) -> tuple[str, Verdict]:
-    """Which signature version decides, and what it says. If v3's header is there, it alone decides."""
+    """Verify the request. The v3 header alone decides when it is present; v1 signs arrays only (docs/rules.rst B1)."""
     headers = request.headers
     query = request.environ.get("QUERY_STRING", "")
     version, signature = "v3", headers.get("X-HubSpot-Signature-v3")
@@ -135,11 +134,13 @@ def _verify(settings: Settings, body: bytes, now_ms: int) -> tuple[str, Verdict]
         )
         if verdict in (Verdict.OK, Verdict.STALE):
             break
+    if version == "v1" and verdict is Verdict.OK and not body.lstrip().startswith(b"["):
+        verdict = Verdict.BAD_SIGNATURE
     return version, verdict
 
 
 def _reject(verdict: Verdict, now_ms: int) -> None:
-    """Tell the log, at most once a minute and reason, and the signal; no receiver can change the answer."""
+    """Report a rejected request to the log (at most once a minute for each reason) and to ``webhook_rejected``."""
     reason = verdict.value
     detail = "; 'flask hubspot-hitl doctor' looks for the cause" if verdict is Verdict.BAD_SIGNATURE else ""
     if verdict is Verdict.STALE:
@@ -159,5 +160,5 @@ def _tell_rejected(reason: str, detail: str) -> None:
 
 
 def _log_once(key: str, text: str) -> None:
-    """Log a warning, at most once a minute, app and key."""
+    """Log a warning, at most once a minute for each app and key."""
     get_runtime().seldom(logger, logging.WARNING, "%s", text, key=key)

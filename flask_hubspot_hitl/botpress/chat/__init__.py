@@ -1,8 +1,7 @@
-"""The host owns the user's channel and relays it: to Botpress's Chat API, or to HubSpot while a handoff is open.
+"""Bridge a channel that the host owns: to Botpress's Chat API, or to HubSpot while a handoff is open.
 
-``bridge`` puts it together, ``from_user``, ``from_bot`` and ``handoff`` are who may say something: the user, the bot,
-and the agent; ``api`` speaks to Botpress, ``users`` is what the bridge remembers, ``shared`` what its parts have in
-common.
+``bridge`` puts it together; ``from_user``, ``from_bot`` and ``handoff`` handle what the user, the bot and the agent
+say; ``api`` speaks to Botpress, ``users`` is what the bridge remembers, ``shared`` what its parts have in common.
 """
 
 from .bridge import ChatBridge as ChatBridge

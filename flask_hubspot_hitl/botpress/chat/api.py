@@ -1,6 +1,6 @@
-"""Botpress's Chat API as the host uses it: users by keys that we sign, their conversations, messages and events.
+"""Call Botpress's Chat API as the host does: users by keys that we sign, their conversations, messages and events.
 
-No database. Facts of the wire: Botpress, ``integrations/chat`` and ``packages/chat-api``.
+No database. Source: docs/botpress.rst (Chat API basics; Chat API calls).
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ _SAFE_ID = re.compile(r"[A-Za-z0-9_-]{1,70}")
 
 
 def user_key(user_id: str, encryption_key: str) -> str:
-    """The ``x-user-key`` of a user: a JWT, HS256, ``{"id": …}``."""
+    """Sign the ``x-user-key`` of a user: a JWT, HS256, ``{"id": …}``."""
 
     def part(value: object) -> bytes:
         raw = json.dumps(value, separators=(",", ":")).encode() if not isinstance(value, bytes) else value
@@ -31,14 +31,14 @@ def user_key(user_id: str, encryption_key: str) -> str:
 
 
 def botpress_id(user_id: str) -> str:
-    """The host's user id as Botpress takes it: as it is, or a digest when it has other characters or is too long."""
+    """Return the host's user id, or its digest when Botpress would not take it: other characters, or too long."""
     if _SAFE_ID.fullmatch(user_id):
         return user_id
     return f"u_{hashlib.sha256(user_id.encode()).hexdigest()[:40]}"
 
 
 class ChatApi:
-    """Every call is made as one of the host's users, named by the host's id; errors are those of ``service``."""
+    """Make every call as one of the host's users, named by the host's id; errors are those of ``service``."""
 
     def __init__(self, service: Service, encryption_key: str) -> None:
         self._service = service
@@ -49,7 +49,7 @@ class ChatApi:
         self._call("POST", "/users/get-or-create", user_id, profile)
 
     def new_conversation(self, user_id: str) -> str:
-        """A conversation with the bot; Botpress chooses its id, so that it is the same in all its APIs."""
+        """Make a conversation with the bot and return its id; Botpress chooses it, so that all its APIs know it."""
         found = self._call("POST", "/conversations", user_id, {}).get("conversation") or {}
         conversation_id = found.get("id")
         if not isinstance(conversation_id, str) or not conversation_id:
@@ -57,15 +57,15 @@ class ChatApi:
         return conversation_id
 
     def say(self, user_id: str, conversation_id: str, payload: Payload, **more: Any) -> None:
-        """A message in the user's name."""
+        """Send a message in the user's name."""
         self._call("POST", "/messages", user_id, {"conversationId": conversation_id, "payload": payload, **more})
 
     def send_event(self, user_id: str, conversation_id: str, event: Payload) -> None:
-        """A custom event for the bot."""
+        """Send a custom event to the bot."""
         self._call("POST", "/events", user_id, {"conversationId": conversation_id, "payload": event})
 
     def messages(self, user_id: str, conversation_id: str, *, limit: int = 20) -> list[dict[str, Any]]:
-        """The newest messages of a conversation, newest first: whole pages, until there are ``limit`` of them."""
+        """Return the newest messages of a conversation, newest first: whole pages, until there are ``limit``."""
         path = f"/conversations/{quote(conversation_id, safe='')}/messages"
         messages: list[dict[str, Any]] = []
         token: object = ""

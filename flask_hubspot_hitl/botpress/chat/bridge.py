@@ -1,4 +1,4 @@
-"""``ChatBridge``: its options, and how its parts are put together on one app."""
+"""Put the chat bridge together on one app, from its options."""
 
 from __future__ import annotations
 
@@ -31,18 +31,11 @@ KEY = __name__
 
 
 class ChatBridge:
-    """``bridge = ChatBridge(hitl, on_message=show)`` and ``bridge.init_app(app)`` after ``hitl.init_app(app)``.
+    """Relay a channel of the host's own to Botpress's Chat API, or to HubSpot while a handoff is open.
 
-    ``chat_url`` is ``https://chat.botpress.cloud/<webhook id>``; ``encryption_key`` and ``webhook_secret`` are those of
-    the Chat integration's configuration, whose webhook URL is ``<PUBLIC_URL><prefix>/botpress/chat``. Each falls back
-    to ``HUBSPOT_HITL_BOTPRESS_<OPTION>``; so do ``resume`` (how the bot learns of the end: ``event``, the custom event
-    ``hitl.ended``; ``message``, a message in the user's name with the event in its metadata; ``none``) and
-    ``bot_messages`` (``drop``, ``park``: what becomes of the bot's messages while a human has the conversation).
-    ``messages`` replaces texts of :data:`.notices.DEFAULTS`.
-
-    ``on_message(user, payload, **extra)`` shows a message to the user: a :class:`ChatUser`, a Botpress payload with its
-    ``type``, and ``author`` (``bot``, ``operator``, ``system``), ``message_id``, ``name``, ``avatar``, ``metadata``. It
-    is called at least once for each message, in order, and again later when it raises.
+    ``bridge = ChatBridge(hitl, on_message=show)``, and ``bridge.init_app(app)`` after ``hitl.init_app(app)``. An option
+    that is None is read from ``HUBSPOT_HITL_BOTPRESS_<OPTION>``. Source of the wire facts: docs/botpress.rst (Chat API
+    basics; Chat API calls; Chat API signals).
     """
 
     def __init__(
@@ -57,6 +50,23 @@ class ChatBridge:
         bot_messages: str | None = None,
         messages: Mapping[str, str] | None = None,
     ) -> None:
+        """Make a bridge.
+
+        :param hitl: the extension.
+        :param chat_url: ``https://chat.botpress.cloud/<webhook id>``.
+        :param encryption_key: the encryption key in the Chat integration's configuration.
+        :param webhook_secret: the webhook secret in the Chat integration's configuration, whose webhook URL is
+            ``<PUBLIC_URL><prefix>/botpress/chat``.
+        :param on_message: shows a message to the user: ``on_message(user, payload, **extra)`` with a :class:`ChatUser`,
+            a Botpress payload with its ``type``, and ``author`` (``bot``, ``operator``, ``system``), ``message_id``,
+            ``name``, ``avatar``, ``metadata``. It is called at least once for each message, in order, and again later
+            when it raises.
+        :param resume: how the bot learns of the end: ``event``, the custom event ``hitl.ended`` (default); ``message``,
+            a message in the user's name with the event in its metadata; ``none``.
+        :param bot_messages: what becomes of the bot's messages while a human has the conversation: ``drop`` (default),
+            or ``park``, which shows them after the end.
+        :param messages: texts for the user by name, in place of those of :data:`.notices.DEFAULTS`; ``"NULL"``: none.
+        """
         self._hitl = hitl
         self._chat_url, self._encryption_key, self._webhook_secret = chat_url, encryption_key, webhook_secret
         self._on_message, self._resume, self._bot_messages = on_message, resume, bot_messages
@@ -65,7 +75,9 @@ class ChatBridge:
     def init_app(self, app: Flask) -> None:
         """Add the route and connect the signals.
 
-        :raises ConfigError: listing everything that is wrong with the options.
+        :param app: the app, on which the extension is.
+        :raises ConfigError: one or more options are wrong; the error lists all of them.
+        :raises RuntimeError: the extension is not on the app, or the bridge is already.
         """
         options = Options(app)
         url = options.url("chat_url", self._chat_url, example="https://chat.botpress.cloud/<webhook id>")
@@ -99,16 +111,17 @@ class ChatBridge:
         *,
         message_id: str | None = None,
     ) -> bool:
-        """Take a message of the user's: True when a human has it, False when it goes to the bot. On disk either way.
+        """Take a message of the user's for the agents while a handoff is open, else for the bot; it is on disk then.
 
-        Between the bot's call for a human and the opening of the handoff it is held, and the answer is True; should
-        the handoff fail, the bot gets it.
+        Between the bot's call for a human and the opening of the handoff it is held, and the answer is True; should the
+        handoff fail, the bot gets it.
 
-        ``user`` is a :class:`ChatUser`, its fields as a mapping, or just the id; ``payload`` a Botpress payload or
-        text. The same ``message_id`` twice is one message.
-
-        :raises LedgerUnavailable: it could not be stored; nothing was accepted.
-        :raises ValueError: the user has no id.
+        :param user: a :class:`ChatUser`, its fields as a mapping, or just the id.
+        :param payload: a Botpress payload with its ``type``, or text.
+        :param message_id: the host's own name of the message; the same twice is one message.
+        :returns: True when a human has it, False when it goes to the bot.
+        :raises LedgerUnavailable: the message could not be stored; nothing was accepted.
+        :raises ValueError: the user has no id, or one of more than 500 characters.
         """
         from_user: FromUser = current_app.extensions[KEY][0]
         given = {"type": "text", "text": payload} if isinstance(payload, str) else dict(payload)

@@ -1,6 +1,7 @@
-"""What the bot says: its signals, those of them that got lost, and the host's callback that shows things to the user.
+"""Take in what the bot says: its signals, those of them that got lost, and the host's callback that shows them.
 
-The Chat integration posts every signal once, without retry; what is missing is read back from Botpress.
+The Chat integration posts every signal once, without retry (docs/botpress.rst: Chat API signals); what is missing is
+read back from Botpress.
 """
 
 from __future__ import annotations
@@ -31,13 +32,13 @@ logger = logging.getLogger(__name__)
 POLLS = (10, 30, 120)
 """Seconds after a message of the user's at which the bot's answers are read, in case a signal was lost."""
 PARKED_SECONDS = 5.0
-"""How often it is looked whether a human still has the conversation."""
+"""Seconds between two looks whether a human still has the conversation."""
 
 OnMessage = Callable[..., Any]
 
 
 class FromBot:
-    """Puts what the bot says into the user's lane, once. ``parks``: what it says beside a human waits for the end."""
+    """Put what the bot says into the user's lane, once. ``parks``: what it says beside a human waits for the end."""
 
     def __init__(self, shared: Shared, on_message: OnMessage, *, parks: bool) -> None:
         self._app, self._ledger = shared.app, shared.ledger
@@ -49,7 +50,7 @@ class FromBot:
         shared.relay.add("poll", self._poll)
 
     def signal(self, body: dict[str, Any]) -> ResponseReturnValue:
-        """One signal of the Chat integration's; what we do not use, and conversations we do not know, are ignored."""
+        """Take one signal of the Chat integration; signals and conversations that are not ours are ignored."""
         kind, data = body.get("type"), body.get("data")
         if not isinstance(kind, str) or not isinstance(data, dict):
             raise Refused(400, "type must be text and data an object")
@@ -92,8 +93,8 @@ class FromBot:
     # To the user -----------------------------------------------------------------------------------------
 
     def _drop(self, event: Event) -> None:
-        """The bot spoke while a human had the conversation. It is known by its id, so no later reading shows it."""
-        logger.info("A message of the bot's was dropped: a human has the conversation")
+        """Do nothing with what the bot said beside a human; its id is stored, so that no later reading shows it."""
+        logger.info("Dropped a message of the bot: a human has the conversation (BOT_MESSAGES=park keeps it)")
 
     def _show(self, event: Event) -> None:
         if event.payload["parked"]:
@@ -118,7 +119,7 @@ class FromBot:
     # What got lost ---------------------------------------------------------------------------------------
 
     def watch(self, tx: Transaction, user_id: str, conversation_id: str, *, since: int, polls: int = 0) -> None:
-        """Signals are sent once: read later what the bot has said since this time (epoch ms)."""
+        """Have what the bot has said since this time (epoch ms) read later, because signals are sent once."""
         now = self._ledger.now_ms()
         facts = {"conversation": conversation_id, "since": since, "polls": polls}
         lane = lanes.timer(self._relay.topic, user_id)
@@ -153,5 +154,5 @@ class FromBot:
 
 
 def digest(*parts: Any) -> str:
-    """A short name for what has no id."""
+    """Return a short name for what has no id."""
     return hashlib.sha256(json.dumps(parts, sort_keys=True, default=str).encode()).hexdigest()[:40]

@@ -1,4 +1,4 @@
-"""What the user says: to the agents while a handoff is open, else to the bot; and what the bot is told by events."""
+"""Route what the user says: to the agents while a handoff is open, else to the bot; and tell the bot by events."""
 
 from __future__ import annotations
 
@@ -18,11 +18,11 @@ from .shared import Shared
 from .users import ChatUser
 
 GONE = frozenset({403, 404})
-"""Botpress's answers when it no longer has the conversation, or its user: a bot made anew, for one."""
+"""Botpress's statuses when it no longer has the conversation, or its user: because the bot was made anew, for one."""
 
 
 class FromUser:
-    """Routes the user's messages. Lane ``bot:<user>`` holds what goes to the bot, in order."""
+    """Route the user's messages. Lane ``bot:<user>`` holds what goes to the bot, in order."""
 
     def __init__(self, shared: Shared, from_bot: FromBot) -> None:
         self._runtime, self._ledger = shared.runtime, shared.ledger
@@ -34,7 +34,7 @@ class FromUser:
         shared.relay.add("event_to_bot", self._event_to_bot)
 
     def user_message(self, user: ChatUser, payload: Payload, message_id: str | None) -> bool:
-        """See :meth:`.ChatBridge.user_message`."""
+        """Implement :meth:`.ChatBridge.user_message`."""
         with self._ledger.write() as tx:
             self._users.learn(tx, user)
             is_starting = self._users.is_starting(tx, user.id)
@@ -67,7 +67,7 @@ class FromUser:
         self._users.count(tx, event.payload["key"], held=-1)
 
     def _route(self, user_id: str, payload: Payload, message_id: str | None) -> bool:
-        """To the agent while a handoff is open, else to the bot; decided in the transaction that could end it."""
+        """Give a message to the agent or the bot; decided in the transaction that could end the handoff."""
         said = to_agent(payload)
         if self._sessions.ends(user_id, said.text, message_id):
             return True
@@ -137,7 +137,7 @@ class FromUser:
         raise NotYet(0.0)
 
     def _conversation(self, user_id: str) -> str:
-        """The user's conversation with the bot, made when there is none; the user's profile there is up to date."""
+        """Return the user's conversation with the bot, made if needed; bring the user's profile there up to date."""
         with self._ledger.read() as tx:
             known = self._users.known(tx, user_id)
         profile, conversation_id = self._users.profile(known), known.get("conversation")

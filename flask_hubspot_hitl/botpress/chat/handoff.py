@@ -1,4 +1,4 @@
-"""The handoff between the bot and the agents: what opens and ends it, and what agents say and do."""
+"""Carry out the handoff between the bot and the agents: what opens and ends it, and what agents say and do."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from ..delivery import Payload
 from ..ended import ended_event, failed_event
 from ..messages import to_botpress
 from ..service import BotpressRejected, BotpressUnavailable
-from ..session import HISTORY, contact_of, history_of, meta_of
+from ..session import CANNOT_HAND_OVER, HISTORY, contact_of, history_of, meta_of
 from .api import botpress_id
 from .from_bot import FromBot
 from .from_user import FromUser
@@ -28,11 +28,11 @@ from .shared import Shared
 logger = logging.getLogger(__name__)
 
 RESUMED = "( The human agent has left. )"
-"""With ``resume="message"``: what the bot is told in the user's name."""
+"""Text that the bot is told in the user's name, with ``resume="message"``."""
 
 
 class Handoffs:
-    """The bot's calls for a human, and the receivers of the signals. ``resume``: how the bot learns of the end."""
+    """Handle the bot's calls for a human, and receive the signals. ``resume``: how the bot learns of the end."""
 
     def __init__(self, shared: Shared, from_bot: FromBot, from_user: FromUser, *, resume: str) -> None:
         self._runtime, self._ledger = shared.runtime, shared.ledger
@@ -71,7 +71,7 @@ class Handoffs:
         except LedgerUnavailable:
             raise
         except (HITLError, ValueError) as error:
-            logger.warning("A conversation of the bot's can't be handed over: %s", type(error).__name__)
+            logger.warning(CANNOT_HAND_OVER, type(error).__name__)
             return Done(lambda tx: self._not_started(tx, event, overrides))
         return Done(lambda tx: self._started(tx, handoff, overrides, asked.get("assignmentTimeout")))
 
@@ -99,13 +99,13 @@ class Handoffs:
         self._users.count(tx, event.payload["key"], stops=-1)
 
     def _history(self, user_id: str, conversation_id: str | None) -> list[HistoryEntry]:
-        """The conversation with the bot, oldest first; empty when Botpress can't be asked now."""
+        """Return the conversation with the bot, oldest first; empty when Botpress can't be asked now."""
         if conversation_id is None:
             return []
         try:
             found = self._api.messages(user_id, conversation_id, limit=HISTORY)[:HISTORY]
         except (BotpressUnavailable, BotpressRejected):
-            logger.info("The conversation before a handoff could not be read")
+            logger.info("Botpress's messages before the handoff could not be read; the agent starts without them")
             return []
         return history_of(found, lambda one: one.get("userId") == botpress_id(user_id))
 
@@ -115,7 +115,7 @@ class Handoffs:
     def tell_assigned(
         self, app: Flask, *, handoff: Handoff, operator: Operator, previous: Operator | None, **extra: Any
     ) -> None:
-        """Receiver of ``operator_assigned``."""
+        """Tell the user and the bot that an agent has the conversation; receives ``operator_assigned``."""
         if not self._sessions.is_ours(handoff):
             return
         key = f"assigned:{handoff.id}:{handoff.assigned_at}:{operator.actor_id}"
@@ -128,7 +128,7 @@ class Handoffs:
         self._relay.wake()
 
     def show_message(self, app: Flask, *, handoff: Handoff, message: Message, **extra: Any) -> None:
-        """Receiver of ``operator_message``: each part is shown once."""
+        """Show each part of an agent's message once; receives ``operator_message``."""
         if not self._sessions.is_ours(handoff):
             return
         operator = message.operator
@@ -159,14 +159,14 @@ class Handoffs:
         transcript: list[Message],
         **extra: Any,
     ) -> None:
-        """Receiver of ``conversation_completed``."""
+        """Tell the user and the bot that the handoff has ended; receives ``conversation_completed``."""
         if self._sessions.is_ours(handoff):
             farewell = self._sessions.farewell(handoff, reason, detail)
             event = ended_event(handoff, reason, detail, transcript)
             self._end(handoff.conversation_id, f"ended:{handoff.id}:{handoff.closed_at}", farewell, event)
 
     def tell_failed(self, app: Flask, *, handoff: Handoff, **extra: Any) -> None:
-        """Receiver of ``handoff_failed``."""
+        """Tell the user and the bot that no agent will come; receives ``handoff_failed``."""
         if self._sessions.is_ours(handoff):
             said = self._sessions.said(notices.TIMED_OUT, handoff)
             self._end(handoff.conversation_id, f"failed:{handoff.id}", said, failed_event(handoff.id))
@@ -183,7 +183,7 @@ class Handoffs:
         self._relay.wake()
 
     def give_back(self, app: Flask, *, handoff: Handoff, message: Message, **extra: Any) -> None:
-        """Receiver of ``message_failed``: what the agents did not get before the end is for the bot.
+        """Give the bot what the agents did not get before the end; receives ``message_failed``.
 
         What HubSpot refuses while the handoff is open is for a receiver of the host's to tell: the bot is silent then.
         """

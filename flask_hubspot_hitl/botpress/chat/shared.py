@@ -1,4 +1,4 @@
-"""What the parts of a chat bridge share on one app."""
+"""Hold what the parts of a chat bridge share on one app."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from .users import Users
 
 @dataclass(frozen=True, slots=True)
 class Shared:
-    """One of each."""
+    """Hold one of each part."""
 
     app: Flask
     runtime: Runtime
@@ -29,5 +29,5 @@ class Shared:
 
     @property
     def ledger(self) -> Ledger:
-        """The app's database."""
+        """Return the app's database."""
         return self.runtime.ledger

@@ -1,4 +1,4 @@
-"""What the chat bridge remembers of each of the host's users, in the ledger."""
+"""Remember each of the host's users in the ledger, for the chat bridge."""
 
 from __future__ import annotations
 
@@ -11,25 +11,34 @@ from ...ledger import Ledger, Transaction
 NAME = "chat"
 """The bridge's name: of its memory, its handoffs, and its topic."""
 _TOLD = (("name", "name"), ("pictureUrl", "picture_url"), ("profile", "profile"))
-"""Botpress's names of what it is told of a user, and ours."""
+"""Pairs of Botpress's names and ours, of what Botpress is told of a user."""
 
 
 @dataclass(frozen=True, slots=True)
 class ChatUser:
-    """A user of the host's channel. ``id`` is the host's own and names the conversation in ``hitl.get`` and so on."""
+    """A user of the host's channel.
+
+    :param id: the host's own id; it names the conversation in ``hitl.get`` and so on.
+    :param name: the name, for the bot and the agent.
+    :param picture_url: the URL of a picture, for the bot.
+    :param profile: what else the bot may know, as text.
+    :param contact: a phone number with country code or an e-mail address, when the host knows it; the bot may tell it
+        instead.
+    """
 
     id: str
     name: str | None = field(default=None, repr=False)
     picture_url: str | None = field(default=None, repr=False)
     profile: str | None = field(default=None, repr=False)
     contact: str | None = field(default=None, repr=False)
-    """A phone number with country code or an e-mail address, when the host knows it; the bot may tell it instead."""
 
 
 def user_of(given: ChatUser | Mapping[str, Any] | str) -> ChatUser:
-    """A user, its fields as a mapping, or just the id.
+    """Make a user of its fields as a mapping, or of just the id.
 
-    :raises ValueError: when there is no id.
+    :param given: a user, a mapping, or an id.
+    :returns: the user.
+    :raises ValueError: there is no id.
     """
     if isinstance(given, Mapping):
         known = {name: given[name] for name in ChatUser.__slots__ if given.get(name) is not None}
@@ -41,8 +50,11 @@ def user_of(given: ChatUser | Mapping[str, Any] | str) -> ChatUser:
 
 
 class Users:
-    """``user:<id>`` is what is known of a user; ``conversation:<id>``, in Botpress's ids, its user's id;
-    ``starting:<id>`` how much is still to be worked off before it is known who has the conversation.
+    """Remember users, their conversations with the bot, and what is not worked off yet.
+
+    ``user:<id>`` holds what is known of a user; ``conversation:<id>``, in Botpress's ids, its user's id;
+    ``starting:<id>`` how much is still to be worked off before it is known whether the bot or a human has the
+    conversation.
     """
 
     def __init__(self, ledger: Ledger) -> None:
@@ -58,36 +70,36 @@ class Users:
             self._put(tx, user.id, {**known, **told})
 
     def known(self, tx: Transaction, user_id: str, *, lock: bool = False) -> dict[str, Any]:
-        """All that is known: the host's fields, ``conversation``, and ``told``, the profile that Botpress has."""
+        """Return all that is known: the host's fields, ``conversation``, and ``told``, the profile at Botpress."""
         return tx.bridges.get(NAME, f"user:{user_id}", lock=lock) or {}
 
     def get(self, user_id: str) -> ChatUser:
-        """A user as the host told of them."""
+        """Return a user as the host told of them."""
         with self._ledger.read() as tx:
             known = self.known(tx, user_id)
         return ChatUser(user_id, **{name: known.get(name) for name in ChatUser.__slots__ if name != "id"})
 
     def profile(self, known: Mapping[str, Any]) -> dict[str, str]:
-        """What Botpress should know of a user."""
+        """Return what Botpress should know of a user, in its own names."""
         return {theirs: known[ours] for theirs, ours in _TOLD if known.get(ours)}
 
     # Their conversations with the bot --------------------------------------------------------------------
 
     def link(self, tx: Transaction, user_id: str, conversation_id: str, profile: Mapping[str, str]) -> None:
-        """Botpress has this conversation, and this profile, of a user."""
+        """Remember that Botpress has this conversation, and this profile, of a user."""
         known = self.known(tx, user_id, lock=True)
         self._put(tx, user_id, {**known, "told": profile, "conversation": conversation_id})
         tx.bridges.put(NAME, f"conversation:{conversation_id}", user_id, now=self._ledger.now_ms())
 
     def unlink(self, tx: Transaction, user_id: str, conversation_id: str) -> None:
-        """Botpress no longer has this conversation: the next message makes another."""
+        """Forget a conversation that Botpress no longer has: the next message makes another."""
         known = self.known(tx, user_id, lock=True)
         if known.get("conversation") == conversation_id:
             kept = {name: value for name, value in known.items() if name not in ("told", "conversation")}
             self._put(tx, user_id, kept)
 
     def owner(self, tx: Transaction, conversation_id: str) -> str | None:
-        """Whose conversation it is."""
+        """Return the id of a conversation's user; None when it is not known."""
         found: str | None = tx.bridges.get(NAME, f"conversation:{conversation_id}")
         return found
 
@@ -97,8 +109,10 @@ class Users:
     # Between the bot and a human -------------------------------------------------------------------------
 
     def count(self, tx: Transaction, user_id: str, *, starts: int = 0, held: int = 0, stops: int = 0) -> None:
-        """Count what has come (or, negative, was worked off) of the bot's calls for a human, of messages held back for
-        them, and of the bot's wishes to end."""
+        """Count the bot's calls for a human, the messages held back for them, and the bot's wishes to end.
+
+        A positive number has come, a negative one was worked off.
+        """
         before = self._counts(tx, user_id, lock=True)
         come = {"starts": starts, "held": held, "stops": stops}
         after = {name: max(0, before.get(name, 0) + number) for name, number in come.items()}
@@ -108,12 +122,12 @@ class Users:
             tx.bridges.delete(NAME, f"starting:{user_id}")
 
     def is_starting(self, tx: Transaction, user_id: str, *, lock: bool = False) -> bool:
-        """True while a call for a human, or a message held back for one, is not worked off."""
+        """Return True while a call for a human, or a message held back for one, is not worked off."""
         counts = self._counts(tx, user_id, lock=lock)
         return bool(counts.get("starts") or counts.get("held"))
 
     def is_with_human(self, tx: Transaction, user_id: str) -> bool:
-        """True when what the bot says now is not for the user: a human has the conversation, or will."""
+        """Return True when what the bot says now is not for the user: a human has the conversation, or will."""
         if self.is_starting(tx, user_id):
             return True
         return not self._counts(tx, user_id).get("stops") and tx.records.open_of(user_id) is not None

@@ -1,4 +1,4 @@
-"""What we call: an agent joins, writes, closes. Botpress drops what comes before it has linked its conversations."""
+"""Tell Botpress that an agent joins, writes, closes; it drops what comes before it has linked its conversations."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from ..session import is_ours
 from .tickets import NAME, Tickets
 
 ACTIVE_MS = 3_000
-"""How long Botpress takes to link its conversations; nothing tells when it has."""
+"""Milliseconds that Botpress takes to link its conversations; nothing tells when it has."""
 BY_BOTPRESS = "Botpress ended it"
 """The ``detail`` of a handoff whose end Botpress knows."""
 UNTITLED = frozenset({"image", "audio", "video"})
@@ -25,7 +25,7 @@ UNTITLED = frozenset({"image", "audio", "video"})
 
 
 class Agents:
-    """The receivers of the signals."""
+    """Receive the signals."""
 
     def __init__(self, app: Flask, ledger: Ledger, botpress: Service, tickets: Tickets, delivery: Delivery) -> None:
         self._ledger, self._botpress, self._tickets, self._delivery = ledger, botpress, tickets, delivery
@@ -35,7 +35,7 @@ class Agents:
         signals.handoff_failed.connect(self.stop_hitl, app)
 
     def agent_assigned(self, app: Flask, *, handoff: Handoff, operator: Operator, **extra: object) -> None:
-        """Receiver of ``operator_assigned``."""
+        """Tell Botpress that an agent has joined; receives ``operator_assigned``."""
         if not is_ours(handoff, NAME):
             return
         self._wait_until_active(_made_at(handoff))
@@ -43,7 +43,7 @@ class Agents:
         self._delivery.send(key, [_named(handoff, operator)], lambda body: self._call("agent-assigned", body))
 
     def message_from_agent(self, app: Flask, *, handoff: Handoff, message: Message, **extra: object) -> None:
-        """Receiver of ``operator_message``: text and files are messages of their own, each sent once."""
+        """Send an agent's text and files to Botpress, each once and by itself; receives ``operator_message``."""
         if not is_ours(handoff, NAME):
             return
         self._wait_until_active(_made_at(handoff))
@@ -64,7 +64,10 @@ class Agents:
             raise DeliveryFailed("The bot's platform refused this message.") from None
 
     def stop_hitl(self, app: Flask, *, handoff: Handoff, **extra: object) -> None:
-        """Receiver of ``conversation_completed`` and ``handoff_failed``; Botpress knows already what its user ended."""
+        """Tell Botpress that the session has ended, unless its own user ended it.
+
+        Receives ``conversation_completed`` and ``handoff_failed``.
+        """
         if not is_ours(handoff, NAME):
             return
         with self._ledger.write() as tx:
@@ -73,7 +76,7 @@ class Agents:
             self.tell_stopped(handoff.conversation_id, _made_at(handoff))
 
     def tell_stopped(self, session_id: str, made_at: int) -> None:
-        """The humans have ended, or never came: told once. ``made_at`` (epoch ms) is the session's beginning."""
+        """Tell Botpress once that the humans have ended, or never came; ``made_at`` (epoch ms) began the session."""
         self._wait_until_active(made_at)
         body = {"remoteConversationId": session_id}
         self._delivery.send(f"stop:{session_id}", [body], lambda part: self._call("stop-hitl", part))
@@ -92,7 +95,7 @@ def _made_at(handoff: Handoff) -> int:
 
 
 def _named(handoff: Handoff, operator: Operator | None) -> dict[str, str]:
-    """The ids of a call: an agent's, never the user's, to whom Botpress would credit the message."""
+    """Return the ids of a call: an agent's, never the user's, to whom Botpress would credit the message."""
     return {
         "remoteConversationId": handoff.conversation_id,
         "remoteUserId": f"agent_{operator.actor_id if operator else 'unknown'}",

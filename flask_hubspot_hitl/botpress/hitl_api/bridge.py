@@ -1,4 +1,4 @@
-"""``HitlApiBridge``: its options, and how its parts are put together on one app."""
+"""Put the ``hitl-api`` bridge together on one app, from its options."""
 
 from __future__ import annotations
 
@@ -22,21 +22,30 @@ if TYPE_CHECKING:
 
 
 class HitlApiBridge:
-    """``HitlApiBridge(hitl).init_app(app)`` after ``hitl.init_app(app)``.
+    """Take over conversations that Botpress's older HITL agent hands away, and give them back.
 
-    ``secret`` is the path segment that Botpress is given in its *endpoint base URL*,
-    ``<PUBLIC_URL><prefix>/botpress/hitl-api/<secret>``; ``webhook_url`` is the integration's own URL, which is a
-    secret too. Each falls back to ``HUBSPOT_HITL_BOTPRESS_<OPTION>``.
+    ``HitlApiBridge(hitl).init_app(app)`` after ``hitl.init_app(app)``. An option that is None is read from
+    ``HUBSPOT_HITL_BOTPRESS_<OPTION>``. Source of the wire facts: docs/botpress.rst (What Botpress sends; What the
+    service sends).
     """
 
     def __init__(self, hitl: HubSpotHITL, *, secret: str | None = None, webhook_url: str | None = None) -> None:
+        """Make a bridge.
+
+        :param hitl: the extension.
+        :param secret: the last path segment of the *endpoint base URL* that Botpress is given,
+            ``<PUBLIC_URL><prefix>/botpress/hitl-api/<secret>``; at least 16 characters.
+        :param webhook_url: the integration's own URL, which is a secret too.
+        """
         self._hitl = hitl
         self._given = {"secret": secret, "webhook_url": webhook_url}
 
     def init_app(self, app: Flask) -> None:
         """Add the routes and connect the signals.
 
-        :raises ConfigError: listing everything that is wrong with the options.
+        :param app: the app, on which the extension is.
+        :raises ConfigError: one or more options are wrong; the error lists all of them.
+        :raises RuntimeError: the extension is not on the app, or the bridge is already.
         """
         options = Options(app)
         secret = options.secret("secret", self._given["secret"], example="32 random letters and digits")

@@ -1,4 +1,4 @@
-"""What Botpress calls, and what is then done in the session's lane, in order."""
+"""Serve what Botpress calls, and do what follows in the session's lane, in order."""
 
 from __future__ import annotations
 
@@ -17,19 +17,20 @@ from ...runtime import Runtime
 from ..door import Refused, text_of
 from ..messages import to_agent
 from ..relay import NotYet, Relay
+from ..session import CANNOT_HAND_OVER
 from .agents import BY_BOTPRESS, Agents
 from .tickets import CANCELLED, NAME, Session, Tickets, contact_from, hints_of
 
 logger = logging.getLogger(__name__)
 
 UNBOUND_MS = 5_000
-"""How long a session waits to learn who its user is."""
+"""Milliseconds that a session waits to learn its user."""
 HISTORY = 200
-"""How many messages of Botpress's are taken as the conversation before."""
+"""Messages of Botpress's that are taken as the conversation before."""
 
 
 class Routes:
-    """Five views; each answers once what it was told is on disk, because nothing tells Botpress's repetitions apart."""
+    """Serve five views; each answers once the request is on disk, because nothing marks Botpress's repetitions."""
 
     def __init__(self, runtime: Runtime, relay: Relay, tickets: Tickets, agents: Agents) -> None:
         self._runtime, self._ledger = runtime, runtime.ledger
@@ -41,11 +42,11 @@ class Routes:
         relay.add("refuse", self._tell_refusal)
 
     def ping(self, body: dict[str, Any]) -> ResponseReturnValue:
-        """The configuration was saved."""
+        """Answer Botpress's check of a new configuration."""
         return {}
 
     def create_user(self, body: dict[str, Any]) -> ResponseReturnValue:
-        """A user, made once in Botpress's life. HubSpot is not asked: there may never be a session."""
+        """Make a user, as Botpress asks once for each. HubSpot is not asked: there may never be a session."""
         given = _payload(body)
         user_id = f"u_{uuid.uuid4()}"
         with self._ledger.write() as tx:
@@ -53,7 +54,7 @@ class Routes:
         return {"id": user_id}
 
     def create_conversation(self, body: dict[str, Any]) -> ResponseReturnValue:
-        """A session; whose it is has to be found out."""
+        """Make a session; its user has to be found out."""
         given = _payload(body)
         title = text_of(given, "title", limit=10_000)
         description = text_of(given, "description", limit=100_000)
@@ -82,14 +83,14 @@ class Routes:
         return {"id": session_id}
 
     def bot_sends(self, body: dict[str, Any]) -> ResponseReturnValue:
-        """A message of the user's, or a text of Botpress's own ("BOT")."""
+        """Take a message of the user's, or a text of Botpress's own ("BOT")."""
         session_id = text_of(body, "remoteConversationId", required=True)
         user_id = text_of(body, "remoteUserId") or "BOT"
         payload = _payload(body)
         with self._ledger.write() as tx:
             session = self._tickets.lock(tx, session_id)
             if session is None or session["state"] == "closed":
-                logger.warning("A message of Botpress's for a session that is over was ignored")
+                logger.warning("Ignored a message from Botpress for a session that has ended")
                 return {}
             if user_id != "BOT" and session["user"] is None and self._tickets.user(tx, user_id) is not None:
                 session["user"] = user_id
@@ -106,7 +107,7 @@ class Routes:
         return {}
 
     def close_ticket(self, body: dict[str, Any]) -> ResponseReturnValue:
-        """The id is of a conversation that we were never told of: the session is found by its circumstances."""
+        """Close the session that Botpress means: its id is of a conversation that we were never told of."""
         with self._ledger.write() as tx:
             found = self._tickets.closed_one(tx)
             if found is not None:
@@ -128,7 +129,7 @@ class Routes:
     # In the session's lane -------------------------------------------------------------------------------
 
     def _waited(self, event: Event) -> Outcome:
-        """Nobody has told who the user is: start with what the description says."""
+        """Start with what the description says, because nothing has told the user."""
         session_id = event.payload["key"]
 
         def start(tx: Transaction) -> None:
@@ -164,12 +165,12 @@ class Routes:
         except LedgerUnavailable:
             raise
         except (HITLError, ValueError) as error:
-            logger.warning("A session of Botpress's can't be handed over: %s", type(error).__name__)
+            logger.warning(CANNOT_HAND_OVER, type(error).__name__)
             return Done(lambda tx: self._refuse(tx, session_id))
         return Done(lambda tx: self._tickets.opened(tx, session_id))
 
     def _refuse(self, tx: Transaction, session_id: str) -> None:
-        """Botpress must not wait for an agent who will never come."""
+        """Have Botpress told that no agent will come."""
         session = self._tickets.session(tx, session_id) or {}
         self._tickets.forget(tx, session_id)
         facts = {"made_at": session.get("at", 0)}
@@ -187,7 +188,7 @@ class Routes:
         readable = to_agent(event.payload["payload"])
         key = f"event-{event.id}"  # makes it one message however often this runs
         if not verbs.send(self._runtime, session_id, readable.text, attachments=readable.files, message_id=key):
-            logger.warning("A message of Botpress's came after the end of its session")
+            logger.warning("Ignored a message from Botpress for a session that has ended")
 
     def _stop(self, event: Event) -> Outcome:
         session_id = event.payload["key"]

@@ -1,4 +1,4 @@
-"""What is remembered of the contract's users and sessions, and guessed where no id tells who or which is meant.
+"""Remember the contract's users and sessions, and guess where no id tells which user or session is meant.
 
 ``user:<id>`` is kept: Botpress makes a user once. ``session:<id>`` (``pending``, ``open``, ``closed``) goes when the
 session is over; ``close`` is when a ticket was closed that could not be told from others.
@@ -22,9 +22,11 @@ NAME = "hitl-api"
 CANCELLED = "( The user has ended the session. )"
 """What Botpress's plugin tells the agent when the user ends; it comes just before or after the ticket is closed."""
 CANCEL_MS = 15_000
+"""Milliseconds between the user's cancel text and the closing of the ticket that belong together."""
 RECENT_USER_MS = 10_000
+"""Milliseconds after which a new user is no longer taken for that of a new session."""
 SESSIONS = 1_000
-"""How many of the newest users and sessions are looked through for one that no id names."""
+"""Newest users and sessions that are searched for one that no id names."""
 _HINT = re.compile(r"^\s*([A-Za-z_][\w -]{0,30}?)\s*:\s*(\S.*?)\s*$")
 _HINTS = {"email": "email", "e-mail": "email", "phone": "phone", "name": "name", "userid": "user_id", "inbox": "inbox"}
 _FAKE_EMAIL = re.compile(r"^([^@]+)@no-reply\.[^@]*botpress\.com$", re.IGNORECASE)
@@ -33,7 +35,7 @@ Session = dict[str, Any]
 
 
 class Tickets:
-    """The bridge's memory on one app."""
+    """Hold the bridge's memory on one app."""
 
     def __init__(self, ledger: Ledger, relay: Relay) -> None:
         self._ledger = ledger
@@ -47,12 +49,12 @@ class Tickets:
         tx.bridges.put(NAME, f"user:{user_id}", {**user, "at": now}, now=now)
 
     def user(self, tx: Transaction, user_id: str | None) -> dict[str, Any] | None:
-        """What is known of a user."""
+        """Return what is known of a user, or None."""
         found: dict[str, Any] | None = tx.bridges.get(NAME, f"user:{user_id}")
         return found
 
     def find_user(self, tx: Transaction, hints: Mapping[str, str]) -> str | None:
-        """The user whom the description names, else the one made just before who has no session yet."""
+        """Return the user whom the description names, else the one made just before who has no session yet."""
         now = self._ledger.now_ms()
         users = [(key.removeprefix("user:"), one) for key, one in tx.bridges.newest(NAME, "user:", limit=SESSIONS)]
         for user_id, user in users:
@@ -69,17 +71,17 @@ class Tickets:
     # Sessions --------------------------------------------------------------------------------------------
 
     def sessions(self, tx: Transaction) -> list[tuple[str, Session]]:
-        """The newest sessions that are not over, with their ids."""
+        """Return the newest sessions that are not over, with their ids."""
         found = tx.bridges.newest(NAME, "session:", limit=SESSIONS)
         return [(key.removeprefix("session:"), one) for key, one in found]
 
     def session(self, tx: Transaction, session_id: str) -> Session | None:
-        """A session; None when it is over, or was never ours."""
+        """Return a session; None when it is over, or was never ours."""
         found: Session | None = tx.bridges.get(NAME, f"session:{session_id}")
         return found
 
     def lock(self, tx: Transaction, session_id: str) -> Session | None:
-        """A session, locked. First its lane: the dispatcher locks in that order."""
+        """Lock and return a session. Its lane is locked first: the dispatcher locks in that order."""
         self._relay.reserve(tx, session_id, now=self._ledger.now_ms())
         found: Session | None = tx.bridges.get(NAME, f"session:{session_id}", lock=True)
         return found
@@ -89,20 +91,22 @@ class Tickets:
         tx.bridges.put(NAME, f"session:{session_id}", session, now=self._ledger.now_ms())
 
     def opened(self, tx: Transaction, session_id: str) -> None:
-        """The session's handoff is there."""
+        """Remember that the session's handoff is open."""
         session = tx.bridges.get(NAME, f"session:{session_id}", lock=True)
         if session is not None and session["state"] == "pending":
             self.put(tx, session_id, {**session, "state": "open"})
 
     def forget(self, tx: Transaction, session_id: str) -> None:
-        """The session is over: its title and description are nobody's business any more."""
+        """Forget a session that is over, with its title and description."""
         tx.bridges.delete(NAME, f"session:{session_id}")
 
     # Which ticket was closed -----------------------------------------------------------------------------
 
     def closed_one(self, tx: Transaction) -> tuple[str, Session] | None:
-        """The session that a closing without a known id means: the one whose cancelled text came just before, else the
-        only open one. With None, the closing is remembered for a text that is still to come."""
+        """Return the session that a closing without a known id means: the one just cancelled, else the only open one.
+
+        With None, the closing is remembered for a cancel text that is still to come.
+        """
         now = self._ledger.now_ms()
         open_ones = [pair for pair in self.sessions(tx) if pair[1]["state"] != "closed"]
         cancelled = [pair for pair in open_ones if now - pair[1].get("cancelled_at", 0) <= CANCEL_MS]
@@ -111,12 +115,16 @@ class Tickets:
             found = open_ones[0]
         if found is None:
             if open_ones:
-                logger.warning("Botpress closed a ticket that can't be told from %d others", len(open_ones))
+                logger.warning(
+                    "Botpress closed one of %d tickets and does not say which; none is closed unless the user's cancel "
+                    "text follows. Close its thread in HubSpot by hand",
+                    len(open_ones),
+                )
             tx.bridges.put(NAME, "close", now, now=now)
         return found
 
     def was_closed(self, tx: Transaction) -> bool:
-        """True, once, when a ticket was closed just before that could not be told from others."""
+        """Return True, once, when a ticket was closed just before that could not be told from others."""
         closed_at = tx.bridges.get(NAME, "close", lock=True) or 0
         if self._ledger.now_ms() - closed_at > CANCEL_MS:
             return False
@@ -125,7 +133,7 @@ class Tickets:
 
 
 def hints_of(description: str) -> dict[str, str]:
-    """The ``key: value`` lines of a ticket's description that we know."""
+    """Return the ``key: value`` lines of a ticket's description that we know."""
     found: dict[str, str] = {}
     for line in description.splitlines():
         match = _HINT.match(line)
@@ -135,8 +143,7 @@ def hints_of(description: str) -> dict[str, str]:
 
 
 def contact_from(user: Mapping[str, str], hints: Mapping[str, str]) -> Contact | None:
-    """Whom HubSpot should know. An e-mail field without an ``@`` holds a phone number; Botpress's own inventions don't
-    count."""
+    """Return the contact of a user; e-mail addresses that Botpress made up don't count. None when there is none."""
     emails = [one for one in (hints.get("email"), user.get("email")) if one and not _FAKE_EMAIL.match(one)]
     phones = [one for one in (hints.get("phone"), user.get("phone")) if one]
     if not emails and not phones:

@@ -1,6 +1,6 @@
-"""Botpress's Runtime API as the bot uses it: a conversation's messages, and an agent's face in webchat.
+"""Call Botpress's Runtime API as the bot does: a conversation's messages, and an agent's face in webchat.
 
-No database. Source: Botpress OpenAPI, ``/v1/chat``.
+No database. Source: docs/botpress.rst (Runtime basics; Runtime calls).
 """
 
 from __future__ import annotations
@@ -17,20 +17,20 @@ MESSAGES = "/v1/chat/messages"
 
 
 class RuntimeApi:
-    """Every call is made as the bot; errors are those of ``service``."""
+    """Make every call as the bot; errors are those of ``service``."""
 
     def __init__(self, service: Service, bot_id: str) -> None:
         self._service = service
         self._bot_id = bot_id
 
     def send(self, conversation_id: str, part: Payload) -> None:
-        """A message of the bot's; ``part`` is a payload with its ``type``."""
+        """Send a message of the bot's; ``part`` is a payload with its ``type``."""
         body = {"conversationId": conversation_id, "userId": self._bot_id, "type": part["type"]}
         body |= {"payload": _inner(part), "tags": {}}
         self._service.call("POST", MESSAGES, doing="sending to Botpress", body=body)
 
     def is_there(self, conversation_id: str, part: Payload, since: int) -> bool:
-        """True when the newest messages hold this one of the bot's, sent since ``since`` (epoch ms) or just before."""
+        """Return True when the newest messages hold this one of the bot's, sent at ``since`` (epoch ms) or later."""
         return any(
             one.get("direction") == "outgoing"
             and one.get("type") == part["type"]
@@ -40,8 +40,10 @@ class RuntimeApi:
         )
 
     def history(self, conversation_id: str, *, seconds: float) -> tuple[list[HistoryEntry], bool]:
-        """What has been said, oldest first, and True; what could be read in this time, and False when that is not all
-        that is wanted."""
+        """Read what has been said, oldest first, for a number of seconds.
+
+        :returns: the messages, and True; what could be read in this time, and False when some are missing.
+        """
         messages: list[dict[str, Any]] = []
         token: object = ""
         is_whole = True
@@ -55,7 +57,7 @@ class RuntimeApi:
         return history_of(messages[:HISTORY], lambda one: one.get("direction") == "incoming"), is_whole
 
     def webchat_user(self, conversation_id: str, operator: Operator) -> str | None:
-        """The id of a webchat user with the agent's name and picture; None when Botpress does not give one."""
+        """Make a webchat user with the agent's name and picture, and return its id; None when Botpress refuses."""
         given = {"name": operator.name, "pictureUrl": operator.avatar, "email": operator.email}
         user = {"id": operator.actor_id, "conversationId": conversation_id}
         asked = {**{name: value for name, value in given.items() if value}, "user": user}
@@ -69,7 +71,7 @@ class RuntimeApi:
         return user_id if isinstance(user_id, str) and user_id else None
 
     def _page(self, conversation_id: str, token: str = "") -> tuple[list[dict[str, Any]], object]:
-        """A page of a conversation's messages, newest first, and the token of the next one."""
+        """Return a page of a conversation's messages, newest first, and the token of the next one."""
         asked = {"conversationId": conversation_id, **({"nextToken": token} if token else {})}
         answer = self._service.call("GET", MESSAGES, doing="reading from Botpress", params=asked)
         found, meta = answer.get("messages"), answer.get("meta")
@@ -78,5 +80,5 @@ class RuntimeApi:
 
 
 def _inner(part: Payload) -> Payload:
-    """The payload as this API has it, beside its type."""
+    """Return the payload as this API has it, beside its type."""
     return {name: value for name, value in part.items() if name != "type"}

@@ -1,4 +1,4 @@
-"""``StudioBridge``: its options, and how its parts are put together on one app."""
+"""Put the Studio bridge together on one app, from its options."""
 
 from __future__ import annotations
 
@@ -26,12 +26,11 @@ if TYPE_CHECKING:
 
 
 class StudioBridge:
-    """``StudioBridge(hitl).init_app(app)`` after ``hitl.init_app(app)``.
+    """Answer the code cards of a bot whose channel is Botpress's own: who answers the user, open a handoff, end it.
 
-    ``bot_id`` and ``token`` (a bot access key) are the bot's, ``call_secret`` is what its snippets send as bearer.
-    ``resume_webhook`` is the URL of a webhook integration that is told when a session ends, with
-    ``resume_webhook_secret``. Each falls back to ``HUBSPOT_HITL_BOTPRESS_<OPTION>``. ``messages`` replaces texts of
-    :data:`.notices.DEFAULTS` for all sessions.
+    ``StudioBridge(hitl).init_app(app)`` after ``hitl.init_app(app)``. An option that is None is read from
+    ``HUBSPOT_HITL_BOTPRESS_<OPTION>``. Source of the wire facts: docs/botpress.rst (Runtime calls; Webhook integration;
+    Studio).
     """
 
     def __init__(
@@ -46,6 +45,18 @@ class StudioBridge:
         resume_webhook_secret: str | None = None,
         messages: Mapping[str, str] | None = None,
     ) -> None:
+        """Make a bridge.
+
+        :param hitl: the extension.
+        :param bot_id: the bot's id, as the Studio's address has it.
+        :param token: a bot access key, ``bp_bak_…``.
+        :param call_secret: what the bot's code cards send as bearer; at least 16 characters.
+        :param api_url: Botpress's API; by default ``https://api.botpress.cloud``.
+        :param resume_webhook: the URL of a Webhook integration that is told when a session ends; by default none.
+        :param resume_webhook_secret: that integration's secret, if it has one.
+        :param messages: texts for the user by name, in place of those of :data:`.notices.DEFAULTS`, for all sessions;
+            ``"NULL"``: none.
+        """
         self._hitl = hitl
         self._bot_id, self._token, self._call_secret, self._api_url = bot_id, token, call_secret, api_url
         self._resume_webhook, self._resume_secret = resume_webhook, resume_webhook_secret
@@ -54,7 +65,9 @@ class StudioBridge:
     def init_app(self, app: Flask) -> None:
         """Add the routes and connect the signals.
 
-        :raises ConfigError: listing everything that is wrong with the options.
+        :param app: the app, on which the extension is.
+        :raises ConfigError: one or more options are wrong; the error lists all of them.
+        :raises RuntimeError: the extension is not on the app, or the bridge is already.
         """
         options = Options(app)
         bot_id = options.text("bot_id", self._bot_id, example="the id in the Studio's URL")

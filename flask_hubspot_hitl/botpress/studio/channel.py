@@ -1,4 +1,4 @@
-"""What the user reads in their channel, and how the bot learns of the end: the receivers of the signals."""
+"""Tell the user in their channel what happens, and the bot of the end: the receivers of the signals."""
 
 from __future__ import annotations
 
@@ -21,12 +21,14 @@ from .memory import Memory
 logger = logging.getLogger(__name__)
 
 INCOMPATIBLE = frozenset({400, 413, 415, 422})
-"""Botpress's answers to a message that the user's channel can't show; others, such as a wrong token, are no agent's
-fault and are tried again."""
+"""Botpress's statuses for a message that the user's channel can't show.
+
+Others, such as for a wrong token, are not the agent's fault and are tried again.
+"""
 
 
 class Channel:
-    """``resume`` is a webhook integration of the bot's that is told of the end, if there is one."""
+    """Receive the signals. ``resume`` is a webhook integration of the bot's that is told of the end, or None."""
 
     def __init__(
         self,
@@ -48,13 +50,13 @@ class Channel:
     def tell_assigned(
         self, app: Flask, *, handoff: Handoff, operator: Operator, previous: Operator | None, **extra: object
     ) -> None:
-        """Receiver of ``operator_assigned``: told once; who takes over from a colleague shows by the name."""
+        """Tell the user once that an agent has come, and nothing of a later one; receives ``operator_assigned``."""
         if self._sessions.is_ours(handoff) and previous is None:
             said = self._sessions.said(notices.ASSIGNED, handoff)
             self._tell(handoff, f"assigned:{handoff.id}:{handoff.assigned_at}", said)
 
     def relay_message(self, app: Flask, *, handoff: Handoff, message: Message, **extra: object) -> None:
-        """Receiver of ``operator_message``."""
+        """Send an agent's message to the user's channel; receives ``operator_message``."""
         if not self._sessions.is_ours(handoff):
             return
         name = message.operator.name if message.operator else None
@@ -80,14 +82,14 @@ class Channel:
         transcript: list[Message],
         **extra: object,
     ) -> None:
-        """Receiver of ``conversation_completed``: the user reads why, the bot gets the conversation's content."""
+        """Tell the user why the handoff ended, and the bot what was said; receives ``conversation_completed``."""
         if self._sessions.is_ours(handoff):
             farewell = self._sessions.farewell(handoff, reason, detail)
             event = ended_event(handoff, reason, detail, transcript)
             self._end(handoff, f"ended:{handoff.id}:{handoff.closed_at}", farewell, event)
 
     def tell_failed(self, app: Flask, *, handoff: Handoff, **extra: object) -> None:
-        """Receiver of ``handoff_failed``: nobody will come."""
+        """Tell the user and the bot that no agent will come; receives ``handoff_failed``."""
         if self._sessions.is_ours(handoff):
             said = self._sessions.said(notices.TIMED_OUT, handoff)
             self._end(handoff, f"failed:{handoff.id}", said, failed_event(handoff.id))
@@ -111,14 +113,16 @@ class Channel:
         try:
             self._delivery.send(f"{key}:resume", [body], tell)
         except BotpressRejected as error:
-            logger.warning("Botpress does not take the end of a session: %s", error)
+            logger.warning(
+                "Botpress refuses the end of a session (%s); the bot learns it with the user's next message", error
+            )
 
     def _tell(self, handoff: Handoff, key: str, text: str) -> None:
         if text:
             self._send(handoff, key, [{"type": "text", "text": text}])
 
     def _send(self, handoff: Handoff, key: str, parts: list[Payload]) -> None:
-        """Create messages as the bot; Botpress has no idempotency key, so after doubt we look first."""
+        """Create messages as the bot; Botpress has no idempotency key, so one in doubt is looked for first."""
 
         def create(part: Payload) -> None:
             self._api.send(handoff.conversation_id, part)
@@ -129,7 +133,7 @@ class Channel:
         self._delivery.send(key, parts, create, is_there=is_there)
 
     def _webchat_user(self, handoff: Handoff, operator: Operator | None) -> str | None:
-        """In webchat the agent has a face of their own; None elsewhere, where the agent's name goes before the text."""
+        """Return the webchat user with the agent's name and face; None in other channels: the name is in the text."""
         if handoff.attributes.get("integration") != "webchat" or operator is None or operator.name is None:
             return None
         known = self._memory.webchat_user(handoff.id, operator.actor_id)

@@ -1,4 +1,4 @@
-"""The three routes that code cards in Studio call: who answers the user, open a handoff, end it.
+"""Serve the three routes that code cards in Studio call: which side answers the user, open a handoff, end it.
 
 Each answers in under two seconds, whatever HubSpot does: what can't be done at once is in the ledger.
 """
@@ -18,21 +18,21 @@ from .. import notices
 from ..door import text_of
 from ..messages import MEDIA, to_agent
 from ..relay import Relay
-from ..session import Sessions, contact_of, meta_of
+from ..session import CANNOT_HAND_OVER, Sessions, contact_of, meta_of
 from .api import RuntimeApi
 from .memory import Memory
 
 logger = logging.getLogger(__name__)
 
 START_SECONDS = 1.5
-"""What ``start`` may take in all; a handoff that HubSpot has not taken by then is opened later."""
+"""Seconds that ``start`` may take in all; a handoff that HubSpot has not taken by then is opened later."""
 HISTORY_SECONDS = 0.5
-"""What reading the conversation before may take of it."""
+"""Seconds of these that reading the conversation before the handoff may take."""
 MESSAGE_TYPES = frozenset(MEDIA) | {"text", "markdown", "location", "card", "carousel", "choice", "dropdown", "bloc"}
 
 
 class Gate:
-    """The views. All they have to know of a session is in the handoff's attributes."""
+    """Serve the views. All they have to know of a session is in the handoff's attributes."""
 
     def __init__(self, runtime: Runtime, relay: Relay, api: RuntimeApi, sessions: Sessions, memory: Memory) -> None:
         self._runtime, self._ledger = runtime, runtime.ledger
@@ -66,12 +66,12 @@ class Gate:
             with deadline(START_SECONDS):
                 history, is_whole = self._api.history(conversation_id, seconds=HISTORY_SECONDS)
                 if not is_whole:
-                    logger.info("The conversation before a handoff could not be read to its beginning")
+                    logger.info("Botpress's older messages could not be read in time; the agent sees only the newest")
                 handoff = self._sessions.open(conversation_id, history=history, overrides=overrides, **asked, **facts)
         except LedgerUnavailable:
             raise
         except (HITLError, ValueError) as error:
-            logger.warning("A conversation of Botpress's can't be handed over: %s", type(error).__name__)
+            logger.warning(CANNOT_HAND_OVER, type(error).__name__)
             return {"status": "failed", "message": self._sessions.said(notices.TIMED_OUT, overrides)}
         with self._ledger.write() as tx:
             self._sessions.watch(tx, self._relay, handoff, body.get("assignmentTimeout"), now=self._ledger.now_ms())
@@ -80,7 +80,7 @@ class Gate:
         return {"status": "open", "session": handoff.id, "message": said}
 
     def turn(self, body: dict[str, Any]) -> ResponseReturnValue:
-        """Who answers the user? ``handled``: the agent has it. The same turn again is the same message."""
+        """Take a message of the user's and say whether the agent has it; the same turn again is the same message."""
         conversation_id = text_of(body, "conversationId", required=True)
         key = text_of(body, "messageId") or text_of(body, "eventId", required=True)
         payload = body.get("payload") if isinstance(body.get("payload"), dict) else {}
@@ -100,7 +100,7 @@ class Gate:
         return {"handled": False, "context": context} if context else {"handled": False}
 
     def stop(self, body: dict[str, Any]) -> ResponseReturnValue:
-        """The bot ends the handoff; without one nothing happens."""
+        """End the handoff for the bot; do nothing without one."""
         conversation_id = text_of(body, "conversationId", required=True)
         detail = text_of(body, "reason") or "the bot ended it"
         verbs.stop(self._runtime, conversation_id, reason="user", detail=detail)

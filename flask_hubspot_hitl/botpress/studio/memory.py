@@ -1,4 +1,4 @@
-"""What the Studio bridge remembers beside the handoffs, in the ledger."""
+"""Remember in the ledger what the Studio bridge needs beside the handoffs."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ NAME = "studio"
 
 
 class Memory:
-    """Pruned with the dedupe keys: what the bot should know of an ended session, and agents' webchat users."""
+    """Remember what the bot should know of an ended session, and agents' webchat users; pruned with the dedupe keys."""
 
     def __init__(self, ledger: Ledger) -> None:
         self._ledger = ledger
@@ -22,7 +22,7 @@ class Memory:
         self._put(f"ended:{conversation_id}", {"event": event})
 
     def take_ended(self, conversation_id: str, turn: str) -> dict[str, Any] | None:
-        """What was kept: given to one turn, and again if that one is replayed."""
+        """Return what was kept, to one turn, and to that turn again if it is replayed; else None."""
         key = f"ended:{conversation_id}"
         with self._ledger.read() as tx:
             found = tx.bridges.get(NAME, ONCE + key)
@@ -36,13 +36,13 @@ class Memory:
         return None
 
     def webchat_user(self, handoff_id: str, actor_id: str) -> str | None:
-        """The webchat user that an agent has in a handoff."""
+        """Return the webchat user that an agent has in a handoff, or None."""
         with self._ledger.read() as tx:
             found = tx.bridges.get(NAME, f"{ONCE}webchat:{handoff_id}:{actor_id}")
         return None if found is None else str(found)
 
     def keep_webchat_user(self, handoff_id: str, actor_id: str, user_id: str) -> None:
-        """Remember it."""
+        """Remember the webchat user that an agent has in a handoff."""
         self._put(f"webchat:{handoff_id}:{actor_id}", user_id)
 
     def _put(self, key: str, value: Any) -> None:

@@ -1,4 +1,4 @@
-"""Looks for what keeps handoffs from working, and says what puts it right.
+"""Look for what keeps handoffs from working, and say what puts it right.
 
 A check is a plain function that yields findings; one file for each thing that is looked at. ``findings`` has the words,
 ``examination`` runs the checks, ``command`` shows what they found.

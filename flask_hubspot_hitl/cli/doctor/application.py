@@ -1,4 +1,4 @@
-"""What the app itself must have: settings that are known, handlers, a key."""
+"""Check what the app itself must have: settings that are known, handlers, a key."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ CORE = {
 
 
 def check(app: Flask, runtime: Runtime) -> Iterator[Finding]:
-    """The app that this command has loaded."""
+    """Check the app that this command has loaded."""
     for unknown in unknown_settings(app.config):
         yield Code.UNKNOWN_SETTING.found(sentence(unknown))
     for name, signal in CORE.items():

@@ -22,7 +22,7 @@ MOST_NAMES = 12
 @click.option("--json", "as_json", is_flag=True, help="For machines.")
 @click.pass_context
 def doctor(context: click.Context, as_json: bool) -> None:
-    """What keeps handoffs from working, and what puts it right. Fails when there is an error; changes nothing."""
+    """Find what keeps handoffs from working, and what puts it right. Fails when there is an error; changes nothing."""
     from . import explain
 
     try:
@@ -52,7 +52,7 @@ def show(report: Report, *, as_json: bool = False) -> None:
 
 
 def facts(report: Report) -> dict[str, Any]:
-    """What was found, for a machine."""
+    """Return what was found, for a machine."""
     return {
         "ok": report.is_well,
         "looked_at": report.looked_at,
@@ -62,7 +62,7 @@ def facts(report: Report) -> dict[str, Any]:
 
 
 def lines(report: Report) -> Iterator[str]:
-    """What was found, for a person."""
+    """Return what was found, for a person."""
     from . import Level
 
     for one in report.findings:

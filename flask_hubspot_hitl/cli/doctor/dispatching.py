@@ -1,4 +1,4 @@
-"""Whether somebody dispatches, and whether he gets on."""
+"""Check that some process dispatches, and that it gets on."""
 
 from __future__ import annotations
 
@@ -13,13 +13,15 @@ from ...runtime import Runtime, full_processes
 from .findings import Code, Finding
 
 ALIVE_SECONDS = 3 * SIGN_SECONDS
+"""Seconds after its last sign of life for which a process counts as alive."""
 TICKED_SECONDS = 600.0
-"""Cron may be that seldom."""
+"""Seconds between two runs of ``tick``: cron may be that seldom."""
 LATE_SECONDS = 120.0
+"""Seconds after which a lane that is due counts as late."""
 
 
 def check(app: Flask, runtime: Runtime) -> Iterator[Finding]:
-    """By the signs of life in the database, which every process that dispatches leaves there."""
+    """Check the signs of life in the database, which every process that dispatches leaves there."""
     mode, ledger = runtime.settings.dispatcher, runtime.ledger
     now = ledger.now_ms()
     with ledger.read() as tx:

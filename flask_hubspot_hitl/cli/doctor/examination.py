@@ -21,11 +21,11 @@ logger = logging.getLogger(__name__)
 
 AT_ONCE = 16
 LOOK_SECONDS = 0.2
-"""Between two looks at who is done, for the progress bar."""
+"""Seconds between two looks at what is done, for the progress bar."""
 SECRET_LENGTH = 6
-"""Less is no secret, and may be part of any word."""
+"""Characters; a shorter value is not hidden, because it may be part of any word."""
 SKEW_SECONDS = 60.0
-"""HubSpot's times are in whole seconds, and its answers take a while."""
+"""Seconds that HubSpot's time may differ: it is in whole seconds, and an answer takes a while."""
 
 Check = tuple[str, Callable[[], Iterable[Finding]]]
 """What it looks at, and how."""
@@ -34,7 +34,7 @@ Progress = Callable[[int, int], None]
 
 @dataclass(frozen=True, slots=True)
 class Report:
-    """What was found, by code; what was ``looked_at``, and in how many ``seconds``."""
+    """Hold what was found, by code; what was ``looked_at``, and in how many ``seconds``."""
 
     findings: tuple[Finding, ...]
     looked_at: tuple[str, ...]
@@ -42,7 +42,7 @@ class Report:
 
     @property
     def is_well(self) -> bool:
-        """True when nothing keeps handoffs from working; there may be warnings."""
+        """Return True when nothing keeps handoffs from working; there may be warnings."""
         return not any(one.code.level is Level.ERROR for one in self.findings)
 
 
@@ -67,7 +67,7 @@ def examine(app: Flask, progress: Progress | None = None) -> Report:
 
 
 def explain(error: ConfigError | LedgerUnavailable) -> Report:
-    """Of an app that does not even start."""
+    """Report on an app that does not even start."""
     if isinstance(error.__cause__, LedgerUnavailable):
         error = error.__cause__
     if isinstance(error, ConfigError):
@@ -100,7 +100,7 @@ def _side_by_side(checks: list[Check], progress: Progress) -> list[Finding]:
 
 
 def safely(check: Check) -> list[Finding]:
-    """A check's findings; when it trips, those it had, and that it did."""
+    """Return a check's findings; when it raises, those it had, and that it failed."""
     name, look = check
     found: list[Finding] = []
     try:

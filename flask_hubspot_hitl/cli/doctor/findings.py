@@ -1,4 +1,4 @@
-"""Everything that doctor can find, with its words. The README's table is held to this one.
+"""Define everything that doctor can find, with its words. The README's table is held to this one.
 
 A code never changes its meaning; a new finding gets a new number. HH1xx: the app. HH2xx: its database. HH3xx: its
 public URL. HH4xx: the app at HubSpot. HH5xx: a portal (a HubSpot account). HH6xx: the dispatcher.
@@ -12,14 +12,14 @@ from typing import Any
 
 
 class Level(StrEnum):
-    """An error keeps handoffs from working, and makes the command fail; a warning is worth a look."""
+    """How bad a finding is: an error keeps handoffs from working, and fails the command; a warning is worth a look."""
 
     ERROR = "error"
     WARNING = "warning"
 
 
 class Code(Enum):
-    """``HH…``: its level, what is wrong in general, why it matters, and what puts it right."""
+    """A kind of finding, ``HH…``: its level, what is wrong in general, why it matters, and what puts it right."""
 
     BUG = (
         "HH001",
@@ -474,19 +474,19 @@ class Code(Enum):
         self.fix = fix
 
     def found(self, what: str, *, portal_id: str | None = None, fix: str | None = None) -> Finding:
-        """It is so here: ``what`` exactly, in which portal, and how it is put right if not in the usual way."""
+        """Make a finding: ``what`` exactly, in which portal, and ``fix`` if the usual way does not put it right."""
         return Finding(self, what, portal_id, fix or self.fix)
 
 
 def sentence(text: object) -> str:
-    """An error's text as a sentence."""
+    """Make a sentence of an error's text."""
     words = str(text).rstrip(".")
     return f"{words[:1].upper()}{words[1:]}" + ("" if words.endswith("?") else ".")
 
 
 @dataclass(frozen=True, slots=True)
 class Finding:
-    """Something that is wrong."""
+    """One thing that is wrong."""
 
     code: Code
     what: str
@@ -494,7 +494,7 @@ class Finding:
     fix: str
 
     def facts(self) -> dict[str, Any]:
-        """For machines."""
+        """Return the finding, for machines."""
         code = self.code
         return {
             "code": code.code,

@@ -1,4 +1,4 @@
-"""The app at HubSpot: its channel, its webhook target and its subscriptions. All portals share them."""
+"""Check the app at HubSpot: its channel, its webhook target and its subscriptions. All portals share them."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from ...runtime import Runtime
 from .findings import Code, Finding, sentence
 
 HUBSPOT_SECONDS = 6.0
-"""What a check may spend on HubSpot's answers."""
+"""Seconds that a check may spend on HubSpot's answers."""
 PROJECT_APP = (
     f"An app of HubSpot's project platform has its webhooks in the file {wanted.PROJECT_FILE}: compare it with "
     "'flask hubspot-hitl setup --plan'."
@@ -23,7 +23,7 @@ _NO_CREDENTIALS = (401, 403)
 
 
 def check(runtime: Runtime) -> Iterator[Finding]:
-    """By the developer key; without one HubSpot does not tell."""
+    """Check with the developer key; without one HubSpot shows nothing of the app."""
     settings = runtime.settings
     with runtime.ledger.read() as tx:
         channel_id = routing.channel_of(tx, settings)

@@ -1,4 +1,4 @@
-"""One portal, a HubSpot account: its token, what it may do, its inboxes, and our channel in them."""
+"""Check one portal, a HubSpot account: its token, what it may do, its inboxes, and our channel in them."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ _NEW_FILES_SCOPES = {"files.read", "files.write"}
 
 
 def portal_ids(runtime: Runtime) -> list[str]:
-    """The portals to look at: the one configured, or all that have installed the app."""
+    """Return the portals to look at: the one configured, or all that have installed the app."""
     if runtime.settings.portal_id is not None:
         return [runtime.settings.portal_id]
     with runtime.ledger.read() as tx:
@@ -31,12 +31,12 @@ def portal_ids(runtime: Runtime) -> list[str]:
 
 
 def none() -> Iterator[Finding]:
-    """There is no portal to look at."""
+    """Report that there is no portal to look at."""
     yield Code.NO_PORTAL.found("None has installed the app, and HUBSPOT_HITL_PORTAL_ID is not set.")
 
 
 def check(runtime: Runtime, portal_id: str) -> Iterator[Finding]:
-    """Everything about one portal; its troubles are its own."""
+    """Check everything about one portal; its troubles do not keep others from being checked."""
     lacking: list[str] = []
     try:
         client = runtime.services.client(portal_id)

@@ -33,7 +33,7 @@ _REFUSED = (401, 403, 407)
 
 
 def check(runtime: Runtime, url: str) -> Iterator[Finding]:
-    """One of the public URLs: its webhook."""
+    """Check one of the public URLs: its webhook."""
     settings = runtime.settings
     hook = f"{url}{settings.url_prefix}/webhook"
     if not runtime.services.is_stand_in and (why := _why_private(url)):

@@ -16,7 +16,7 @@ PATIENCE_SECONDS = 3.0
 
 
 def check(runtime: Runtime) -> Iterator[Finding]:
-    """Every start brings the schema up, so a store that opens is migrated."""
+    """Check the database. Every start brings the schema up to date, so a store that opens is migrated."""
     ledger = runtime.ledger
     exposed = ledger.exposed()
     if exposed is not None:

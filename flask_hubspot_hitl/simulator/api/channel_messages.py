@@ -89,10 +89,7 @@ def stored_attachments(sim: Simulation, portal_id: str, items: list[JSON]) -> li
 
 @on(bp, "POST", BASES, "/<channel_id>/messages")
 def publish(channel_id: str) -> Any:
-    """As liberal as HubSpot: ``timestamp``, ``recipients`` and ``attachments`` may be missing.
-
-    Source: docs/hubspot.rst (Message body).
-    """
+    """Publish a message, as liberally as HubSpot: ``timestamp``, ``recipients`` and ``attachments`` may be missing."""
     sim = current()
     made = caller(sim, *WRITE)
     channel = find_channel(sim.world, made.app_id, channel_id)
@@ -117,7 +114,7 @@ def publish(channel_id: str) -> Any:
 
 
 def find_message(sim: Simulation, portal_id: str, channel_id: str, message_id: str) -> Message:
-    """A message of the channel in this portal, else 404."""
+    """Return a message of the channel in this portal, else answer 404."""
     inner = message_id if sim.chaos.feed_ids == "same" else message_id.removeprefix("ch")[::-1]
     found = sim.world.message(inner)
     if found is None or found[0].portal_id != portal_id or found[1].extra.get("channelId") != channel_id:

@@ -89,21 +89,18 @@ FIELDS = {
 
 
 def developer(sim: Simulation) -> App:
-    """Who asks at channel level; the 2026-09 document accepts nothing but the developer key."""
+    """Return the app whose developer key came; the 2026-09 document accepts nothing else at channel level."""
     return developer_app(sim, bearer_too="2026-09" not in request.path)
 
 
 def check_tier(sim: Simulation) -> None:
-    """The documents want Sales or Service Hub Professional for the whole family. Raises ApiError (403).
-
-    Source: docs/hubspot.rst (Developer key and product tier).
-    """
+    """Check the portal's tier: the documents want Sales or Service Hub Professional. Raises ApiError (403)."""
     if sim.chaos.tier != "professional":
         raise ApiError(403, "FORBIDDEN", "Custom channels need Sales Hub or Service Hub Professional")
 
 
 def caller(sim: Simulation, *scopes: str) -> Install:
-    """The installation that calls about its accounts and messages; private apps may be refused (open question 11)."""
+    """Return the installation that asks about accounts or messages; private apps may be refused (open question 11)."""
     made = bearer(sim, *scopes)
     check_tier(sim)
     if sim.chaos.private_apps == "refused" and sim.world.tokens[bearer_value()].expires_ms is None:
@@ -112,14 +109,14 @@ def caller(sim: Simulation, *scopes: str) -> Install:
 
 
 def check_urls(body: JSON) -> None:
-    """What should be a URL must be one (or be empty). Raises ApiError (400)."""
+    """Check that what should be a URL is one, or empty. Raises ApiError (400)."""
     for name in ("webhookUrl", "channelAccountConnectionRedirectUrl", "channelLogoUrl"):
         if body.get(name) and not re.fullmatch(r"https?://[!-~]+", body[name]):
             raise ApiError.invalid(name, "must be a URL")
 
 
 def check_capabilities(given: JSON) -> JSON:
-    """Capabilities with defaults filled in; an invalid one is refused (docs/hubspot.rst: Capabilities)."""
+    """Fill in a channel's capabilities with defaults; refuse an invalid one (docs/hubspot.rst: Capabilities)."""
     wrong = []
     for key, value in given.items():
         if value is None:
@@ -210,7 +207,7 @@ def archive_channel(channel_id: str) -> Any:
 
 
 def find_account(sim: Simulation, portal_id: str, channel_id: str, account_id: str) -> ChannelAccount:
-    """An account of the channel in this portal, else 404."""
+    """Return an account of the channel in this portal, else answer 404."""
     account = sim.world.accounts.get(account_id)
     if account is None or account.portal_id != portal_id or account.channel_id != channel_id:
         raise ApiError.missing(f"Channel account {account_id[:40]}")
@@ -220,10 +217,7 @@ def find_account(sim: Simulation, portal_id: str, channel_id: str, account_id: s
 def check_connection(
     sim: Simulation, channel: Channel, portal_id: str, inbox_id: str, identifier: JSON | None
 ) -> JSON | None:
-    """The delivery identifier, if an account may be made with it; used twice in a channel is a 409.
-
-    Source: docs/hubspot.rst (Making an account).
-    """
+    """Return the delivery identifier if an account may be made with it; answer 409 when the channel has it already."""
     check_tier(sim)
     inbox = sim.world.inboxes.get(inbox_id)
     if inbox is None or inbox.portal_id != portal_id:

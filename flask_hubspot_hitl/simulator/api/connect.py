@@ -27,7 +27,7 @@ bp = Blueprint("connecting", __name__)
 
 
 def begin(sim: Simulation, channel_id: str, portal_id: str, inbox_id: str) -> JSON:
-    """Begin a connection; answers the query of the popup. Raises ApiError."""
+    """Begin a connection, and return the query of the popup. Raises ApiError."""
     inbox = sim.world.inboxes.get(inbox_id)
     if channel_id not in sim.world.channels or inbox is None or inbox.portal_id != portal_id:
         raise ApiError.invalid("body", "no such channel, portal or inbox")
@@ -39,7 +39,7 @@ def begin(sim: Simulation, channel_id: str, portal_id: str, inbox_id: str) -> JS
 
 @bp.get("/connect")
 def popup() -> Any:
-    """The admin picks the channel in the inbox's settings: on to the page of the app, in a popup."""
+    """Have an admin pick the channel in the inbox's settings: send the popup on to the page of the app."""
     sim = current()
     chosen = {name: request.args.get(name) for name in ("channelId", "portalId", "inboxId")}
     query = begin(
@@ -58,7 +58,7 @@ def popup() -> Any:
 
 @bp.get("/connected")
 def popup_is_back() -> Any:
-    """The popup is back at HubSpot: the account is made now unless the PATCH has made it."""
+    """Take the popup back at HubSpot: make the account now unless the PATCH has made it."""
     sim = current()
     staging = sim.world.staging.get(request.args.get("accountToken", ""))
     if staging is not None and staging.name is not None:
@@ -78,7 +78,7 @@ def complete(sim: Simulation, staging: StagingToken) -> None:
 
 @on(bp, "PATCH", BASES, "/<channel_id>/channel-account-staging-tokens/<token>")
 def update_staging_token(channel_id: str, token: str) -> Any:
-    """The app says which account it is to be, with the portal's own token."""
+    """Take from the app which account it is to be, with the portal's own token."""
     sim = current()
     made = caller(sim, *READ)
     channel = find_channel(sim.world, made.app_id, channel_id)

@@ -24,10 +24,7 @@ HAD = frozenset({*SCOPES, "files.read", "files.write"})
 
 
 def authorize_request(sim: Simulation) -> tuple[App, str, tuple[str, ...]]:
-    """The app, the redirect URI and the scopes of a consent page; all must be right before anything is redirected.
-
-    Optional scopes that the account doesn't have are dropped without a word (docs/hubspot.rst: Consent).
-    """
+    """Return app, redirect URI and scopes of a consent page; all must be right before anything is redirected."""
     app = next((a for a in sim.world.apps.values() if a.client_id == request.args.get("client_id")), None)
     if app is None:
         raise refused("BAD_CLIENT_ID", "missing or unknown client id", "invalid_client")
@@ -51,7 +48,7 @@ def authorize_request(sim: Simulation) -> tuple[App, str, tuple[str, ...]]:
 
 @on(bp, "GET", PATHS)
 def authorize_page(portal_id: str | None = None) -> Any:
-    """The consent page: which account to connect."""
+    """Show the consent page: which account to connect."""
     sim = current()
     app, _, scopes = authorize_request(sim)
     portals = [p for p in sim.world.portals.values() if portal_id in (None, p.id)]
@@ -60,7 +57,7 @@ def authorize_page(portal_id: str | None = None) -> Any:
 
 @on(bp, "POST", PATHS)
 def authorize(portal_id: str | None = None) -> Any:
-    """The admin's answer: back to the app with ``code`` and ``state``, or with ``error``."""
+    """Take the admin's answer: send the browser back to the app with ``code`` and ``state``, or with ``error``."""
     sim = current()
     app, uri, scopes = authorize_request(sim)
     chosen = request.form.get("portal", "")

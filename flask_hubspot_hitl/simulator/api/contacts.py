@@ -55,7 +55,7 @@ MAX_GROUPS, MAX_FILTERS, MAX_TOTAL, MAX_BODY, MAX_RESULTS = 6, 6, 18, 3000, 10_0
 
 
 def values_of(contact: Contact) -> dict[str, str | None]:
-    """Every property of a contact, with the ones HubSpot keeps itself."""
+    """Return every property of a contact, with the ones HubSpot keeps itself."""
     return people.properties_of(contact) | {
         "hs_object_id": contact.id,
         "createdate": iso(contact.created_ms),
@@ -64,10 +64,7 @@ def values_of(contact: Contact) -> dict[str, str | None]:
 
 
 def shape(contact: Contact, names: list[str] | None = None) -> JSON:
-    """``SimplePublicObject`` with the properties asked for, or the default ones.
-
-    What is not set is null; only v3's document doesn't allow null, there it is left out.
-    """
+    """Return a ``SimplePublicObject`` with the properties asked for, or the default ones."""
     values = values_of(contact)
     wanted = dict.fromkeys([*(names or RETURNED), "hs_object_id", "createdate", "lastmodifieddate"])
     if request.path.startswith("/crm/v3"):
@@ -82,7 +79,7 @@ def shape(contact: Contact, names: list[str] | None = None) -> JSON:
 
 
 def asked_properties() -> list[str] | None:
-    """The query's ``properties``, repeated or separated by commas."""
+    """Return the query's ``properties``, repeated or separated by commas."""
     return [name for name in query_list("properties") if name and "," not in name] or None
 
 
@@ -90,13 +87,13 @@ def asked_properties() -> list[str] | None:
 
 
 def has_token(value: str, wanted: str) -> bool:
-    """CONTAINS_TOKEN: one of the words, with ``*`` as a wildcard."""
+    """Return True when CONTAINS_TOKEN holds: one of the words matches, with ``*`` as a wildcard."""
     words = [value, *re.split(r"[\s;,]+", value), *re.split(r"[^\w]+", value)]
     return any(fnmatch.fnmatchcase(word, re.sub(r"([\[?])", r"[\1]", wanted)) for word in words if word)
 
 
 def matches(values: dict[str, str | None], item: JSON) -> bool:
-    """Whether one filter holds. Strings are compared without regard to case."""
+    """Return True when a filter of the search holds. Strings are compared without regard to case."""
     operator, name = str(item["operator"]), item["propertyName"]
     value = (values.get(name) or "").lower()
     if operator.endswith("HAS_PROPERTY"):
@@ -113,16 +110,21 @@ def matches(values: dict[str, str | None], item: JSON) -> bool:
         raise ApiError.invalid("filterGroups", "BETWEEN needs `highValue`")
     if operator in ("NEQ", "NOT_CONTAINS_TOKEN"):
         return value != wanted if operator == "NEQ" else not has_token(value, wanted)
-    if not value:
-        return False
-    if operator == "EQ":
-        return value == wanted
+    return bool(value) and compares(value, operator, wanted, str(item.get("highValue")).lower())
+
+
+def compares(value: str, operator: str, wanted: str, highest: str) -> bool:
+    """Return True when a value that is there compares so; ``highest`` is for BETWEEN."""
     if operator == "CONTAINS_TOKEN":
         return has_token(value, wanted)
-    if operator == "BETWEEN":
-        return wanted <= value <= str(item["highValue"]).lower()
-    below, equal = value < wanted, value == wanted
-    return {"LT": below, "LTE": below or equal, "GT": not below and not equal, "GTE": not below}[operator]
+    return {
+        "EQ": value == wanted,
+        "BETWEEN": wanted <= value <= highest,
+        "LT": value < wanted,
+        "LTE": value <= wanted,
+        "GT": value > wanted,
+        "GTE": value >= wanted,
+    }[operator]
 
 
 @on(bp, "POST", BASES, "/search")
@@ -175,7 +177,7 @@ def search() -> Any:
 def look_up(
     sim: Simulation, portal_id: str, contact_id: str, unique: str | None, *, archived: bool = False
 ) -> Contact | None:
-    """A contact by id (that of a merged one finds the one it went into), or by a unique property."""
+    """Find a contact by id (that of a merged one finds the one it went into), or by a unique property."""
     if unique is None and not archived:
         return people.contact(sim.world, portal_id, contact_id)
     for contact in sim.world.contacts.values():
@@ -187,7 +189,7 @@ def look_up(
 
 
 def find_contact(sim: Simulation, portal_id: str, contact_id: str) -> Contact:
-    """The contact in the path, by id or by ``?idProperty=email``, else 404."""
+    """Return the contact in the path, by id or by ``?idProperty=email``, else answer 404."""
     found = look_up(sim, portal_id, contact_id, request.args.get("idProperty"), archived=query_bool("archived"))
     if found is None:
         raise ApiError(404, "OBJECT_NOT_FOUND", "resource not found")
@@ -195,7 +197,7 @@ def find_contact(sim: Simulation, portal_id: str, contact_id: str) -> Contact:
 
 
 def given_properties(body: JSON) -> dict[str, str | None]:
-    """The properties of a write; values must be strings (numbers and booleans become one)."""
+    """Return the properties of a write; values must be strings (numbers and booleans become one)."""
     answer: dict[str, str | None] = {}
     for name, value in body["properties"].items():
         if isinstance(value, dict | list):

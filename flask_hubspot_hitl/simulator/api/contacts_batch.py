@@ -52,7 +52,7 @@ def batch(spec: JSON, status: int, handle: Callable[[JSON, JSON], JSON]) -> Any:
 
 
 def found(sim: Simulation, portal_id: str, item: JSON, unique: str | None) -> Contact:
-    """The contact of one input. Raises ApiError (404)."""
+    """Return the contact of one input. Raises ApiError (404)."""
     contact = look_up(sim, portal_id, item["id"], item.get("idProperty") or unique)
     if contact is None:
         raise ApiError(404, "OBJECT_NOT_FOUND", "Could not get some CONTACT objects, they may be deleted or not exist.")
@@ -127,7 +127,7 @@ def archive() -> Any:
 
 @on(bp, "POST", BASES, "/merge")
 def merge() -> Any:
-    """The primary contact stays; the other one's id finds it from now on."""
+    """Merge two contacts: the primary one stays, and the other one's id finds it from now on."""
     sim = current()
     made = bearer(sim, WRITE)
     body = json_body({"primaryObjectId!": str, "objectIdToMerge!": str})
@@ -141,7 +141,7 @@ def merge() -> Any:
 
 @on(bp, "POST", BASES, "/gdpr-delete")
 def gdpr_delete() -> Any:
-    """Deletes for good; like HubSpot's it does not complain about a contact it doesn't know."""
+    """Delete a contact for good; like HubSpot, do not complain about one that does not exist."""
     sim = current()
     made = bearer(sim, WRITE)
     body = json_body({"objectId!": str, "idProperty": str})

@@ -26,17 +26,17 @@ BUILT_IN = {"1000": "Live chat", "1001": "Facebook Messenger", "1002": "Email"}
 
 
 def reader(sim: Simulation) -> Install:
-    """The caller, who may read."""
+    """Return the caller, who must be allowed to read."""
     return bearer(sim, "conversations.read")
 
 
 def writer(sim: Simulation) -> Install:
-    """The caller, who may write."""
+    """Return the caller, who must be allowed to write."""
     return bearer(sim, "conversations.write")
 
 
 def find_thread(sim: Simulation, portal_id: str, thread_id: str) -> Thread:
-    """A thread of the portal, archived or not, else 404."""
+    """Return a thread of the portal, archived or not, else answer 404."""
     thread = sim.world.threads.get(thread_id)
     if thread is None or thread.portal_id != portal_id or thread.purged:
         raise ApiError.missing(f"Thread {thread_id[:40]}")
@@ -44,7 +44,7 @@ def find_thread(sim: Simulation, portal_id: str, thread_id: str) -> Thread:
 
 
 def with_ticket() -> bool:
-    """Whether the caller asked for the thread's ticket."""
+    """Return True when the caller asked for the thread's ticket."""
     return "TICKET" in query_list("association")
 
 
@@ -144,7 +144,7 @@ def unassign(thread_id: str) -> Any:
 
 @on(bp, "GET", BASES, "/threads/<thread_id>/messages")
 def list_messages(thread_id: str) -> Any:
-    """Oldest first unless ``sort=-createdAt`` or the switch says otherwise; HubSpot documents no order."""
+    """List messages, oldest first unless ``sort=-createdAt`` or the switch says so; HubSpot documents no order."""
     sim = current()
     thread = find_thread(sim, reader(sim).portal_id, thread_id)
     found = sorted(thread.messages, key=lambda m: m.created_ms)
@@ -176,10 +176,7 @@ def original_content(thread_id: str, message_id: str) -> Any:
 
 @on(bp, "POST", BASES, "/threads/<thread_id>/messages")
 def send_message(thread_id: str) -> Any:
-    """A note (COMMENT), or a message as an agent (MESSAGE), which goes out through the channel.
-
-    Source: docs/hubspot.rst (Sending as an agent).
-    """
+    """Write a note (COMMENT), or a message as an agent (MESSAGE), which goes out through the channel."""
     sim = current()
     made = writer(sim)
     thread = find_thread(sim, made.portal_id, thread_id)
@@ -221,7 +218,7 @@ def get_actor(actor_id: str) -> Any:
 
 @on(bp, "POST", BASES, "/actors/batch/read")
 def read_actors() -> Any:
-    """v3 answers 207 when some are unknown; the 2026-09 document has only 200 (docs/hubspot.rst: Actors)."""
+    """Read actors in a batch; v3 answers 207 when some are unknown, 2026-09 always 200 (docs/hubspot.rst: Actors)."""
     sim = current()
     made = reader(sim)
     started = iso(now_ms())
@@ -261,7 +258,7 @@ def get_inbox(inbox_id: str) -> Any:
 
 
 def channel_names(sim: Simulation, made: Install) -> dict[str, str]:
-    """The built-in channels and the app's own."""
+    """Return the names of the built-in channels and the app's own."""
     own = {c.id: c.name for c in sim.world.channels.values() if c.app_id == made.app_id and not c.archived}
     return BUILT_IN | own
 

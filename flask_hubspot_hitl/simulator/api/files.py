@@ -49,7 +49,7 @@ MAX_SIGNED_SECONDS = 90 * 24 * 3600
 
 
 def clean_name(name: str) -> tuple[str, str]:
-    """A display name without path and control characters, parted into stem and extension."""
+    """Return a display name without path and control characters, parted into stem and extension."""
     base = re.sub(r"[\x00-\x1f\x7f\ud800-\udfff]", "", name.replace("\\", "/").rpartition("/")[2]).strip() or "file"
     stem, dot, extension = base.rpartition(".")
     return (stem[:200], extension.lower()[:20]) if dot and stem else (base[:200], "")
@@ -76,7 +76,7 @@ def store(
 
 
 def expiry_ms(options: JSON) -> int | None:
-    """When a file goes by itself: ``expiresAt``, or ``ttl`` as an ISO period of at least a day."""
+    """Return when a file goes by itself (epoch ms): ``expiresAt``, or ``ttl`` as an ISO period of at least a day."""
     if options.get("expiresAt"):
         return moment_ms(options["expiresAt"], "options.expiresAt")
     if not options.get("ttl"):
@@ -88,7 +88,7 @@ def expiry_ms(options: JSON) -> int | None:
 
 
 def duplicate(sim: Simulation, portal_id: str, content: bytes, folder: str, options: JSON) -> File | None:
-    """A file with the same content, when the upload asks to look for one. Raises ApiError (409) for REJECT."""
+    """Find a file with the same content, when the upload asks for it. Raises ApiError (409) for REJECT."""
     strategy = options.get("duplicateValidationStrategy") or "NONE"
     if strategy == "NONE":
         return None
@@ -143,7 +143,7 @@ def upload() -> Any:
 
 @on(bp, "POST", ("/filemanager/api/v3/files/upload",))
 def upload_legacy() -> Any:
-    """The older upload: same parts, ``{"objects": [...]}`` with a number as id (docs/hubspot.rst: Upload)."""
+    """Take the older upload: same parts, ``{"objects": [...]}`` with a number as id (docs/hubspot.rst: Upload)."""
     sim = current()
     made = bearer(sim, *WRITE)
     answer = shapes.file(sim, upload_from_request(sim, made.portal_id))
@@ -151,7 +151,7 @@ def upload_legacy() -> Any:
 
 
 def find_file(sim: Simulation, portal_id: str, file_id: str) -> File:
-    """A file of the portal, else 404."""
+    """Return a file of the portal, else answer 404."""
     found = sim.world.files.get(file_id)
     if found is None or found.portal_id != portal_id or found.archived:
         raise ApiError.missing("File")
@@ -215,7 +215,7 @@ def download(file_id: str) -> Any:
 
 @on(bp, "GET", ("/hubfs",), "/<portal_id>/<file_id>/<name>")
 def serve(portal_id: str, file_id: str, name: str) -> Any:
-    """The file itself: for anybody with a signed link that has not run out, or when it is public; else 404."""
+    """Serve a file: to anybody with a signed link that has not run out, or when it is public; else 404."""
     found = find_file(current(), portal_id, file_id)
     expires, signature = request.args.get("Expires", ""), request.args.get("Signature", "")
     public = found.access.startswith(("PUBLIC", "HIDDEN_INDEXABLE", "HIDDEN_NOT_INDEXABLE"))
@@ -229,7 +229,7 @@ def serve(portal_id: str, file_id: str, name: str) -> Any:
 
 
 def attachment(item: File) -> Any:
-    """A file as a download, so that no browser ever runs one."""
+    """Answer with a file as a download, so that no browser ever runs one."""
     return send_file(
         BytesIO(item.content),
         mimetype=item.content_type if re.fullmatch(r"[\w.+-]+/[\w.+-]+", item.content_type, re.ASCII) else None,

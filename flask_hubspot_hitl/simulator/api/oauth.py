@@ -26,14 +26,14 @@ VERSIONS = ("v3", "2026-03", "2026-09")
 
 
 def refused(status: str, message: str, error: str = "invalid_grant") -> ApiError:
-    """400: v1's ``status`` and RFC 6749's ``error`` in one body (docs/hubspot.rst: Token errors)."""
+    """Make a 400: v1's ``status`` and RFC 6749's ``error`` in one body (docs/hubspot.rst: Token errors)."""
     problem = ApiError(400, "VALIDATION_ERROR", message, error=error, error_description=message)
     problem.body["status"] = status
     return problem
 
 
 def form(sim: Simulation) -> dict[str, str]:
-    """The form of the request; the token families take nothing else, but v1 two of its fields in the query."""
+    """Return the form of the request; the token families take nothing else, but v1 two of its fields in the query."""
     in_query = {"client_secret", "refresh_token"} & set(request.args) if "/v1/" in request.path else set[str]()
     if in_query and not request.get_data():
         return dict(request.args.items())
@@ -45,7 +45,7 @@ def form(sim: Simulation) -> dict[str, str]:
 
 
 def client_of(sim: Simulation, given: dict[str, str]) -> App:
-    """The app whose client id and secret are in the form."""
+    """Return the app whose client id and secret are in the form."""
     app = next((a for a in sim.world.apps.values() if a.client_id == given.get("client_id")), None)
     if app is None:
         raise refused("BAD_CLIENT_ID", "missing or unknown client id", "invalid_client")
@@ -55,7 +55,7 @@ def client_of(sim: Simulation, given: dict[str, str]) -> App:
 
 
 def issue(sim: Simulation, made: Install) -> JSON:
-    """A new access token, as ``AccessTokenResponse``. They are long: HubSpot says to reserve 512 characters."""
+    """Issue an access token, as ``AccessTokenResponse``. It is long: HubSpot says to reserve 512 characters."""
     value, seconds = f"{sim.ids.secret('access')}-{secrets.token_hex(150)}", sim.chaos.token_seconds
     expires_ms = now_ms() + seconds * 1000
     sim.world.tokens[value] = Token(value, made.app_id, made.portal_id, made.scopes, expires_ms)
@@ -97,20 +97,20 @@ def token() -> Any:
 
 
 def idle(sim: Simulation, made: Install) -> bool:
-    """Whether the refresh token was not used for longer than it may be."""
+    """Return True when the refresh token was not used for longer than it may be."""
     seconds = sim.chaos.refresh_token_seconds
     return seconds is not None and made.used_ms is not None and now_ms() - made.used_ms > seconds * 1000
 
 
 def end_access(sim: Simulation, made: Install) -> None:
-    """The installation's access tokens are no good any more; static ones stay."""
+    """End the installation's access tokens; static ones stay."""
     for found in sim.world.tokens.values():
         if (found.app_id, found.portal_id) == (made.app_id, made.portal_id) and found.expires_ms is not None:
             found.expires_ms = 0
 
 
 def exchange(sim: Simulation, app: App, given: dict[str, str]) -> Install:
-    """The installation an authorization code is for; only now the app is connected. A code works once."""
+    """Return the installation an authorization code is for; only now the app is connected. A code works once."""
     code = sim.world.codes.pop(given.get("code", ""), None)
     if code is None or code.app_id != app.id:
         raise refused("BAD_AUTH_CODE", "missing or invalid auth code")
@@ -128,7 +128,7 @@ def exchange(sim: Simulation, app: App, given: dict[str, str]) -> Install:
 
 
 def proves(code: Code, verifier: str) -> bool:
-    """Whether a PKCE verifier fits the challenge (RFC 7636)."""
+    """Return True when a PKCE verifier fits the challenge (RFC 7636)."""
     shown = verifier.encode("utf-8", "replace")
     if code.method == "S256":
         shown = base64.urlsafe_b64encode(hashlib.sha256(shown).digest()).rstrip(b"=")
@@ -139,7 +139,7 @@ def proves(code: Code, verifier: str) -> bool:
 
 
 def signed_token(found: Token, made: Install) -> JSON:
-    """``SignedAccessToken``; its signatures mean nothing here."""
+    """Make a ``SignedAccessToken``; its signatures mean nothing here."""
     return {
         "appId": int(found.app_id),
         "appInstallId": f"{found.app_id}-{found.portal_id}",
@@ -162,7 +162,7 @@ def signed_token(found: Token, made: Install) -> JSON:
 
 
 def live_token(sim: Simulation, value: str) -> tuple[Token, Install] | None:
-    """An access token that still opens doors, and its installation."""
+    """Return an access token that still opens doors, and its installation."""
     found = sim.world.tokens.get(value)
     made = found and sim.world.installs.get((found.app_id, found.portal_id))
     if not found or not made or sim.chaos.revoked:
@@ -171,7 +171,7 @@ def live_token(sim: Simulation, value: str) -> tuple[Token, Install] | None:
 
 
 def describe(sim: Simulation, made: Install, value: str, scopes: tuple[str, ...]) -> JSON:
-    """What access and refresh tokens have in common when they are looked at."""
+    """Describe what access and refresh tokens have in common."""
     agent = sim.world.actors.get((made.portal_id, f"A-{made.user_id}"))
     return {
         "token": value,
@@ -186,20 +186,20 @@ def describe(sim: Simulation, made: Install, value: str, scopes: tuple[str, ...]
 
 
 def describe_access(sim: Simulation, found: Token, made: Install) -> JSON:
-    """An access token, as introspection tells it."""
+    """Describe an access token, as introspection tells it."""
     left = 10**6 if found.expires_ms is None else max(0, (found.expires_ms - now_ms()) // 1000)
     more = {"expires_in": left, "is_private_distribution": False, "signed_access_token": signed_token(found, made)}
     return describe(sim, made, found.value, found.scopes) | more
 
 
 def without(body: JSON, name: str) -> JSON:
-    """A body without one property: v1's two token pages leave out one each."""
+    """Copy a body without one property: v1's two token pages leave out one each."""
     return {key: value for key, value in body.items() if key != name}
 
 
 @on(bp, "POST", FAMILIES, "/introspect")
 def introspect() -> Any:
-    """A token that is no good is ``active: false`` in 2026-09; the older documents have no such answer."""
+    """Describe a token; one that is no good is ``active: false`` in 2026-09, which the older documents do not have."""
     sim = current()
     given = form(sim)
     app = client_of(sim, given)
@@ -218,7 +218,7 @@ def introspect() -> Any:
 
 @on(bp, "POST", FAMILIES, "/revoke")
 def revoke() -> Any:
-    """Revokes the refresh token only: access tokens live out their time (docs/hubspot.rst: Tokens)."""
+    """Revoke the refresh token only: access tokens live out their time (docs/hubspot.rst: Tokens)."""
     sim = current()
     given = form(sim)
     app = client_of(sim, given)
@@ -278,7 +278,7 @@ def account_details() -> Any:
 
 @on(bp, "DELETE", [f"/appinstalls/{version}/external-install" for version in VERSIONS])
 def uninstall() -> Any:
-    """Every token of the portal dies at once; no webhook tells of it (docs/hubspot.rst: Token errors)."""
+    """Uninstall the app: every token of the portal dies, no webhook tells of it (docs/hubspot.rst: Token errors)."""
     sim = current()
     made = bearer(sim)
     del sim.world.installs[made.app_id, made.portal_id]

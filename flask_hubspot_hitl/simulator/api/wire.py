@@ -63,14 +63,7 @@ def check(value: Any, spec: Any, where: str) -> None:
     if spec is ANY:
         return
     if isinstance(spec, dict):
-        if not isinstance(value, dict):
-            raise ApiError.invalid(where, "must be an object")
-        for key, inner in spec.items():
-            name = key.rstrip("!")
-            if value.get(name) is not None:
-                check(value[name], inner, name if where == "body" else f"{where}.{name}")
-            elif key.endswith("!"):
-                raise ApiError.invalid(where, f"`{name}` is required")
+        _check_object(value, spec, where)
     elif isinstance(spec, list):
         if not isinstance(value, list):
             raise ApiError.invalid(where, "must be an array")
@@ -79,25 +72,42 @@ def check(value: Any, spec: Any, where: str) -> None:
     elif isinstance(spec, frozenset):
         if not isinstance(value, str) or value not in spec:
             raise ApiError.invalid(where, f"must be one of {sorted(spec)}")
-    elif spec is float:
-        if isinstance(value, bool) or not isinstance(value, int | float) or abs(value) > 1e300:
+    else:
+        _check_type(value, spec, where)
+
+
+def _check_object(value: Any, spec: JSON, where: str) -> None:
+    if not isinstance(value, dict):
+        raise ApiError.invalid(where, "must be an object")
+    for key, inner in spec.items():
+        name = key.rstrip("!")
+        if value.get(name) is not None:
+            check(value[name], inner, name if where == "body" else f"{where}.{name}")
+        elif key.endswith("!"):
+            raise ApiError.invalid(where, f"`{name}` is required")
+
+
+def _check_type(value: Any, spec: type, where: str) -> None:
+    is_number = isinstance(value, int | float) and not isinstance(value, bool)
+    if spec is float:
+        if not is_number or abs(value) > 1e300:
             raise ApiError.invalid(where, "must be a number")
     elif spec is int:
-        if isinstance(value, bool) or not isinstance(value, int) or abs(value) >= 2**63:
+        if not is_number or isinstance(value, float) or abs(value) >= 2**63:
             raise ApiError.invalid(where, "must be an integer")
     elif not isinstance(value, spec):
         raise ApiError.invalid(where, f"must be a {spec.__name__}")
 
 
 def without_nulls(value: Any) -> Any:
-    """A copy of a JSON value without properties that are null; HubSpot's schemas leave those out."""
+    """Copy a JSON value without properties that are null; HubSpot's schemas leave those out."""
     if isinstance(value, dict):
         return {key: without_nulls(item) for key, item in value.items() if item is not None}
     return [without_nulls(item) for item in value] if isinstance(value, list) else value
 
 
 def moment_ms(value: Any, where: str) -> int:
-    """A time given as ISO-8601 text or as epoch milliseconds, as epoch milliseconds."""
+    """Return a time given as ISO-8601 text or as epoch milliseconds, as epoch milliseconds."""
     if isinstance(value, str):
         try:
             parsed = datetime.fromisoformat(value)
@@ -115,7 +125,7 @@ def moment_ms(value: Any, where: str) -> int:
 
 
 def bearer_value() -> str:
-    """The access token of this request, or an empty text. Private apps may use a header of their own."""
+    """Return the access token of this request, or an empty text. Private apps may use a header of their own."""
     scheme, _, value = request.headers.get("Authorization", "").partition(" ")
     if scheme.lower() == "bearer":
         return value.strip()

@@ -14,7 +14,11 @@ from .world import BotpressWorld
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Parse the command line and serve on loopback. Returns the exit status."""
+    """Parse the command line, and serve on loopback until SIGTERM.
+
+    :param arguments: what follows the command's name; by default the process's own.
+    :returns: the exit status.
+    """
     parser = argparse.ArgumentParser(prog="python -m flask_hubspot_hitl.simulator.botpress", description=__doc__)
     parser.add_argument("--port", type=port, required=True, help="the port to listen on; 0 takes a free one")
     parser.add_argument("--stop-with-stdin", action="store_true", help="stop when standard input ends")

@@ -18,7 +18,11 @@ logger = logging.getLogger(__name__)
 
 
 def create_app(world: BotpressWorld) -> Flask:
-    """An app around a world; ``world.base_url`` is where it is served."""
+    """Make the stand-in's app around a world.
+
+    :param world: what exists; ``world.base_url`` is where the app is served.
+    :returns: the app.
+    """
     app = Flask(__name__)
     app.extensions["simulation"] = world
     app.config["MAX_CONTENT_LENGTH"] = MAX_BODY

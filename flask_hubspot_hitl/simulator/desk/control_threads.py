@@ -65,7 +65,7 @@ def find_thread(sim: Simulation, thread_id: str) -> Thread:
 
 @bp.post("/<thread_id>/<verb>")
 def act(thread_id: str, verb: str) -> Any:
-    """What an agent does with a thread. ``createdAt`` (ISO) and ``occurredAt`` (epoch ms) set the times."""
+    """Do with a thread what an agent does. ``createdAt`` (ISO) and ``occurredAt`` (epoch ms) set the times."""
     sim = current()
     thread = find_thread(sim, thread_id)
     if verb not in VERBS:
@@ -84,6 +84,12 @@ def act(thread_id: str, verb: str) -> Any:
         return shapes.message(sim, write(sim, thread, actor_id, draft(sim, thread, body, created_ms, at)))
     if verb == "welcome":
         return shapes.message(sim, threads.welcome(sim, thread, body["text"], at))
+    change(sim, thread, verb, body, actor_id, at)
+    return thread_json(sim, thread)
+
+
+def change(sim: Simulation, thread: Thread, verb: str, body: JSON, actor_id: str, at: int) -> None:
+    """Change a thread by a verb that writes no message; ``at`` in epoch ms."""
     if verb in ("assign", "unassign"):
         threads.assign(sim, thread, actor_id if verb == "assign" else None, actor_id, threads.HUBSPOT, at)
     elif verb in ("close", "reopen"):
@@ -101,7 +107,6 @@ def act(thread_id: str, verb: str) -> Any:
         threads.associate(thread, contact.id)
     else:
         {"archive": threads.archive, "restore": threads.restore, "purge": threads.purge}[verb](sim, thread, at)
-    return thread_json(sim, thread)
 
 
 def draft(sim: Simulation, thread: Thread, body: JSON, created_ms: int, at: int) -> threads.Draft:
