@@ -25,8 +25,8 @@ SETTINGS = {
     "tcp_keepalives_count": 2,
     "tcp_user_timeout": 4000,
 }
-"""Settings of each session, in milliseconds. ``idle_in_transaction_session_timeout`` frees the rows of a process that was
-stopped or cut off within a transaction; a machine that is merely busy may keep one waiting for some seconds."""
+"""Settings of each session, in milliseconds. ``idle_in_transaction_session_timeout`` frees the rows of a process that
+was stopped or cut off within a transaction; a machine that is merely busy may keep one waiting for some seconds."""
 _LEAST_CONNECT_SECONDS = 2  # psycopg takes less for that
 
 _Result = TypeVar("_Result")
