@@ -8,11 +8,15 @@ from pathlib import Path
 import pytest
 from flask import Flask, request
 
+from flask_hubspot_hitl.ledger import FAST, PLAIN, Speed
+from flask_hubspot_hitl.ledger.connection import Connection, PlainConnection
+from flask_hubspot_hitl.ledger.group_commit import Together
 from flask_hubspot_hitl.testing.serving import Server
 
-from .bench import load
+from .bench import host, load
 from .bench.figures import Figure, Target, interleave, table
-from .bench.stage import some_request
+from .bench.stage import some_request, told
+from .helpers import HubSpot, state_of
 
 
 @pytest.fixture
@@ -66,6 +70,26 @@ def test_the_load_generators_count_errors(send: Callable[..., load.Load], server
     server.start(app)
     found = send(server.port, [some_request()] * 200, connections=2, seconds=10, folder=tmp_path)
     assert 15 <= found.errors <= 25
+
+
+@pytest.mark.parametrize(("speed", "kind"), [(FAST, Connection), (PLAIN, PlainConnection)])
+def test_the_measured_app_has_the_measures_that_it_is_told(
+    speed: Speed, kind: type, tmp_path: Path, hubspot: HubSpot, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    settings = {
+        **hubspot.env(),
+        "HUBSPOT_HITL_PUBLIC_URL": "https://bot.example.test",
+        "HUBSPOT_HITL_DATABASE_URL": f"sqlite:///{tmp_path}/bench.sqlite3",
+        "HUBSPOT_HITL_DISPATCHER": "external",
+        **told(speed),
+    }
+    for name, value in settings.items():
+        monkeypatch.setenv(name, value)
+    state = state_of(host.create_app())
+    with state.ledger.write() as tx:
+        assert type(tx._connection) is kind
+    assert isinstance(state.ledger._database.writers, Together) == speed.group_commit
+    state.close()
 
 
 def test_rounds_are_interleaved() -> None:

@@ -16,7 +16,7 @@ from flask_hubspot_hitl import LedgerUnavailable
 from flask_hubspot_hitl.clock import SystemClock
 from flask_hubspot_hitl.ledger import Ledger
 from flask_hubspot_hitl.ledger.patience import patience
-from flask_hubspot_hitl.ledger.turns import Turns
+from flask_hubspot_hitl.ledger.turns import OneAtATime, Turns
 
 from .helpers import wait_until
 
@@ -106,6 +106,45 @@ def test_no_turn_is_lost_when_many_give_up() -> None:
     with ThreadPoolExecutor(8) as pool:
         assert min(pool.map(go, range(8))) > 0
     assert (turns.free, turns.waiting) == (2, 0)
+
+
+def test_the_plain_way_lets_one_thread_in_and_waits_no_longer_than_there_is_patience() -> None:
+    gate = OneAtATime()
+    gate.take()
+    with patience(0.01), pytest.raises(LedgerUnavailable, match="other threads"):
+        gate.take()
+    with ThreadPoolExecutor(1) as pool:
+        other = pool.submit(gate.take)
+        gate.give_back()
+        other.result(60)
+    gate.reset()  # as in a forked child: whoever had it is not there
+    with patience(0.0):
+        gate.take()
+
+
+_FORK_PLAIN = """
+import os, sys
+from flask_hubspot_hitl.clock import SystemClock
+from flask_hubspot_hitl.ledger import PLAIN, Ledger
+ledger = Ledger(sys.argv[1], SystemClock(), speed=PLAIN)
+ledger.create()
+ledger._database.turns.take()
+pid = os.fork()
+if pid == 0:
+    with ledger.write() as tx:
+        tx.set_meta("who", "the child")
+    os._exit(0)
+code = os.waitpid(pid, 0)[1]
+with ledger.read() as tx:
+    print(code, tx.get_meta("who"))
+"""
+
+
+def test_a_forked_child_writes_on_the_plain_path_although_a_thread_of_its_parent_does(database_url: str) -> None:
+    process = subprocess.run(
+        [sys.executable, "-c", _FORK_PLAIN, database_url], capture_output=True, text=True, check=True, timeout=100
+    )
+    assert process.stdout == "0 the child\n"
 
 
 _FORK = """

@@ -1,4 +1,4 @@
-"""The queue: events in lanes, leases on lanes. Runs inside the caller's transaction.
+"""Queue events in lanes, and lease lanes. Runs inside the caller's transaction.
 
 Knows nothing of what an event means. The shape, and why: a lane's ``due_at`` is a visibility timeout, so idle,
 ready, waiting, leased and crashed are one column and one small index; an abandoned lane becomes claimable by
@@ -36,7 +36,7 @@ _PUT = (
 
 @dataclass(slots=True, kw_only=True)
 class NewEvent:
-    """An event to put into a lane. ``sort_at`` and ``due_at`` are epoch ms."""
+    """Hold an event to put into a lane. ``sort_at`` and ``due_at`` are epoch ms."""
 
     dedupe_key: str
     lane: str | None
@@ -111,7 +111,7 @@ class Lease:
 
 
 class Statements:
-    """What the queue says to the database, built once: putting a statement together costs more than running it."""
+    """Hold the queue's statements, built once: putting a statement together costs more than running it."""
 
     def __init__(self, insert: Any) -> None:
         given = sa.bindparam
@@ -184,7 +184,7 @@ class Statements:
 
 
 class Queue:
-    """Events and lanes, within one transaction."""
+    """Read and write events and lanes, in one transaction."""
 
     def __init__(self, connection: Connection, statements: Statements) -> None:
         self._connection = connection
@@ -236,7 +236,7 @@ class Queue:
         self._touch(dict.fromkeys(keys, now))
 
     def touch(self, key: str, *, due_at: int) -> None:
-        """Make sure a lane exists and is due; a lease or a back-off in force is not shortened."""
+        """Insert a lane or make it due, without shortening a lease or a back-off."""
         self._connection.change_many(self._say.touch, [{"key": key, "due_at": due_at}])
 
     def _touch(self, due: Mapping[str, int]) -> None:
@@ -249,7 +249,7 @@ class Queue:
         return self._lease(self._say.claim, owner, {"now": now, "by": owner, "until": now + ttl_ms})
 
     def claim_lane(self, key: str, *, owner: str, now: int, ttl_ms: int) -> Lease | None:
-        """Lease one lane by its key, whatever it waits for; None while somebody else holds it."""
+        """Lease one lane by its key, whatever it waits for; None while another process holds it."""
         given = {"now": now, "by": owner, "until": now + ttl_ms, "lane_key": key}
         return self._lease(self._say.claim_lane, owner, given)
 
@@ -260,7 +260,7 @@ class Queue:
         return Lease(lane=row.key, owner=owner, fence=row.fence, wake=row.wake, failures=row.failures)
 
     def head(self, lease: Lease) -> Event | None:
-        """The next event of a leased lane, marked as begun. It is read anew before every run, never ahead.
+        """Return the next event of a leased lane, marked as begun. It is read anew before every run, never ahead.
 
         In a transaction that holds the lane's row: by :meth:`claim` or :meth:`holds`.
         """
@@ -268,7 +268,7 @@ class Queue:
         return None if row is None else _event(row)
 
     def holds(self, lease: Lease) -> bool:
-        """True while the lease is ours; takes the lane's row lock until the transaction ends."""
+        """Return True while the lease is ours; takes the lane's row lock until the transaction ends."""
         row = self._connection.row(self._say.holds, {"lane_key": lease.lane})
         if row is None or row.fence != lease.fence:
             return False
@@ -276,17 +276,17 @@ class Queue:
         return True
 
     def is_kept(self, lease: Lease) -> bool:
-        """False once the lane has been given back, even if nobody else has claimed it since."""
+        """Return False once the lease was released, even if no process has claimed the lane since."""
         statement = sa.select(lane.c.owner).where(lane.c.key == lease.lane, lane.c.fence == lease.fence)
         return bool(self._connection.scalar(statement) == lease.owner)
 
     def is_settled(self, taken: Event) -> bool:
-        """True when an event is no longer pending."""
+        """Return True when an event is no longer pending."""
         statement = sa.select(event.c.state).where(event.c.id == taken.id)
         return bool(self._connection.scalar(statement) != EventState.PENDING)
 
     def release(self, lease: Lease, *, now: int, due_at: int | None, failures: int = 0) -> None:
-        """Give a lane back: due at ``due_at``; with None idle, unless something came in since the claim."""
+        """Release a lane: due at ``due_at``; with None idle, unless something came in since the claim."""
         given = {"lane_key": lease.lane, "mine": lease.fence, "failed": failures}
         if due_at is None:
             self._connection.change(self._say.rest, {**given, "woken": lease.wake, "now": now})
@@ -294,13 +294,13 @@ class Queue:
             self._connection.change(self._say.release, {**given, "until": due_at})
 
     def heartbeat(self, leases: Iterable[Lease], *, now: int, ttl_ms: int) -> None:
-        """Prolong leases that are still ours."""
+        """Renew leases that are still ours."""
         for lease in sorted(leases, key=lambda one: lanes.stored_order(one.lane)):
             given = {"lane_key": lease.lane, "mine": lease.fence, "by": lease.owner, "until": now + ttl_ms}
             self._connection.change(self._say.heartbeat, given)
 
     def mark_hung(self, lease: Lease, *, now: int) -> None:
-        """Show in ``status`` that a receiver of this lane runs too long; nothing once the lane was given back."""
+        """Mark a lane as hung, for ``status``; do nothing when it was released."""
         given = {"lane_key": lease.lane, "mine": lease.fence, "by": lease.owner, "since": now}
         self._connection.change(self._say.hung, given)
 
@@ -309,7 +309,7 @@ class Queue:
         self._connection.change(self._say.save, _run(taken))
 
     def note_failure(self, taken: Event, *, error: str) -> None:
-        """Remember why the last run failed; the event stays pending."""
+        """Store why the last run failed; the event stays pending."""
         self._connection.change(self._say.failed, {**_run(taken), "why": error})
 
     def finish_held(self, lease: Lease, taken: Event, *, now: int) -> bool:
@@ -340,12 +340,12 @@ class Queue:
             self._connection.change(self._say.gap, {"lane_key": taken.lane, "is_gap": gap})
 
     def next_due(self) -> int | None:
-        """When the next lane becomes due, in epoch ms; None when all are idle."""
+        """Return the epoch ms at which the next lane becomes due, or None."""
         row = self._connection.row(self._say.next_due, {})
         return None if row is None else row[0]
 
     def release_owner(self, owner: str, *, now: int) -> int:
-        """Free every lane of an owner that is gone; returns how many."""
+        """Release every lane of an owner that is gone; return the number of lanes."""
         result = self._connection.execute(
             sa.update(lane)
             .where(lane.c.owner == owner)
@@ -365,15 +365,15 @@ class Queue:
         return int(result.rowcount)
 
     def owners(self) -> list[str]:
-        """Who holds leases now."""
+        """Return the owners that hold leases now."""
         return list(self._connection.scalars(sa.select(lane.c.owner).where(lane.c.owner.is_not(None)).distinct()))
 
     def has_pending(self, key: str) -> bool:
-        """True when a lane has something to do."""
+        """Return True when a lane has a pending event."""
         return self._connection.row(self._say.pending, {"lane_key": key}) is not None
 
     def has_unbegun(self, key: str) -> bool:
-        """True when a lane has something to do that nobody has begun yet."""
+        """Return True when a lane has a pending event that was not begun yet."""
         return self._connection.row(self._say.unbegun, {"lane_key": key}) is not None
 
 

@@ -310,7 +310,7 @@ class Host:
 
     def serve(self, dispatcher: str = "external", *, speed: Speed = FAST) -> contextlib.AbstractContextManager[Server]:
         """Serve it."""
-        return self._stage.serve("create_app", {**self.settings, "HUBSPOT_HITL_DISPATCHER": dispatcher, **_told(speed)})
+        return self._stage.serve("create_app", {**self.settings, "HUBSPOT_HITL_DISPATCHER": dispatcher, **told(speed)})
 
     def worker(
         self, threads: int | None = None, *, work: float = 0.0, speed: Speed = FAST
@@ -318,10 +318,10 @@ class Host:
         """``flask hubspot-hitl worker``. ``work`` is how many seconds a receiver takes."""
         command = ["-m", "flask", "--app", "tests.bench.host:create_app", "hubspot-hitl", "worker"]
         command += [] if threads is None else ["--threads", str(threads)]
-        return self._stage.process(command, {**self.settings, "BENCH_WORK_SECONDS": str(work), **_told(speed)})
+        return self._stage.process(command, {**self.settings, "BENCH_WORK_SECONDS": str(work), **told(speed)})
 
 
-def _told(speed: Speed) -> dict[str, str]:
+def told(speed: Speed) -> dict[str, str]:
     """What tells ``host.py`` which of the ledger's measures to have on."""
     return {"BENCH_SPEED": json.dumps(asdict(speed))}
 
