@@ -15,6 +15,7 @@ from sqlalchemy.engine import URL, make_url
 from flask_hubspot_hitl import ConfigError, HubSpotHITL, LedgerUnavailable
 from flask_hubspot_hitl.clock import SystemClock
 from flask_hubspot_hitl.ledger import SCHEMA, Ledger, locate
+from flask_hubspot_hitl.portals.deployment import Deployment
 
 from .conftest import MakeApp
 from .helpers import state_of, wait_until
@@ -182,6 +183,24 @@ def test_a_store_that_comes_up_empty_is_noticed_and_takes_nothing_in(
     wait_until(lambda: health(empty) == 200, what="the store to be taken for ours")
     again = make_real()
     assert again.test_client().get("/hubspot/healthz").status_code == 503
+
+
+def test_apps_of_one_name_share_an_instance_folder_when_each_store_is_adopted(
+    make_real: Callable[..., Flask], tmp_path: Path
+) -> None:
+    tenants = [make_real(database_url=f"sqlite:///{tmp_path / name / 'hitl.sqlite3'}") for name in "ab"]
+    assert [health(one) for one in tenants] == [200, 503]
+    adopted = tenants[1].test_cli_runner().invoke(args=["hubspot-hitl", "adopt", "--also"])
+    assert adopted.exit_code == 0, adopted.output
+    wait_until(lambda: [health(one) for one in tenants] == [200, 200], what="both to be taken for ours")
+    third = make_real(database_url=f"sqlite:///{tmp_path / 'c' / 'hitl.sqlite3'}")
+    assert health(third) == 503, "a store that nobody knows is still noticed"
+
+
+def test_where_the_id_can_not_be_kept_nothing_is_left_lying_about(tmp_path: Path) -> None:
+    (tmp_path / "bot.deployment").mkdir()
+    assert Deployment(tmp_path / "bot.deployment").why_not("one") is None
+    assert os.listdir(tmp_path) == ["bot.deployment"]
 
 
 def test_a_running_server_goes_on_when_its_new_store_is_adopted(

@@ -181,11 +181,12 @@ def reconcile(thread_id: str | None, as_json: bool) -> None:
 
 
 @click.command(cls=_Command)
+@click.option("--also", is_flag=True, help="Keep the databases of before: apps of one name share this instance folder.")
 @with_appcontext
-def adopt() -> None:
+def adopt(also: bool) -> None:
     """Make this database ours from now on, whatever was served from it before, and wherever the app was served from."""
     runtime = _runtime()
-    runtime.deployment.remember(runtime.ledger.deployment_id)
+    runtime.deployment.remember(runtime.ledger.deployment_id, also=also)
     with runtime.ledger.write() as tx:
         before = tx.get_meta("public_url")
         tx.set_meta("public_url", "\n".join(runtime.settings.public_url))

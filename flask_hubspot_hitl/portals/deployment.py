@@ -7,6 +7,7 @@ encrypted with a key made from that secret. To others it is noise, and nobody el
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import os
 import re
@@ -69,7 +70,10 @@ logger = logging.getLogger(__name__)
 
 
 class Deployment:
-    """Remember which database this app was served from last, in a small file that only its user can read."""
+    """Remember which database this app was served from last, in a small file that only its user can read.
+
+    The file has one line, an id; more where apps of one name share an instance folder, each with a database of its own.
+    """
 
     def __init__(self, path: Path) -> None:
         self.path = path
@@ -80,39 +84,45 @@ class Deployment:
         The first one is remembered. Where that can't be written, as in a container whose files are read-only, nothing
         is ever noticed.
         """
-        before = self._read()
-        if before is None:
+        known = self._read()
+        if not known:
             self.remember(deployment_id)
-        if before in (None, deployment_id):
+        if not known or deployment_id in known:
             return None
         return (
-            f"this app was served from the database {before} before, and this one is {deployment_id}: check "
+            f"this app was served from the database {known[-1]} before, and this one is {deployment_id}: check "
             "HUBSPOT_HITL_DATABASE_URL and that its disk is mounted; if this one is right, run "
-            "'flask hubspot-hitl adopt'"
+            "'flask hubspot-hitl adopt', or 'adopt --also' where apps of one name share this instance folder"
         )
 
-    def remember(self, deployment_id: str) -> None:
-        """Remember that this database is the right one from now on."""
+    def remember(self, deployment_id: str, *, also: bool = False) -> None:
+        """Remember that this database is the right one from now on.
+
+        :param also: those of before are right as well.
+        """
+        ids = [*self._read(), deployment_id] if also else [deployment_id]
         new = self.path.with_name(f"{self.path.name}.{os.getpid()}")
         try:
             if not self.path.parent.exists():
                 self.path.parent.mkdir(parents=True, mode=0o700, exist_ok=True)
             file = os.open(new, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
             with os.fdopen(file, "w", encoding="ascii") as text:
-                text.write(f"{deployment_id}\n")
+                text.writelines(f"{one}\n" for one in dict.fromkeys(ids))
             new.replace(self.path)
         except OSError as error:
+            with contextlib.suppress(OSError):
+                new.unlink(missing_ok=True)
             logger.info(
                 "The id of this database can't be written to %s (%s); if another database is used one day, nobody is "
                 "told",
                 self.path, error.strerror,
             )  # fmt: skip
 
-    def _read(self) -> str | None:
+    def _read(self) -> list[str]:
         try:
-            return self.path.read_text(encoding="ascii").strip() or None
+            return self.path.read_text(encoding="ascii").split()
         except (OSError, UnicodeDecodeError):
-            return None
+            return []
 
 
 def not_adopted(served: str | None, urls: tuple[str, ...]) -> str | None:
