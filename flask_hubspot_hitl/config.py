@@ -119,7 +119,9 @@ def _database_url(value: Any) -> str:
     text = _text(value)
     if not text.startswith(SCHEMES):
         raise _Problem("must start with sqlite:/// or postgresql://")
-    if text in ("sqlite:///", "sqlite:///:memory:") or text.startswith("sqlite:///file:"):
+    if "\0" in text or ("%00" in text and not text.startswith("sqlite:")):
+        raise _Problem("has a NUL character in it (%00), which no name and no password can have")
+    if text == "sqlite:///:memory:" or text.startswith("sqlite:///file:") or not text[len("sqlite:///") :].strip("/"):
         raise _Problem("must be a file: what is accepted has to survive a restart")
     if text.startswith("sqlite:") and "?" in text:
         raise _Problem("must be nothing but a path for SQLite: there are no options, and no '?' in a name")

@@ -331,6 +331,14 @@ def test_a_file_that_is_no_database(make_app: MakeApp, tmp_path: Path) -> None:
     assert "is no SQLite database (SQLITE_NOTADB" in str(error)
 
 
+def test_a_folder_in_place_of_a_file(make_app: MakeApp, tmp_path: Path) -> None:
+    tmp_path.chmod(0o750)
+    error = opening(make_app, f"sqlite:///{tmp_path}/")
+    assert isinstance(error, ConfigError)
+    assert "is a folder: name a file in it" in str(error)
+    assert tmp_path.stat().st_mode & 0o777 == 0o750, "nothing was done to it"
+
+
 def test_a_file_that_is_locked(sqlite_url: str, make_app: MakeApp) -> None:
     app = make_app(dispatcher="external", database_url=sqlite_url)
     other = sqlite3.connect(sqlite_url.removeprefix("sqlite:///"), isolation_level=None)

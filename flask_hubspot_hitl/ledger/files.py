@@ -13,6 +13,7 @@ from pathlib import Path
 
 from ..errors import LedgerUnavailable
 from .patience import LONGEST
+from .trouble import Misconfigured
 
 _SUFFIXES = ("", "-wal", "-shm")
 _ID = "SELECT value FROM hitl_meta WHERE name = 'deployment_id'"
@@ -72,8 +73,10 @@ class Files:
     def make(self) -> None:
         """Make the folder 0700 and the files 0600 before SQLite opens them.
 
-        :raises LedgerUnavailable: when they can't be made.
+        :raises LedgerUnavailable: when they can't be made; :class:`.trouble.Misconfigured` when the path is a folder's.
         """
+        if self.path.is_dir():
+            raise Misconfigured(f"{self.path} is a folder: name a file in it")
         try:
             if not self.path.parent.exists():
                 self.path.parent.mkdir(parents=True, mode=0o700, exist_ok=True)
