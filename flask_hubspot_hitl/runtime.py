@@ -100,13 +100,24 @@ def open_runtime(app: Flask, settings: Settings, clock: Clock) -> Runtime:
     if len(_open) >= MANY_APPS:
         gc.collect()  # a suite that makes many apps and closes none would come to the limit of open files before that
     is_testing = _is_testing(app)
-    ledger = _open_ledger(app, settings, clock, pool_size=threads + 16, is_testing=is_testing)
+    deployment = Deployment(Path(app.instance_path) / "hubspot-hitl" / f"{file_name(app.name)}.deployment")
+    is_stand_in = is_loopback(settings.api_base_url)  # nothing is lost with its databases, nor with a test's
+
+    def any_will_do() -> bool:
+        return is_stand_in or is_testing()
+
+    def why_not() -> str | None:
+        if not ledger.find() and (any_will_do() or deployment.is_first()):
+            ledger.create()
+        return None if any_will_do() else deployment.why_not(ledger.find())
+
+    # Where a store was before, none is made: processes that serve it still would take the new one for theirs.
+    anew = any_will_do() or deployment.is_first()
+    ledger = _open_ledger(app, settings, clock, pool_size=threads + 16, is_testing=is_testing, anew=anew)
+    ledger.why_not = why_not
     exposed = ledger.exposed()
     if exposed is not None:
         logger.warning("%s; the files in it are not. Close it with chmod 700", exposed[0].upper() + exposed[1:])
-    deployment = Deployment(Path(app.instance_path) / "hubspot-hitl" / f"{file_name(app.name)}.deployment")
-    is_stand_in = is_loopback(settings.api_base_url)  # nothing is lost with its databases, nor with a test's
-    ledger.why_not = lambda: None if is_stand_in or is_testing() else deployment.why_not(ledger.deployment_id)
     services = Services(settings=settings, ledger=ledger, clock=clock, secret_keys=lambda: _secret_keys(app))
     seldom = Seldom()
     dispatcher = build_dispatcher(app, services, threads=threads, seldom=seldom)
@@ -115,13 +126,13 @@ def open_runtime(app: Flask, settings: Settings, clock: Clock) -> Runtime:
 
 
 def _open_ledger(
-    app: Flask, settings: Settings, clock: Clock, *, pool_size: int, is_testing: Callable[[], bool]
+    app: Flask, settings: Settings, clock: Clock, *, pool_size: int, is_testing: Callable[[], bool], anew: bool
 ) -> Ledger:
     url = locate(settings.database_url, instance_path=app.instance_path, app_name=app.name)
     try:
         ledger = Ledger(url, clock, pool_size=pool_size, schema=SCHEMA, is_testing=is_testing, kind_of=kind_of)
         try:
-            ledger.create()
+            ledger.create(anew=anew)
         except BaseException:
             ledger.close()
             raise

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import contextlib
 import os
+import shutil
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -92,6 +94,14 @@ def execute(url: str, *statements: str) -> None:
             connection.exec_driver_sql(one)
 
 
+def execute_alone(url: str, *statements: str) -> None:
+    """Statements that no transaction may hold."""
+    engine = sa.create_engine(make_url(url).set(drivername="postgresql+psycopg"), poolclass=sa.NullPool)
+    with engine.connect().execution_options(isolation_level="AUTOCOMMIT") as connection:
+        for one in statements:
+            connection.exec_driver_sql(one)
+
+
 def make(url: str) -> str:
     """A process that starts and writes; the store's id."""
     with contextlib.closing(Ledger(url, SystemClock(), schema=SCHEMA)) as ledger:
@@ -162,6 +172,15 @@ def health(app: Flask) -> int:
     return app.test_client().get("/hubspot/healthz").status_code
 
 
+def send(app: Flask) -> bool:
+    with app.app_context():
+        return HubSpotHITL().send("c1", "Hello")
+
+
+def is_healthy(app: Flask) -> bool:
+    return health(app) == 200
+
+
 def test_a_store_that_comes_up_empty_is_noticed_and_takes_nothing_in(
     make_real: Callable[..., Flask], database_url: str, tmp_path: Path
 ) -> None:
@@ -201,6 +220,85 @@ def test_where_the_id_can_not_be_kept_nothing_is_left_lying_about(tmp_path: Path
     (tmp_path / "bot.deployment").mkdir()
     assert Deployment(tmp_path / "bot.deployment").why_not("one") is None
     assert os.listdir(tmp_path) == ["bot.deployment"]
+
+
+def test_nothing_is_made_where_a_store_was_before(
+    make_real: Callable[..., Flask], database_url: str, tmp_path: Path
+) -> None:
+    """A disk is not mounted, or a database came up empty: what is started meanwhile goes on once it is put right."""
+    first = make_real(database_url=f"sqlite:///{tmp_path / 'disk' / 'hitl.sqlite3'}")
+    assert send(first) is False
+    state_of(first).close()
+    disk = tmp_path / "disk"
+    disk.rename(tmp_path / "unmounted")
+    server = make_real(database_url=f"sqlite:///{disk / 'hitl.sqlite3'}")
+    with pytest.raises(LedgerUnavailable, match=r"this one is empty.*adopt"):
+        send(server)
+    empty = make_real()
+    assert health(empty) == 503
+    if database_url.startswith("postgresql"):
+        assert tables(database_url) == {}
+    shutil.rmtree(disk)
+    (tmp_path / "unmounted").rename(disk)
+    assert send(server) is False
+
+
+def test_who_serves_a_postgresql_store_accepts_nothing_into_another_of_its_name(
+    make_real: Callable[..., Flask], postgresql_url: str, postgresql_server: str
+) -> None:
+    name = make_url(postgresql_url).database
+    aside, other = f"{name}_aside", f"{name}_other"
+
+    def rename(before: str | None, after: str | None) -> None:
+        execute_alone(
+            postgresql_server,
+            f"SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = '{before}'",
+            f"ALTER DATABASE {before} RENAME TO {after}",
+        )
+
+    worker = make_real(database_url=postgresql_url)
+    assert send(worker) is False
+    rename(name, aside)
+    execute_alone(postgresql_server, f"CREATE DATABASE {name}")
+    try:
+        with pytest.raises(LedgerUnavailable):
+            send(worker)
+        with pytest.raises(LedgerUnavailable, match="tables are gone"):
+            send(worker)
+        recycled = make_real(database_url=postgresql_url)
+        for app in (recycled, worker, recycled):
+            with pytest.raises(LedgerUnavailable, match="adopt"):
+                send(app)
+        assert tables(postgresql_url) == {}
+        assert make(postgresql_url), "what another app makes there"
+        for _ in range(2):
+            with pytest.raises(LedgerUnavailable, match="another store is there now"):
+                send(worker)
+        rename(name, other)
+    finally:
+        execute_alone(postgresql_server, f"DROP DATABASE IF EXISTS {name} WITH (FORCE)")
+        rename(aside, name)
+        execute_alone(postgresql_server, f"DROP DATABASE IF EXISTS {other} WITH (FORCE)")
+    for app in (worker, recycled):
+        wait_until(partial(is_healthy, app), what="the old store to be used")
+        assert send(app) is False
+
+
+def test_a_schema_that_is_made_anew_in_the_same_database_is_noticed(
+    make_real: Callable[..., Flask], postgresql_url: str
+) -> None:
+    worker = make_real(database_url=postgresql_url)
+    assert send(worker) is False
+    execute(postgresql_url, f"ALTER SCHEMA {SCHEMA} RENAME TO away")
+    with pytest.raises(LedgerUnavailable):
+        send(worker)
+    make(postgresql_url)
+    with pytest.raises(LedgerUnavailable, match="another store is there now"):
+        send(worker)
+    execute(postgresql_url, f"DROP SCHEMA {SCHEMA} CASCADE", f"ALTER SCHEMA away RENAME TO {SCHEMA}")
+    with contextlib.suppress(LedgerUnavailable):  # a connection may still be the other store's
+        send(worker)
+    assert send(worker) is False
 
 
 def test_a_running_server_goes_on_when_its_new_store_is_adopted(

@@ -186,6 +186,8 @@ def reconcile(thread_id: str | None, as_json: bool) -> None:
 def adopt(also: bool) -> None:
     """Make this database ours from now on, whatever was served from it before, and wherever the app was served from."""
     runtime = _runtime()
+    if not runtime.ledger.find():
+        runtime.ledger.create()
     runtime.deployment.remember(runtime.ledger.deployment_id, also=also)
     with runtime.ledger.write() as tx:
         before = tx.get_meta("public_url")

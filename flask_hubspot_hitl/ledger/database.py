@@ -11,7 +11,7 @@ import time
 from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import sqlalchemy as sa
 from sqlalchemy.engine import make_url
@@ -32,6 +32,9 @@ from .trouble import Misconfigured, first_line
 from .turns import Gate, OneAtATime, Turns, Unlimited
 from .url import split_servers
 from .writer_lock import WriterLock
+
+if TYPE_CHECKING:
+    from .postgresql import Connector
 
 logger = logging.getLogger(__name__)
 
@@ -81,7 +84,7 @@ class Database:
         else:
             from sqlalchemy.dialects import postgresql
 
-            self.engine = _postgresql(parsed, servers, pool_size)
+            self.engine, self._connector = _postgresql(parsed, servers, pool_size)
             self.insert = postgresql.insert
         self.connections = Connections(self.engine, speed)
         self._readers = Readers(partial(self._begin, writes=False), self.connections.give_back)
@@ -91,7 +94,7 @@ class Database:
             self.timekeeper = Timekeeper(clock, self.insert, is_sqlite=self.is_sqlite)
         self._schema = schema
         self.deployment_id = ""
-        """Which store this is; known once :meth:`create_schema` has found or made it."""
+        """Which store this is; known once :meth:`create_schema` has found or made it, and empty before."""
         self.is_testing = is_testing
         # At once: a child that never comes here would keep the lock of a parent that is killed.
         self._process = Process(self._begin_anew, at_once=True)
@@ -205,16 +208,17 @@ class Database:
         self.connections.after_fork()
         self.writers.after_fork()
 
-    def create_schema(self) -> int | None:
+    def create_schema(self, *, anew: bool = True) -> int | None:
         """Make the tables, or bring them up to this version; two processes may do so at once.
 
+        :param anew: whether to make them where there are none; otherwise an empty database is left as it is.
         :returns: the version found when it was an older one.
         :raises LedgerUnavailable: when the database can't be reached, or was made by a newer version.
         """
         ends = time.monotonic() + _MIGRATION_PATIENCE
         while True:
             try:
-                return self._bring_up()
+                return self._bring_up(anew=anew)
             except LedgerUnavailable as error:
                 # PostgreSQL breaks one of two that wait for each other; nothing was changed, and the other goes on.
                 if not self._is_deadlock(error) or time.monotonic() > ends:
@@ -224,18 +228,23 @@ class Database:
         cause = getattr(error.__cause__, "orig", error.__cause__)
         return not self.is_sqlite and isinstance(cause, self.connections.driver.errors.DeadlockDetected)
 
-    def _bring_up(self) -> int | None:
+    def _bring_up(self, *, anew: bool) -> int | None:
         with self.write(seconds=_MIGRATION_PATIENCE) as connection:
             if not self.is_sqlite:
                 connection.execute(sa.text(f"SET LOCAL lock_timeout = {int(_MIGRATION_PATIENCE * 1000)}"))
                 connection.execute(sa.text("SELECT pg_advisory_xact_lock(:key)"), {"key": _SCHEMA_LOCK})
+            if not anew and not migrations.holds_store(connection, self._schema):
+                return None
+            if not self.is_sqlite:
                 schema = migrations.choose_schema(connection, self._schema)
             found = migrations.bring_up(connection, self.insert)
             self.deployment_id = migrations.deployment_id_of(connection)
             self.keep_time(connection, writes=True)
         if self.is_sqlite:
             self.files.deployment_id = self.deployment_id
-        elif schema is not None:
+            return found
+        self._connector.expect(migrations.META, schema, self.deployment_id)
+        if schema is not None:
             self.engine.update_execution_options(schema_translate_map={None: schema})
             self.connections.forget_warm()  # they don't know yet
         return found
@@ -284,7 +293,7 @@ def _engine(url: sa.URL, pool_size: int, **options: Any) -> sa.Engine:
     )
 
 
-def _postgresql(url: sa.URL, servers: Sequence[tuple[str, str]], pool_size: int) -> sa.Engine:
+def _postgresql(url: sa.URL, servers: Sequence[tuple[str, str]], pool_size: int) -> tuple[sa.Engine, Connector]:
     try:
         from . import postgresql as driver  # needs psycopg
     except ImportError as error:
@@ -293,5 +302,6 @@ def _postgresql(url: sa.URL, servers: Sequence[tuple[str, str]], pool_size: int)
     connect_args = driver.options_of(url, servers)
     bare = url.set(drivername="postgresql+psycopg").difference_update_query(driver.ADDRESS)
     engine = _engine(bare, pool_size, connect_args=connect_args)
-    sa.event.listen(engine, "do_connect", driver.Connector().on_do_connect)
-    return engine
+    connector = driver.Connector()
+    sa.event.listen(engine, "do_connect", connector.on_do_connect)
+    return engine, connector

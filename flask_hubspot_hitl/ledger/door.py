@@ -10,7 +10,6 @@ import sqlalchemy as sa
 
 from ..clock import Clock, wall_ms
 from ..errors import LedgerUnavailable
-from . import migrations
 from .connection import Connection
 from .database import Database
 from .notify import FileWatch, Listener, Notifier, QuietWatch, Watch
@@ -63,20 +62,20 @@ class Ledger:
         self._statements = Statements(self._database)
         self._notifier = Notifier(self._database, self._channel)
         self.is_sqlite = self._database.is_sqlite
-        self._deployment_id: str | None = None
         self.why_not: Callable[[], str | None] = lambda: None
         """Returns why this is not the right store; called before each transaction until it returns None."""
         self._is_right = False
         self.migrated_from: int | None = None
         """The version that :meth:`create` found and brought up to this one's; None when there was nothing to do."""
 
-    def create(self) -> None:
+    def create(self, *, anew: bool = True) -> None:
         """Make the tables or bring them up to this version. Nothing is held open afterwards: servers fork now.
 
+        :param anew: whether to make them where there are none; otherwise an empty database is left as it is.
         :raises LedgerUnavailable: when the database can't be reached, or a newer version made it.
         """
         try:
-            self.migrated_from = self._database.create_schema()
+            self.migrated_from = self._database.create_schema(anew=anew)
         finally:
             self._database.let_go()
 
@@ -99,10 +98,19 @@ class Ledger:
     @property
     def deployment_id(self) -> str:
         """Return the random mark, made with the database, of what is ours at HubSpot."""
-        if self._deployment_id is None:
-            with self._database.read() as connection:
-                self._deployment_id = migrations.deployment_id_of(connection)
-        return self._deployment_id
+        found = self.find()
+        if not found:
+            raise LedgerUnavailable("the database can't be used: it is empty, and what was here before is not in it")
+        return found
+
+    def find(self) -> str:
+        """Return the same mark; an empty string as long as the database is empty.
+
+        :raises LedgerUnavailable: when the database can't be reached.
+        """
+        if not self._database.deployment_id:
+            self.create(anew=False)
+        return self._database.deployment_id
 
     def exposed(self) -> str | None:
         """Return what is wrong with the rights of a SQLite file's folder, in words; None when nothing is."""

@@ -150,7 +150,7 @@ class Files:
         before = self.database()
         if before in (None, COPIED_OVER):
             raise LedgerUnavailable(self.why_not(self._last))
-        if self._last[0] not in (None, before):
+        if self.deployment_id is not None and self._last[0] not in (None, before):
             # Even a copy of the same store: what others have written since, or have in their memory, is not in it.
             raise LedgerUnavailable(
                 f"another file is at {self.path} than the one this process began with: put the old one back, or stop "

@@ -107,6 +107,21 @@ def bring_up(connection: Connection, insert: Any) -> int | None:
     return found
 
 
+META = schema.meta.name
+"""The table that has a store's version and id."""
+
+
+def holds_store(connection: Connection, wanted: str | None) -> bool:
+    """Return True when there is a store of any version where the search path leads, or in the schema ``wanted``."""
+    schemas = {None} if connection.core.dialect.name == "sqlite" else {None, wanted}
+    for one in schemas:
+        if sa.inspect(connection.core).has_table(META, schema=one):
+            table = sa.table(META, sa.column("name"), sa.column("value"), schema=one)
+            if connection.core.scalar(sa.select(table.c.value).where(table.c.name == "schema_version")) is not None:
+                return True
+    return False
+
+
 def choose_schema(connection: Connection, wanted: str | None) -> str | None:
     """Return the PostgreSQL schema of the tables; None: where the role's search path leads.
 

@@ -11,7 +11,9 @@ from typing import Any, TypeVar
 
 import psycopg
 import sqlalchemy as sa
+from psycopg import sql
 
+from ..errors import LedgerUnavailable
 from .patience import LONGEST, remaining
 from .trouble import Trouble, first_line
 
@@ -74,12 +76,20 @@ class Connector:
 
     def __init__(self) -> None:
         self._last: _Server | None = None
+        self._store: tuple[sql.Composed, str] | None = None
+
+    def expect(self, table: str, schema: str | None, deployment_id: str) -> None:
+        """Take only connections to one store from now on, whose id is in that table."""
+        name = sql.Identifier(table) if schema is None else sql.Identifier(schema, table)
+        query = sql.SQL("SELECT value FROM {} WHERE name = 'deployment_id'").format(name)
+        self._store = (query, deployment_id)
 
     def on_do_connect(self, _dialect: Any, _record: Any, args: Any, parameters: dict[str, Any]) -> ImpatientConnection:
         """Handle SQLAlchemy's ``do_connect`` event.
 
         :raises Unreachable: when no server takes us in time.
         :raises Misconfigured: when the database is not one that can hold what we store.
+        :raises LedgerUnavailable: when another store is there now, or none.
         """
         servers = servers_of(parameters)
         if len(servers) > 1:
@@ -94,9 +104,31 @@ class Connector:
                 reasons.append(reason if host in reason else f"{host}: {reason}")
                 continue
             self._last = server
-            _must_hold_all_text(connection)
+            try:
+                _must_hold_all_text(connection)
+                self._must_be_ours(connection)
+            except BaseException:
+                connection.close()
+                raise
             return connection
         raise Unreachable(reasons)
+
+    def _must_be_ours(self, connection: ImpatientConnection) -> None:
+        """Whoever is sent to another store by a name that was given away would accept into it what nobody looks for."""
+        if self._store is None:
+            return
+        query, deployment_id = self._store
+        try:
+            found = connection.execute(query, prepare=False).fetchone()
+        except (psycopg.errors.UndefinedTable, psycopg.errors.InvalidSchemaName):
+            found = None
+        connection.rollback()
+        if found is None or found[0] != deployment_id:
+            what = "its tables are gone" if found is None else "another store is there now"
+            raise LedgerUnavailable(
+                f"the database can't be used: {what}; bring the old one back, or run 'flask hubspot-hitl adopt' and "
+                "restart this process"
+            )
 
 
 def servers_of(parameters: Mapping[str, Any]) -> list[_Server]:
@@ -125,7 +157,6 @@ def _must_hold_all_text(connection: ImpatientConnection) -> None:
     if encoding in (None, "UTF8"):
         return
     name = connection.info.dbname
-    connection.close()
     raise Trouble(
         f'the database "{name}" has the encoding {encoding}, which can\'t hold all text; make another and name that: '
         f"CREATE DATABASE \"{name}_utf8\" TEMPLATE template0 ENCODING 'UTF8' LOCALE 'C'",

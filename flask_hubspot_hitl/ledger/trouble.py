@@ -85,7 +85,7 @@ SQLSTATES: Mapping[str, Trouble] = {
     "3F000": Trouble("there is no such schema", is_setting=True),
     "42501": Trouble(_PRIVILEGE, is_setting=True),
     "42703": Trouble(_TABLES),
-    "42P01": Trouble(_TABLES),
+    "42P01": Trouble(_TABLES, Session.REJECTED),  # what is there now may be another store
     "42P05": Trouble(_PREPARED, Session.REJECTED, passes=True),
     "53100": Trouble("the server's disk is full"),
     "53300": Trouble(_TOO_MANY, passes=True),

@@ -78,19 +78,26 @@ class Deployment:
     def __init__(self, path: Path) -> None:
         self.path = path
 
+    def is_first(self) -> bool:
+        """Return True when no database was here before."""
+        return not self._read()
+
     def why_not(self, deployment_id: str) -> str | None:
         """Return the reason why a database is not the one of before; None when it is, or is the first one.
 
         The first one is remembered. Where that can't be written, as in a container whose files are read-only, nothing
         is ever noticed.
+
+        :param deployment_id: the database's id; an empty string when it is empty.
         """
         known = self._read()
         if not known:
             self.remember(deployment_id)
         if not known or deployment_id in known:
             return None
+        this = deployment_id or "empty"
         return (
-            f"this app was served from the database {known[-1]} before, and this one is {deployment_id}: check "
+            f"this app was served from the database {known[-1]} before, and this one is {this}: check "
             "HUBSPOT_HITL_DATABASE_URL and that its disk is mounted; if this one is right, run "
             "'flask hubspot-hitl adopt', or 'adopt --also' where apps of one name share this instance folder"
         )
