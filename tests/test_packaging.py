@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import ast
-import configparser
 import importlib
 import shutil
 import subprocess
@@ -126,10 +125,10 @@ def _check(held: set[str]) -> None:
 
 def test_the_entry_point_is_the_group_of_commands() -> None:
     """Flask loads it for every ``flask`` command of every app in the environment: a wrong name breaks them all."""
-    config = configparser.ConfigParser()
+    config = ConfigParser()
     config.read(ROOT / "setup.cfg")
     [(name, _, target)] = [config["options.entry_points"]["flask.commands"].strip().partition(" = ")]
     module, _, attribute = target.partition(":")
     found = getattr(importlib.import_module(module), attribute)
     assert (found.name, name) == ("hubspot-hitl", "hubspot-hitl")
-    assert target == "flask_hubspot_hitl.cli:group", "the name that design and documents give"
+    assert target == "flask_hubspot_hitl.cli:group", "as hosts may have it in scripts of their own"
