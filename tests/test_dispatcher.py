@@ -265,7 +265,7 @@ def test_no_more_threads_than_the_bound_are_started_for_those_that_hang(
     assert len({thread for thread in work.threads if thread.is_alive()}) <= 3
     for one in go.values():
         one.set()
-    wait_until(lambda: not owners(ledger))
+    wait_until(lambda: len(work.ran) == 5 and not owners(ledger), what="all of them to be run and given back")
     assert sorted(lane for lane, _ in work.ran) == lanes, "each once"
     assert hung(ledger) == []
     assert dispatcher.stop(60)
