@@ -112,7 +112,7 @@ class Clinic:
         """What ``setup`` does at HubSpot."""
         runtime = state_of(app)
         url = runtime.settings.webhook_urls()[0]
-        self.change_channel(**setup.wanted_channel(runtime.settings, runtime.ledger.deployment_id).body())
+        self.change_channel(**setup.wanted_channel(runtime.settings, runtime.ledger.find()).body())
         self.developer("PUT", f"{WEBHOOKS}/settings", wanted.webhook_settings(url))
 
     def change_channel(self, **fields: Any) -> None:
