@@ -1,6 +1,7 @@
 """Read ``HUBSPOT_HITL_*`` into one frozen :class:`Settings`, or one :class:`ConfigError` that lists every problem.
 
-Of ours it may import ``errors``, ``ledger.url`` and ``hubspot.addresses`` only. Read once, at ``init_app``.
+Of ours it may import ``errors``, ``ledger.url``, ``hubspot.addresses`` and ``hubspot.scopes`` only. Read once, at
+``init_app``.
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ from urllib.parse import SplitResult, urlsplit
 
 from .errors import ConfigError
 from .hubspot import addresses
+from .hubspot.scopes import AppKind
 from .ledger.url import SCHEMES, split_servers
 
 logger = logging.getLogger(__name__)
@@ -178,6 +180,14 @@ def _choice(*allowed: str) -> Callable[[Any], str]:
     return parse
 
 
+def _switch(value: Any) -> bool:
+    found = {"true": True, "1": True, "on": True, "yes": True, "false": False, "0": False, "off": False, "no": False}
+    text = str(value).strip().lower()
+    if text not in found:
+        raise _Problem("must be true or false")
+    return found[text]
+
+
 def _signature_version(value: Any) -> str:
     text = _text(value)
     if text == "v2":
@@ -215,6 +225,10 @@ class Settings:
     """The address HubSpot calls, with any mount prefix. Several while a domain moves."""
     client_id: str | None = _setting(_text, None, example="the app's client id")
     app_id: str | None = _setting(_id, None, example="3131")
+    app_kind: str | None = _setting(_choice(*AppKind), None, example="project")
+    """``project``, ``legacy-public`` or ``legacy-private``. Default: what HubSpot's answers and the store tell."""
+    project_dir: str | None = _setting(_text, None, example="hubspot-app")
+    """The folder of a project app. Default: the one that ``project init`` wrote last."""
     developer_api_key: str | None = _setting(_secret, None, example="the developer API key", secret=True)
     portal_id: str | None = _setting(_id, None, example="424242")
     channel_id: str | None = _setting(_id, None, example="100458")
@@ -242,6 +256,8 @@ class Settings:
     """What an installation asks for, when the app has other scopes than the features in use need."""
     proxy: str | None = _setting(_text, None, example="http://proxy.internal:3128", secret=True)
     """Proxy for calls to HubSpot; the environment's proxy settings are not used."""
+    journal: bool = _setting(_switch, False, example="true")
+    """Whether HubSpot's journal is asked who has installed and uninstalled the app."""
     signature_versions: tuple[str, ...] = _setting(_list_of(_signature_version), ("v3",), example="v3")
     encryption_key: tuple[str, ...] = _setting(
         _list_of(_secret), (), example="a Fernet key; the first encrypts, all decrypt", secret=True

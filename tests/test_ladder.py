@@ -13,7 +13,7 @@ PACKAGE = Path(__file__).resolve().parents[1] / "flask_hubspot_hitl"
 MAX_ROOT = 10
 
 BASE = {"errors", "domain", "clock", "process"}
-WIRE = BASE | {"config", "ledger", "hubspot", "hubspot.setup", "hubspot.addresses"}
+WIRE = BASE | {"config", "ledger", "hubspot", "hubspot.setup", "hubspot.addresses", "hubspot.scopes"}
 APP = WIRE | {"signals", "dispatch", "portals", "handoffs", "runtime"}
 SIMULATOR = {f"simulator.{layer}" for layer in ("model", "engine", "behaviour", "api", "desk", "app")}
 MAY_IMPORT: dict[str, set[str]] = {
@@ -24,10 +24,11 @@ MAY_IMPORT: dict[str, set[str]] = {
     "clock": set(),
     "process": set(),
     "hubspot.addresses": set(),
+    "hubspot.scopes": set(),
     "ledger.url": set(),
-    "config": {"errors", "hubspot.addresses", "ledger.url"},
+    "config": {"errors", "hubspot.addresses", "hubspot.scopes", "ledger.url"},
     "ledger": {*BASE, "ledger.url"},
-    "hubspot": {*BASE, "hubspot.addresses"},
+    "hubspot": {*BASE, "hubspot.addresses", "hubspot.scopes"},
     "hubspot.setup": {"errors", "clock", "hubspot"},
     "alembic": {"ledger"},
     "dispatch": {"errors", "config", "ledger", "process"},

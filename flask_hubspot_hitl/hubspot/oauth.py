@@ -24,19 +24,6 @@ RENEW_BEFORE_MS = 300_000
 
 #: Connections that a token endpoint keeps open.
 POOL_SIZE = 4
-#: What every installation needs: the conversations of our channel, and the contact to attach them to.
-SCOPES = (
-    "oauth",
-    "conversations.custom_channels.read",
-    "conversations.custom_channels.write",
-    "conversations.read",
-    "conversations.write",
-    "conversations.visitor_identification.tokens.create",
-    "crm.objects.contacts.read",
-)
-FILES_SCOPE = "files"
-"""For users' files."""
-CREATE_CONTACTS_SCOPE = "crm.objects.contacts.write"
 _NOT_THE_TOKEN = frozenset({"invalid_client", "unauthorized_client", "invalid_request", "unsupported_grant_type"})
 """OAuth errors (RFC 6749, section 5.2) that are about the app, not the token: the token is kept."""
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 import uuid
 
 from ..config import Settings
-from ..hubspot.oauth import CREATE_CONTACTS_SCOPE, FILES_SCOPE, SCOPES
+from ..hubspot import scopes as hubspot_scopes
 from ..ledger import InstallationState, Ledger, NewEvent, Step, Topic, Transaction, lanes
 from ..ledger.crypto import Cipher, Undecipherable
 from ..ledger.plans import signal_event
@@ -22,7 +22,8 @@ def wanted_scopes(settings: Settings) -> tuple[str, ...]:
     """Return the scopes that an installation has to ask for: those of what is in use, and no more."""
     if settings.scopes:
         return settings.scopes
-    return (*SCOPES, FILES_SCOPE, *((CREATE_CONTACTS_SCOPE,) if settings.contact_policy == "create" else ()))
+    kind = hubspot_scopes.AppKind.LEGACY_PUBLIC
+    return hubspot_scopes.needed(kind, creates_contacts=settings.contact_policy == "create")
 
 
 # Coming, going, coming back ------------------------------------------------------------------------------

@@ -8,7 +8,7 @@ from typing import Any
 from ...config import Settings
 from ...errors import HubSpotNotFound, HubSpotRejected, HubSpotUnavailable, NotConfigured, TokenRevoked, WrongPortal
 from ...hubspot.client import HubSpotClient
-from ...hubspot.oauth import FILES_SCOPE
+from ...hubspot.scopes import FILES_SCOPES, LEGACY_FILES_SCOPE
 from ...hubspot.setup import wanted
 from ...ledger import AccountRecord
 from ...portals import installations, routing
@@ -18,7 +18,6 @@ from .hubspot_app import HUBSPOT_SECONDS
 
 KINDS = ("INBOX", "HELP_DESK")
 MISSING_SCOPES = "MISSING_SCOPES"
-_NEW_FILES_SCOPES = {"files.read", "files.write"}
 """What apps of the project platform have instead of ``files``."""
 
 
@@ -105,7 +104,7 @@ def _check_token(runtime: Runtime, client: HubSpotClient, lacking: list[str]) ->
 
 
 def _is_granted(scope: str, granted: set[str]) -> bool:
-    return scope in granted or (scope == FILES_SCOPE and granted >= _NEW_FILES_SCOPES)
+    return scope in granted or (scope == LEGACY_FILES_SCOPE and granted >= set(FILES_SCOPES))
 
 
 def _introspect(runtime: Runtime, client: HubSpotClient) -> dict[str, Any]:

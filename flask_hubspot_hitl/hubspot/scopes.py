@@ -1,0 +1,46 @@
+"""Name the kinds of app that HubSpot has, and the scopes that each kind needs for what is in use.
+
+Imports nothing of ours. Source: docs/hubspot.rst (Scopes).
+"""
+
+from __future__ import annotations
+
+from enum import StrEnum
+
+
+class AppKind(StrEnum):
+    """What an app is at HubSpot. Only project apps can still be made; legacy apps go on until September 2027."""
+
+    PROJECT = "project"
+    """Files in a folder, uploaded with HubSpot's command line: its webhooks and scopes are in those files."""
+    LEGACY_PUBLIC = "legacy-public"
+    """Made on a page of a developer account; the only kind whose webhooks the API can read and write."""
+    LEGACY_PRIVATE = "legacy-private"
+    """Made in the settings of one account, which it works for, with a token that never changes."""
+
+
+SCOPES = (
+    "oauth",
+    "conversations.custom_channels.read",
+    "conversations.custom_channels.write",
+    "conversations.read",
+    "conversations.write",
+    "conversations.visitor_identification.tokens.create",
+    "crm.objects.contacts.read",
+)
+"""What every installation needs: the conversations of our channel, and the contact to attach them to."""
+FILES_SCOPES = ("files.read", "files.write")
+"""For users' files."""
+LEGACY_FILES_SCOPE = "files"
+"""The same in one, which legacy apps have and project apps are refused."""
+CREATE_CONTACTS_SCOPE = "crm.objects.contacts.write"
+"""For ``CONTACT_POLICY=create``."""
+
+
+def needed(kind: AppKind, *, creates_contacts: bool) -> tuple[str, ...]:
+    """Return the scopes that an app of this kind needs, and no more.
+
+    :param creates_contacts: whether a contact that HubSpot does not know is made.
+    """
+    files = FILES_SCOPES if kind is AppKind.PROJECT else (LEGACY_FILES_SCOPE,)
+    return (*SCOPES, *files, *((CREATE_CONTACTS_SCOPE,) if creates_contacts else ()))
