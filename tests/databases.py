@@ -61,6 +61,10 @@ every_database = pytest.mark.parametrize(
 """For the store's own tests: all versions of PostgreSQL, all but one of them in ``make slow``."""
 both_paths = pytest.mark.parametrize("speed", ["fast", "plain"], indirect=True)
 """For what the ledger promises: its fast path, and the plain one."""
+slow_on_the_plain_path = pytest.mark.parametrize(
+    "speed", ["fast", pytest.param("plain", marks=pytest.mark.slow)], indirect=True
+)
+"""The same for a test that costs much."""
 SPEEDS: dict[str, Speed] = {
     "fast": FAST,
     "plain": PLAIN,
@@ -71,7 +75,8 @@ SPEEDS: dict[str, Speed] = {
 every_store = pytest.mark.parametrize(
     ("database_url", "speed"),
     [
-        *((engine, path) for engine in ("sqlite", "postgresql") for path in ("fast", "plain")),
+        *(("sqlite", "fast"), ("sqlite", "plain"), ("postgresql", "fast")),
+        pytest.param("postgresql", "plain", marks=pytest.mark.slow),
         *(
             pytest.param(engine, path, marks=pytest.mark.slow)
             for engine in ("sqlite", "postgresql")
@@ -87,7 +92,7 @@ every_store = pytest.mark.parametrize(
     ],
     indirect=True,
 )
-"""For the ledger's contract: all databases on both paths. Old versions and single measures belong to ``make slow``."""
+"""For the ledger's contract: all databases on both paths; all but the usual ones belong to ``make slow``."""
 
 
 class NoPostgreSQL(Exception):

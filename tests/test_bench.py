@@ -37,6 +37,7 @@ def send(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Cal
     return load.send
 
 
+@pytest.mark.slow
 def test_the_load_generators_send_every_request_once(
     send: Callable[..., load.Load], server: Server, tmp_path: Path
 ) -> None:
@@ -58,6 +59,7 @@ def test_the_load_generators_send_every_request_once(
     assert found.rate == found.requests / found.seconds
 
 
+@pytest.mark.slow
 def test_the_load_generators_count_errors(send: Callable[..., load.Load], server: Server, tmp_path: Path) -> None:
     app, seen = Flask("faulty"), list[int]()
 

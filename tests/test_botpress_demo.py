@@ -169,7 +169,9 @@ def golden(bridge: str) -> Iterator[Step]:
         yield f"{direction} {name}", json.loads(body), json.loads(answer or "null")
 
 
-@pytest.mark.parametrize("bridge", STEPS)
+@pytest.mark.parametrize(
+    "bridge", [one if one == "studio" else pytest.param(one, marks=pytest.mark.slow) for one in STEPS]
+)
 def test_the_story_with_a_bridge_and_its_trace(bridge: str, tmp_path: Path) -> None:
     run = Run(bridge, tmp_path)
     assert run.steps == STEPS[bridge].split()

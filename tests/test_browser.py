@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+import pytest
+
 from . import browser_helpers
 from .browser_helpers import NAME, PHONE, Site, Watch, attach, expect, shot, wait_for
 from .helpers import Json
@@ -178,6 +180,7 @@ def api(site: Site, method: str, path: str, body: Json) -> Any:
     return answer.json()
 
 
+@pytest.mark.slow
 def test_both_pages_come_back_after_a_restart(site: Site, watch: Watch) -> None:
     site.hubspot.chaos(retry_delays=[0.3] * 100)
     window = watch.context()

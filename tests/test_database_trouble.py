@@ -589,6 +589,7 @@ class Locker:
             process.communicate(timeout=60)
 
 
+@pytest.mark.slow
 def test_sqlite_is_locked_by_another_process_for_ten_seconds(under_load: UnderLoad, sqlite_url: str) -> None:
     _, load = under_load(sqlite_url)
     other = Locker(sqlite_url)
@@ -599,6 +600,7 @@ def test_sqlite_is_locked_by_another_process_for_ten_seconds(under_load: UnderLo
         other.unlock()
 
 
+@pytest.mark.slow
 def test_ten_webhooks_at_once_and_one_thread_to_answer_them(hubspot: HubSpot, sqlite_url: str, tmp_path: Path) -> None:
     """The first waits for the database; those that queue behind it must not wait for as long, one after the other."""
     app, other = App(hubspot, sqlite_url, tmp_path, SYNC), Locker(sqlite_url)
@@ -662,6 +664,7 @@ def test_sqlite_on_a_full_disk(under_load: UnderLoad, small_disk: Path) -> None:
     load.finish()
 
 
+@pytest.mark.slow
 def test_sqlite_where_files_may_not_grow(under_load: UnderLoad, sqlite_url: str) -> None:
     """A full disk where none can be mounted."""
     app, load = under_load(sqlite_url)

@@ -419,6 +419,7 @@ def test_healthz_writes_once_a_second_and_leaves_nothing(sqlite_url: str, make_a
     connection.close()
 
 
+@pytest.mark.slow
 def test_nobody_but_one_waits_for_a_database_that_hangs(sqlite_url: str, make_app: MakeApp) -> None:
     app = make_app(dispatcher="external", database_url=sqlite_url)
     assert ask(app) == 200

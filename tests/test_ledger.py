@@ -28,7 +28,7 @@ from flask_hubspot_hitl.handoffs import rules
 from flask_hubspot_hitl.ledger import Event, EventState, Lease, Ledger, NewEvent, Speed, Transaction
 
 from .conftest import MakeApp
-from .databases import both_paths, every_store
+from .databases import both_paths, every_store, slow_on_the_plain_path
 from .helpers import begin_handoff, opening, seconds_of, state_of, wait_until
 
 NOW = 1_790_000_000_000
@@ -599,7 +599,7 @@ def test_who_has_lost_the_transaction_is_told_so(on_sqlite: Ledger) -> None:
     assert put(on_sqlite, new("a")) == 1
 
 
-@both_paths
+@slow_on_the_plain_path
 def test_a_locked_database_is_unavailable_within_five_seconds_also_for_those_who_queue(
     on_sqlite: Ledger, sqlite_url: str
 ) -> None:
@@ -616,7 +616,7 @@ def test_a_locked_database_is_unavailable_within_five_seconds_also_for_those_who
     assert put(on_sqlite, new("after")) == 1
 
 
-@both_paths
+@slow_on_the_plain_path
 def test_a_process_stopped_while_it_writes_does_not_hang_the_others(on_sqlite: Ledger, sqlite_url: str) -> None:
     import fcntl
 
@@ -723,7 +723,7 @@ except LedgerUnavailable:
 """
 
 
-@both_paths
+@slow_on_the_plain_path
 def test_a_process_stopped_in_a_transaction_frees_its_rows(
     postgresql_url: str, clock: ManualClock, speed: Speed
 ) -> None:

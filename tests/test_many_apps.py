@@ -46,12 +46,16 @@ pytestmark = pytest.mark.skipif(
     not Path("/proc/self/fd").exists(), reason="this system does not tell what a process has open"
 )
 few_or_300 = pytest.mark.parametrize("apps", [25, pytest.param(300, marks=pytest.mark.slow)])
-each_end = pytest.mark.parametrize("closes", ["", "yes"], ids=["collected", "closed"])
+each_end = pytest.mark.parametrize(
+    "closes", [pytest.param("", marks=pytest.mark.slow, id="collected"), pytest.param("yes", id="closed")]
+)
 
 
 @few_or_300
 @each_end
-@pytest.mark.parametrize("testing", ["", "yes"], ids=["serving", "testing"])
+@pytest.mark.parametrize(
+    "testing", [pytest.param("", marks=pytest.mark.slow, id="serving"), pytest.param("yes", id="testing")]
+)
 def test_a_suite_of_many_apps_leaves_nothing_behind(
     hubspot: HubSpot, tmp_path: Path, apps: int, closes: str, testing: str
 ) -> None:

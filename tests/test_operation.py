@@ -17,6 +17,7 @@ from flask_hubspot_hitl.dispatch.housekeeping import EVERY_MS
 from flask_hubspot_hitl.ledger import SCHEMA
 
 from .conftest import MakeApp
+from .databases import slow_on_postgresql
 from .helpers import HubSpot, Recorder, state_of, wait_until
 from .story import Story
 
@@ -166,6 +167,7 @@ def busy(app: Flask) -> bool:
     return bool(facts["pending"] or facts["leased"])
 
 
+@slow_on_postgresql
 def test_payloads_go_after_their_time_and_keys_stay(
     make_app: MakeApp, hubspot: HubSpot, clock: ManualClock, record: Record, database_url: str
 ) -> None:

@@ -37,7 +37,9 @@ def host(make_app: MakeApp, hubspot: HubSpot, tmp_path: Path) -> Iterator[Host]:
 # --- servers ---------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("server", SERVERS)
+@pytest.mark.parametrize(
+    "server", [one if one == "gthread" else pytest.param(one, marks=pytest.mark.slow) for one in SERVERS]
+)
 def test_sigterm_to_gunicorn_finishes_what_is_held(host: Host, server: str) -> None:
     need("gunicorn")
     if server == "gevent":

@@ -273,7 +273,7 @@ ASYNC = "tests.async_app:create_app"
 NAMES = [f"a{number}" for number in range(4)]
 
 
-@pytest.mark.parametrize("database", ["postgresql", "sqlite"])
+@pytest.mark.parametrize("database", ["postgresql", pytest.param("sqlite", marks=pytest.mark.slow)])
 def test_async_receivers_overlap_under_gunicorns_gevent_worker(
     make_app: MakeApp,
     hubspot: HubSpot,

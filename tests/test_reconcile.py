@@ -13,6 +13,7 @@ from flask_hubspot_hitl import CloseReason
 from flask_hubspot_hitl.clock import ManualClock
 
 from .conftest import MakeApp, Serve, close_app
+from .databases import slow_on_postgresql
 from .helpers import HubSpot, Json, Recorder, state_of, wait_until
 from .story import PHONE, Story
 
@@ -274,6 +275,7 @@ def test_another_accounts_messages_and_comments_are_not_ours(story: Story) -> No
 # When
 
 
+@slow_on_postgresql
 def test_dispatchers_that_start_together_make_one_reading_and_one_every_hour(
     make_app: MakeApp, hubspot: HubSpot, record: Record, database_url: str
 ) -> None:
@@ -370,6 +372,7 @@ def test_the_command_shows_a_bar_when_it_takes_long(story: Story, quiet: bool) -
 # The assignment timer
 
 
+@slow_on_postgresql
 def test_d08_the_timer_fires_once_with_several_workers_and_restarts(
     make_app: MakeApp, hubspot: HubSpot, clock: ManualClock, record: Record, database_url: str
 ) -> None:

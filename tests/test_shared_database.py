@@ -69,7 +69,7 @@ def tables_of_an_old_store(url: str) -> None:
 @pytest.mark.parametrize(
     ("kind", "store", "hook"),
     [
-        ("sqlite", tables_of_a_new_store, "include_name"),
+        pytest.param("sqlite", tables_of_a_new_store, "include_name", marks=pytest.mark.slow),
         ("sqlite", tables_of_a_new_store, "include_object"),
         pytest.param("postgresql", tables_of_an_old_store, "include_name", marks=pytest.mark.slow),
         ("postgresql", tables_of_a_new_store, ""),

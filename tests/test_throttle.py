@@ -22,6 +22,7 @@ from flask_hubspot_hitl.ledger import Ledger
 from flask_hubspot_hitl.portals.throttle import Permit, Throttle
 
 from .conftest import MakeApp
+from .databases import slow_on_postgresql
 from .forked import Forked
 from .helpers import PORTAL, HubSpot, Json, Recorder, seconds_of, state_of, wait_until
 from .story import Story
@@ -164,6 +165,7 @@ def spenders(hubspot: HubSpot, database_url: str, count: int, **settings: str) -
         return [int(sent) for sent in processes.go()]
 
 
+@slow_on_postgresql
 def test_four_processes_keep_to_one_budget(hubspot: HubSpot, database_url: str) -> None:
     sent = spenders(hubspot, database_url, 4, HUBSPOT_HITL_RATE_LIMIT="60")
     served = [one for one in hubspot.requests() if "/oauth/" not in one["path"]]
