@@ -153,7 +153,7 @@ def bearer(sim: Simulation, *scopes: str) -> Install:
 
 
 def developer_app(sim: Simulation, app_id: str | None = None, *, bearer_too: bool) -> App:
-    """The app a developer key stands for: ``?hapikey=…&appId=…``, no bearer needed.
+    """The app a developer key stands for: ``?hapikey=…&appId=…``, no bearer needed. An account's apps share its key.
 
     Source: docs/hubspot.rst (Developer key and product tier).
 
@@ -162,8 +162,9 @@ def developer_app(sim: Simulation, app_id: str | None = None, *, bearer_too: boo
     key = request.args.get("hapikey")
     wanted = app_id or request.args.get("appId")
     if key is not None and sim.chaos.hapikey == "ok":
-        app = next((a for a in sim.world.apps.values() if a.developer_key == key), None)
-        if app is None or (wanted is not None and wanted != app.id):
+        apps = [one for one in sim.world.apps.values() if one.developer_key == key]
+        app = next((one for one in apps if wanted in (None, one.id)), None)
+        if app is None:
             raise ApiError(401, "INVALID_AUTHENTICATION", "The developer API key is not valid for this app")
         return app
     if not bearer_too:

@@ -18,6 +18,7 @@ from ..behaviour.events import account_event
 from ..engine.simulation import Simulation, current
 from ..model import preset
 from ..model.errors import ApiError
+from ..model.scopes import KINDS
 from ..model.world import JSON, Actor, Install, Token, now_ms
 
 bp = Blueprint("control", __name__, url_prefix="/_sim")
@@ -56,10 +57,12 @@ def env() -> Any:
 
 @bp.get("/access-token")
 def access_token() -> Any:
-    """A long-lived token of the preset portal; ``?portalId=&scopes=a,b`` for another portal or fewer scopes."""
+    """A long-lived token of the preset portal; ``?portalId=&appId=&scopes=a,b`` for others, or fewer scopes."""
     sim = current()
     portal_id, scopes = request.args.get("portalId", preset.PORTAL_ID), request.args.get("scopes")
-    made = next((i for i in sim.world.installs.values() if i.portal_id == portal_id), None)
+    app_id = request.args.get("appId")
+    there = [one for one in sim.world.installs.values() if one.portal_id == portal_id]
+    made = next((one for one in there if app_id in (None, one.app_id)), None)
     if made is None:
         raise ApiError.missing("An installation in that portal")
     if scopes is None:
@@ -94,12 +97,15 @@ def target() -> Any:
 def make_app() -> Any:
     """A further app and portal; everything left out is generated. Answers what ``/_sim/env`` answers.
 
-    With ``subscribed`` false a new app has no subscriptions yet.
+    With ``subscribed`` false a new app has no subscriptions yet. ``kind``: one of ``project``, ``legacy-public``,
+    ``legacy-private``; an app keeps its own. With ``optionalScopes`` the app may ask for no others but the required.
     """
     sim = current()
     names = ("clientId", "clientSecret", "appId", "developerApiKey", "portalId", "targetUrl", "uiDomain")
     body = control_body(
-        dict.fromkeys(names, str) | {"redirectUris": [str], "requiredScopes": [str], "subscribed": bool}
+        dict.fromkeys(names, str)
+        | {name: [str] for name in ("redirectUris", "requiredScopes", "optionalScopes")}
+        | {"subscribed": bool, "kind": frozenset(KINDS)}
     )
     for name in ("appId", "portalId"):
         if body.get(name) and not NUMBER.fullmatch(body[name]):
@@ -115,11 +121,14 @@ def make_app() -> Any:
         developer_key=body.get("developerApiKey"),
         target_url=body.get("targetUrl"),
         subscribed=body.get("subscribed") is not False,
+        kind=body.get("kind"),
     )
     app, portal = sim.world.apps[made.app_id], sim.world.portals[made.portal_id]
     portal.ui_domain = body.get("uiDomain") or portal.ui_domain
     app.redirect_uris = tuple(body.get("redirectUris") or app.redirect_uris)
     app.required_scopes = tuple(body.get("requiredScopes") or app.required_scopes)
+    if body.get("optionalScopes") is not None:
+        app.optional_scopes = tuple(body["optionalScopes"])
     return preset.env(sim.world, made, request.host_url.rstrip("/"))
 
 

@@ -224,6 +224,17 @@ class Chaos:
         "same", one_of("same", "different"), "whether a message has the same id in both feeds and both APIs"
     )
     echo_outgoing: bool = switch(False, boolean, "an OUTGOING publish comes back through the channel's feed")
+    webhooks_refusal: int = switch(
+        403, one_of(403, 404, 400), "what the webhooks API answers apps that are not legacy public (open question 21)"
+    )
+    project_flaws: str = switch(
+        "dropped",
+        one_of("dropped", "refused"),
+        "what a project's upload does with files that can't be read or linked (open question 22)",
+    )
+    legacy_new_scopes: bool = switch(
+        True, boolean, "legacy apps know files.read and files.write beside files (open question 23)"
+    )
     rotate_refresh_tokens: bool = switch(False, boolean, "every refresh gives a new refresh token and kills the old")
 
     def __post_init__(self) -> None:

@@ -5,6 +5,7 @@ The preset's ids and secrets are fixed: a host keeps working over a reset and ov
 
 from __future__ import annotations
 
+from .scopes import LEGACY_ONLY, NEW
 from .world import (
     SCOPES,
     SUBSCRIPTIONS,
@@ -76,11 +77,21 @@ def add_agents(world: World, portal_id: str, *, preset: bool = False) -> None:
         world.actors[portal_id, actor_id] = Actor(actor_id, portal_id, "AGENT", name, email)
 
 
+def scopes_of(app: App) -> tuple[str, ...]:
+    """What an account grants that installs an app here, without asking: what its file requires, else all we need."""
+    if app.optional_scopes is not None:
+        return app.required_scopes
+    if app.kind != "project":
+        return SCOPES
+    return (*(scope for scope in SCOPES if scope not in LEGACY_ONLY), *sorted(NEW))
+
+
 def install(world: World, app_id: str, portal_id: str, refresh_token: str, access_token: str) -> Install:
     """Install an app in a portal, with a refresh token and a long-lived static access token."""
     user_id = world.agents(portal_id)[0].id.removeprefix("A-")
-    made = world.installs[app_id, portal_id] = Install(app_id, portal_id, refresh_token, SCOPES, user_id)
-    world.tokens[access_token] = Token(access_token, app_id, portal_id, SCOPES, None)
+    scopes = scopes_of(world.apps[app_id])
+    made = world.installs[app_id, portal_id] = Install(app_id, portal_id, refresh_token, scopes, user_id)
+    world.tokens[access_token] = Token(access_token, app_id, portal_id, scopes, None)
     return made
 
 
@@ -122,6 +133,7 @@ def make_installation(
     developer_key: str | None = None,
     target_url: str | None = None,
     subscribed: bool = True,
+    kind: str | None = None,
 ) -> Install:
     """Make an app and a portal with one inbox and two agents, and install the one in the other.
 
@@ -138,6 +150,8 @@ def make_installation(
                 client_id or ids.secret("client"),
                 client_secret or ids.secret("client-secret"),
                 developer_key or ids.secret("developer-key"),
+                kind=kind or "legacy-public",
+                auth="static" if kind == "legacy-private" else "oauth",
             ),
             subscribed=subscribed,
         )
@@ -157,6 +171,14 @@ def make_installation(
     return there or install(world, app.id, portal.id, ids.secret("refresh"), ids.secret("static-access"))
 
 
+def token_setting(world: World, app: App, made: Install) -> dict[str, str]:
+    """The setting with an installation's refresh token, or with its static token where an app has no other."""
+    if app.auth == "oauth":
+        return {"HUBSPOT_HITL_REFRESH_TOKEN": made.refresh_token}
+    values = [t.value for t in world.tokens.values() if (t.app_id, t.portal_id) == (app.id, made.portal_id)]
+    return {"HUBSPOT_HITL_ACCESS_TOKEN": values[0]}
+
+
 def env(world: World, made: Install, base_url: str) -> dict[str, str]:
     """The ``HUBSPOT_HITL_*`` settings with which a host talks to an installation."""
     app = world.apps[made.app_id]
@@ -166,9 +188,11 @@ def env(world: World, made: Install, base_url: str) -> dict[str, str]:
         "HUBSPOT_HITL_CLIENT_SECRET": app.client_secret,
         "HUBSPOT_HITL_APP_ID": app.id,
         "HUBSPOT_HITL_DEVELOPER_API_KEY": app.developer_key,
-        "HUBSPOT_HITL_REFRESH_TOKEN": made.refresh_token,
+        **token_setting(world, app, made),
         "HUBSPOT_HITL_PORTAL_ID": made.portal_id,
     }
+    if app.kind != App.kind:
+        answer["HUBSPOT_HITL_APP_KIND"] = app.kind
     inbox = next((i for i in world.inboxes.values() if i.portal_id == made.portal_id), None)
     if inbox is not None:
         answer["HUBSPOT_HITL_INBOX_ID"] = inbox.id

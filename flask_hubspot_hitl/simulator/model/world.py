@@ -27,6 +27,9 @@ SCOPES = (
     "files",
 )
 
+INSTALL_CAPS = {"private": 10, "marketplace": 25}
+"""How many accounts may install a project app, by its distribution, until it is listed in the marketplace."""
+
 SUBSCRIPTIONS: tuple[tuple[str, str | None], ...] = (
     ("conversation.creation", None),
     ("conversation.newMessage", None),
@@ -117,6 +120,15 @@ class App:
     subscriptions: dict[str, Subscription] = field(default_factory=dict)
     redirect_uris: tuple[str, ...] = ()  # none: any address on this machine and any https address
     required_scopes: tuple[str, ...] = ("oauth",)
+    optional_scopes: tuple[str, ...] | None = None  # what else it may ask for; None: whatever its kind knows
+    kind: str = "legacy-public"
+    auth: str = "oauth"  # or static: no consent page, and so is a private app
+    distribution: str | None = None  # private or marketplace
+    project: tuple[str, str] | None = None  # the project it was uploaded from, and the account that was uploaded to
+
+    def may_install(self) -> int | None:
+        """How many accounts may install it; None: any number (docs/hubspot.rst: Project apps)."""
+        return INSTALL_CAPS.get(self.distribution or "")
 
 
 @dataclass
@@ -341,6 +353,11 @@ class World:
     def install_of(self, refresh_token: str) -> Install | None:
         """The installation a refresh token belongs to."""
         return next((i for i in self.installs.values() if i.refresh_token == refresh_token), None)
+
+    def full(self, app: App, portal_id: str) -> bool:
+        """Whether one more account can't install the app; one that has it can always install it again."""
+        cap, there = app.may_install(), sum(app_id == app.id for app_id, _ in self.installs)
+        return cap is not None and there >= cap and not self.installed(app.id, portal_id)
 
     def installed(self, app_id: str, portal_id: str) -> bool:
         """Whether the app is installed in the portal; events are only sent when it is."""
