@@ -439,7 +439,7 @@ def test_consent_is_only_given_to_what_the_app_is_registered_for(stand: Stand) -
         "client_id": env["HUBSPOT_HITL_CLIENT_ID"],
         "redirect_uri": "https://bot.example.test/back",
         "scope": "oauth conversations.read",
-        "optional_scope": "files content",
+        "optional_scope": "files unheard.of",
     }
 
     def page(**more: str) -> Any:
@@ -447,7 +447,7 @@ def test_consent_is_only_given_to_what_the_app_is_registered_for(stand: Stand) -
 
     assert page().status_code == 200
     assert "files" in page().text
-    assert "content</li>" not in page().text
+    assert "unheard.of" not in page().text
     assert page(redirect_uri="https://bot.example.test/other").status_code == 400
     assert page(scope="oauth").status_code == 400
     assert page(scope="").status_code == 400
