@@ -28,8 +28,8 @@ from .api import (
     webhooks,
 )
 from .api.wire import bearer_value
-from .desk import control, control_threads, desk, settings
-from .engine.middleware import MAX_BODY, Middleware
+from .desk import control, control_threads, desk, projects, settings
+from .engine.middleware import CONTROL, MAX_BODY, Middleware
 from .engine.simulation import Simulation, current
 from .engine.traffic import FOLDER, Traffic
 from .model.errors import ApiError, error_body
@@ -38,7 +38,7 @@ logger = logging.getLogger(__name__)
 
 FAMILIES = (
     *(channels, connect, channel_messages, conversations, files, contacts, contacts_batch, oauth, consent, webhooks),
-    *(control, control_threads, desk, settings),
+    *(control, control_threads, desk, settings, projects),
 )
 LOOPBACK = frozenset({"127.0.0.1", "localhost", "::1"})
 SAFE_METHODS = frozenset({"GET", "HEAD", "OPTIONS"})
@@ -80,7 +80,7 @@ def refuse_strangers() -> None:
         name, port = None, None
     if name not in LOOPBACK | sim.allowed_hosts and (name, port) != (own.hostname, own.port):
         raise ApiError(403, "FORBIDDEN", "The Host header names another machine")
-    control_route = request.path.startswith("/_sim")
+    control_route = request.path.startswith(CONTROL)
     if control_route or request.path == "/connect" or request.method not in SAFE_METHODS:
         origin, site = request.headers.get("Origin"), request.headers.get("Sec-Fetch-Site")
         if site not in (None, "same-origin", "none") or origin not in (None, request.host_url.rstrip("/")):
@@ -99,7 +99,7 @@ def count_call() -> None:
     """Count what an installation calls with its access token, and refuse what is too much. Raises ApiError (429)."""
     sim = current()
     token = sim.world.tokens.get(bearer_value())
-    if token is None or request.path.startswith("/_sim"):
+    if token is None or request.path.startswith(CONTROL):
         return
     what = f"{request.method} {request.path}"
     if token.expires_ms is not None and sim.chaos.happens("expire_tokens", what):

@@ -33,7 +33,8 @@ if TYPE_CHECKING:
 logger = logging.getLogger(__name__)
 
 MAX_BODY = 50 * 1024 * 1024
-NOT_API = ("/_sim", "/static", "/hubfs", "/favicon.ico", "/connect", "/settings")
+CONTROL = ("/_sim", "/_control")  # routes of the stand-in's own, for programs
+NOT_API = (*CONTROL, "/static", "/hubfs", "/favicon.ico", "/connect", "/settings", "/projects")
 STREAMS = ("/_sim/desk/live", "/listen")  # they never end, so they are neither held back nor served under the lock
 PAGES = re.compile(r"/oauth/([^/]+/)?authorize")  # a person's browser: no fault happens by chance
 # these deliver while they run: the host must be able to call back meanwhile
