@@ -33,6 +33,7 @@ from flask_hubspot_hitl.cli.doctor import Code, Finding, Level, Report, examinat
 from flask_hubspot_hitl.cli.doctor.command import doctor, show
 from flask_hubspot_hitl.clock import Clock, ManualClock, to_datetime
 from flask_hubspot_hitl.dispatch.dispatcher import TICK
+from flask_hubspot_hitl.hubspot import project
 from flask_hubspot_hitl.hubspot.oauth import Tokens
 from flask_hubspot_hitl.hubspot.setup import wanted
 from flask_hubspot_hitl.ledger.crypto import Cipher
@@ -832,7 +833,7 @@ def test_an_app_of_the_project_platform(clinic: Clinic) -> None:
     result = clinic.look()
     assert result.exit_code == 0
     assert "HH403 warning" in result.stdout
-    assert wanted.PROJECT_FILE in result.stdout
+    assert project.WEBHOOKS_FILE in result.stdout
 
 
 def codes(clinic: Clinic) -> list[str]:

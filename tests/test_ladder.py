@@ -13,7 +13,7 @@ PACKAGE = Path(__file__).resolve().parents[1] / "flask_hubspot_hitl"
 MAX_ROOT = 10
 
 BASE = {"errors", "domain", "clock", "process"}
-WIRE = BASE | {"config", "ledger", "hubspot", "hubspot.setup", "hubspot.addresses", "hubspot.scopes"}
+WIRE = BASE | {"config", "ledger", "hubspot", "hubspot.addresses", "hubspot.project", "hubspot.scopes", "hubspot.setup"}
 APP = WIRE | {"signals", "dispatch", "portals", "handoffs", "runtime"}
 SIMULATOR = {f"simulator.{layer}" for layer in ("model", "engine", "behaviour", "api", "desk", "app")}
 MAY_IMPORT: dict[str, set[str]] = {
@@ -29,7 +29,8 @@ MAY_IMPORT: dict[str, set[str]] = {
     "config": {"errors", "hubspot.addresses", "hubspot.scopes", "ledger.url"},
     "ledger": {*BASE, "ledger.url"},
     "hubspot": {*BASE, "hubspot.addresses", "hubspot.scopes"},
-    "hubspot.setup": {"errors", "clock", "hubspot"},
+    "hubspot.project": {"hubspot", "hubspot.scopes"},
+    "hubspot.setup": {"errors", "clock", "hubspot", "hubspot.project"},
     "alembic": {"ledger"},
     "dispatch": {"errors", "config", "ledger", "process"},
     "portals": WIRE | {"_version"},

@@ -18,6 +18,7 @@ from flask import Flask
 
 from flask_hubspot_hitl import HubSpotHITL
 from flask_hubspot_hitl.clock import ManualClock
+from flask_hubspot_hitl.hubspot import project
 from flask_hubspot_hitl.hubspot.setup import wanted
 from flask_hubspot_hitl.ledger import AccountRecord, ChannelRecord
 from flask_hubspot_hitl.portals.setup import SetUp
@@ -706,12 +707,12 @@ def test_webhooks_that_cant_be_set_by_api_are_told_click_by_click(
     assert "By hand: " in result.output
     assert f"Target URL: {webhook_url(app)}" in result.output
     pasted = result.output[result.output.index("\n{\n") : result.output.rindex("\n}") + 2]
-    assert json.loads(pasted) == wanted.project_file(webhook_url(app))
+    assert json.loads(pasted) == project.webhooks_file(webhook_url(app))
     for one in wanted.SUBSCRIPTIONS:
         assert str(one) in result.output
     assert len(stored(app)[1]) == 1
     [facts] = json.loads(setup(app, "--json").stdout)["by_hand"]
-    assert facts["paste"] == wanted.project_file(webhook_url(app))
+    assert facts["paste"] == project.webhooks_file(webhook_url(app))
 
 
 def test_a_wrong_developer_key_is_told(make_app: MakeApp, bare: Desk) -> None:

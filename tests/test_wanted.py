@@ -115,12 +115,3 @@ def test_the_throttling_that_is_there_stays() -> None:
     have = {"targetUrl": "https://old.test", "throttling": {"maxConcurrentRequests": 40}}
     assert wanted.webhook_settings(URL, have) == {"targetUrl": URL, "throttling": {"maxConcurrentRequests": 40}}
     assert wanted.webhook_settings(URL)["throttling"] == {"maxConcurrentRequests": 10}
-
-
-def test_the_project_file_has_every_subscription() -> None:
-    config = wanted.project_file(URL)["config"]
-    assert config["settings"]["targetUrl"] == URL
-    assert [(one["subscriptionType"], one.get("propertyName")) for one in config["subscriptions"]["hubEvents"]] == [
-        (one.event_type, one.property_name) for one in wanted.SUBSCRIPTIONS
-    ]
-    assert all(one["active"] for one in config["subscriptions"]["hubEvents"])

@@ -6,6 +6,7 @@ from flask.cli import AppGroup
 
 from .doctor.command import doctor
 from .portals import install_url, installations, migrate, rekey
+from .project import project
 from .queue import adopt, dead, handoffs, reconcile, status, tick, worker
 from .setup import inboxes, setup, teardown
 from .tools import replay, sign, simulate
@@ -13,6 +14,6 @@ from .tools import replay, sign, simulate
 group = AppGroup("hubspot-hitl", help="Handoffs to live agents in HubSpot.")
 for _command in (
     *(worker, tick, status, handoffs, reconcile, adopt, dead),
-    *(setup, teardown, doctor, inboxes, install_url, installations, rekey, migrate, sign, simulate, replay),
+    *(project, setup, teardown, doctor, inboxes, install_url, installations, rekey, migrate, sign, simulate, replay),
 ):
     group.add_command(_command)

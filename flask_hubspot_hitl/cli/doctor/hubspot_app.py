@@ -7,6 +7,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from ...errors import HubSpotNotFound, HubSpotRejected, HubSpotUnavailable
+from ...hubspot import project
 from ...hubspot.admin import AppCalls
 from ...hubspot.setup import wanted
 from ...portals import routing, setup
@@ -16,7 +17,7 @@ from .findings import Code, Finding, sentence
 HUBSPOT_SECONDS = 6.0
 """Seconds that a check may spend on HubSpot's answers."""
 PROJECT_APP = (
-    f"An app of HubSpot's project platform has its webhooks in the file {wanted.PROJECT_FILE}: compare it with "
+    f"An app of HubSpot's project platform has its webhooks in the file {project.WEBHOOKS_FILE}: compare it with "
     "'flask hubspot-hitl setup --plan'."
 )
 _NO_CREDENTIALS = (401, 403)

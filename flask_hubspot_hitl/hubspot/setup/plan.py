@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from ...errors import HubSpotNotFound, HubSpotRejected
+from .. import project
 from ..admin import AppCalls
 from ..client import HubSpotClient
 from . import changes, wanted
@@ -296,10 +297,10 @@ def webhooks_by_hand(why: str, target: str) -> ByHand:
             f"Target URL: {target}",
             "Create these subscriptions, and activate each, because HubSpot makes them paused:"
             + "".join(f"\n     {one}" for one in wanted.SUBSCRIPTIONS),
-            f"Or, for an app of HubSpot's project platform, put the following into {wanted.PROJECT_FILE} "
+            f"Or, for an app of HubSpot's project platform, put the following into {project.WEBHOOKS_FILE} "
             "and run 'hs project upload'.",
         ],
-        wanted.project_file(target),
+        project.webhooks_file(target),
     )
 
 

@@ -1,6 +1,6 @@
 """Describe what HubSpot should have, and find how it differs. Pure data and functions, nothing is called.
 
-Imports nothing of ours. ``plan`` mends the differences, ``doctor`` reports them.
+Of ours it imports ``hubspot.subscriptions`` only. ``plan`` mends the differences, ``doctor`` reports them.
 """
 
 from __future__ import annotations
@@ -9,6 +9,10 @@ import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
+
+from ..subscriptions import MAX_CONCURRENT_REQUESTS as MAX_CONCURRENT_REQUESTS
+from ..subscriptions import SUBSCRIPTIONS as SUBSCRIPTIONS
+from ..subscriptions import Subscription as Subscription
 
 Json = Mapping[str, Any]
 
@@ -139,34 +143,6 @@ def account_drift(have: Json) -> dict[str, Any]:
 
 
 @dataclass(frozen=True, slots=True)
-class Subscription:
-    """A subscription of the app; ``property_name`` with ``conversation.propertyChange`` only."""
-
-    event_type: str
-    property_name: str | None = None
-
-    def __str__(self) -> str:
-        return f"{self.event_type} of {self.property_name}" if self.property_name else self.event_type
-
-    def fields(self) -> dict[str, str]:
-        """``eventType`` and ``propertyName``, as HubSpot names them."""
-        named = {"propertyName": self.property_name} if self.property_name else {}
-        return {"eventType": self.event_type, **named}
-
-
-SUBSCRIPTIONS = (
-    Subscription("conversation.newMessage"),
-    Subscription("conversation.propertyChange", "assignedTo"),
-    Subscription("conversation.propertyChange", "status"),
-    Subscription("conversation.propertyChange", "isArchived"),
-    Subscription("conversation.deletion"),
-    Subscription("conversation.privacyDeletion"),
-)
-MAX_CONCURRENT_REQUESTS = 10
-"""HubSpot's own default."""
-
-
-@dataclass(frozen=True, slots=True)
 class SubscriptionDrift:
     """Describe how an app's subscriptions differ: ``paused`` has HubSpot's id of each."""
 
@@ -196,24 +172,6 @@ def webhook_settings(target_url: str, have: Json | None = None) -> dict[str, Any
     throttling = (have or {}).get("throttling")
     known = throttling.get("maxConcurrentRequests") if isinstance(throttling, Mapping) else None
     return {"targetUrl": target_url, "throttling": {"maxConcurrentRequests": known or MAX_CONCURRENT_REQUESTS}}
-
-
-PROJECT_FILE = "src/app/webhooks/webhooks-hsmeta.json"
-
-
-def project_file(target_url: str) -> dict[str, Any]:
-    """Return the content of :data:`PROJECT_FILE`, for an app of HubSpot's project platform."""
-    events = [
-        {"subscriptionType": name, **({"propertyName": prop} if prop else {}), "active": True}
-        for name, prop in ((one.event_type, one.property_name) for one in SUBSCRIPTIONS)
-    ]
-    settings = {"targetUrl": target_url, "maxConcurrentRequests": MAX_CONCURRENT_REQUESTS}
-    subscriptions = {"crmObjects": [], "legacyCrmObjects": [], "hubEvents": events}
-    return {
-        "uid": "hubspot_hitl_webhooks",
-        "type": "webhooks",
-        "config": {"settings": settings, "subscriptions": subscriptions},
-    }
 
 
 def _text(value: object) -> str:
