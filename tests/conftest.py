@@ -25,6 +25,7 @@ from flask_hubspot_hitl.testing import running
 from . import browser_helpers, databases, helpers, traffic
 from .browser_helpers import Site, Watch
 from .helpers import Botpress, HubSpot, Recorder, state_of
+from .peers import node
 from .relay import Relay
 from .simulator_helpers import Host, Stand
 from .simulator_helpers import running as running_stand
@@ -120,6 +121,17 @@ def botpress(botpress_process: Botpress) -> Botpress:
     """Botpress's stand-in, as after a reset."""
     botpress_process.reset()
     return botpress_process
+
+
+# --- HubSpot's Node libraries ----------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="session")
+def node_library(request: pytest.FixtureRequest) -> Path:
+    """A folder with HubSpot's Node libraries; installed once and kept in pytest's cache folder."""
+    cache = getattr(request.config, "cache", None)
+    folder = cache.mkdir("node-peers") if cache else request.getfixturevalue("tmp_path_factory").mktemp("node")
+    return node.install(Path(folder))
 
 
 # --- a real browser --------------------------------------------------------------------------------------

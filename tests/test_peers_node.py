@@ -2,64 +2,14 @@
 
 from __future__ import annotations
 
-import json
-import os
-import shutil
-import subprocess
 from pathlib import Path
-from typing import Any
-
-import pytest
 
 from flask_hubspot_hitl.clock import SystemClock
 from flask_hubspot_hitl.hubspot.signature import sign
 
+from .peers.node import run
 from .simulator_helpers import Stand
 from .test_peers_signatures import CASES, SECRET
-
-PEERS = Path(__file__).parent / "peers"
-
-
-def give_up(reason: str) -> None:
-    """Skip; but where CI promises the tools, fail."""
-    if os.environ.get("CI") == "true":
-        pytest.fail(reason)
-    pytest.skip(reason)
-
-
-@pytest.fixture(scope="module")
-def node_library(request: pytest.FixtureRequest) -> Path:
-    """A folder with HubSpot's Node library; installed once and kept in pytest's cache folder."""
-    npm, node = shutil.which("npm"), shutil.which("node")
-    if not npm or not node:
-        give_up("node and npm are not installed")
-    manifest = (PEERS / "package.json").read_text()
-    cache = getattr(request.config, "cache", None)
-    folder = cache.mkdir("node-peers") if cache else request.getfixturevalue("tmp_path_factory").mktemp("node")
-    installed = folder / "installed.json"
-    if not installed.exists() or installed.read_text() != manifest:
-        (folder / "package.json").write_text(manifest)
-        command = [str(npm), "install", "--ignore-scripts", "--no-audit", "--no-fund"]
-        try:
-            done = subprocess.run(command, cwd=folder, capture_output=True, text=True, timeout=100, check=False)
-        except subprocess.TimeoutExpired:
-            give_up("npm install takes too long")
-        if done.returncode != 0:
-            give_up(f"npm install failed: {done.stderr[-300:]}")
-        installed.write_text(manifest)
-    for script in PEERS.glob("*.cjs"):
-        shutil.copy(script, folder)
-    return Path(folder)
-
-
-def run(folder: Path, script: str, given: Any) -> Any:
-    """What a script prints when it is given this; both are JSON."""
-    command = ["node", script]
-    done = subprocess.run(
-        command, cwd=folder, input=json.dumps(given), capture_output=True, text=True, timeout=100, check=False
-    )
-    assert done.returncode == 0, done.stderr
-    return json.loads(done.stdout)
 
 
 def test_signatures(node_library: Path) -> None:
