@@ -161,7 +161,7 @@ def upload(folder: Path | None, profile: str | None, as_json: bool) -> None:
         )
     profile = folders.profile_of(found, wanted_of(runtime.settings, profile=profile))
     files = {path: raw.decode("utf-8", "replace") for path, raw in found.files.items()}
-    facts = _send(base, {"files": files, "profile": profile, "portal_id": runtime.settings.portal_id})
+    facts = _send(base, {"files": files, "profile": profile, "portal_id": None})
     lines = [f"{PREFIX}{word.upper()}={facts[word]}" for word in WORDS]
     for one in facts.get("skipped", ()):
         click.echo(f"Left out: {one['path']}: {one['why']}", err=True)

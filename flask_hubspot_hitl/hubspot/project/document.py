@@ -129,7 +129,8 @@ class Document:
         above = self.text[: last.begin]
         before = above[len(above.rstrip(" \t\n\r")) :]
         inner = before.rpartition("\n")[2] if "\n" in before else self._margin(parent.start)
-        written = f",{before or ' '}{key}{self._written(value, last.start, inner)}"
+        blanks = before or ("" if len(parent.parts) > 1 else " ")
+        written = f",{blanks}{key}{self._written(value, last.start, inner)}"
         self._replace(last.end, last.end, written)
 
     def _written(self, value: Any, at: int, margin: str | None = None) -> str:
