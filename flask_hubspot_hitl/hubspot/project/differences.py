@@ -1,7 +1,7 @@
 """Find what HubSpot would drop or refuse in a project's folder, and where it differs from what is wanted. Pure.
 
 HubSpot's own reader leaves most of this out without a word when it does not validate. Source: docs/hubspot.rst (Project
-apps).
+apps; What the project reader drops).
 """
 
 from __future__ import annotations
