@@ -249,8 +249,9 @@ class Settings:
     """How many threads a process may have, with those whose receivers hang."""
     url_prefix: str = _setting(_prefix, "/hubspot", example="/hubspot")
     api_base_url: str = _setting(_url, "https://api.hubapi.com", example="https://api.hubapi.com")
-    api_version: str = _setting(_choice("v3", "2026-03", "2026-09"), "v3", example="v3")
-    oauth_version: str | None = _setting(_choice("v1", "v3", "2026-03", "2026-09"), None, example="v3")
+    api_version: str | None = _setting(_choice("v3", "2026-03", "2026-09"), None, example="2026-09")
+    """Default: the newest for a new store; ``v3`` for one from before, until ``setup --migrate`` moves it."""
+    oauth_version: str | None = _setting(_choice("v1", "v3", "2026-03", "2026-09"), None, example="2026-09")
     """Of the token endpoint. Default: as ``api_version``."""
     scopes: tuple[str, ...] = _setting(_list_of(_scope), (), example="oauth,conversations.read")
     """What an installation asks for, when the app has other scopes than the features in use need."""

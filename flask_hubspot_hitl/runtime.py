@@ -31,8 +31,9 @@ from .handoffs.sweeps import ReconcileTask, ResumeTask, SweepTask
 from .handoffs.timeouts import AssignmentTimeoutTask
 from .handoffs.user_messages import MessageTask
 from .hubspot.events import Kind
-from .ledger import SCHEMA, Ledger, Misconfigured, Topic, file_name, locate
+from .ledger import SCHEMA, Ledger, Misconfigured, Topic, Transaction, file_name, locate
 from .ledger.health import Health
+from .portals import api_version, app_kind
 from .portals.clients import Services
 from .portals.deployment import Adoption, Deployment
 
@@ -130,7 +131,15 @@ def _open_ledger(
 ) -> Ledger:
     url = locate(settings.database_url, instance_path=app.instance_path, app_name=app.name)
     try:
-        ledger = Ledger(url, clock, pool_size=pool_size, schema=SCHEMA, is_testing=is_testing, kind_of=kind_of)
+        ledger = Ledger(
+            url,
+            clock,
+            pool_size=pool_size,
+            schema=SCHEMA,
+            is_testing=is_testing,
+            kind_of=kind_of,
+            on_open=_remember,
+        )
         try:
             ledger.create(anew=anew)
         except BaseException:
@@ -139,6 +148,12 @@ def _open_ledger(
     except Misconfigured as error:
         raise ConfigError([f"{PREFIX}DATABASE_URL: {error}"]) from error
     return ledger
+
+
+def _remember(tx: Transaction) -> None:
+    """Let a store that is opened for the first time know what it was made for."""
+    api_version.remember(tx)
+    app_kind.remember(tx)
 
 
 _open: weakref.WeakSet[Ledger] = weakref.WeakSet()
@@ -215,6 +230,9 @@ def build_dispatcher(app: Flask, services: Services, *, threads: int, seldom: Se
         sweep.put_start()
         with ledger.write() as tx:
             housekeeping.schedule(tx, now=ledger.now_ms())
+            ending = list(api_version.warnings(tx, settings))
+        for one in ending:
+            logger.warning("%s", one)
 
     options = EngineOptions(
         mode=settings.dispatcher,

@@ -21,6 +21,7 @@ from ..portals.setup import PATIENCE, SetUp
 from ..runtime import Runtime
 from .common import Amount, Command, app_runtime, hubspot_id, say
 from .doctor import command
+from .moving import migrate
 
 _json = click.option("--json", "as_json", is_flag=True, help="For machines.")
 
@@ -38,6 +39,9 @@ _portal = click.option("--portal", "portal_id", callback=hubspot_id, help="The H
 @click.option("--take-over", is_flag=True, help="Repoint what serves another installation; its address is printed.")
 @click.option("--new-channel", is_flag=True, help="Make another channel: the one made before was deleted in HubSpot.")
 @click.option("--inbox", "inbox_ids", multiple=True, callback=hubspot_id, help="Instead of HUBSPOT_HITL_INBOX_ID.")
+@click.option(
+    "--migrate", "to_newest", is_flag=True, help="Only move to HubSpot's newest API version, if it takes the tokens."
+)
 @click.option("--wait", default=PATIENCE, type=Amount(0, 3600), show_default=True, help="For a new channel.")
 @_portal
 @_json
@@ -47,6 +51,7 @@ def setup(
     check: bool,
     take_over: bool,
     new_channel: bool,
+    to_newest: bool,
     inbox_ids: tuple[str, ...],
     wait: float,
     portal_id: str | None,
@@ -54,6 +59,11 @@ def setup(
 ) -> None:
     """Make or mend the channel, connect the inboxes, and subscribe to the events. May be run any number of times."""
     runtime = app_runtime()
+    if to_newest:
+        if only_plan or check or take_over or new_channel or inbox_ids or portal_id:
+            raise click.UsageError("--migrate is for all portals and does nothing else: use it without other options.")
+        migrate(runtime, as_json=as_json)
+        return
     portal_id, missing = _portal_with_token(runtime, portal_id)
     with contextlib.closing(_Bar(wait, hidden=as_json)) as bar:
         work = SetUp(

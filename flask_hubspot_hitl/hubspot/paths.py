@@ -1,7 +1,7 @@
 """Where each operation lives, per HubSpot API version; every segment quoted.
 
-A family that a version does not have is served at v3's path. Imports nothing of ours.
-Source: HubSpot's OpenAPI files of v3, 2026-03 and 2026-09.
+A family that a version has no document of is served at the path of the newest version before it that has one. Imports
+nothing of ours. Source: HubSpot's OpenAPI files of v3, 2026-03 and 2026-09; docs/hubspot.rst (Paths; Calendar).
 """
 
 from __future__ import annotations
@@ -10,6 +10,18 @@ from urllib.parse import quote
 
 API_VERSIONS = ("v3", "2026-03", "2026-09")
 OAUTH_VERSIONS = ("v1", *API_VERSIONS)
+NEWEST = API_VERSIONS[-1]
+API_ENDS = {
+    "v3": "ends in September 2027",
+    "2026-03": "ends in September 2027, as do the /v3 paths of conversations, which it has no own ones of",
+}
+"""What HubSpot has announced of versions that end soon, to follow the version's name."""
+OAUTH_ENDS = {
+    "v1": "ends on 16 February 2027",
+    "v3": "ends in September 2027",
+    "2026-03": "ends in September 2027",
+}
+"""The same of the token endpoint's."""
 
 _V3 = {
     "custom_channels": "/conversations/v3/custom-channels",
@@ -44,6 +56,7 @@ _FAMILIES: dict[str, dict[str, str]] = {
         "oauth": "/oauth/2026-09",
         "app_installs": "/appinstalls/2026-09",
         "account_info": "/account-info/2026-09",
+        "files": "/files/2026-03",  # docs/hubspot.rst (Upload): 2026-09 has paths, but its document is not at hand
         "contacts": "/crm/objects/2026-09/contacts",
     },
 }

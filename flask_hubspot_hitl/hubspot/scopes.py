@@ -5,6 +5,7 @@ Imports nothing of ours. Source: docs/hubspot.rst (Scopes).
 
 from __future__ import annotations
 
+from collections.abc import Collection, Iterable
 from enum import StrEnum
 
 
@@ -44,3 +45,22 @@ def needed(kind: AppKind, *, creates_contacts: bool) -> tuple[str, ...]:
     """
     files = FILES_SCOPES if kind is AppKind.PROJECT else (LEGACY_FILES_SCOPE,)
     return (*SCOPES, *files, *((CREATE_CONTACTS_SCOPE,) if creates_contacts else ()))
+
+
+def lacking(wanted: Iterable[str], granted: Collection[str]) -> tuple[str, ...]:
+    """Return the scopes that are wanted and not granted; ``files`` and its two successors stand for each other."""
+    has = set(granted)
+    if LEGACY_FILES_SCOPE in has:
+        has |= set(FILES_SCOPES)
+    elif has >= set(FILES_SCOPES):
+        has.add(LEGACY_FILES_SCOPE)
+    return tuple(one for one in wanted if one not in has)
+
+
+def not_in_use(granted: Iterable[str], asked: Collection[str]) -> tuple[str, ...]:
+    """Return the granted scopes that nothing here uses, whatever its settings, and that were not asked for.
+
+    :param asked: what an installation asks for by the settings.
+    """
+    known = {*SCOPES, *FILES_SCOPES, LEGACY_FILES_SCOPE, CREATE_CONTACTS_SCOPE, *asked}
+    return tuple(one for one in granted if one not in known)

@@ -208,17 +208,20 @@ class Database:
         self.connections.after_fork()
         self.writers.after_fork()
 
-    def create_schema(self, *, anew: bool = True) -> int | None:
+    def create_schema(
+        self, *, anew: bool = True, then: Callable[[Connection], None] = lambda connection: None
+    ) -> int | None:
         """Make the tables, or bring them up to this version; two processes may do so at once.
 
         :param anew: whether to make them where there are none; otherwise an empty database is left as it is.
+        :param then: called in the same transaction, under the same lock, once the tables are there.
         :returns: the version found when it was an older one.
         :raises LedgerUnavailable: when the database can't be reached, or was made by a newer version.
         """
         ends = time.monotonic() + _MIGRATION_PATIENCE
         while True:
             try:
-                return self._bring_up(anew=anew)
+                return self._bring_up(anew, then)
             except LedgerUnavailable as error:
                 # PostgreSQL breaks one of two that wait for each other; nothing was changed, and the other goes on.
                 if not self._is_deadlock(error) or time.monotonic() > ends:
@@ -228,7 +231,7 @@ class Database:
         cause = getattr(error.__cause__, "orig", error.__cause__)
         return not self.is_sqlite and isinstance(cause, self.connections.driver.errors.DeadlockDetected)
 
-    def _bring_up(self, *, anew: bool) -> int | None:
+    def _bring_up(self, anew: bool, then: Callable[[Connection], None]) -> int | None:
         with self.write(seconds=_MIGRATION_PATIENCE) as connection:
             if not self.is_sqlite:
                 connection.execute(sa.text(f"SET LOCAL lock_timeout = {int(_MIGRATION_PATIENCE * 1000)}"))
@@ -239,6 +242,7 @@ class Database:
                 schema = migrations.choose_schema(connection, self._schema)
             found = migrations.bring_up(connection, self.insert)
             self.deployment_id = migrations.deployment_id_of(connection)
+            then(connection)
             self.keep_time(connection, writes=True)
         if self.is_sqlite:
             self.files.deployment_id = self.deployment_id

@@ -44,6 +44,7 @@ class Ledger:
     :param is_testing: tells whether the app is being tested: then nothing is held open between two uses.
     :param kind_of: returns the state that the events of a topic have; by default nothing is known of states.
     :param speed: what makes it fast; :data:`.speed.PLAIN` is the plain path, which promises the same.
+    :param on_open: called each time a store has been made or found, within the transaction that did so.
     """
 
     def __init__(
@@ -56,8 +57,10 @@ class Ledger:
         is_testing: Callable[[], bool] = lambda: False,
         kind_of: KindOf = no_kind,
         speed: Speed = FAST,
+        on_open: Callable[[Transaction], None] = lambda tx: None,
     ) -> None:
         self._kind_of = kind_of
+        self._on_open = on_open
         self._database = Database(url, clock, pool_size=pool_size, schema=schema, is_testing=is_testing, speed=speed)
         self._statements = Statements(self._database)
         self._notifier = Notifier(self._database, self._channel)
@@ -75,7 +78,9 @@ class Ledger:
         :raises LedgerUnavailable: when the database can't be reached, or a newer version made it.
         """
         try:
-            self.migrated_from = self._database.create_schema(anew=anew)
+            self.migrated_from = self._database.create_schema(
+                anew=anew, then=lambda connection: self._on_open(self._transaction(connection))
+            )
         finally:
             self._database.let_go()
 

@@ -20,7 +20,19 @@ from .connection import Connection
 from .database import Database
 from .installations import Installations
 from .once import Once
-from .schema import EventState, event, in_state, is_given_up, lane, message, meta
+from .schema import (
+    EventState,
+    channel,
+    channel_account,
+    event,
+    handoff,
+    in_state,
+    installation,
+    is_given_up,
+    lane,
+    message,
+    meta,
+)
 from .signs import Signs
 from .states import KindOf, State, no_kind
 
@@ -91,6 +103,11 @@ class Transaction:
             .values(name=name, value=value)
             .on_conflict_do_update(index_elements=["name"], set_={"value": value})
         )
+
+    def is_used(self) -> bool:
+        """Return True for a store that holds a portal, a channel, an account or a handoff."""
+        tables = (installation, channel, channel_account, handoff)
+        return any(self._connection.scalar(sa.select(sa.exists(sa.select(1).select_from(one)))) for one in tables)
 
     def prove(self) -> None:
         """Write and delete a row of its own, to prove that the database can be written; it shares no lock."""

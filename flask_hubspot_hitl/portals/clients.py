@@ -15,11 +15,14 @@ from ..hubspot.admin import AppCalls
 from ..hubspot.client import HubSpotClient
 from ..hubspot.oauth import TokenEndpoint
 from ..hubspot.options import ClientOptions, ConnectionOptions, OAuthOptions
+from ..hubspot.scopes import AppKind
 from ..hubspot.tokens import NoToken, RefreshingToken, StaticToken, TokenProvider
 from ..ledger import Ledger
 from ..ledger.crypto import Cipher
 from ..process import Process
 from . import installations
+from .api_version import api_version, oauth_version
+from .app_kind import app_kind
 from .remote_files import Fetcher
 from .throttle import Throttle
 from .tokens import DatabaseTokens, digest
@@ -121,6 +124,8 @@ class Services:
         """Make a client for calls about the app, with the developer API key and no portal's token.
 
         The caller closes the client.
+
+        :raises LedgerUnavailable: when the API version can't be looked up.
         """
         return AppCalls(self._client_options(), tokens=NoToken())
 
@@ -128,27 +133,48 @@ class Services:
         settings = self.settings
         return ConnectionOptions(clock=self.clock, proxy=settings.proxy, private_hosts=settings.private_hosts)
 
+    def app_kind(self) -> AppKind:
+        """Return the app's kind at HubSpot.
+
+        :raises LedgerUnavailable: when it can't be looked up.
+        """
+        with self.ledger.read() as tx:
+            return app_kind(tx, self.settings)
+
+    def wanted_scopes(self) -> tuple[str, ...]:
+        """Return the scopes that an installation has to ask for.
+
+        :raises LedgerUnavailable: when the app's kind can't be looked up.
+        """
+        return installations.wanted_scopes(self.settings, self.app_kind())
+
     def _client_options(self) -> ClientOptions:
         settings = self.settings
+        with self.ledger.read() as tx:
+            version = api_version(tx, settings)
         return ClientOptions(
             base_url=settings.api_base_url,
-            api_version=settings.api_version,
+            api_version=version,
             connection=self._connection(),
             developer_api_key=settings.developer_api_key,
             app_id=settings.app_id,
         )
 
-    def _oauth_options(self) -> OAuthOptions:
+    def _oauth_options(self, version: str | None = None) -> OAuthOptions:
         """Describe our app to HubSpot's token endpoint.
 
+        :param version: of the endpoint; None: the one in use.
         :raises NotConfigured: when there is no client id.
         """
         settings = self.settings
         if settings.client_id is None:
             raise NotConfigured("HUBSPOT_HITL_CLIENT_ID is missing")
+        if version is None:
+            with self.ledger.read() as tx:
+                version = oauth_version(tx, settings)
         return OAuthOptions(
             base_url=settings.api_base_url,
-            oauth_version=settings.oauth_version or settings.api_version,
+            oauth_version=version,
             client_id=settings.client_id,
             client_secret=settings.client_secret[0],
             connection=self._connection(),
@@ -207,12 +233,14 @@ class Services:
         except ValueError as error:
             raise NotConfigured(str(error)) from None
 
-    def token_endpoint(self) -> TokenEndpoint:
-        """Make a client of HubSpot's token endpoint, for a portal that is not known yet.
+    def token_endpoint(self, version: str | None = None) -> TokenEndpoint:
+        """Make a client of HubSpot's token endpoint, for a portal that is not known yet. The caller closes it.
 
+        :param version: of the endpoint; None: the one in use.
         :raises NotConfigured: when there is no client id.
+        :raises LedgerUnavailable: when the version in use can't be looked up.
         """
-        return TokenEndpoint(self._oauth_options())
+        return TokenEndpoint(self._oauth_options(version))
 
     def _refused(self, portal_id: str) -> None:
         """Signal ``installation_revoked`` once for a configured access token that HubSpot refuses."""

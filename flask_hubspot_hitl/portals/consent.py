@@ -19,6 +19,7 @@ from itsdangerous import BadSignature, URLSafeSerializer
 
 from ..errors import HubSpotRejected, HubSpotUnavailable, NotConfigured
 from ..hubspot.oauth import CodeRefused, Tokens, authorize_url
+from ..hubspot.scopes import LEGACY_FILES_SCOPE, AppKind, lacking, not_in_use
 from ..hubspot.transport import deadline
 from ..ledger import Ledger
 from . import installations
@@ -32,6 +33,9 @@ KNOWN_MS = 3_600_000
 """Milliseconds for which a browser that has installed the app in a portal may connect the portal's inboxes."""
 EXCHANGE_SECONDS = 20.0
 CONSENT_HOST = "https://app.hubspot.com"
+_SCOPE = re.compile(r"[a-z][a-z0-9_-]{0,40}(?:\.[a-z0-9_-]{1,40}){1,5}")
+"""What looks like a scope in HubSpot's words."""
+_MOST_SCOPES = 10
 
 
 class ConsentProblem(StrEnum):
@@ -48,6 +52,9 @@ class ConsentProblem(StrEnum):
     STATE_USED = "state used"
     OTHER_BROWSER = "other browser"
     DENIED = "denied"
+    MORE_THAN_THE_APP = "scopes that the app does not have"
+    LESS_THAN_THE_APP = "scopes of the app that were not asked for"
+    LEGACY_SCOPE = "a legacy app's scope"
     HUBSPOT_ERROR = "error from HubSpot"
     CODE_MISSING = "code missing"
     CODE_REFUSED = "code refused"
@@ -68,10 +75,15 @@ class FlowRefused(Exception):
 
 @dataclass(frozen=True, slots=True)
 class PortalConnected:
-    """Say that a portal has been connected. ``missing`` are scopes that were asked for and not granted."""
+    """Say that a portal has been connected, and how what was granted differs from what was asked for."""
 
     portal_id: str
     missing: tuple[str, ...]
+    """Scopes that were asked for and not granted."""
+    more: tuple[str, ...]
+    """Scopes that were granted and are not used."""
+    is_legacy: bool
+    """Whether a scope was granted that only legacy apps have, and the app counts as a project app."""
 
 
 class Consent:
@@ -189,17 +201,26 @@ class Consent:
             settings.api_base_url if self._services.is_stand_in else CONSENT_HOST,
             client_id=settings.client_id or "",
             redirect_uri=settings.oauth_url("callback"),
-            scopes=installations.wanted_scopes(settings),
+            scopes=self._services.wanted_scopes(),
             state=self._signer("state").dumps(state),
             code_verifier=verifier,
             portal_id=portal,
         )
 
-    def finish(self, *, state: str | None, code: str | None, error: str | None, browser: str | None) -> PortalConnected:
+    def finish(
+        self,
+        *,
+        state: str | None,
+        code: str | None,
+        error: str | None,
+        browser: str | None,
+        description: str | None = None,
+    ) -> PortalConnected:
         """Believe HubSpot's answer if it is one to a question of ours, and store the portal's tokens.
 
         The portal is the one that HubSpot's answer to the code names; nothing that came through the browser counts.
 
+        :param description: HubSpot's words for the error.
         :raises FlowRefused: in every other case; nothing was stored.
         :raises LedgerUnavailable: when the tokens can't be stored.
         """
@@ -216,8 +237,7 @@ class Consent:
         if kept is None:
             raise FlowRefused(ConsentProblem.STATE_USED)
         if error:
-            is_denied = error == "access_denied"
-            raise FlowRefused(ConsentProblem.DENIED if is_denied else ConsentProblem.HUBSPOT_ERROR, _word(error))
+            raise self._refusal(error, description or "")
         if not code:
             raise FlowRefused(ConsentProblem.CODE_MISSING)
         self.check()
@@ -227,6 +247,20 @@ class Consent:
             if wanted not in (None, portal_id):
                 raise FlowRefused(ConsentProblem.WRONG_PORTAL, portal_id)
         return self._store(portal_id, tokens, browser)
+
+    def _refusal(self, error: str, description: str) -> FlowRefused:
+        """Tell which way the scopes differ when HubSpot names one: those that we asked for, the app does not have."""
+        if error == "access_denied":
+            return FlowRefused(ConsentProblem.DENIED, _word(error))
+        asked = self._services.wanted_scopes()
+        named = _SCOPE.findall(description.lower())[:_MOST_SCOPES]
+        if self._services.app_kind() is AppKind.PROJECT and LEGACY_FILES_SCOPE in {*asked} & {*_words(description)}:
+            return FlowRefused(ConsentProblem.LEGACY_SCOPE, f"{_word(error)}: {LEGACY_FILES_SCOPE}")
+        more = [one for one in asked if one in {*named, *_words(description)}]
+        if "scope" in f"{error} {description}".lower() and (named or more):
+            why = ConsentProblem.MORE_THAN_THE_APP if more else ConsentProblem.LESS_THAN_THE_APP
+            return FlowRefused(why, f"{_word(error)}: {', '.join(more or named)}")
+        return FlowRefused(ConsentProblem.HUBSPOT_ERROR, _word(error))
 
     def _exchange(self, code: str, verifier: str) -> Tokens:
         endpoint = self._services.token_endpoint()
@@ -259,9 +293,13 @@ class Consent:
             tx.once.consume(known, now=now)  # from an earlier time
             tx.once.issue(known, {}, expires_at=now + KNOWN_MS, now=now)
         logger.info("Portal %s has been connected", portal_id)
-        granted = set(tokens.scopes or installations.wanted_scopes(self._settings))
+        asked, kind = self._services.wanted_scopes(), self._services.app_kind()
+        granted = tokens.scopes or asked
         return PortalConnected(
-            portal_id, tuple(one for one in installations.wanted_scopes(self._settings) if one not in granted)
+            portal_id,
+            missing=lacking(asked, granted),
+            more=not_in_use(granted, asked),
+            is_legacy=kind is AppKind.PROJECT and LEGACY_FILES_SCOPE in granted,
         )
 
     def has_installed(self, browser: str | None, portal_id: str) -> bool:
@@ -292,6 +330,10 @@ def _key(kind: str, nonce: str) -> str:
 
 def _same(one: object, other: str) -> bool:
     return isinstance(one, str) and hmac.compare_digest(one.encode(), other.encode())
+
+
+def _words(text: str) -> list[str]:
+    return re.findall(r"[a-z0-9._-]+", text.lower())
 
 
 def _word(text: str) -> str:

@@ -18,11 +18,13 @@ RESUME_MS = 2_000
 """Milliseconds after a portal's reconnection until every call with the old token has ended."""
 
 
-def wanted_scopes(settings: Settings) -> tuple[str, ...]:
-    """Return the scopes that an installation has to ask for: those of what is in use, and no more."""
+def wanted_scopes(settings: Settings, kind: hubspot_scopes.AppKind) -> tuple[str, ...]:
+    """Return the scopes that an installation has to ask for: those of what is in use, and no more.
+
+    :param kind: the app's kind; see :func:`.app_kind.app_kind`.
+    """
     if settings.scopes:
         return settings.scopes
-    kind = hubspot_scopes.AppKind.LEGACY_PUBLIC
     return hubspot_scopes.needed(kind, creates_contacts=settings.contact_policy == "create")
 
 

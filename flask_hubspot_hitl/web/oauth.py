@@ -6,14 +6,17 @@ words of its own, which hold nothing that came in with the request.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from dataclasses import replace
 from enum import StrEnum
 
 from flask import Blueprint, Response, redirect, request
 from werkzeug.wrappers import Response as AnyResponse
 
+from ..hubspot.scopes import LEGACY_FILES_SCOPE, AppKind, lacking
+from ..portals import installations
 from ..portals.consent import Consent, ConsentProblem, FlowRefused, new_browser
-from ..portals.installations import wanted_scopes
-from ..runtime import get_runtime
+from ..runtime import Runtime, get_runtime
 from .pages import HEADERS, Form, page
 from .visitors import MAX_FORM_BYTES, Words, may_install, told, visiting_browser, with_cookie
 
@@ -88,6 +91,39 @@ WORDS: dict[StrEnum, Words] = {
         403,
         "HubSpot was not connected",
         ("The request was turned down on HubSpot's page, or whoever answered may not install apps.", _AGAIN),
+        (),
+    ),
+    ConsentProblem.MORE_THAN_THE_APP: (
+        400,
+        "The app does not have everything that was asked for",
+        (
+            "HubSpot lets nobody install an app that asks for scopes which the app itself does not have. Whoever runs "
+            "this app finds in its log which ones: they have to be added to the app at HubSpot (for a project app in "
+            "its file, then uploaded), or taken out of HUBSPOT_HITL_SCOPES.",
+            _AGAIN,
+        ),
+        (),
+    ),
+    ConsentProblem.LESS_THAN_THE_APP: (
+        400,
+        "The app requires more than was asked for",
+        (
+            "HubSpot lets nobody install an app without asking for every scope that the app requires. Whoever runs "
+            "this app finds in its log which ones were left out: HUBSPOT_HITL_SCOPES has to name them too, or they "
+            "have to become optional, or go, in the app at HubSpot.",
+            _AGAIN,
+        ),
+        (),
+    ),
+    ConsentProblem.LEGACY_SCOPE: (
+        400,
+        "The app asked for a scope of legacy apps",
+        (
+            "HubSpot's project apps do not have the scope files: files.read and files.write have taken its place. "
+            "Whoever runs this app has to write those in HUBSPOT_HITL_SCOPES and in the app's file, or, if the app is "
+            "a legacy one, to set HUBSPOT_HITL_APP_KIND to legacy-public.",
+            _AGAIN,
+        ),
         (),
     ),
     ConsentProblem.HUBSPOT_ERROR: (
@@ -169,10 +205,11 @@ def install_page() -> AnyResponse:
         (
             "This lets the chat hand conversations over to your team in HubSpot, and bring their answers back.",
             "On HubSpot's page choose your account and agree. You have to be allowed to install apps there.",
+            *_warnings(runtime),
         ),
         facts=(
             ("Account", account or "you choose it at HubSpot"),
-            ("It asks for", "\n".join(wanted_scopes(runtime.settings))),
+            ("It asks for", "\n".join(runtime.services.wanted_scopes())),
         ),
         form=Form(action="install", button="Continue to HubSpot", fields=fields),
     )
@@ -207,7 +244,11 @@ def callback() -> AnyResponse:
     args = request.args
     browser = visiting_browser()
     connected = Consent(runtime.services).finish(
-        state=args.get("state"), code=args.get("code"), error=args.get("error"), browser=browser
+        state=args.get("state"),
+        code=args.get("code"),
+        error=args.get("error"),
+        description=args.get("error_description"),
+        browser=browser,
     )
     runtime.dispatcher.wake()
     paragraphs = ["Conversations can be handed over to this account from now on. You can close this page."]
@@ -216,10 +257,39 @@ def callback() -> AnyResponse:
             "HubSpot did not grant everything that was asked for. Some things will not work until the app is installed "
             "again with what is missing."
         )
+    if connected.more:
+        paragraphs.append(
+            "HubSpot granted more than is used here. Whoever runs this app may take that out of the app's scopes."
+        )
+    if connected.is_legacy:
+        paragraphs.append(
+            "The scope files shows that this is a legacy app, and it counts as a project app here. Whoever runs this "
+            "app should set HUBSPOT_HITL_APP_KIND to legacy-public."
+        )
     facts = [("Account", connected.portal_id)]
     facts += [("Not granted", "\n".join(connected.missing))] if connected.missing else []
+    facts += [("Granted beyond that", "\n".join(connected.more))] if connected.more else []
     answer = page("HubSpot is connected", paragraphs, tone="good", facts=facts)
     return with_cookie(answer, runtime, str(browser))  # who has just installed may connect inboxes for a while
+
+
+def _warnings(runtime: Runtime) -> Iterator[str]:
+    """What can go wrong at HubSpot, where nobody is sent back to us; it depends on the app's kind."""
+    kind, asked = runtime.services.app_kind(), runtime.services.wanted_scopes()
+    place = "the file of the app (src/app/app-hsmeta.json)" if kind is AppKind.PROJECT else "the app's page, under Auth"
+    yield (
+        "If HubSpot shows an error about scopes instead, the app there does not have exactly those below. Whoever runs "
+        f"this app has to compare them with {place}: what the app requires must be asked for, and nothing that it does "
+        "not have. HUBSPOT_HITL_SCOPES decides what is asked for."
+    )
+    if kind is AppKind.PROJECT and LEGACY_FILES_SCOPE in asked:
+        yield (
+            "HubSpot will refuse this: project apps do not have the scope files, which HUBSPOT_HITL_SCOPES names. It "
+            "has to name files.read and files.write instead."
+        )
+    few = lacking(installations.wanted_scopes(replace(runtime.settings, scopes=()), kind), asked)
+    if few:
+        yield f"HUBSPOT_HITL_SCOPES does not name all that is needed, and some calls will be refused: {', '.join(few)}."
 
 
 def _asked_portal() -> str | None:

@@ -285,6 +285,29 @@ class Code(Enum):
         "Run: flask hubspot-hitl setup",
     )
 
+    API_ENDS = (
+        "HH414",
+        Level.WARNING,
+        "The API version ends.",
+        "From that day on HubSpot may refuse every call. /v4 paths, of which none is used here, end on 30 March 2027.",
+        "Run 'flask hubspot-hitl setup --migrate', which tries the stored tokens at the newest version first.",
+    )
+    OAUTH_ENDS = (
+        "HH415",
+        Level.WARNING,
+        "The version of the token endpoint ends.",
+        "From that day on no token is renewed: half an hour later every call is refused.",
+        "Run 'flask hubspot-hitl setup --migrate', which tries the stored tokens at the newest version first.",
+    )
+    LEGACY_SCOPE = (
+        "HH416",
+        Level.WARNING,
+        "The scope files is one of legacy apps, and the app is a project app.",
+        "HubSpot refuses an installation that asks a project app for files, or a legacy app for files.read.",
+        "For a project app write files.read,files.write in HUBSPOT_HITL_SCOPES and in the app's file; if the app is a "
+        "legacy one, set HUBSPOT_HITL_APP_KIND to legacy-public.",
+    )
+
     # A portal -----------------------------------------------------------------------------------------------------
 
     NO_PORTAL = (
@@ -413,6 +436,15 @@ class Code(Enum):
         "HubSpot refuses a call.",
         "What it would have told is not known to be right or wrong.",
         "HubSpot's own words are above; its support can look up the correlation id.",
+    )
+
+    MORE_SCOPES = (
+        "HH519",
+        Level.WARNING,
+        "The portal has granted more scopes than are in use.",
+        "If the app requires them, HubSpot refuses an installation that does not ask for them all; if not, the token "
+        "may do more than it has to.",
+        "Take them out of the app's scopes, or, if you need them for something else, set HUBSPOT_HITL_SCOPES to all.",
     )
 
     # The dispatcher -----------------------------------------------------------------------------------------------

@@ -9,8 +9,9 @@ from typing import Any
 from ...errors import HubSpotNotFound, HubSpotRejected, HubSpotUnavailable
 from ...hubspot import project
 from ...hubspot.admin import AppCalls
+from ...hubspot.scopes import LEGACY_FILES_SCOPE, AppKind
 from ...hubspot.setup import wanted
-from ...portals import routing, setup
+from ...portals import api_version, routing, setup
 from ...runtime import Runtime
 from .findings import Code, Finding, sentence
 
@@ -28,6 +29,7 @@ def check(runtime: Runtime) -> Iterator[Finding]:
     settings = runtime.settings
     with runtime.ledger.read() as tx:
         channel_id = routing.channel_of(tx, settings)
+    yield from _check_settings(runtime)
     if channel_id is None:
         yield Code.NO_CHANNEL.found("Neither HUBSPOT_HITL_CHANNEL_ID is set nor has setup stored one.")
     if settings.access_token is not None and settings.access_token.startswith("pat-"):
@@ -54,6 +56,19 @@ def check(runtime: Runtime) -> Iterator[Finding]:
             yield Code.REFUSED.found(sentence(error))
     finally:
         client.close()
+
+
+def _check_settings(runtime: Runtime) -> Iterator[Finding]:
+    """Look at what is known without asking HubSpot."""
+    settings = runtime.settings
+    with runtime.ledger.read() as tx:
+        api, oauth = api_version.api_warning(tx, settings), api_version.oauth_warning(tx, settings)
+    if api is not None:
+        yield Code.API_ENDS.found(sentence(api))
+    if oauth is not None:
+        yield Code.OAUTH_ENDS.found(sentence(oauth))
+    if runtime.services.app_kind() is AppKind.PROJECT and LEGACY_FILES_SCOPE in settings.scopes:
+        yield Code.LEGACY_SCOPE.found("HUBSPOT_HITL_SCOPES has files in it.")
 
 
 def _check_channel(runtime: Runtime, client: AppCalls, channel_id: str) -> Iterator[Finding]:

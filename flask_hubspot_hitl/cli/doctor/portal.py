@@ -7,18 +7,17 @@ from typing import Any
 
 from ...config import Settings
 from ...errors import HubSpotNotFound, HubSpotRejected, HubSpotUnavailable, NotConfigured, TokenRevoked, WrongPortal
+from ...hubspot import scopes
 from ...hubspot.client import HubSpotClient
-from ...hubspot.scopes import FILES_SCOPES, LEGACY_FILES_SCOPE
 from ...hubspot.setup import wanted
 from ...ledger import AccountRecord
-from ...portals import installations, routing
+from ...portals import routing
 from ...runtime import Runtime
 from .findings import Code, Finding, sentence
 from .hubspot_app import HUBSPOT_SECONDS
 
 KINDS = ("INBOX", "HELP_DESK")
 MISSING_SCOPES = "MISSING_SCOPES"
-"""What apps of the project platform have instead of ``files``."""
 
 
 def portal_ids(runtime: Runtime) -> list[str]:
@@ -94,17 +93,18 @@ def _check_token(runtime: Runtime, client: HubSpotClient, lacking: list[str]) ->
     app_id = str(facts.get("app_id") or settings.app_id)
     if settings.app_id not in (None, app_id):
         yield Code.OTHER_APP, f"It is app {app_id}'s, and HUBSPOT_HITL_APP_ID is {settings.app_id}."
-    granted = facts.get("scopes")
-    if isinstance(granted, list):
-        lacking += [
-            one for one in installations.wanted_scopes(settings) if not _is_granted(one, set(map(str, granted)))
-        ]
+    told = facts.get("scopes")
+    if not isinstance(told, list):
+        return
+    granted, kind = list(map(str, told)), runtime.services.app_kind()
+    lacking += scopes.lacking(runtime.services.wanted_scopes(), granted)
     if lacking:
         yield Code.SCOPES, f"Not granted: {', '.join(lacking)}."
-
-
-def _is_granted(scope: str, granted: set[str]) -> bool:
-    return scope in granted or (scope == LEGACY_FILES_SCOPE and granted >= set(FILES_SCOPES))
+    more = scopes.not_in_use(granted, settings.scopes)
+    if more:
+        yield Code.MORE_SCOPES, f"Granted, and not used: {', '.join(more)}."
+    if kind is scopes.AppKind.PROJECT and scopes.LEGACY_FILES_SCOPE in granted:
+        yield Code.LEGACY_SCOPE, "The portal has granted files: the app is a legacy one, it seems."
 
 
 def _introspect(runtime: Runtime, client: HubSpotClient) -> dict[str, Any]:

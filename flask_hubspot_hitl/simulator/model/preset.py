@@ -5,6 +5,8 @@ The preset's ids and secrets are fixed: a host keeps working over a reset and ov
 
 from __future__ import annotations
 
+import os
+
 from .scopes import LEGACY_ONLY, NEW
 from .world import (
     SCOPES,
@@ -24,6 +26,8 @@ from .world import (
     now_ms,
 )
 
+API_VERSION = "HITL_TEST_API_VERSION"
+"""Names the environment variable with the API version that hosts are told to use, to run a test suite with it."""
 APP_ID = "3131"
 PORTAL_ID = "424242"
 INBOX_ID = "700200300"
@@ -187,12 +191,11 @@ def env(world: World, made: Install, base_url: str) -> dict[str, str]:
         "HUBSPOT_HITL_CLIENT_ID": app.client_id,
         "HUBSPOT_HITL_CLIENT_SECRET": app.client_secret,
         "HUBSPOT_HITL_APP_ID": app.id,
+        "HUBSPOT_HITL_APP_KIND": app.kind,
         "HUBSPOT_HITL_DEVELOPER_API_KEY": app.developer_key,
         **token_setting(world, app, made),
         "HUBSPOT_HITL_PORTAL_ID": made.portal_id,
     }
-    if app.kind != App.kind:
-        answer["HUBSPOT_HITL_APP_KIND"] = app.kind
     inbox = next((i for i in world.inboxes.values() if i.portal_id == made.portal_id), None)
     if inbox is not None:
         answer["HUBSPOT_HITL_INBOX_ID"] = inbox.id
@@ -202,4 +205,5 @@ def env(world: World, made: Install, base_url: str) -> dict[str, str]:
             answer["HUBSPOT_HITL_CHANNEL_ID"] = channel.id
             answer["HUBSPOT_HITL_CHANNEL_ACCOUNT_ID"] = account.id
             break
-    return answer
+    version = os.environ.get(API_VERSION)
+    return answer | ({"HUBSPOT_HITL_API_VERSION": version} if version else {})
