@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import socket
 import time
 from collections.abc import Callable, Mapping
@@ -16,6 +17,7 @@ from flask_hubspot_hitl import testing
 from flask_hubspot_hitl.domain import Contact
 from flask_hubspot_hitl.handoffs import rules
 from flask_hubspot_hitl.hubspot import signature
+from flask_hubspot_hitl.hubspot.paths import NEWEST, Paths
 from flask_hubspot_hitl.ledger import HandoffRecord, Transaction, lanes
 from flask_hubspot_hitl.runtime import Runtime, get_runtime
 from flask_hubspot_hitl.testing import CapturedSignals, StandIn
@@ -29,6 +31,10 @@ from flask_hubspot_hitl.testing.payloads import status_event as status_event
 
 Json = dict[str, Any]
 
+API_VERSION = os.environ.get("HITL_TEST_API_VERSION") or NEWEST
+"""The version that apps of the tests use: a new store's, or the one that the stand-in tells hosts to use."""
+PATHS = Paths(API_VERSION)
+"""Where apps of the tests call HubSpot."""
 PATIENCE = 60.0
 """Seconds that our own tests wait at most: on a busy machine everything takes long, and that is no failure."""
 

@@ -862,15 +862,17 @@ def test_segments_are_quoted() -> None:
     assert Paths("v3").thread(5).endswith("/5")
 
 
-def test_families_that_a_version_lacks_are_at_v3() -> None:
+def test_families_that_a_version_lacks_are_at_the_version_before() -> None:
     with pytest.raises(ValueError, match="2026-03"):
         Paths("v4")
     march, september = Paths("2026-03"), Paths("2026-09")
     assert march.thread("5") == "/conversations/v3/conversations/threads/5"
     assert march.channels() == "/conversations/custom-channels/2026-03"
     assert march.files() == "/files/2026-03/files"
-    assert september.files() == "/files/v3/files"
-    assert september.file_signed_url("1") == "/files/v3/files/1/signed-url"
+    assert september.files() == "/files/2026-03/files"
+    assert september.file_signed_url("1") == "/files/2026-03/files/1/signed-url"
     assert september.webhook_settings("3131") == "/app-webhooks/2026-09/3131/settings"
     assert september.contact_search() == "/crm/objects/2026-09/contacts/search"
+    for name, family in vars(september)["_prefix"].items():
+        assert "/v3" not in family, f"{name} would end in September 2027"
     assert Paths("v3").thread_assignee("5") == "/conversations/conversations/v3/threads/5/assignee"

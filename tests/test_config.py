@@ -28,7 +28,7 @@ def problems(**values: Any) -> tuple[str, ...]:
 def test_only_the_secret_and_the_public_url_are_needed() -> None:
     settings = read()
     assert settings.webhook_urls() == ("https://bot.example.com/hubspot/webhook",)
-    assert (settings.api_version, settings.dispatcher, settings.contact_policy) == ("v3", "thread", "require")
+    assert (settings.api_version, settings.dispatcher, settings.contact_policy) == (None, "thread", "require")
     assert (settings.rate_limit, settings.start_timeout, settings.lease_ttl) == (100, 5.0, 15.0)
     assert (settings.assignment_timeout, settings.reopen_window, settings.handler_timeout) == (0.0, 86_400.0, 300.0)
 

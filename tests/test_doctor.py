@@ -35,6 +35,7 @@ from flask_hubspot_hitl.clock import Clock, ManualClock, to_datetime
 from flask_hubspot_hitl.dispatch.dispatcher import TICK
 from flask_hubspot_hitl.hubspot import project
 from flask_hubspot_hitl.hubspot.oauth import Tokens
+from flask_hubspot_hitl.hubspot.scopes import SCOPES
 from flask_hubspot_hitl.hubspot.setup import wanted
 from flask_hubspot_hitl.ledger.crypto import Cipher
 from flask_hubspot_hitl.portals import deployment, setup
@@ -45,7 +46,9 @@ from .conftest import MakeApp, Serve
 from .helpers import (
     ACCOUNT,
     CHANNEL,
+    PATHS,
     PATIENCE,
+    PORTAL,
     HubSpot,
     Json,
     channel_event,
@@ -171,6 +174,12 @@ class Clinic:
 def clinic(make_app: MakeApp, serve: Serve, hubspot: HubSpot) -> Iterator[Clinic]:
     with contextlib.ExitStack() as stack:
         yield Clinic(make_app, serve, hubspot, stack)
+
+
+def test_files_in_the_settings_of_a_project_app(clinic: Clinic) -> None:
+    clinic.open(app_kind="project", scopes=f"{','.join(SCOPES)},files")
+    found = [(one["code"], one["portal_id"]) for one in json.loads(clinic.look("--json").stdout)["findings"]]
+    assert found == [(Code.LEGACY_SCOPE.code, None), (Code.LEGACY_SCOPE.code, PORTAL)]
 
 
 # --- what can be broken ----------------------------------------------------------------------------------
@@ -415,6 +424,28 @@ def somebody_elses_channel(clinic: Clinic) -> None:
 def an_old_connect_url(clinic: Clinic) -> None:
     clinic.open()
     clinic.change_channel(channelAccountConnectionRedirectUrl="https://old.bot.example/hubspot/connect")
+
+
+@breaks(Code.API_ENDS)
+def an_api_version_that_ends(clinic: Clinic) -> None:
+    clinic.open(api_version="v3", oauth_version="2026-09")
+
+
+@breaks(Code.OAUTH_ENDS)
+def an_oauth_version_that_ends(clinic: Clinic) -> None:
+    clinic.open(api_version=None, oauth_version="v1")
+
+
+@breaks(Code.LEGACY_SCOPE)
+def a_legacy_app_that_counts_as_a_project_app(clinic: Clinic) -> None:
+    clinic.open(app_kind="project")
+
+
+@breaks(Code.MORE_SCOPES)
+def scopes_that_nothing_uses(clinic: Clinic) -> None:
+    clinic.open(
+        refresh_token=None, access_token=_access_token(clinic, f"?scopes={','.join((*SCOPES, 'files', 'tickets'))}")
+    )
 
 
 @breaks(Code.NO_PORTAL)
@@ -700,7 +731,7 @@ def test_a_healthy_one(clinic: Clinic, database_url: str) -> None:
     reads = [one for one in clinic.hubspot.requests() if one["method"] not in ("GET", "POST")]
     assert [one["path"] for one in reads] == [f"{CHANNELS}/{CHANNEL}", f"{WEBHOOKS}/settings"], "clinic's own"
     posts = {one["path"] for one in clinic.hubspot.requests() if one["method"] == "POST"}
-    assert posts == {"/oauth/v3/token", "/oauth/v3/token/introspect"}
+    assert posts == {PATHS.oauth_token(), PATHS.oauth_introspect()}
 
 
 def test_json(clinic: Clinic) -> None:
@@ -829,7 +860,7 @@ def test_a_secret_that_somebody_sends_back_is_not_told(clinic: Clinic) -> None:
 
 def test_an_app_of_the_project_platform(clinic: Clinic) -> None:
     clinic.open()
-    clinic.hubspot.chaos(faults=[{"match": "GET /webhooks/.*", "status": 403}])
+    clinic.hubspot.chaos(faults=[{"match": "GET /(app-)?webhooks/.*", "status": 403}])
     result = clinic.look()
     assert result.exit_code == 0
     assert "HH403 warning" in result.stdout

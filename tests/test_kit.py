@@ -43,7 +43,7 @@ from flask_hubspot_hitl.testing import (
 )
 from flask_hubspot_hitl.testing.fixtures import AssertNothingLost, Settle, SignedWebhook
 
-from .helpers import PATIENCE
+from .helpers import PATHS, PATIENCE
 
 ROOT = Path(__file__).parents[1]
 GONE = "The user has left the chat."
@@ -296,7 +296,7 @@ def test_waiting_in_vain_tells_what_was_seen(user: User, agent: Agent, hubspot: 
     assert "  user: 'are you there?' (delivered)\n  operator: 'one moment' (sent)" in told
     assert "HubSpot → app  channel: OUTGOING_CHANNEL_MESSAGE_CREATED thread" in told
     assert "'one moment'  204" in told
-    assert "app → HubSpot  POST /conversations/v3/custom-channels/100458/messages 'are you there?'  201" in told
+    assert f"app → HubSpot  POST {PATHS.channel_messages('100458')} 'are you there?'  201" in told
     with pytest.raises(AssertionError, match=r"the agent to see 'x'\n\nThread \d+ is OPEN, assigned to A-987:\n"):
         agent.sees("x", timeout=0.1)
     with pytest.raises(AssertionError, match="user-1's handoff to be 'bot'"):

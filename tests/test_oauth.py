@@ -441,6 +441,66 @@ def test_consent_denied(app: Flask, url: str, browser: Browser, hubspot: HubSpot
     assert exchanges(hubspot) == []
 
 
+FILES_REFUSED = "files is not a scope of this app"
+
+
+@pytest.mark.parametrize(
+    ("config", "description", "why", "log"),
+    [
+        ({}, "missing scopes: ['tickets', 'crm.objects.deals.read']", ConsentProblem.LESS_THAN_THE_APP, "deals.read"),
+        ({}, "unknown scopes: ['files']", ConsentProblem.MORE_THAN_THE_APP, "files"),
+        ({}, "Scopes mismatch: conversations.read", ConsentProblem.MORE_THAN_THE_APP, "conversations.read"),
+        ({"app_kind": "project"}, "unknown scope files.write", ConsentProblem.MORE_THAN_THE_APP, "files.write"),
+        ({"app_kind": "project", "scopes": "oauth,files"}, FILES_REFUSED, ConsentProblem.LEGACY_SCOPE, "files"),
+        ({}, "the redirect URL example.com does not match", ConsentProblem.HUBSPOT_ERROR, "invalid_scope"),
+    ],
+)
+def test_scopes_that_hubspot_refuses_are_told_apart(
+    make_app: MakeApp,
+    serve: Serve,
+    browser: Browser,
+    caplog: pytest.LogCaptureFixture,
+    config: Json,
+    description: str,
+    why: ConsentProblem,
+    log: str,
+) -> None:
+    """HubSpot sends the browser back with an error and a name: of a scope that is too much, or is lacking."""
+    app = make_app(may_install=lambda portal_id: True, SECRET_KEY="s", **INSTALLABLE, **config)
+    url = f"{serve(app, target=False)}/hubspot/oauth/install"
+    leads = browser.press(browser.get(url)).headers["Location"]
+    answer = {"state": query_of(leads)["state"], "error_description": description}
+    answer["error"] = "invalid_request" if why is ConsentProblem.HUBSPOT_ERROR else "invalid_scope"
+    refused(browser.get(f"{url.replace('install', 'callback')}?{urlencode(answer)}"), why, app)
+    [told] = [one.getMessage() for one in caplog.records if "was refused" in one.getMessage()]
+    assert log in told or why is ConsentProblem.HUBSPOT_ERROR
+
+
+def test_the_install_page_tells_beforehand_what_can_go_wrong(make_app: MakeApp, serve: Serve, browser: Browser) -> None:
+    said_of = {}
+    for kind, scopes in (("project", None), ("legacy-public", None), ("project", "oauth,files"), ("project", "oauth")):
+        app = make_app(may_install=lambda portal_id: True, SECRET_KEY="s", app_kind=kind, scopes=scopes, **INSTALLABLE)
+        said_of[kind, scopes] = browser.get(f"{serve(app, target=False)}/hubspot/oauth/install").text
+    assert all("If HubSpot shows an error about scopes" in text for text in said_of.values())
+    assert "src/app/app-hsmeta.json" in said_of["project", None]
+    assert "files.read\nfiles.write" in said_of["project", None]
+    assert "src/app/app-hsmeta.json" not in said_of["legacy-public", None]
+    assert "HubSpot will refuse this" in said_of["project", "oauth,files"]
+    assert [("HubSpot will refuse this" in text) for text in said_of.values()] == [False, False, True, False]
+    assert [("does not name all that is needed" in text) for text in said_of.values()] == [False, False, True, True]
+
+
+def test_a_legacy_app_that_counts_as_a_project_app_is_told_after_installing(
+    make_app: MakeApp, serve: Serve, browser: Browser
+) -> None:
+    app = make_app(may_install=lambda portal_id: True, SECRET_KEY="s", app_kind="project", **INSTALLABLE)
+    leads = browser.press(browser.get(f"{serve(app, target=False)}/hubspot/oauth/install")).headers["Location"]
+    page = browser.get(browser.agree(browser.get(leads.replace("files.read%20files.write", "files")), PORTAL))
+    assert said(page) == "HubSpot is connected"
+    assert "HUBSPOT_HITL_APP_KIND to legacy-public" in page.text
+    assert "Not granted" not in page.text
+
+
 def test_nothing_of_the_request_is_shown_or_logged(
     app: Flask, url: str, browser: Browser, caplog: pytest.LogCaptureFixture
 ) -> None:

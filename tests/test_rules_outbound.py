@@ -28,7 +28,7 @@ from flask_hubspot_hitl.handoffs import rules
 
 from . import helpers
 from .conftest import MakeApp
-from .helpers import HubSpot, Json, Recorder, seconds_of, state_of, wait_until
+from .helpers import PATHS, HubSpot, Json, Recorder, seconds_of, state_of, wait_until
 from .story import PHONE, Story
 
 Record = Callable[[Flask], Recorder]
@@ -508,7 +508,7 @@ def test_d27_a_failure_at_part_k_resumes_at_k(story: Story, part: int) -> None:
     faults = [{"match": "POST /files", "times": None, "mode": "status", "status": 503}]
     files = [Attachment(name=f"{n}.txt", content=b"x") for n in range(3)]
     story.hubspot.chaos(faults=[])
-    uploads = _after(story, "POST", "/files/v3/files", part - 1, faults)
+    uploads = _after(story, "POST", PATHS.files(), part - 1, faults)
     story.send("three", attachments=files)
     story.run(60)
     story.hubspot.chaos(faults=[])

@@ -17,7 +17,7 @@ from flask_hubspot_hitl.ledger import SCHEMA
 
 from .browser import Browser, said
 from .conftest import MakeApp, Serve
-from .helpers import PORTAL, HubSpot, state_of
+from .helpers import PATHS, PORTAL, HubSpot, state_of
 from .story import PHONE
 from .test_migrations import rows
 
@@ -84,7 +84,7 @@ def test_no_secret_is_told_and_no_token_lies_in_the_clear(
     spoke = {record.name.partition(".")[0] for record in caplog.records}
     assert {"urllib3", "sqlalchemy", "flask_hubspot_hitl"} <= spoke
     assert re.search(r"INSERT INTO (hubspot_hitl\.)?hitl_installation", caplog.text), "SQLAlchemy told its statements"
-    assert "/oauth/v3/token" in caplog.text, "urllib3 told its requests"
+    assert PATHS.oauth_token() in caplog.text, "urllib3 told its requests"
     assert "hapikey=…" in caplog.text
     told = caplog.text + "".join(str(record.__dict__) for record in caplog.records)
     assert [what for secret, what in (secrets | {key: "the app's key"}).items() if secret in told] == []

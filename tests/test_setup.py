@@ -24,13 +24,13 @@ from flask_hubspot_hitl.ledger import AccountRecord, ChannelRecord
 from flask_hubspot_hitl.portals.setup import SetUp
 
 from .conftest import MakeApp, Serve
-from .helpers import APP, CHANNEL, PORTAL, HubSpot, Json, Recorder, state_of, wait_until
+from .helpers import APP, CHANNEL, PATHS, PORTAL, HubSpot, Json, Recorder, state_of, wait_until
 from .story import PHONE
 
 INBOX, HELP_DESK = "700200300", "700200999"
 BARE = "4141"
 """An app that is installed in the preset portal, and has nothing else."""
-CHANNELS = "/conversations/v3/custom-channels"
+CHANNELS = PATHS.channels()
 
 
 @dataclass
@@ -95,11 +95,11 @@ class Desk:
         return str(made["id"])
 
     def target(self) -> str | None:
-        answer = self.call("GET", f"/webhooks/v3/{self.env['HUBSPOT_HITL_APP_ID']}/settings")
+        answer = self.call("GET", PATHS.webhook_settings(self.env["HUBSPOT_HITL_APP_ID"]))
         return str(answer["targetUrl"])
 
     def subscriptions(self) -> set[tuple[str, str | None, bool]]:
-        found = self.call("GET", f"/webhooks/v3/{self.env['HUBSPOT_HITL_APP_ID']}/subscriptions")["results"]
+        found = self.call("GET", PATHS.webhook_subscriptions(self.env["HUBSPOT_HITL_APP_ID"]))["results"]
         return {(one["eventType"], one.get("propertyName"), one["active"]) for one in found}
 
     def writes(self) -> list[str]:
@@ -246,7 +246,7 @@ def test_every_api_version(make_app: MakeApp, bare: Desk, version: str) -> None:
 
 
 def test_paused_subscriptions_are_activated(make_app: MakeApp, bare: Desk) -> None:
-    path = f"/webhooks/v3/{BARE}/subscriptions"
+    path = PATHS.webhook_subscriptions(BARE)
     bare.call("POST", path, json={"eventType": "conversation.newMessage", "active": False})
     bare.call("POST", path, json={"eventType": "contact.creation", "active": False})
     setup(make_app(**bare.config))
@@ -666,7 +666,7 @@ def test_what_was_changed_at_hubspot_is_repaired(make_app: MakeApp, bare: Desk) 
         "capabilities": {**before["capabilities"], "allowOutgoingMessages": False},
     }
     bare.call("PATCH", f"{CHANNELS}/{before['id']}", json=changes)
-    bare.call("DELETE", f"/webhooks/v3/{BARE}/settings")
+    bare.call("DELETE", PATHS.webhook_settings(BARE))
     result = setup(app)
     assert "capabilities: allowOutgoingMessages" in result.output
     assert bare.channel() == before
@@ -686,7 +686,7 @@ def test_after_a_move_the_old_address_is_ours_while_it_is_configured(make_app: M
 
 
 def test_the_throttling_of_the_app_stays(make_app: MakeApp, bare: Desk) -> None:
-    url = f"/webhooks/v3/{BARE}/settings"
+    url = PATHS.webhook_settings(BARE)
     bare.call("PUT", url, json={"targetUrl": "https://old.example.test", "throttling": {"maxConcurrentRequests": 42}})
     setup(make_app(**bare.config), "--take-over")
     assert bare.call("GET", url)["throttling"] == {"maxConcurrentRequests": 42}
@@ -701,7 +701,7 @@ def test_webhooks_that_cant_be_set_by_api_are_told_click_by_click(
 ) -> None:
     config = {**bare.config, "developer_api_key": None} if case == "no key" else bare.config
     if case == "refused":
-        hubspot.chaos(faults=[{"match": ".* /webhooks/v3/.*", "mode": "status", "status": 403}])
+        hubspot.chaos(faults=[{"match": ".* /(app-)?webhooks/.*", "mode": "status", "status": 403}])
     app = make_app(**config)
     result = setup(app)
     assert "By hand: " in result.output
