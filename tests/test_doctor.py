@@ -35,6 +35,7 @@ from flask_hubspot_hitl.clock import Clock, ManualClock, to_datetime
 from flask_hubspot_hitl.dispatch.dispatcher import TICK
 from flask_hubspot_hitl.hubspot import project
 from flask_hubspot_hitl.hubspot.oauth import Tokens
+from flask_hubspot_hitl.hubspot.paths import NEWEST, Paths
 from flask_hubspot_hitl.hubspot.scopes import SCOPES
 from flask_hubspot_hitl.hubspot.setup import wanted
 from flask_hubspot_hitl.ledger.crypto import Cipher
@@ -46,7 +47,6 @@ from .conftest import MakeApp, Serve
 from .helpers import (
     ACCOUNT,
     CHANNEL,
-    PATHS,
     PATIENCE,
     PORTAL,
     HubSpot,
@@ -84,7 +84,7 @@ class Clinic:
         self, *, clock: Clock | None = None, handlers: bool = True, on: Callable[..., None] | None = None, **config: Any
     ) -> Flask:
         """An app with handlers. HubSpot has what it needs of it, as after ``setup``."""
-        config.setdefault("SECRET_KEY", SECRET_KEY)
+        config = {"SECRET_KEY": SECRET_KEY, "api_version": None} | config  # whatever version the suite is run with
         app = self.app = self._make_app(clock=clock, **{"dispatcher": "thread", **config})
 
         def receive(sender: Flask, **extra: object) -> None:
@@ -731,7 +731,7 @@ def test_a_healthy_one(clinic: Clinic, database_url: str) -> None:
     reads = [one for one in clinic.hubspot.requests() if one["method"] not in ("GET", "POST")]
     assert [one["path"] for one in reads] == [f"{CHANNELS}/{CHANNEL}", f"{WEBHOOKS}/settings"], "clinic's own"
     posts = {one["path"] for one in clinic.hubspot.requests() if one["method"] == "POST"}
-    assert posts == {PATHS.oauth_token(), PATHS.oauth_introspect()}
+    assert posts == {Paths(NEWEST).oauth_token(), Paths(NEWEST).oauth_introspect()}
 
 
 def test_json(clinic: Clinic) -> None:

@@ -501,6 +501,31 @@ def test_a_legacy_app_that_counts_as_a_project_app_is_told_after_installing(
     assert "Not granted" not in page.text
 
 
+def test_scopes_beyond_what_was_asked_for_are_told_after_installing(app: Flask, url: str, browser: Browser) -> None:
+    leads = browser.press(browser.get(url)).headers["Location"]
+    page = browser.get(browser.agree(browser.get(f"{leads}&optional_scope=tickets"), PORTAL))
+    assert said(page) == "HubSpot is connected"
+    assert "HubSpot granted more than is used here" in page.text
+    assert "tickets" in page.text
+
+
+@pytest.mark.parametrize(
+    ("kind", "required", "scopes"),
+    [("legacy-public", ["oauth", "tickets"], None), ("legacy-public", [], "oauth,files.read"), ("project", [], None)],
+)
+def test_hubspots_own_page_refuses_scopes_too_few_and_too_many(
+    make_app: MakeApp, serve: Serve, browser: Browser, hubspot: HubSpot, kind: str, required: list[str], scopes: str
+) -> None:
+    """Nobody is sent back from there: our page has told what to do. The stand-in's app is a legacy one."""
+    hubspot.chaos(legacy_new_scopes=False)
+    env = hubspot.control("POST", "apps", {"appId": "4141", "portalId": OTHER, "requiredScopes": required})
+    own = {"app_id": "4141", "app_kind": kind, "client_id": env["HUBSPOT_HITL_CLIENT_ID"], "scopes": scopes}
+    app = make_app(may_install=lambda portal_id: True, SECRET_KEY="s", **INSTALLABLE | own)
+    consent = browser.to_hubspot(f"{serve(app, target=False)}/hubspot/oauth/install")
+    assert (consent.status_code, "scope" in consent.text) == (400, True)
+    assert any("If HubSpot shows an error about scopes" in page.text for page in browser.visited)
+
+
 def test_nothing_of_the_request_is_shown_or_logged(
     app: Flask, url: str, browser: Browser, caplog: pytest.LogCaptureFixture
 ) -> None:

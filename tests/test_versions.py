@@ -285,8 +285,10 @@ def test_a_setting_that_says_otherwise_is_named(make_app: MakeApp, hubspot: HubS
     other = make_app(**INSTALLED | {name: "v3"})
     result = migrate(other)
     assert result.exit_code == 1
+    assert f"API version {NEWEST} is used once the settings let it." in result.output
     assert f"Every token is good, but the settings say otherwise: take out HUBSPOT_HITL_{name.upper()}" in result.output
     assert chosen(other)[:2] == (("v3", "v3") if name == "api_version" else (NEWEST, "v3"))
+    assert chosen(make_app(**INSTALLED))[:2] == (NEWEST, NEWEST), "once it is taken out"
 
 
 def test_a_configured_refresh_token_that_rotates_is_kept(

@@ -27,6 +27,8 @@ def migrate(runtime: Runtime, *, as_json: bool) -> None:
     }
     if done.is_done:
         line = f"API version {NEWEST} is used from now on. Restart what is running: until then it goes on as before."
+    elif done.settings:
+        line = f"API version {NEWEST} is used once the settings let it."
     else:
         line = f"Nothing was changed: API version {done.version} is used as before."
     say(facts, as_json, [line])
@@ -38,6 +40,6 @@ def migrate(runtime: Runtime, *, as_json: bool) -> None:
         )
     if done.settings:
         raise click.ClickException(
-            f"Every token is good, but the settings say otherwise: take out {' and '.join(done.settings)}, or set it "
-            f"to {NEWEST}, and restart what is running."
+            f"Every token is good, but the settings say otherwise: take out {' and '.join(done.settings)}, and restart "
+            "what is running."
         )

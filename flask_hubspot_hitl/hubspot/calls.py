@@ -126,6 +126,11 @@ class Caller:
             )
             if got.status != 401 or bearer is None:
                 break
+            if last and developer:  # docs/hubspot.rst (Developer key and product tier)
+                raise HubSpotRejected(
+                    f"{doing}: HubSpot takes no portal's token for this call; set HUBSPOT_HITL_DEVELOPER_API_KEY",
+                    status=401,
+                )
             if last:
                 raise TokenRevoked(
                     f"{doing}: HubSpot refuses the access token, a new one too; connect the portal again",

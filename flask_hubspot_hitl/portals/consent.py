@@ -252,14 +252,16 @@ class Consent:
         """Tell which way the scopes differ when HubSpot names one: those that we asked for, the app does not have."""
         if error == "access_denied":
             return FlowRefused(ConsentProblem.DENIED, _word(error))
-        asked = self._services.wanted_scopes()
-        named = _SCOPE.findall(description.lower())[:_MOST_SCOPES]
-        if self._services.app_kind() is AppKind.PROJECT and LEGACY_FILES_SCOPE in {*asked} & {*_words(description)}:
-            return FlowRefused(ConsentProblem.LEGACY_SCOPE, f"{_word(error)}: {LEGACY_FILES_SCOPE}")
-        more = [one for one in asked if one in {*named, *_words(description)}]
-        if "scope" in f"{error} {description}".lower() and (named or more):
-            why = ConsentProblem.MORE_THAN_THE_APP if more else ConsentProblem.LESS_THAN_THE_APP
-            return FlowRefused(why, f"{_word(error)}: {', '.join(more or named)}")
+        asked, words = self._services.wanted_scopes(), re.findall(r"[a-z0-9_-]+(?:\.[a-z0-9_-]+)*", description.lower())
+        named = [one for one in dict.fromkeys(words) if one in asked or _SCOPE.fullmatch(one)][:_MOST_SCOPES]
+        detail = f"{_word(error)}: {', '.join(named)}"
+        if self._services.app_kind() is AppKind.PROJECT and LEGACY_FILES_SCOPE in named:
+            return FlowRefused(ConsentProblem.LEGACY_SCOPE, detail)
+        if named and "scope" in f"{error} {description}".lower():
+            is_more = any(one in asked for one in named)
+            return FlowRefused(
+                ConsentProblem.MORE_THAN_THE_APP if is_more else ConsentProblem.LESS_THAN_THE_APP, detail
+            )
         return FlowRefused(ConsentProblem.HUBSPOT_ERROR, _word(error))
 
     def _exchange(self, code: str, verifier: str) -> Tokens:
@@ -330,10 +332,6 @@ def _key(kind: str, nonce: str) -> str:
 
 def _same(one: object, other: str) -> bool:
     return isinstance(one, str) and hmac.compare_digest(one.encode(), other.encode())
-
-
-def _words(text: str) -> list[str]:
-    return re.findall(r"[a-z0-9._-]+", text.lower())
 
 
 def _word(text: str) -> str:

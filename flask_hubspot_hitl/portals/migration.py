@@ -38,7 +38,7 @@ class Migration:
     tried: tuple[Tried, ...]
     version: str
     is_done: bool
-    """Whether the store is on the newest version."""
+    """Whether every token was taken and no setting says otherwise."""
     settings: tuple[str, ...]
     """The settings that say otherwise, and so have to be taken out."""
 
@@ -58,7 +58,7 @@ def migrate(services: Services, *, on_tried: Callable[[Tried], None] = lambda tr
     in_the_way = tuple(PREFIX + one.upper() for one in names if getattr(settings, one) not in (None, NEWEST))
     is_good = all(one.is_good for one in tried)
     with services.ledger.write() as tx:
-        if is_good and settings.api_version in (None, NEWEST):
+        if is_good:
             api_version.move(tx, NEWEST)
         now = api_version.api_version(tx, settings)
     return Migration(tuple(tried), now, is_good and not in_the_way, in_the_way if is_good else ())
