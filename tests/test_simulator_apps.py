@@ -85,9 +85,8 @@ def test_the_webhooks_api_serves_legacy_public_apps(stand: Stand, version: str) 
 
 def test_each_kind_has_settings_of_its_own(stand: Stand) -> None:
     made = {kind: stand.sim("POST", "apps", {"kind": kind}) for kind in table.KINDS}
-    assert "HUBSPOT_HITL_APP_KIND" not in stand.env
-    assert "HUBSPOT_HITL_APP_KIND" not in made["legacy-public"]
-    for kind in ("project", "legacy-private"):
+    assert stand.env["HUBSPOT_HITL_APP_KIND"] == "legacy-public"
+    for kind in table.KINDS:
         assert made[kind]["HUBSPOT_HITL_APP_KIND"] == kind
     private = made["legacy-private"]
     assert "HUBSPOT_HITL_REFRESH_TOKEN" not in private
