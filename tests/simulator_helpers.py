@@ -19,6 +19,13 @@ from .helpers import PATIENCE, wait_until
 CC = "/conversations/v3/custom-channels"
 CV = "/conversations/v3/conversations"
 VERSIONS = ("v3", "2026-03", "2026-09")
+LIFECYCLE: dict[str, Any] = {
+    "json": {"subscriptionType": "APP_LIFECYCLE_EVENT", "eventTypeId": "4-1916193", "properties": []}
+}
+"""A subscription of the journal's: to apps that are removed."""
+APP_SCOPES = " ".join(
+    f"developer.webhooks_journal.{one}" for one in ("read", "subscriptions.read", "subscriptions.write")
+)
 
 
 class Stand:
@@ -78,6 +85,13 @@ class Stand:
             **more,
         }
         return self.http.post(self.base + path, data=form, timeout=30)
+
+    def app_token(self, scopes: str = APP_SCOPES) -> str:
+        """A token of the app itself."""
+        answer = self.token_call("/oauth/2026-09/token", grant_type="client_credentials", scope=scopes)
+        assert answer.status_code == 200, answer.text
+        token: str = answer.json()["access_token"]
+        return token
 
     def chaos(self, **switches: Any) -> Any:
         """Change switches; all of them as they are now."""

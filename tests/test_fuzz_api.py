@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 from typing import Any
 
 import pytest
@@ -24,23 +25,24 @@ from schemathesis.specs.openapi.checks import (
     status_code_conformance,
 )
 
-from .simulator_helpers import Host, Stand, bearer
+from .simulator_helpers import LIFECYCLE, Host, Stand, bearer
 from .traffic import TOOL, Json, must_have_documents
 
-FAMILIES = ("custom-channels", "conversations", "oauth", "webhooks")
+FAMILIES = ("custom-channels", "conversations", "oauth", "webhooks", "webhooks-journal")
 DOCUMENTS = sorted(path for family in FAMILIES for path in (TOOL.parents[1] / "openapi").glob(f"{family}.*.json"))
-NOT_SERVED = "/webhooks-journal/"
+NOT_SERVED = re.compile(r"/webhooks-journal.*(/snapshots/|/status/|/filters)")
+"""Snapshots and filters of the journal are about CRM objects."""
 EXAMPLES = int(os.environ.get("HUBSPOT_FUZZ", "2"))
 CHECKS = [not_a_server_error, status_code_conformance, content_type_conformance, response_schema_conformance]
-# The 2026-09 document describes nothing but errors for these two, and so do all for revoking
-# (docs/hubspot.rst: Tokens).
-ONLY_ERRORS = ("/oauth/2026-09/token", "/token/revoke")
+# The 2026-09 document describes nothing but errors for the first, and so do all for revoking and for single files of
+# the journal (docs/hubspot.rst: Tokens; Journal).
+ONLY_ERRORS = ("/oauth/2026-09/token", "/token/revoke", "/earliest", "/latest", "/next")
 
 
 def test_there_are_documents() -> None:
     if not DOCUMENTS and not must_have_documents():
         pytest.skip(f"HubSpot's documents are not beside the repository: {TOOL} is missing")
-    assert len(DOCUMENTS) == 11
+    assert len(DOCUMENTS) == 13
 
 
 def without_loops(document: Json) -> Json:
@@ -68,7 +70,7 @@ def without_any_objects(node: Any) -> Any:
 
 def operations(document: Json) -> list[Any]:
     """Every operation of a document that the stand-in serves."""
-    document["paths"] = {path: of for path, of in document["paths"].items() if not path.startswith(NOT_SERVED)}
+    document["paths"] = {path: of for path, of in document["paths"].items() if not NOT_SERVED.match(path)}
     schema: Any = schemathesis.openapi.from_dict(without_any_objects(without_loops(document)))
     return [found.ok() for found in schema.get_all_operations()]
 
@@ -101,6 +103,17 @@ class Known:
             "integrationThreadId": ["conv-1"],
             "timestamp": ["2026-10-01T09:15:30.123Z"],
         }
+        self.app_token = stand.app_token()
+        subscribed = stand.ok("POST", "/webhooks-journal/subscriptions/2026-03", **LIFECYCLE, **self.app_bearer)
+        self.ids["subscriptionId"].append(str(subscribed["id"]))
+        event = {"type": "app_lifecycle_event", "action": "APP_INSTALL", "portalId": 1, "occurredAt": 1}
+        self.ids["offset"] = [stand.sim("POST", "journal/events", {"events": [event]})["offset"]]
+        self.ids |= {"count": ["1"], "portalId": ["424242"], "installPortalId": ["1"]}
+
+    @property
+    def app_bearer(self) -> Json:
+        """The header with the app's own token."""
+        return {"headers": bearer(self.app_token)}
 
     def put(self, data: st.DataObject, values: Any) -> None:
         """Replace most of the values that have a known name, so that what is asked for is there."""
@@ -110,8 +123,10 @@ class Known:
                     values[name] = data.draw(st.sampled_from(self.ids[name]))
 
 
-def credentials(stand: Stand, operation: Any) -> tuple[Json, Json]:
+def credentials(stand: Stand, operation: Any, known: Known) -> tuple[Json, Json]:
     """Headers and query that the operation is called with: a developer key where its document or path wants one."""
+    if "webhooks-journal" in operation.path:
+        return bearer(known.app_token), {}
     channel_level = operation.path.endswith(
         ("/custom-channels/v3", "/2026-03", "/custom-channels/2026-09", "{channelId}")
     )
@@ -136,7 +151,7 @@ def test_fuzz(path: Any, deaf: Stand) -> None:
     document = json.loads(path.read_text(encoding="utf-8"))
     for operation in operations(document):
         known = Known(deaf)
-        headers, query = credentials(deaf, operation)
+        headers, query = credentials(deaf, operation, known)
         for mode in schemathesis.GenerationMode:
             ask(deaf, operation, mode, known, headers, query)
 
@@ -185,7 +200,7 @@ def test_every_operation_wants_credentials(path: Any, stand: Stand) -> None:
         for name, values in known.ids.items():
             target = target.replace(f"{{{name}}}", values[0])
         method = operation.method.upper()
-        headers, query = credentials(stand, operation)
+        headers, query = credentials(stand, operation, known)
 
         def status(more: Json, wrong: Json | None = None, method: str = method, target: str = target) -> int:
             answer = requests.request(method, target, headers=more, params=wrong, json={}, timeout=30)

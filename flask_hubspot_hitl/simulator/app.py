@@ -24,11 +24,12 @@ from .api import (
     contacts_batch,
     conversations,
     files,
+    journal,
     oauth,
     webhooks,
 )
 from .api.wire import bearer_value
-from .desk import control, control_threads, desk, projects, settings
+from .desk import control, control_journal, control_threads, desk, projects, settings
 from .engine.middleware import CONTROL, MAX_BODY, Middleware
 from .engine.simulation import Simulation, current
 from .engine.traffic import FOLDER, Traffic
@@ -38,7 +39,7 @@ logger = logging.getLogger(__name__)
 
 FAMILIES = (
     *(channels, connect, channel_messages, conversations, files, contacts, contacts_batch, oauth, consent, webhooks),
-    *(control, control_threads, desk, settings, projects),
+    *(journal, control, control_journal, control_threads, desk, settings, projects),
 )
 LOOPBACK = frozenset({"127.0.0.1", "localhost", "::1"})
 SAFE_METHODS = frozenset({"GET", "HEAD", "OPTIONS"})

@@ -13,8 +13,10 @@ from typing import Any
 
 from flask import Blueprint, request
 
+from ..behaviour import lifecycle
 from ..engine.simulation import Simulation, current
 from ..model.errors import ApiError
+from ..model.journal import AppToken
 from ..model.world import JSON, App, Code, Install, Token, now_ms
 from .wire import bearer, json_body, on
 
@@ -23,6 +25,10 @@ bp = Blueprint("oauth", __name__)
 TOKEN = ("/oauth/v1/token", "/oauth/v3/token", "/oauth/2026-03/token", "/oauth/2026-09/token")
 FAMILIES = TOKEN[1:]
 VERSIONS = ("v3", "2026-03", "2026-09")
+APP_SCOPES = frozenset(
+    f"developer.webhooks_journal.{what}" for what in ("read", "subscriptions.read", "subscriptions.write")
+)
+"""What an app may have a token of its own for."""
 
 
 def refused(status: str, message: str, error: str = "invalid_grant") -> ApiError:
@@ -93,7 +99,19 @@ def token() -> Any:
         return issue(sim, made)
     if grant == "authorization_code":
         return issue(sim, exchange(sim, app, given))
+    if grant == "client_credentials":
+        return issue_to_app(sim, app, given.get("scope", ""))
     raise refused("BAD_GRANT_TYPE", "unsupported grant type", "unsupported_grant_type")
+
+
+def issue_to_app(sim: Simulation, app: App, scope: str) -> JSON:
+    """Issue an access token to the app itself, without a refresh token (docs/hubspot.rst: Journal)."""
+    scopes = tuple(scope.split())
+    if not scopes or set(scopes) - APP_SCOPES or sim.chaos.journal == "refused":
+        raise refused("BAD_SCOPE", "missing or invalid scope", "invalid_scope")
+    value, seconds = f"{sim.ids.secret('app-access')}-{secrets.token_hex(150)}", sim.chaos.token_seconds
+    sim.world.journal.tokens[value] = AppToken(value, app.id, scopes, now_ms() + seconds * 1000)
+    return {"token_type": "bearer", "token_use": "access_token", "access_token": value, "expires_in": seconds}
 
 
 def idle(sim: Simulation, made: Install) -> bool:
@@ -123,6 +141,7 @@ def exchange(sim: Simulation, app: App, given: dict[str, str]) -> Install:
         user_id = sim.world.agents(code.portal_id)[0].id.removeprefix("A-")
         made = Install(app.id, code.portal_id, sim.ids.secret("refresh"), code.scopes, user_id)
         sim.world.installs[app.id, code.portal_id] = made
+        lifecycle.tell(sim, "APP_INSTALL", app.id, code.portal_id)
     made.scopes = code.scopes
     return made
 
@@ -281,8 +300,5 @@ def uninstall() -> Any:
     """Uninstall the app: every token of the portal dies, no webhook tells of it (docs/hubspot.rst: Token errors)."""
     sim = current()
     made = bearer(sim)
-    del sim.world.installs[made.app_id, made.portal_id]
-    for value, found in list(sim.world.tokens.items()):
-        if (found.app_id, found.portal_id) == (made.app_id, made.portal_id):
-            del sim.world.tokens[value]
+    lifecycle.uninstall(sim, made)
     return "", 204

@@ -180,6 +180,11 @@ class Chaos:
     private_apps: str = switch(
         "ok", one_of("ok", "refused"), "whether static tokens work for custom channels (open question 11)"
     )
+    journal: str = switch(
+        "ok", one_of("ok", "refused", "no_scope"), "the app gets no token for the journal, or one without its scopes"
+    )
+    journal_gone: int = switch(404, one_of(404, 400, 410, 204), "the journal's answer to an offset that is gone")
+    journal_repeats: int = switch(0, integer(0, 100), "how often the journal repeats what it tells")
     staging_seconds: int | None = switch(None, optional(integer()), "how long a staging token lives (open question 12)")
     staging_completes: str = switch(
         "patch", one_of("patch", "redirect"), "what makes the account: the PATCH, or the way back to HubSpot"

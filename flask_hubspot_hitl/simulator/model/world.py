@@ -13,6 +13,8 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any
 
+from .journal import Journal
+
 JSON = dict[str, Any]
 
 SCOPES = (
@@ -331,6 +333,7 @@ class World:
         self.installs: dict[tuple[str, str], Install] = {}
         self.tokens: dict[str, Token] = {}
         self.codes: dict[str, Code] = {}
+        self.journal = Journal()
         self.inboxes: dict[str, Inbox] = {}
         self.channels: dict[str, Channel] = {}
         self.accounts: dict[str, ChannelAccount] = {}
