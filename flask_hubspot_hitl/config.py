@@ -333,13 +333,18 @@ def _line(name: str, why: str, example: str) -> str:
     return f"{PREFIX}{name.upper()} {why}. Example: {example}"
 
 
+def _wants_client_id(values: Mapping[str, Any]) -> list[str]:
+    """Return the settings that need the client id, when there is none."""
+    return [name for name in ("refresh_token", "journal") if values.get(name) and not values.get("client_id")]
+
+
 def _across(values: Mapping[str, Any]) -> list[str]:
     """Return the problems that only show when settings are held against each other."""
     problems = []
     if values.get("refresh_token") and values.get("access_token"):
         problems.append(_line("access_token", "and HUBSPOT_HITL_REFRESH_TOKEN are both set; keep one", "unset it"))
-    if values.get("refresh_token") and not values.get("client_id"):
-        problems.append(_line("client_id", "is missing, and HUBSPOT_HITL_REFRESH_TOKEN needs it", "app's id"))
+    for name in _wants_client_id(values):
+        problems.append(_line("client_id", f"is missing, and {PREFIX}{name.upper()} needs it", "app's id"))
     if "signature_versions" in values and "v3" not in values["signature_versions"]:
         problems.append(_line("signature_versions", "must include v3", "v3,v1"))
     prefix = values.get("url_prefix", "/hubspot")

@@ -24,6 +24,7 @@ from .handoffs import accounts
 from .handoffs.emission import Emitter
 from .handoffs.inbound import InboundTask
 from .handoffs.intake import Intake
+from .handoffs.journal import JournalTask, LifecycleTask
 from .handoffs.outbound import AssignTask, CloseTask, NoteTask, OpenTask, ReceiptTask
 from .handoffs.parking import GapTask, UnparkTask
 from .handoffs.states import kind_of
@@ -33,7 +34,7 @@ from .handoffs.user_messages import MessageTask
 from .hubspot.events import Kind
 from .ledger import SCHEMA, Ledger, Misconfigured, Topic, Transaction, file_name, locate
 from .ledger.health import Health
-from .portals import api_version, app_kind
+from .portals import api_version, app_kind, journal
 from .portals.clients import Services
 from .portals.deployment import Adoption, Deployment
 
@@ -224,11 +225,15 @@ def build_dispatcher(app: Flask, services: Services, *, threads: int, seldom: Se
         Topic.CLOSE: CloseTask(services),
         Topic.RECEIPT: ReceiptTask(services),
         Topic.PRUNE: housekeeping.PruneTask(settings, ledger),
+        Topic.JOURNAL: JournalTask(services),
+        Topic.LIFECYCLE: LifecycleTask(services),
     }
 
     def on_start() -> None:
         sweep.put_start()
         with ledger.write() as tx:
+            if settings.journal:
+                journal.schedule(tx, now=ledger.now_ms())
             housekeeping.schedule(tx, now=ledger.now_ms())
             ending = list(api_version.warnings(tx, settings))
         for one in ending:

@@ -39,7 +39,7 @@ from flask_hubspot_hitl.hubspot.paths import NEWEST, Paths
 from flask_hubspot_hitl.hubspot.scopes import SCOPES
 from flask_hubspot_hitl.hubspot.setup import wanted
 from flask_hubspot_hitl.ledger.crypto import Cipher
-from flask_hubspot_hitl.portals import deployment, setup
+from flask_hubspot_hitl.portals import deployment, journal, setup
 from flask_hubspot_hitl.portals.tokens import encrypted
 from flask_hubspot_hitl.runtime import build_dispatcher
 
@@ -446,6 +446,34 @@ def scopes_that_nothing_uses(clinic: Clinic) -> None:
     clinic.open(
         refresh_token=None, access_token=_access_token(clinic, f"?scopes={','.join((*SCOPES, 'files', 'tickets'))}")
     )
+
+
+@breaks(Code.JOURNAL_REFUSED)
+def an_app_without_the_journals_scopes(clinic: Clinic) -> None:
+    clinic.hubspot.chaos(journal="refused")
+    clinic.open(journal="on")
+
+
+@breaks(Code.JOURNAL_UNSUBSCRIBED)
+def an_app_that_subscribed_to_half_of_it(clinic: Clinic) -> None:
+    state_of(clinic.open(journal="on")).services.journal().subscribe("APP_INSTALL")
+
+
+@breaks(Code.JOURNAL_LATE)
+def a_journal_that_nobody_reads(clinic: Clinic) -> None:
+    app = clinic.make(journal="on", clock=ManualClock())
+    for action in ("APP_INSTALL", "APP_UNINSTALL"):
+        state_of(app).services.journal().subscribe(action)
+    clinic.open(app)
+    ledger = state_of(app).ledger
+
+    def place() -> journal.Place:
+        with ledger.read() as tx:
+            return journal.load(tx)
+
+    wait_until(lambda: place().read_at, what="the first look, after which the clock stands still")
+    with ledger.write() as tx:
+        journal.save(tx, journal.Place(read_at=ledger.now_ms() - 1_800_000))
 
 
 @breaks(Code.NO_PORTAL)

@@ -35,6 +35,8 @@ KEYS = {
     lanes.resume("424242"): ("resume:424242", Lane.RESUME),
     lanes.accounts("424242", 2_000): ("accounts:424242:2000", Lane.ACCOUNTS),
     lanes.prune(): ("prune:", Lane.PRUNE),
+    lanes.journal(): ("journal:", Lane.JOURNAL),
+    lanes.journal("1"): ("journal:1", Lane.JOURNAL),
     lanes.portal("424242"): ("portal:424242", Lane.PORTAL),
     lanes.bridge(lanes.bridge_topic("chat"), "parked", "u1"): ("botpress-chat:parked:u1", Lane.BRIDGE),
     lanes.thread("424242", "77"): ("in:424242:77", Lane.THREAD),
@@ -116,7 +118,7 @@ def test_what_waits_for_its_time_is_not_waiting_for_us(ledger: Ledger) -> None:
         waiting = {one["id"] for one in tx.waiting_events()}
     assert len(waiting) == len({key for key, kind in KEYS.values() if not kind.is_timer})
     timers = {kind.prefix for kind in Lane if kind.is_timer}
-    assert timers == {"park", "gap", "timer", "reconcile", "resume", "accounts", "prune"}
+    assert timers == {"park", "gap", "timer", "reconcile", "resume", "accounts", "prune", "journal"}
 
 
 def test_every_topic_has_its_task(make_app: MakeApp) -> None:

@@ -849,3 +849,29 @@ def test_the_preset_app_is_mended_without_a_question(make_app: MakeApp, hubspot:
     written = desk.writes()
     setup(app)
     assert desk.writes() == written
+
+
+# --- the journal -----------------------------------------------------------------------------------------
+
+
+def test_the_journal_is_subscribed_to_where_it_is_switched_on(make_app: MakeApp, bare: Desk) -> None:
+    app = make_app(**bare.config, journal="on")
+    planned = run(app, "setup", "--plan").output
+    for action in ("APP_INSTALL", "APP_UNINSTALL"):
+        assert f"Would subscribe to {action} of the journal." in planned
+    assert state_of(app).services.journal().subscribed() == set()
+    run(app, "setup")
+    assert state_of(app).services.journal().subscribed() == {"APP_INSTALL", "APP_UNINSTALL"}
+    again = run(app, "setup")
+    assert "Nothing to change." in again.output
+    assert len([one for one in bare.writes() if "webhooks-journal" in one]) == 2
+
+
+@pytest.mark.parametrize("why", ["refused", "no_scope"])
+def test_a_journal_that_is_refused_keeps_setup_from_nothing_else(
+    make_app: MakeApp, bare: Desk, hubspot: HubSpot, why: str
+) -> None:
+    hubspot.chaos(journal=why)
+    result = run(make_app(**bare.config, journal="on"), "setup")
+    assert "By hand: HubSpot does not let this app subscribe to its journal" in result.output
+    assert bare.target()

@@ -135,6 +135,18 @@ class TokenEndpoint:
         retry_after = tokens.retry_after if isinstance(tokens, HubSpotUnavailable) else None
         raise HubSpotUnavailable(str(tokens), retry_after=retry_after, **facts)
 
+    def for_the_app(self, scopes: Sequence[str]) -> Tokens:
+        """Get an access token for the app itself, of no portal; without a refresh token (docs/hubspot.rst: Journal).
+
+        :raises HubSpotRejected: when HubSpot refuses the app, or a scope.
+        :raises HubSpotUnavailable: when it may work later.
+        """
+        form = {"grant_type": "client_credentials", "scope": " ".join(scopes)}
+        tokens = self._ask("getting the app's own token", form, secrets=())
+        if isinstance(tokens, HubSpotError):
+            raise tokens
+        return tokens
+
     def introspect(self, access_token: str) -> dict[str, Any]:
         """Return what HubSpot tells of an access token of this app: ``hub_id``, ``app_id``, ``scopes``, …
 
@@ -162,7 +174,9 @@ class TokenEndpoint:
         try:
             answer = self._transport.send("POST", self._path, doing=doing, form=sent)
             if 200 <= answer.status < 300:
-                return _tokens(answer.json() or {}, form.get("refresh_token"), now_ms, doing)
+                of_app = form["grant_type"] == "client_credentials"
+                old = "" if of_app else form.get("refresh_token")
+                return _tokens(answer.json() or {}, old, now_ms, doing, has_refresh_token=not of_app)
         except HubSpotUnavailable as lost:
             return HubSpotUnavailable(str(lost), status=lost.status, retry_after=lost.retry_after)
         error = self._transport.error(answer, "POST", doing=doing, secrets=(*secrets, self._client_secret))
@@ -202,13 +216,15 @@ class TokenEndpoint:
         return str(portal_id)
 
 
-def _tokens(body: dict[str, Any], old_refresh_token: str | None, now_ms: int, doing: str) -> Tokens:
+def _tokens(
+    body: dict[str, Any], old_refresh_token: str | None, now_ms: int, doing: str, *, has_refresh_token: bool
+) -> Tokens:
     access = body.get("access_token")
     kept = body.get("refresh_token") or old_refresh_token
     expires_in = body.get("expires_in")
     if not isinstance(access, str) or not access.isascii() or not access.isprintable() or not access:
         raise HubSpotUnavailable(f"{doing}: HubSpot's answer holds no access token")
-    if not isinstance(kept, str) or not kept:
+    if not isinstance(kept, str) or (has_refresh_token and not kept):
         raise HubSpotUnavailable(f"{doing}: HubSpot's answer holds no refresh token")
     if not isinstance(expires_in, int | float) or not 0 < expires_in < 10**9:
         expires_in = 1800  # HubSpot's documented lifetime

@@ -34,6 +34,9 @@ _V3 = {
     "account_info": "/account-info/v3",
     "files": "/files/v3",
     "contacts": "/crm/v3/objects/contacts",
+    # There is no v3 of the journal: it is the oldest version.
+    "journal": "/webhooks-journal/journal/2026-03",
+    "journal_subscriptions": "/webhooks-journal/subscriptions/2026-03",
 }
 _FAMILIES: dict[str, dict[str, str]] = {
     "v3": _V3,
@@ -58,6 +61,8 @@ _FAMILIES: dict[str, dict[str, str]] = {
         "account_info": "/account-info/2026-09",
         "files": "/files/2026-03",  # docs/hubspot.rst (Upload): 2026-09 has paths, but its document is not at hand
         "contacts": "/crm/objects/2026-09/contacts",
+        "journal": "/webhooks-journal/journal/2026-09",
+        "journal_subscriptions": "/webhooks-journal/subscriptions/2026-09",
     },
 }
 
@@ -155,6 +160,15 @@ class Paths:
 
     def webhook_subscriptions_batch(self, app_id: Segment) -> str:
         return self._at("webhooks", app_id, "subscriptions", "batch", "update")
+
+    def journal_earliest(self) -> str:
+        return self._at("journal", "earliest")
+
+    def journal_after(self, offset: Segment) -> str:
+        return self._at("journal", "offset", offset, "next")
+
+    def journal_subscriptions(self) -> str:
+        return self._at("journal_subscriptions")
 
     def oauth_token(self) -> str:
         return self._at("oauth", "token")

@@ -28,6 +28,8 @@ class Topic(StrEnum):
     RESUME = "resume"
     ACCOUNTS = "accounts"
     PRUNE = "prune"
+    JOURNAL = "journal"
+    LIFECYCLE = "lifecycle"
 
 
 class Rank(IntEnum):
@@ -54,6 +56,7 @@ class Lane(Enum):
     RESUME = "resume", Rank.TASK, True
     ACCOUNTS = "accounts", Rank.TASK, True
     PRUNE = "prune", Rank.TASK, True
+    JOURNAL = "journal", Rank.TASK, True
     PORTAL = "portal", Rank.TASK, False
     BRIDGE = "botpress-", Rank.TASK, False
     """The prefix of a family: it is followed by the bridge's name."""
@@ -176,6 +179,11 @@ def accounts(portal_id: str, after_ms: int) -> str:
 def prune() -> str:
     """Return the lane of the housekeeping; there is one."""
     return Lane.PRUNE.key("")
+
+
+def journal(portal_id: str = "") -> str:
+    """Return the lane in which HubSpot's journal is read, or that of what it tells of a portal."""
+    return Lane.JOURNAL.key(portal_id)
 
 
 def portal(portal_id: str) -> str:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import threading
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from ..clock import Clock
 from ..config import Settings, is_loopback
@@ -13,6 +13,7 @@ from ..domain import Operator
 from ..errors import HubSpotRejected, LedgerUnavailable, NotConfigured, WrongPortal
 from ..hubspot.admin import AppCalls
 from ..hubspot.client import HubSpotClient
+from ..hubspot.journal import OAUTH_VERSION, JournalCalls
 from ..hubspot.oauth import TokenEndpoint
 from ..hubspot.options import ClientOptions, ConnectionOptions, OAuthOptions
 from ..hubspot.scopes import AppKind
@@ -43,6 +44,7 @@ class Services:
     """Fetches the attachments that are given by URL."""
     _notes_refused: dict[str, int] = field(default_factory=dict, repr=False)
     _clients: dict[str, HubSpotClient] = field(default_factory=dict, repr=False)
+    _journal: JournalCalls | None = field(default=None, repr=False)
     _checked: set[str] = field(default_factory=set, repr=False)
     _lock: threading.Lock = field(default_factory=threading.Lock, repr=False)
     _process: Process = field(init=False, repr=False)
@@ -60,7 +62,8 @@ class Services:
 
     def _begin_anew(self) -> None:
         # The parent's clients are kept, and neither used nor closed: their locks, budgets and connections are its own.
-        self._inherited, self._clients, self._lock = self._clients, {}, threading.Lock()
+        self._inherited = (self._clients, self._journal)
+        self._clients, self._journal, self._lock = {}, None, threading.Lock()
 
     @property
     def is_stand_in(self) -> bool:
@@ -91,6 +94,18 @@ class Services:
                 tokens = self._tokens(portal_id, gate)
                 self._clients[portal_id] = HubSpotClient(self._client_options(), tokens=tokens, gate=gate)
             return self._clients[portal_id]
+
+    def journal(self) -> JournalCalls:
+        """Return the client that reads HubSpot's journal, with the app's own token.
+
+        :raises NotConfigured: when there is no client id.
+        """
+        self._process.check()
+        with self._lock:
+            if self._journal is None:
+                oauth = replace(self._oauth_options(), oauth_version=OAUTH_VERSION)
+                self._journal = JournalCalls(self._client_options(), endpoint=TokenEndpoint(oauth))
+            return self._journal
 
     def check_portal(self, portal_id: str) -> None:
         """Ask HubSpot once which portal the configured access token belongs to.
@@ -193,6 +208,9 @@ class Services:
             for client in self._clients.values():
                 client.close()
             self._clients.clear()
+            if self._journal is not None:
+                self._journal.close()
+                self._journal = None
         self.remote_files.close()
 
     def _tokens(self, portal_id: str, gate: Throttle) -> TokenProvider:

@@ -13,7 +13,7 @@ from ..config import PREFIX, Settings
 from ..errors import HubSpotError, NotConfigured
 from ..hubspot.admin import AppCalls
 from ..hubspot.client import HubSpotClient
-from ..hubspot.setup import changes, teardown, wanted
+from ..hubspot.setup import changes, journal, teardown, wanted
 from ..hubspot.setup import plan as plans
 from ..hubspot.setup.apply import Worker
 from ..hubspot.setup.plan import Found, SetupPlan, Want
@@ -123,7 +123,10 @@ class SetUp:
 
     def _plan(self, app: AppCalls, portal: HubSpotClient | None) -> SetupPlan:
         want, found = self._look(app, portal)
-        return plans.make_plan(found, want)
+        plan = plans.make_plan(found, want)
+        if self.services.settings.journal:
+            journal.extend(plan, self.services.journal())
+        return plan
 
     def _teardown_plan(self, app: AppCalls, portal: HubSpotClient | None, archive: bool) -> SetupPlan:
         want, found = self._look(app, portal)
@@ -203,6 +206,7 @@ class SetUp:
         return Worker(
             app=app,
             portal=portal,
+            journal=self.services.journal() if self.services.settings.journal else None,
             want=self._looked[0],
             notebook=self._notebook(),
             clock=self.services.clock,

@@ -14,7 +14,7 @@ from flask import Flask
 from ...config import Settings
 from ...errors import ConfigError, LedgerUnavailable
 from ...runtime import Runtime, get_runtime
-from . import application, dispatching, hubspot_app, portal, public_url, store
+from . import application, dispatching, hubspot_app, journal, portal, public_url, store
 from .findings import Code, Finding, Level, sentence
 
 logger = logging.getLogger(__name__)
@@ -79,6 +79,8 @@ def explain(error: ConfigError | LedgerUnavailable) -> Report:
 
 def _hubspot_checks(runtime: Runtime) -> Iterator[Check]:
     yield "the app at HubSpot", partial(hubspot_app.check, runtime)
+    if runtime.settings.journal:
+        yield "HubSpot's journal", partial(journal.check, runtime)
     portal_ids = portal.portal_ids(runtime)
     if not portal_ids:
         yield "portals", portal.none

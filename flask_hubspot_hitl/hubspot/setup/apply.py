@@ -17,6 +17,7 @@ from ...clock import Clock
 from ...errors import HubSpotConflict, HubSpotError, HubSpotUnavailable, TokenRevoked
 from ..admin import AppCalls
 from ..client import HubSpotClient
+from ..journal import JournalCalls
 from . import changes, wanted
 from .plan import Want, delivering
 from .wanted import Json
@@ -66,6 +67,7 @@ class Worker:
 
     app: AppCalls
     portal: HubSpotClient | None
+    journal: JournalCalls | None
     want: Want
     notebook: Notebook
     clock: Clock
@@ -207,6 +209,12 @@ class Worker:
     @_do.register
     def _(self, change: changes.ActivateSubscription) -> None:
         self.app.activate_subscription(change.subscription_id)
+
+    @_do.register
+    def _(self, change: changes.SubscribeToJournal) -> None:
+        if self.journal is None:
+            raise TypeError("subscriptions to the journal are planned where it is switched on only")
+        self.journal.subscribe(change.action)
 
 
 def _not_shown(channel_id: str | None, waited: float) -> NotShown:

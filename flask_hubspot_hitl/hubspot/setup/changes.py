@@ -135,6 +135,16 @@ class ActivateSubscription(Change):
         return f"activate the subscription {self.subscription_id} to {self.subscription}"
 
 
+@dataclass(frozen=True, slots=True)
+class SubscribeToJournal(Change):
+    """Subscribe to a kind of event of HubSpot's journal."""
+
+    action: str
+
+    def __str__(self) -> str:
+        return f"subscribe to {self.action} of the journal"
+
+
 # Of teardown ----------------------------------------------------------------------------------------------
 
 
