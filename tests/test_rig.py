@@ -12,6 +12,7 @@ import pytest
 from flask_hubspot_hitl.simulator.engine.chaos import MEANINGS, Chaos
 from flask_hubspot_hitl.simulator.engine.switches import chance
 
+from .rig import journal
 from .rig.campaign import Plan, run
 from .rig.mutants import MUTANTS
 from .rig.oracle import Chat, Emission, Evidence, Told, Verdict, judge, line, table, total
@@ -223,3 +224,22 @@ def test_a_mutant_fails_the_rig(sqlite_url: str, tmp_path: Path, mutant: str) ->
     verdict = run(plan(sqlite_url, tmp_path, mutant=mutant, **few))
     assert getattr(verdict, fault) > 0, table(verdict, {"mutant": mutant})
     assert not verdict.passed
+
+
+# --- whoever reads the journal ---------------------------------------------------------------------------
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(900)
+def test_f1_each_portal_is_told_of_once_however_often_the_reader_is_killed(database_url: str, tmp_path: Path) -> None:
+    """In full: ``python -m tests.rig --journal --kills 200``."""
+    verdict = journal.run(database_url, tmp_path, kills=15)
+    assert verdict.passed, verdict.text({})
+    assert verdict.told > 10
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(900)
+def test_a_place_that_is_stored_before_what_was_read_fails_it(sqlite_url: str, tmp_path: Path) -> None:
+    verdict = journal.run(sqlite_url, tmp_path, kills=8, mutant=True)
+    assert not verdict.passed, verdict.text({})

@@ -1,6 +1,7 @@
 """``python -m tests.rig --kills 100 --database sqlite|postgresql --seed N [--mutant NAME] [--json FILE]``.
 
 ``--seeds 20``: as many short runs, each with the next seed and with all of HubSpot's troubles at once.
+``--journal``: another rig, which kills whoever reads HubSpot's journal; see ``journal.py``.
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from .. import databases
+from . import journal
 from .campaign import Plan, run
 from .mutants import MUTANTS
 from .oracle import Verdict, line, table, total
@@ -43,6 +45,7 @@ def parser() -> argparse.ArgumentParser:
     found.add_argument("--seeds", type=int, help="so many runs, with all of HubSpot's troubles at once")
     found.add_argument("--workers", type=int, default=0, help="dispatch in so many worker processes, not in the server")
     found.add_argument("--mutant", choices=sorted(MUTANTS), help="break the product: the run must fail")
+    found.add_argument("--journal", action="store_true", help="kill the reader of HubSpot's journal, and no more")
     found.add_argument("--json", type=Path, help="a file for machines to read")
     return found
 
@@ -51,6 +54,8 @@ def main() -> int:
     """Run it and print the table. 1 when there is a fault."""
     options = parser().parse_args()
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # so that nothing we started stays behind
+    if options.journal:
+        return read_the_journal(options)
     seeds = range(options.seed, options.seed + (options.seeds or 1))
     facts = {"database": options.database, "seed": options.seed, "workers": options.workers}
     if options.seeds:
@@ -72,6 +77,25 @@ def main() -> int:
     print(table(verdict, facts), flush=True)
     if options.json:
         options.json.write_text(json.dumps({**facts, **verdict.as_json()}, indent=2) + "\n")
+    return 0 if verdict.passed else 1
+
+
+def read_the_journal(options: argparse.Namespace) -> int:
+    """One run of ``journal.py``. 1 when there is a fault."""
+    folder, begun = Path(tempfile.mkdtemp(prefix="hitl-rig-")), time.monotonic()
+    with contextlib.ExitStack() as stack:
+        url = f"sqlite:///{folder / 'database' / 'hitl.sqlite3'}"
+        if options.database == "postgresql":
+            server = stack.enter_context(databases.postgresql_server())
+            url = stack.enter_context(databases.postgresql_database(server))
+        kills = KILLS if options.kills is None else options.kills
+        verdict = journal.run(url, folder, kills=kills, seed=options.seed, progress=show)
+    facts = {"database": options.database, "seed": options.seed, "seconds": round(time.monotonic() - begun)}
+    print(verdict.text(facts), flush=True)
+    if verdict.passed:
+        shutil.rmtree(folder)
+    else:
+        print(f"the witness and the worker's log are in {folder}", flush=True)
     return 0 if verdict.passed else 1
 
 
