@@ -292,6 +292,36 @@ def test_a_first_look_asks_every_portal(host: Host) -> None:
     assert host.told() == [f"+{ONE}", f"-{ONE}"]
 
 
+def test_a_portal_that_has_come_back_is_told_of(host: Host) -> None:
+    """Rules F2, F3: its token works again, and no page of ours was in between."""
+    host.install()
+    host.settle()
+    host.hubspot.chaos(revoked=True)
+    told = {"type": "app_lifecycle_event", "action": REMOVED, "portalId": int(ONE), "occurredAt": 5}
+    host.hubspot.post("journal/events", events=[told])
+    host.settle()
+    host.hubspot.chaos(revoked=False)
+    host.hubspot.post("journal/events", events=[{**told, "action": INSTALLED, "occurredAt": 6}])
+    host.settle()
+    assert host.told() == [f"+{ONE}", f"-{ONE}", f"+{ONE}"]
+    assert host.is_active()
+
+
+def test_a_journal_that_loses_our_place_again_and_again_has_not_all_asked_each_time(host: Host) -> None:
+    """Rule F4."""
+    host.install()
+    host.settle()
+    before = len(host.asked("/details"))
+    fault = {"match": "/offset/.*/next$", "mode": "status", "status": 410}
+    host.hubspot.chaos(faults=[fault])
+    for _ in range(30):
+        host.look()
+    looks = [one for one in host.hubspot.requests() if one["path"].endswith(("/next", "/earliest"))]
+    assert len(looks) < 100
+    assert 2 <= len(host.asked("/details")) - before <= 6, "two calls each time, in ten minutes"
+    assert host.told() == [f"+{ONE}"]
+
+
 def test_hubspot_may_be_slow_to_end_tokens(host: Host) -> None:
     """Rule F2: a token that works still is asked again."""
     host.install()

@@ -73,19 +73,19 @@ class JournalTask(CallingTask):
         except OffsetGone:
             logger.info("HubSpot's journal has lost our place in it; it is read from its beginning, and every portal's "
                         "token is asked")  # fmt: skip
-            return self._on(state, replace(place, offset=None), None, now, ask_all=True)
+            return self._pause(state, replace(place.read(now), offset=None), now, ask_all=True)
         if entry is None or entry.offset == offset:
-            state.files = state.tries = 0
-            return Retry(
-                "until the next look",
-                at_ms=now + journal.EVERY_MS,
-                effect=self._storing(place.read(now), None, now, ask_all=ask_all),
-            )
+            return self._pause(state, place.read(now), now, ask_all=ask_all)
         page = self._page(state, calls, entry)
         if page is None or not page.is_whole:
             logger.warning("A file of HubSpot's journal can't be read whole; every portal's token is asked instead")
             ask_all = True
         return self._on(state, place.after(entry, page, now), page, now, ask_all=ask_all)
+
+    def _pause(self, state: PollState, place: Place, now: int, *, ask_all: bool) -> Outcome:
+        state.files = state.tries = 0
+        effect = self._storing(place, None, now, ask_all=ask_all)
+        return Retry("until the next look", at_ms=now + journal.EVERY_MS, effect=effect)
 
     def _page(self, state: PollState, calls: JournalCalls, entry: Entry) -> Page | None:
         """Read a file; None when it is given up."""
@@ -108,10 +108,12 @@ class JournalTask(CallingTask):
         return Retry("a pause after many files", at_ms=now + journal.EVERY_MS, effect=effect)
 
     def _storing(self, place: Place, page: Page | None, now: int, *, ask_all: bool) -> Effect:
+        asking = place.asking(now) if ask_all else place
+
         def effect(tx: Transaction) -> None:
-            journal.save(tx, place)
+            journal.save(tx, asking)
             if ask_all:
-                journal.put_all(tx, self._settings, now=now)
+                journal.put_all(tx, self._settings, at=asking.asked_at or now, now=now)
             if page is not None:
                 journal.put(tx, page.events, now=now)
 

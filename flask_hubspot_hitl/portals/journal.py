@@ -21,8 +21,9 @@ EVERY_MS = 20_000
 """Milliseconds between two looks when there is nothing newer."""
 KEPT_MS = 71 * 3_600_000
 """Milliseconds for which an offset is relied on: HubSpot keeps three days, and the hour is for our clock."""
-SAME_MS = 60_000
-"""Milliseconds within which two requests to ask every portal are one."""
+PAUSE_MS = 300_000
+"""Milliseconds between two times that every portal is asked: a journal that loses our place each time must not have
+all tokens asked all the time."""
 START_MS = 300_000
 """Milliseconds within which the starts of several processes are one."""
 NAME = "journal"
@@ -39,6 +40,8 @@ class Place:
     """When that file was published."""
     read_at: int | None = None
     """When HubSpot last told what there is, if only that there is nothing newer."""
+    asked_at: int | None = None
+    """When every portal is, or was, asked last."""
     problem: str | None = None
     """Why it can't be read since then."""
     is_refused: bool = False
@@ -52,6 +55,11 @@ class Place:
     def may_miss(self, now: int) -> bool:
         """Return True when something may have left the journal before it was read."""
         return self.read_at is None or now - self.read_at > KEPT_MS
+
+    def asking(self, now: int) -> Place:
+        """Return the place with the time at which every portal is asked next: now, or after a pause."""
+        last = now - PAUSE_MS if self.asked_at is None else self.asked_at
+        return replace(self, asked_at=last if last > now else max(now, last + PAUSE_MS))
 
     def read(self, now: int) -> Place:
         """Return the place after HubSpot has answered."""
@@ -93,9 +101,10 @@ def put(tx: Transaction, events: Iterable[Lifecycle], *, now: int) -> int:
     return tx.queue.put([_question(one, now) for one in events], now=now)
 
 
-def put_all(tx: Transaction, settings: Settings, *, now: int) -> int:
+def put_all(tx: Transaction, settings: Settings, *, at: int, now: int) -> int:
     """Have the token asked of every portal that counts as installed: it may be gone since longer than is kept.
 
+    :param at: when; requests for the same time are one.
     :returns: how many.
     """
     there = {one.portal_id for one in tx.installations.all() if one.state is InstallationState.ACTIVE}
@@ -104,11 +113,12 @@ def put_all(tx: Transaction, settings: Settings, *, now: int) -> int:
     lanes_of = {portal_id: lanes.journal(portal_id) for portal_id in sorted(there)}
     questions = [
         NewEvent(
-            dedupe_key=f"{lane}:all:{now // SAME_MS}",
+            dedupe_key=f"{lane}:all:{at}",
             lane=lane,
             topic=Topic.LIFECYCLE,
-            sort_at=now,
+            sort_at=at,
             portal_id=portal_id,
+            due_at=at,
         )
         for portal_id, lane in lanes_of.items()
     ]
