@@ -71,8 +71,7 @@ class JournalTask(CallingTask):
         try:
             entry = calls.following(offset)
         except OffsetGone:
-            logger.info("HubSpot's journal has lost our place in it; it is read from its beginning, and every portal's "
-                        "token is asked")  # fmt: skip
+            logger.info("HubSpot's journal has lost our place: it is read anew, and every portal's token is asked")
             return self._pause(state, replace(place.read(now), offset=None), now, ask_all=True)
         if entry is None or entry.offset == offset:
             return self._pause(state, place.read(now), now, ask_all=ask_all)
