@@ -8,7 +8,7 @@ from __future__ import annotations
 import json
 import logging
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import closing
 from typing import Any
 
@@ -374,7 +374,7 @@ def test_a_file_is_fetched_from_the_internet_only(make_app: MakeApp, address: st
     assert address not in str(refused.value)
 
 
-def answering(body: bytes, status: int = 200) -> Callable[[Request], Response]:
+def answering(body: bytes, status: int = 200) -> Any:
     """A storage that answers everything so."""
 
     @Request.application
