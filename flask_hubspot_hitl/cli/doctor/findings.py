@@ -284,29 +284,6 @@ class Code(Enum):
         "Admins who pick the channel in an inbox's settings come to a page that is not ours.",
         "Run: flask hubspot-hitl setup",
     )
-    JOURNAL_REFUSED = (
-        "HH417",
-        Level.WARNING,
-        "HubSpot refuses its journal.",
-        "HUBSPOT_HITL_JOURNAL is on, but nothing tells of an app that was removed before the next call finds out.",
-        "Check HUBSPOT_HITL_CLIENT_ID and HUBSPOT_HITL_CLIENT_SECRET; if a scope is missing that HubSpot does not give "
-        "this app, unset HUBSPOT_HITL_JOURNAL.",
-    )
-    JOURNAL_UNSUBSCRIBED = (
-        "HH418",
-        Level.WARNING,
-        "A subscription to the journal is missing.",
-        "HubSpot writes only what an app has subscribed to: of the rest nobody is told.",
-        "Run: flask hubspot-hitl setup",
-    )
-    JOURNAL_LATE = (
-        "HH419",
-        Level.WARNING,
-        "The journal has not been read for long.",
-        "What is older than three days is gone from it; then every portal's token is asked instead.",
-        "See that some process dispatches with HUBSPOT_HITL_JOURNAL on, and what its log says.",
-    )
-
     API_ENDS = (
         "HH414",
         Level.WARNING,
@@ -328,6 +305,28 @@ class Code(Enum):
         "HubSpot refuses an installation that asks a project app for files, or a legacy app for files.read.",
         "For a project app write files.read,files.write in HUBSPOT_HITL_SCOPES and in the app's file; if the app is a "
         "legacy one, set HUBSPOT_HITL_APP_KIND to legacy-public.",
+    )
+    JOURNAL_REFUSED = (
+        "HH417",
+        Level.WARNING,
+        "HubSpot refuses its journal.",
+        "HUBSPOT_HITL_JOURNAL is on, but nothing tells of an app that was removed before the next call finds out.",
+        "Check HUBSPOT_HITL_CLIENT_ID and HUBSPOT_HITL_CLIENT_SECRET; if a scope is missing that HubSpot does not give "
+        "this app, unset HUBSPOT_HITL_JOURNAL.",
+    )
+    JOURNAL_UNSUBSCRIBED = (
+        "HH418",
+        Level.WARNING,
+        "A subscription to the journal is missing.",
+        "HubSpot writes only what an app has subscribed to: of the rest nobody is told.",
+        "Run: flask hubspot-hitl setup",
+    )
+    JOURNAL_LATE = (
+        "HH419",
+        Level.WARNING,
+        "The journal has not been read for long.",
+        "What is older than three days is gone from it; then every portal's token is asked instead.",
+        "See that some process dispatches with HUBSPOT_HITL_JOURNAL on, and what its log says.",
     )
 
     # A portal -----------------------------------------------------------------------------------------------------
