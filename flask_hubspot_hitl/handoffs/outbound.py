@@ -119,7 +119,6 @@ class OpenTask(OutboundTask):
         record = state.record
         if record is None or (record.handoff.state != HandoffState.STARTING and not state.is_unsure):
             return Done()
-        self._services.check_portal(record.handoff.portal_id)
         if record.recipient is None:
             state.account = account = state.account or self._account(client, record)
             record.account_id, record.recipient = account.id, account.identifier

@@ -45,16 +45,26 @@ class StaticToken:
     """Provide a token that never expires, such as a private app's.
 
     :param on_refused: called when HubSpot refuses the token.
+    :param check: called before the token is given away; raises ``WrongPortal`` for another portal's.
     """
 
-    def __init__(self, token: str, *, on_refused: Callable[[], None] | None = None) -> None:
+    def __init__(
+        self,
+        token: str,
+        *,
+        on_refused: Callable[[], None] | None = None,
+        check: Callable[[], None] | None = None,
+    ) -> None:
         self._token = token
         self._on_refused = on_refused
+        self._check = check
 
     def __repr__(self) -> str:
         return "StaticToken(…)"
 
     def token(self) -> str:
+        if self._check is not None:
+            self._check()
         return self._token
 
     def refresh(self, rejected: str) -> str:

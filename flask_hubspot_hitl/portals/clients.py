@@ -108,19 +108,24 @@ class Services:
             return self._journal
 
     def check_portal(self, portal_id: str) -> None:
-        """Ask HubSpot once which portal the configured access token belongs to.
+        """Ask HubSpot once which portal the configured access token belongs to, before anything is done with it.
 
         A refresh token's portal comes with each renewal.
 
         :raises WrongPortal: when the token is another portal's.
         :raises HubSpotUnavailable: when HubSpot can't be asked.
         """
-        if portal_id != self.settings.portal_id or not self.settings.access_token or portal_id in self._checked:
+        if portal_id in self._checked:
             return
+        token = StaticToken(self.settings.access_token or "", on_refused=lambda: self._refused(portal_id))
+        gate = Throttle(self.ledger, portal_id, self.settings.rate_limit)
+        client = HubSpotClient(self._client_options(), tokens=token, gate=gate)
         try:
-            owner = str(self.client(portal_id).account_info().get("portalId"))
+            owner = str(client.account_info().get("portalId"))
         except HubSpotRejected:
-            return  # a token without the right to ask; doctor tells
+            owner = portal_id  # a token without the right to ask; doctor tells
+        finally:
+            client.close()
         if owner != portal_id:
             raise WrongPortal(portal_id, owner)
         self._checked.add(portal_id)
@@ -220,7 +225,11 @@ class Services:
             raise NotConfigured(f"portal {portal_id} is not ours: HUBSPOT_HITL_PORTAL_ID is {settings.portal_id}")
         is_configured = portal_id == settings.portal_id
         if is_configured and settings.access_token:
-            return StaticToken(settings.access_token, on_refused=lambda: self._refused(portal_id))
+            return StaticToken(
+                settings.access_token,
+                on_refused=lambda: self._refused(portal_id),
+                check=lambda: self.check_portal(portal_id),
+            )
         configured = settings.refresh_token if is_configured else None
         cipher = self.cipher()
         if configured is None:
