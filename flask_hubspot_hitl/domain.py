@@ -73,19 +73,29 @@ class CloseReason(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Contact:
-    """A person as HubSpot may know them: a phone number with country code, an e-mail address, or both.
+    """A person as HubSpot may know them: by phone number, by e-mail address, by what a messenger delivered.
 
     :param phone: a phone number with country code, such as ``+14155550100``.
     :param email: an e-mail address.
+    :param whatsapp: the user's id as WhatsApp delivers it: digits with the country code, such as ``14155550100``. It is
+        never refused for its length, because messengers keep numbers in the form they had when somebody joined.
+    :param extension: digits to dial after the phone number, for the agent.
     """
 
     phone: str | None = field(default=None, repr=False)
     email: str | None = field(default=None, repr=False)
+    whatsapp: str | None = field(default=None, repr=False)
+    extension: str | None = field(default=None, repr=False)
+
+    @property
+    def numbers(self) -> tuple[str, ...]:
+        """Return the phone number and the messenger's, as far as they are there and differ."""
+        return tuple(dict.fromkeys(one for one in (self.phone, self.whatsapp) if one))
 
     @property
     def value(self) -> str | None:
-        """Return the phone number if there is one, else the e-mail address, else None."""
-        return self.phone or self.email
+        """Return the phone number, else the messenger's, else the e-mail address, else None."""
+        return self.phone or self.whatsapp or self.email
 
 
 @dataclass(frozen=True, slots=True)

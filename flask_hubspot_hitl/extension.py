@@ -126,8 +126,8 @@ class HubSpotHITL:
         ``starting`` while the dispatcher keeps trying; ``handoff_started`` or ``handoff_failed`` follows.
 
         :param conversation_id: the host's own name of the conversation, 1 to 500 characters.
-        :param contact: a phone number with country code, an e-mail address, or a :class:`Contact`. None only with
-            ``CONTACT_POLICY = anonymous``.
+        :param contact: a phone number with country code, an e-mail address, or a :class:`Contact`, which also takes
+            the bare digits that a messenger delivers. None only with ``CONTACT_POLICY = anonymous``.
         :param name: the user's name, as the agent sees it.
         :param title: the reason in a few words, for the agent.
         :param description: the reason at more length, for the agent.
@@ -138,7 +138,8 @@ class HubSpotHITL:
         :param assign_to: an agent's actor id, ``A-987``, or user id; when HubSpot refuses it, the handoff goes on.
         :param attributes: the host's own facts, as JSON can hold them; they come back in ``handoff.attributes``.
         :returns: the open handoff.
-        :raises ContactInvalid: the contact is neither a phone number with country code nor an e-mail address.
+        :raises ContactInvalid: the contact is neither a phone number with country code nor an e-mail address; the text
+            says what would be right.
         :raises ContactNotFound: HubSpot answered that it does not know the contact; nothing is left behind.
         :raises InboxNotConnected: our channel has no account in that inbox; nothing is left behind.
         :raises HubSpotRejected: HubSpot refuses the conversation for good; nothing is left behind.

@@ -1,7 +1,8 @@
-"""Contacts: which values are which, how HubSpot is asked, and who is picked (D31, rules C5)."""
+"""Contacts: which values are which, how HubSpot is asked, and who is picked (D31, rules C5, C8)."""
 
 from __future__ import annotations
 
+import json
 from typing import Any
 
 import pytest
@@ -10,7 +11,8 @@ from hypothesis import strategies as st
 
 from flask_hubspot_hitl import errors
 from flask_hubspot_hitl.domain import Contact
-from flask_hubspot_hitl.hubspot.contacts import parse_contact, pick, same_phone, search_filters
+from flask_hubspot_hitl.hubspot.contacts import SEARCH_PROPERTIES, identifier_of, parse_contact, pick, searches
+from flask_hubspot_hitl.testing import strategies
 
 
 @pytest.mark.parametrize(
@@ -22,6 +24,10 @@ from flask_hubspot_hitl.hubspot.contacts import parse_contact, pick, same_phone,
         ("＋34 911 222 333", "+34911222333"),
         ("+44 (0) 20 7946 0958", "+442079460958"),
         ("+39 06 6982", "+39066982"),
+        ("0034911222333", "+34911222333"),
+        ("tel:+34-911-222-333", "+34911222333"),
+        ("+5215512345678", "+5215512345678"),
+        ("+22997123456", "+22997123456"),
     ],
 )
 def test_phone_numbers(value: str, phone: str) -> None:
@@ -38,7 +44,7 @@ def test_phone_numbers(value: str, phone: str) -> None:
         "   ",
         "rosa",
         "14155552671",
-        "0034911222333",
+        "00999123456",
         "911 222 333",
         "+1",
         "+999123456",
@@ -59,6 +65,12 @@ def test_phone_numbers(value: str, phone: str) -> None:
         Contact(),
         Contact(email="", phone=""),
         Contact(phone="+14155552671", email="+14155552672"),
+        Contact(whatsapp="rosa"),
+        Contact(whatsapp="0034911222333"),
+        Contact(whatsapp="+14155552671", phone="whatsapp:+14155552672"),
+        Contact(extension="12"),
+        Contact(email="rosa@example.com", extension="12"),
+        Contact(phone="+14155552671", extension="twelve"),
         None,
         415,
         b"+14155552671",
@@ -99,28 +111,85 @@ def test_parse_gives_a_contact_or_says_invalid(value: str, special: bool) -> Non
     assert parse_contact(found, allow_special_domains=special) == found
 
 
-def names(contact: Contact) -> dict[str, tuple[str, str]]:
-    groups = search_filters(contact)
-    assert len(groups) <= 5
-    assert all(len(group["filters"]) == 1 for group in groups)
-    filters = [group["filters"][0] for group in groups]
-    return {item["propertyName"]: (item["operator"], item["value"]) for item in filters}
+def test_what_a_messenger_delivered_and_an_extension() -> None:
+    assert parse_contact(Contact(whatsapp="34911222333")) == Contact(whatsapp="+34911222333")
+    assert parse_contact("whatsapp:+5215512345678") == Contact(whatsapp="+5215512345678")
+    extended = Contact(phone="+14155550123", extension="12")
+    assert parse_contact("+1 (415) 555-0123 ext. 12") == extended
+    assert parse_contact(Contact(phone="+14155550123", extension="12")) == extended
+    assert Contact(whatsapp="+34911222333", email="a@example.com").value == "+34911222333"
+    assert "911" not in repr(Contact(whatsapp="34911222333", extension="911"))
 
 
-def test_search_filters() -> None:
-    assert names(Contact(phone="+34911222333")) == {
-        "phone": ("EQ", "+34911222333"),
-        "mobilephone": ("EQ", "+34911222333"),
-        "hs_searchable_calculated_phone_number": ("EQ", "911222333"),
-        "hs_searchable_calculated_mobile_number": ("EQ", "911222333"),
+@given(strategies.contacts())
+def test_the_kit_generates_contacts_that_are_taken(contact: Contact) -> None:
+    found = parse_contact(contact)
+    assert parse_contact(found) == found
+    assert identifier_of(found)["value"]
+    assert identifier_of(found)["type"] in ("HS_PHONE_NUMBER", "HS_EMAIL_ADDRESS")
+
+
+def test_what_no_country_has_is_an_opaque_name() -> None:
+    """HubSpot is not asked to believe a number that its country does not have."""
+    unknown = parse_contact(Contact(whatsapp="999123456789"))
+    assert identifier_of(unknown) == {"type": "CHANNEL_SPECIFIC_OPAQUE_ID", "value": "+999123456789"}
+
+
+@pytest.mark.parametrize(
+    ("given_as", "stored", "value"),
+    [
+        ("+5215512345678", None, "+525512345678"),
+        ("+5215512345678", "+52 1 55 1234 5678", "+525512345678"),
+        ("+5491123456789", None, "+5491123456789"),
+        ("+5491123456789", "+54 11 2345-6789", "+541123456789"),
+        ("+541123456789", None, "+541123456789"),
+        ("+551187654321", None, "+5511987654321"),
+        ("+551187654321", "+55 11 8765-4321", "+551187654321"),
+    ],
+)
+def test_the_sender_is_written_as_hubspot_has_it(given_as: str, stored: str | None, value: str) -> None:
+    record = None if stored is None else person("1", phone=stored)
+    assert identifier_of(Contact(phone=given_as), record) == {"type": "HS_PHONE_NUMBER", "value": value}
+
+
+def filters(contact: Contact) -> list[dict[str, tuple[str, Any]]]:
+    found = searches(contact)
+    for groups in found:
+        assert len(groups) <= 5
+        assert all(len(group["filters"]) == 1 for group in groups)
+        body = {"filterGroups": groups, "properties": SEARCH_PROPERTIES, "sorts": ["createdate"], "limit": 100}
+        assert len(json.dumps(body)) < 3000
+    return [
+        {one["propertyName"]: (one["operator"], one.get("value", one.get("values"))) for group in groups
+         for one in group["filters"]}
+        for groups in found
+    ]  # fmt: skip
+
+
+def test_searches() -> None:
+    typed = ("IN", ["+34911222333", "34911222333", "+34 911 22 23 33"])
+    by_phone = {
+        "phone": typed,
+        "mobilephone": typed,
+        "hs_whatsapp_phone_number": typed,
+        "hs_searchable_calculated_phone_number": ("IN", ["911222333"]),
+        "hs_searchable_calculated_mobile_number": ("IN", ["911222333"]),
     }
-    assert names(Contact(email="Rosa@example.com")) == {
+    by_email = {
         "email": ("EQ", "rosa@example.com"),
         "hs_additional_emails": ("CONTAINS_TOKEN", "rosa@example.com"),
     }
-    both = names(Contact(phone="+34911222333", email="rosa@example.com"))
-    assert len(both) == 5
-    assert {"email", "phone", "hs_searchable_calculated_mobile_number"} <= set(both)
+    assert filters(Contact(phone="+34911222333")) == [by_phone]
+    assert filters(Contact(whatsapp="+34911222333")) == [by_phone]
+    assert filters(Contact(email="Rosa@example.com")) == [by_email]
+    assert filters(Contact(phone="+34911222333", email="rosa@example.com")) == [by_email, by_phone]
+
+
+@given(strategies.contacts())
+def test_searches_stay_within_hubspots_limits(contact: Contact) -> None:
+    for found in filters(parse_contact(contact)):
+        for operator, values in found.values():
+            assert operator != "IN" or all(one == one.lower() for one in values), "IN compares in lower case"
 
 
 def person(identity: str, created: str | None = "2025-01-01T00:00:00Z", **properties: Any) -> dict[str, Any]:
@@ -147,7 +216,6 @@ def person(identity: str, created: str | None = "2025-01-01T00:00:00Z", **proper
 )
 def test_same_phone(stored: object, same: bool) -> None:
     """The search by national number finds people of other countries; they are not the user."""
-    assert same_phone("+14155552671", stored) is same
     wanted = Contact(phone="+14155552671")
     assert (pick([person("1", phone=stored)], wanted) is not None) is same
     assert (pick([person("1", mobilephone=stored)], wanted) is not None) is same
@@ -166,12 +234,35 @@ def test_pick_is_deterministic() -> None:
     }
 
 
-def test_owner_of_the_email_address_comes_first() -> None:
-    by_phone = person("1", "2020-01-01T00:00:00Z", phone="+14155552671")
-    by_email = person("2", email="ROSA@example.com")
-    by_other_email = person("3", hs_additional_emails="x@example.com;rosa@example.com")
-    wanted = Contact(phone="+14155552671", email="rosa@example.com")
-    assert pick([by_phone, by_email], wanted) == by_email
-    assert pick([by_phone, by_other_email], wanted) == by_other_email
-    assert pick([by_phone], wanted) == by_phone
-    assert pick([person("4", email="rosa@example.com.evil.example")], wanted) is None
+def test_the_surest_comes_first() -> None:
+    by_email = person("9", "2025-01-01T00:00:00Z", email="ROSA@example.com")
+    exact = person("8", "2024-01-01T00:00:00Z", phone="+52 1 55 1234 5678")
+    renumbered = person("7", "2023-01-01T00:00:00Z", mobilephone="+52 55 1234 5678")
+    local = person("6", "2022-01-01T00:00:00Z", phone="55 1234 5678")
+    further = person("5", "2021-01-01T00:00:00Z", hs_additional_emails="x@example.com;rosa@example.com")
+    strangers = [
+        person("4", "2020-01-01T00:00:00Z", email="rosa@example.com.evil.example"),
+        person("3", "2020-01-01T00:00:00Z", phone="+1 551 234 5678"),
+        person("2", "2020-01-01T00:00:00Z", phone="1234 5678"),
+    ]
+    wanted = Contact(phone="+5215512345678", email="rosa@example.com")
+    there = [by_email, exact, renumbered, local, further]
+    while there:
+        assert pick([*strangers, *reversed(there)], wanted) == there[0]
+        del there[0]
+    assert pick(strangers, wanted) is None
+
+
+def test_hubspot_knows_the_country_of_what_was_typed_without_it() -> None:
+    wanted = Contact(phone="+5215512345678")
+    in_the_states = person("1", phone="551 234 5678", hs_calculated_phone_number="+15512345678")
+    in_mexico = person("2", phone="55 1234 5678", hs_calculated_phone_number="+525512345678")
+    assert pick([in_the_states], wanted) is None
+    assert pick([in_the_states, in_mexico], wanted) == in_mexico
+
+
+def test_the_messengers_number_finds_the_contact() -> None:
+    known = person("1", phone="+34 600 111 222", hs_whatsapp_phone_number="525512345678")
+    assert pick([known], Contact(whatsapp="+5215512345678")) == known
+    assert pick([known], Contact(phone="+525512345678")) == known
+    assert pick([known], Contact(whatsapp="+5215512345679")) is None

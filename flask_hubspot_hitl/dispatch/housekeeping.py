@@ -1,4 +1,4 @@
-"""Delete what is no longer needed in small transactions: payloads, then dedupe keys, then idle lanes.
+"""Delete what is no longer needed in small transactions: payloads, dedupe keys, idle lanes, what has expired.
 
 A large DELETE would hold SQLite's only write lock; each transaction here takes milliseconds.
 """
@@ -34,7 +34,7 @@ def tidy(ledger: Ledger, settings: Settings) -> dict[str, int]:
     :returns: how many of each kind were deleted.
     """
     now = ledger.now_ms()
-    gone = {"payloads": 0, "events": 0, "lanes": 0, "deliveries": 0}
+    gone = {"payloads": 0, "events": 0, "lanes": 0, "keys": 0, "deliveries": 0}
     for what in gone:
         for _ in range(MAX_CHUNKS):
             with ledger.write() as tx:
@@ -44,6 +44,8 @@ def tidy(ledger: Ledger, settings: Settings) -> dict[str, int]:
                     count = tx.prune(before=now - int(settings.retention * 1000), limit=CHUNK)
                 elif what == "lanes":
                     count = tx.prune_lanes(limit=CHUNK)
+                elif what == "keys":
+                    count = tx.once.prune(now=now, limit=CHUNK)
                 else:
                     count = tx.bridges.prune(DELIVERIES, before=now - int(settings.retention * 1000), limit=CHUNK)
             gone[what] += count

@@ -11,7 +11,7 @@ import logging
 from typing import Any
 
 from ..dispatch.tasks import Again, CallingTask, Dead, Done, Outcome, outage
-from ..domain import HandoffState, Message, MessageStatus
+from ..domain import Contact, HandoffState, Message, MessageStatus
 from ..errors import (
     ContactNotFound,
     HITLError,
@@ -28,6 +28,7 @@ from ..hubspot.client import HubSpotClient
 from ..hubspot.contacts import identifier_of
 from ..hubspot.content import render_first_message
 from ..ledger import Event, HandoffRecord, Lease, Transaction, lanes
+from ..portals import contacts
 from ..portals.clients import Services
 from . import rules
 from .states import Account, OutboundState, ToAssign, ToClose, ToNote, ToOpen, ToReceipt
@@ -124,10 +125,8 @@ class OpenTask(OutboundTask):
             record.account_id, record.recipient = account.id, account.identifier
         if record.sender is None:
             state.sender = record.sender = state.sender or self._sender(client, record)
-        contact_line = None
-        if record.handoff.contact is not None and record.sender.get("type") == "CHANNEL_SPECIFIC_OPAQUE_ID":
-            contact_line = record.handoff.contact.value
         handoff = record.handoff
+        contact_line = _contact_line(handoff.contact, record.sender)
         text = render_first_message(
             handoff.name, handoff.title, handoff.description, contact_line, ToOpen.from_json(event.payload).transcript
         )
@@ -187,7 +186,7 @@ class OpenTask(OutboundTask):
         found = client.find_contact(handoff.contact)
         policy = self._services.settings.contact_policy
         if found is None and policy == "create":
-            found = client.create_contact(handoff.contact, handoff.name)
+            found = contacts.make(self._ledger, client, handoff.portal_id, handoff.contact, handoff.name)
         if found is None:
             if policy == "anonymous":
                 return stranger
@@ -195,7 +194,7 @@ class OpenTask(OutboundTask):
                 "HubSpot knows no contact with this phone number or e-mail address; create the contact, or set "
                 "HUBSPOT_HITL_CONTACT_POLICY to 'create' or 'anonymous'"
             )
-        identifier = identifier_of(handoff.contact)
+        identifier = identifier_of(handoff.contact, found)
         return {**identifier, "contact_id": str(found["id"])}
 
     def buried(self, tx: Transaction, event: Event, error: str, now: int) -> None:
@@ -203,6 +202,15 @@ class OpenTask(OutboundTask):
         record = tx.records.get(str(event.handoff_id), lock=True)
         if record is not None and record.handoff.state == HandoffState.STARTING:
             rules.fail(tx, record, error=error, now=now)
+
+
+def _contact_line(contact: Contact | None, sender: dict[str, str]) -> str | None:
+    """Return what the agent would not see otherwise: whom to call, with the extension."""
+    if contact is None:
+        return None
+    if contact.extension:
+        return f"{contact.phone} ext. {contact.extension}"
+    return contact.value if sender.get("type") == "CHANNEL_SPECIFIC_OPAQUE_ID" else None
 
 
 class NoteTask(OutboundTask):

@@ -9,19 +9,22 @@ Every method may raise ``HubSpotUnavailable`` (try later; ``ambiguous`` when Hub
 from __future__ import annotations
 
 import json
+import re
 import threading
 from collections import OrderedDict
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from ..domain import Contact, Operator
-from ..errors import HubSpotConflict, HubSpotError, HubSpotUnavailable
+from ..errors import HubSpotConflict, HubSpotError, HubSpotNotFound, HubSpotUnavailable
 from .admin import AppCalls
 from .bodies import build_incoming, file_attachment, iso_time, opaque
 from .calls import read_pages
-from .contacts import SEARCH_PROPERTIES, pick, search_filters
+from .contacts import SEARCH_PROPERTIES, pick, searches
 from .content import safe_url
 from .options import ClientOptions
+from .paths import MAX_SEGMENT
+from .phones import dialable
 from .text import escape_text, scrub
 from .tokens import TokenProvider
 from .transport import Gate
@@ -165,25 +168,48 @@ class HubSpotClient(AppCalls):
 
         return list(read_pages(page, "searching contacts"))
 
+    def contact(self, contact_id: str) -> dict[str, Any] | None:
+        """Return a contact by id, or None; the id of one that was merged gives the one that is left."""
+        return self._contact(contact_id)
+
+    def _contact(self, name: str, **params: str) -> dict[str, Any] | None:
+        params["properties"] = ",".join(SEARCH_PROPERTIES)
+        try:
+            return self.call("GET", self.paths.contact(name), doing="reading a contact", params=params)
+        except HubSpotNotFound:
+            return None
+
     def find_contact(self, contact: Contact) -> dict[str, Any] | None:
-        """Return HubSpot's contact for a parsed :class:`Contact`, or None when HubSpot knows no such person."""
-        return pick(self.search_contacts(search_filters(contact)), contact)
+        """Return HubSpot's contact for a parsed :class:`Contact`, or None when HubSpot knows no such person.
+
+        An e-mail address is read by itself first: that finds who was made a moment ago, and search does not.
+        """
+        if contact.email and len(contact.email) <= MAX_SEGMENT:
+            owner = self._contact(contact.email, idProperty="email")
+            if owner is not None:
+                return owner
+        found = [one for groups in searches(contact) for one in self.search_contacts(groups)]
+        return pick(found, contact)
 
     def create_contact(self, contact: Contact, name: str | None = None) -> dict[str, Any]:
-        """Create a contact, or return the one HubSpot has already (its 409)."""
+        """Create a contact, or return the one HubSpot has already (its 409).
+
+        Not idempotent without an e-mail address: repeating makes another one.
+        """
         first, _, last = (name or "").strip().rpartition(" ")
-        given = {"email": contact.email, "phone": contact.phone, "firstname": first or last}
+        phone = dialable(contact.numbers[0]) if contact.numbers else None
+        if phone and contact.extension:
+            phone = f"{phone} ext. {contact.extension}"
+        given = {"email": contact.email, "phone": phone, "firstname": first or last}
         given["lastname"] = last if first else None
         body = {"properties": {key: scrub(value) for key, value in given.items() if value}, "associations": []}
         try:
             return self.call("POST", self.paths.contacts(), doing="creating a contact", body=body)
         except HubSpotConflict as error:
             conflict = error
-        if contact.email:  # by its unique property: the search index may not have it yet
-            params = {"idProperty": "email", "properties": ",".join(SEARCH_PROPERTIES)}
-            path = self.paths.contact(contact.email)
-            return self.call("GET", path, doing="reading a contact", params=params)
-        found = self.find_contact(contact)
+        named = re.search(r"Existing ID: ([0-9]{1,19})", str(conflict))
+        found = None if named is None else self.contact(named[1])
+        found = found or self.find_contact(contact)
         if found is None:
             raise conflict
         return found

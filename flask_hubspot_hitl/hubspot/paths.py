@@ -67,13 +67,15 @@ _FAMILIES: dict[str, dict[str, str]] = {
 }
 
 Segment = str | int
+MAX_SEGMENT = 200
+"""Characters, at most, of one path segment."""
 
 
 def segment(value: Segment) -> str:
     """``value`` as one quoted path segment; ``ValueError`` for what would change the path's shape."""
     text = str(value)
-    if text in ("", ".", "..") or len(text) > 200:
-        raise ValueError("an id in a HubSpot path must be 1 to 200 characters, and not . or ..")
+    if text in ("", ".", "..") or len(text) > MAX_SEGMENT:
+        raise ValueError(f"an id in a HubSpot path must be 1 to {MAX_SEGMENT} characters, and not . or ..")
     return quote(text, safe="")  # UnicodeEncodeError, for a lone surrogate, is a ValueError too
 
 

@@ -39,7 +39,11 @@ def operator_from_json(value: Mapping[str, Any] | None) -> Operator | None:
 
 
 def contact_to_json(contact: Contact | None) -> dict[str, Any] | None:
-    return None if contact is None else {"phone": contact.phone, "email": contact.email}
+    if contact is None:
+        return None
+    newer = {"whatsapp": contact.whatsapp, "extension": contact.extension}
+    # What is new is left out when it is empty: an older process that is still running does not know it.
+    return {"phone": contact.phone, "email": contact.email, **{name: one for name, one in newer.items() if one}}
 
 
 def contact_from_json(value: dict[str, Any] | None) -> Contact | None:

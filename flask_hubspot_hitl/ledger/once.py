@@ -1,4 +1,4 @@
-"""Store what may be used once, and only for a while: an OAuth flow's state, a link to install with, a turn to begin.
+"""Store what may be used once, or is known only for a while: an OAuth flow's state, whose turn it is, who was made.
 
 Runs inside the caller's transaction. Times are epoch ms.
 """
@@ -35,6 +35,29 @@ class Once:
         self._connection.execute(sa.delete(once).where(once.c.key == key, once.c.expires_at <= now))
         new = self._database.insert(once).values(key=key, value=codec.dumps({}), expires_at=expires_at)
         return self._connection.execute(new.on_conflict_do_nothing().returning(once.c.key)).first() is not None
+
+    def put(self, key: str, value: dict[str, Any], *, expires_at: int) -> None:
+        """Store a value under a well-known key; the one before is replaced."""
+        new = self._database.insert(once).values(key=key, value=codec.dumps(value), expires_at=expires_at)
+        changed = {"value": new.excluded.value, "expires_at": new.excluded.expires_at}
+        self._connection.execute(new.on_conflict_do_update(index_elements=["key"], set_=changed))
+
+    def get(self, key: str, *, now: int) -> dict[str, Any] | None:
+        """Return the value of a key, and leave it there; None when it has expired or does not exist."""
+        statement = sa.select(once.c.value).where(once.c.key == key, once.c.expires_at > now)
+        found: dict[str, Any] | None = codec.loads(self._connection.scalar(statement))
+        return found
+
+    def prune(self, *, now: int, limit: int) -> int:
+        """Delete what has expired.
+
+        :returns: the number of keys.
+        """
+        chosen = sa.select(once.c.key).where(once.c.expires_at <= now).limit(limit)
+        keys = list(self._connection.scalars(chosen))
+        if keys:
+            self._connection.execute(sa.delete(once).where(once.c.key.in_(keys), once.c.expires_at <= now))
+        return len(keys)
 
     def peek(self, key: str, *, now: int) -> bool:
         """Return True while :meth:`consume` would find the key."""

@@ -1,4 +1,4 @@
-"""Provide Hypothesis strategies for webhook payloads: ``from flask_hubspot_hitl.testing import strategies``.
+"""Provide Hypothesis strategies of webhooks and contacts: ``from flask_hubspot_hitl.testing import strategies``.
 
 Nothing else imports this module, so that the kit works without Hypothesis. Everything generated is something HubSpot
 may send: all its documented types, whatever may be missing, every answer to what its documentation leaves open, unknown
@@ -8,12 +8,15 @@ fields, and any text. A webhook must answer each with a 2xx. With a function-sco
 
 from __future__ import annotations
 
+import re
 import time
 from datetime import UTC, datetime
 
 from hypothesis import strategies as st
 from hypothesis.strategies import SearchStrategy
 
+from ..domain import Contact
+from ..hubspot.phones import RENUMBERINGS, Renumbering
 from .payloads import Json, app_event, assigned_event, channel_event, new_message_event, status_event
 
 DAY_MS = 86_400_000
@@ -72,6 +75,35 @@ def actor_ids() -> SearchStrategy[str]:
     """
     numbered = st.tuples(st.sampled_from("AVIBL"), st.integers(1, 2**53)).map(lambda parts: f"{parts[0]}-{parts[1]}")
     return numbered | st.just("S-hubspot")
+
+
+def phone_numbers() -> SearchStrategy[str]:
+    """Generate phone numbers in E.164, many of them in the form they had before their country renumbered.
+
+    :returns: a strategy of numbers that ``start`` takes.
+    """
+    usual = st.from_regex(r"\+(?:1415555[0-9]{4}|34911[0-9]{6}|447700[0-9]{6})", fullmatch=True)
+    return usual | st.sampled_from(RENUMBERINGS).flatmap(_renumbered)
+
+
+def contacts() -> SearchStrategy[Contact]:
+    """Generate contacts as a host knows them: by number, by what WhatsApp delivered, by e-mail address, by several.
+
+    :returns: a strategy of contacts that ``start`` takes.
+    """
+    emails = st.from_regex(r"[a-z]{1,12}(\.[a-z]{1,12})?@example\.(com|org)", fullmatch=True)
+    ids = phone_numbers().map(lambda number: number[1:])
+    return st.builds(
+        Contact,
+        phone=st.none() | phone_numbers(),
+        email=st.none() | emails,
+        whatsapp=st.none() | ids,
+    ).filter(lambda one: one.value is not None)
+
+
+def _renumbered(rule: Renumbering) -> SearchStrategy[str]:
+    forms = [rf"\+{rule.code}{rule.head}{middle}{rule.tail}" for middle in (rule.old, rule.new)]
+    return st.sampled_from(forms).flatmap(lambda form: st.from_regex(re.compile(form, re.ASCII), fullmatch=True))
 
 
 def webhook_payloads(*, thread_id: str | None = None, now_ms: int | None = None) -> SearchStrategy[Json | list[Json]]:

@@ -81,15 +81,19 @@ def find_contact(world: World, portal_id: str, identifier: JSON) -> Contact | No
     kind, value = identifier["type"], identifier["value"]
     for other in world.contacts_of(portal_id):
         known = other.properties
-        if kind == "HS_EMAIL_ADDRESS":
-            extra = (known.get("hs_additional_emails") or "").lower().split(";")
-            if value.lower() in [(known.get("email") or "").lower(), *extra]:
-                return other
+        if kind == "HS_EMAIL_ADDRESS" and value.lower() in emails(other):
+            return other
         if kind == "HS_PHONE_NUMBER":
             wanted = e164(value)
             if wanted is not None and wanted in (e164(known.get("phone")), e164(known.get("mobilephone"))):
                 return other
     return None
+
+
+def emails(known: Contact) -> list[str]:
+    """All e-mail addresses of a contact, in lower case, the main one first."""
+    further = (known.properties.get("hs_additional_emails") or "").split(";")
+    return [one.strip().lower() for one in (known.properties.get("email") or "", *further) if one.strip()]
 
 
 def contact(world: World, portal_id: str, contact_id: str) -> Contact | None:
@@ -103,7 +107,7 @@ def contact(world: World, portal_id: str, contact_id: str) -> Contact | None:
 def refuse_duplicate(world: World, portal_id: str, email: str | None, *, but: str | None = None) -> None:
     """409 when another contact has the e-mail address; the message names it (docs/hubspot.rst: Contact records)."""
     for other in world.contacts_of(portal_id):
-        if email and (other.properties.get("email") or "").lower() == email.lower() and other.id != but:
+        if email and email.lower() in emails(other) and other.id != but:
             raise ApiError(409, "CONFLICT", f"Contact already exists. Existing ID: {other.id}")
 
 
@@ -128,13 +132,16 @@ def change_contact(sim: Simulation, known: Contact, properties: dict[str, str | 
 
 
 def merge_contacts(sim: Simulation, winner: Contact, loser: Contact) -> None:
-    """Two contacts become one: threads of the loser are the winner's from now on.
+    """Two contacts become one: threads and e-mail addresses of the loser are the winner's from now on.
 
-    Source: docs/hubspot.rst (Merges and transfers).
+    Source: docs/hubspot.rst (Contact records; Merges and transfers).
     """
+    main, *further = [*dict.fromkeys(emails(winner) + emails(loser))] or [""]
     loser.archived, loser.merged_into = True, winner.id
     kept = {name: value for name, value in winner.properties.items() if value is not None}
     winner.properties = {**loser.properties, **kept}
+    if further:
+        winner.properties |= {"email": main, "hs_additional_emails": ";".join(further)}
     winner.updated_ms = now_ms()
     for thread in sim.world.threads.values():
         if thread.contact_id == loser.id:
