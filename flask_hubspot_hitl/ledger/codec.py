@@ -11,6 +11,9 @@ from ..domain import Attachment, Contact, Operator
 _encode = json.JSONEncoder(ensure_ascii=True, separators=(",", ":")).encode
 
 
+_ATTACHMENT = [name for name in Attachment.__slots__ if name != "content"]
+
+
 def dumps(value: Any) -> str:
     """JSON as ASCII: PostgreSQL and SQLite store any text of it alike."""
     return "null" if value is None else _encode(value)
@@ -22,20 +25,11 @@ def loads(text: str | None) -> Any:
 
 
 def operator_to_json(operator: Operator | None) -> dict[str, Any] | None:
-    if operator is None:
-        return None
-    return {
-        "actor_id": operator.actor_id,
-        "name": operator.name,
-        "email": operator.email,
-        "avatar": operator.avatar,
-    }
+    return None if operator is None else {name: getattr(operator, name) for name in Operator.__slots__}
 
 
 def operator_from_json(value: Mapping[str, Any] | None) -> Operator | None:
-    if value is None:
-        return None
-    return Operator(value["actor_id"], value.get("name"), value.get("email"), value.get("avatar"))
+    return None if value is None else Operator(**{name: value.get(name) for name in Operator.__slots__})
 
 
 def contact_to_json(contact: Contact | None) -> dict[str, Any] | None:
@@ -51,20 +45,8 @@ def contact_from_json(value: dict[str, Any] | None) -> Contact | None:
 
 
 def attachment_to_json(attachment: Attachment) -> dict[str, Any]:
-    return {
-        "name": attachment.name,
-        "content_type": attachment.content_type,
-        "size": attachment.size,
-        "url": attachment.url,
-        "file_id": attachment.file_id,
-    }
+    return {name: getattr(attachment, name) for name in _ATTACHMENT}
 
 
 def attachment_from_json(value: Mapping[str, Any]) -> Attachment:
-    return Attachment(
-        name=value.get("name"),
-        content_type=value.get("content_type"),
-        size=value.get("size"),
-        url=value.get("url"),
-        file_id=value.get("file_id"),
-    )
+    return Attachment(**{name: value.get(name) for name in _ATTACHMENT})

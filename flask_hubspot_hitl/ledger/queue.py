@@ -8,30 +8,20 @@ itself. ``fence`` rises at every claim, and every later write of the claimant is
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import InitVar, dataclass, field, fields
 from typing import Any, TypeVar
 
 import sqlalchemy as sa
 
+from ..domain import Handoff
 from . import codec, lanes
 from .connection import Connection, Row
 from .schema import EventState, event, in_state, lane
 from .states import State
 
-_PUT = (
-    "dedupe_key",
-    "lane",
-    "sort_at",
-    "topic",
-    "portal_id",
-    "thread_id",
-    "handoff_id",
-    "payload",
-    "progress",
-    "state",
-    "error",
-    "received_at",
-)
+_PUT = [name for name in event.c.keys() if name not in ("id", "starts", "attempts", "done_at")]  # noqa: SIM118 - no dict
+_AS_THEY_ARE = ("dedupe_key", "lane", "sort_at", "portal_id", "thread_id", "handoff_id", "error")
+"""Columns that are fields of a new event."""
 
 
 @dataclass(slots=True, kw_only=True)
@@ -53,6 +43,12 @@ class NewEvent:
     error: str | None = None
     due_at: int | None = None
     """Epoch ms at which an idle lane becomes due; None: now."""
+    handoff: InitVar[Handoff | None] = None
+    """Whom it is about: its portal, thread and id are the event's."""
+
+    def __post_init__(self, handoff: Handoff | None) -> None:
+        if handoff is not None:
+            self.portal_id, self.thread_id, self.handoff_id = handoff.portal_id, handoff.thread_id, handoff.id
 
 
 S = TypeVar("S", bound=State)
@@ -96,6 +92,10 @@ class Event:
     def stored_state(self) -> str | None:
         """Return the column as it is to be written."""
         return self.progress if self._state is None else codec.dumps(self._state.to_json())
+
+
+_TAKEN = [one.name for one in fields(Event) if one.init and one.name not in ("payload", "after_gap")]
+"""Columns that are fields of an event."""
 
 
 @dataclass(slots=True, kw_only=True)
@@ -208,17 +208,11 @@ class Queue:
         self._touch(due)
         rows = [
             {
-                "dedupe_key": new.dedupe_key,
-                "lane": new.lane,
-                "sort_at": new.sort_at,
+                **{name: getattr(new, name) for name in _AS_THEY_ARE},
                 "topic": str(new.topic),
-                "portal_id": new.portal_id,
-                "thread_id": new.thread_id,
-                "handoff_id": new.handoff_id,
                 "payload": None if new.payload is None else codec.dumps(new.payload),
                 "progress": None if new.state_at_first is None else codec.dumps(new.state_at_first.to_json()),
                 "state": int(new.state),
-                "error": new.error,
                 "received_at": now,
             }
             for new in events
@@ -328,9 +322,7 @@ class Queue:
 
         After a dead one the lane's next event carries ``after_gap``.
         """
-        run = (
-            _run(taken) if state == EventState.DEAD else {"event_id": taken.id, "done": None, "failed": taken.attempts}
-        )
+        run = _run(taken) if state == EventState.DEAD else {**_run(taken), "done": None}
         self._connection.change(self._say.finish, {**run, "now_is": int(state), "now": now, "why": error})
         self._set_gap(taken, state)
 
@@ -378,22 +370,8 @@ class Queue:
 
 
 def _event(row: Row) -> Event:
-    return Event(
-        id=row.id,
-        dedupe_key=row.dedupe_key,
-        lane=row.lane,
-        topic=row.topic,
-        sort_at=row.sort_at,
-        portal_id=row.portal_id,
-        thread_id=row.thread_id,
-        handoff_id=row.handoff_id,
-        payload=codec.loads(row.payload),
-        progress=row.progress,
-        starts=row.starts,
-        attempts=row.attempts,
-        received_at=row.received_at,
-        after_gap=bool(row[-1]),
-    )
+    facts = {name: getattr(row, name) for name in _TAKEN}
+    return Event(**facts, payload=codec.loads(row.payload), after_gap=bool(row[-1]))
 
 
 def _run(taken: Event) -> dict[str, Any]:

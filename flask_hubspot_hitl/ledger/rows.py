@@ -46,97 +46,74 @@ class OperatorRow:
     message: Message
 
 
+_PUBLIC = ["id", "conversation_id", "portal_id", "inbox_id", "thread_id", "name", "title", "description", "detail"]
+"""Columns that are fields of a handoff as they are."""
+_OURS = ("channel_id", "account_id", "integration_thread_id", "opening_id", "status_mark", "assigned_mark")
+"""Columns that are fields of a handoff's record as they are."""
+_SAID = ("message_id", "text", "html", "error")
+"""Columns that are fields of a message as they are."""
+
+
 def handoff_values(record: HandoffRecord) -> dict[str, Any]:
     """Return a handoff's columns."""
     value = record.handoff
     return {
-        "id": value.id,
-        "conversation_id": value.conversation_id,
-        "portal_id": value.portal_id,
-        "inbox_id": value.inbox_id,
-        "channel_id": record.channel_id,
-        "account_id": record.account_id,
-        "integration_thread_id": record.integration_thread_id,
-        "thread_id": value.thread_id,
+        **{name: getattr(value, name) for name in _PUBLIC},
+        **{name: getattr(record, name) for name in _OURS},
         "state": value.state.value,
         "sender": codec.dumps(record.sender),
         "recipient": codec.dumps(record.recipient),
         "contact": codec.dumps(codec.contact_to_json(value.contact)),
-        "name": value.name,
-        "title": value.title,
-        "description": value.description,
         "attributes": codec.dumps(dict(value.attributes)),
         "operator": codec.dumps(codec.operator_to_json(value.operator)),
         "opened_at": to_ms(value.opened_at) if value.opened_at else 0,
         "assigned_at": to_ms(value.assigned_at) if value.assigned_at else None,
         "closed_at": to_ms(value.closed_at) if value.closed_at else None,
         "reason": value.reason.value if value.reason else None,
-        "detail": value.detail,
-        "opening_id": record.opening_id,
-        "status_mark": record.status_mark,
-        "assigned_mark": record.assigned_mark,
     }
 
 
 def to_record(row: Row) -> HandoffRecord:
     """Return the handoff that a row holds."""
+    stored = row._asdict()
     return HandoffRecord(
         handoff=Handoff(
-            id=row.id,
-            conversation_id=row.conversation_id,
-            portal_id=row.portal_id,
-            inbox_id=row.inbox_id,
-            thread_id=row.thread_id,
+            **{name: stored[name] for name in _PUBLIC},
             state=HandoffState(row.state),
             contact=codec.contact_from_json(codec.loads(row.contact)),
-            name=row.name,
             operator=codec.operator_from_json(codec.loads(row.operator)),
-            title=row.title,
-            description=row.description,
             attributes=codec.loads(row.attributes) or {},
             opened_at=to_datetime(row.opened_at),
             assigned_at=None if row.assigned_at is None else to_datetime(row.assigned_at),
             closed_at=None if row.closed_at is None else to_datetime(row.closed_at),
             reason=CloseReason(row.reason) if row.reason else None,
-            detail=row.detail,
         ),
-        channel_id=row.channel_id,
-        account_id=row.account_id,
-        integration_thread_id=row.integration_thread_id,
+        **{name: stored[name] for name in _OURS},
         sender=codec.loads(row.sender),
         recipient=codec.loads(row.recipient),
-        opening_id=row.opening_id,
-        status_mark=row.status_mark,
-        assigned_mark=row.assigned_mark,
-        stored=row._asdict(),
+        stored=stored,
     )
 
 
 def to_message(row: Row) -> Message:
     """Return the message that a row holds."""
     return Message(
-        message_id=row.message_id,
+        **{name: getattr(row, name) for name in _SAID},
         author=Author(row.author),
-        text=row.text,
-        html=row.html,
         attachments=tuple(codec.attachment_from_json(one) for one in codec.loads(row.attachments) or ()),
         operator=codec.operator_from_json(codec.loads(row.operator)),
         created_at=to_datetime(row.created_at),
         status=MessageStatus(row.status),
-        error=row.error,
     )
 
 
 def message_values(value: Message) -> dict[str, Any]:
     """Return a message's columns, but for its handoff."""
     return {
+        **{name: getattr(value, name) for name in _SAID},
         "author": value.author.value,
-        "message_id": value.message_id,
-        "text": value.text,
-        "html": value.html,
         "attachments": codec.dumps([codec.attachment_to_json(one) for one in value.attachments]),
         "operator": codec.dumps(codec.operator_to_json(value.operator)),
         "created_at": to_ms(value.created_at) if value.created_at else 0,
         "status": value.status.value,
-        "error": value.error,
     }
