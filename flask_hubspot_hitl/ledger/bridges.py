@@ -7,17 +7,12 @@ from typing import Any
 import sqlalchemy as sa
 
 from . import codec
-from .connection import Connection
-from .database import Database
+from .parts import Part
 from .schema import bridge
 
 
-class Bridges:
+class Bridges(Part):
     """Read and write what bridges remember, in one transaction."""
-
-    def __init__(self, connection: Connection, database: Database) -> None:
-        self._connection = connection
-        self._database = database
 
     def get(self, name: str, key: str, *, lock: bool = False) -> Any:
         """Return a value, or None.
@@ -29,17 +24,14 @@ class Bridges:
 
     def put(self, name: str, key: str, value: Any, *, now: int) -> None:
         """Store a value; the one before is replaced. ``now`` is epoch ms."""
-        new = self._database.insert(bridge).values(bridge=name, key=key, value=codec.dumps(value), updated_at=now)
-        changed = {"value": new.excluded.value, "updated_at": new.excluded.updated_at}
-        self._connection.execute(new.on_conflict_do_update(index_elements=["bridge", "key"], set_=changed))
+        self._put(bridge, {"bridge": name, "key": key}, {"value": codec.dumps(value), "updated_at": now})
 
     def add(self, name: str, key: str, value: Any, *, now: int) -> bool:
         """Store a value unless its key exists.
 
         :returns: True when stored.
         """
-        new = self._database.insert(bridge).values(bridge=name, key=key, value=codec.dumps(value), updated_at=now)
-        return self._connection.scalar(new.on_conflict_do_nothing().returning(bridge.c.key)) is not None
+        return self._add(bridge, bridge=name, key=key, value=codec.dumps(value), updated_at=now)
 
     def delete(self, name: str, key: str) -> None:
         """Delete a value."""

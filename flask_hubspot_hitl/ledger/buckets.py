@@ -5,13 +5,12 @@ Statements only: what they mean is the business of ``throttle``, one level up.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 
 import sqlalchemy as sa
 
 from . import codec
-from .connection import Connection
-from .database import Database
+from .parts import Part
 from .schema import bucket
 
 
@@ -28,19 +27,14 @@ class Bucket:
     probe_until: int = 0
 
 
-class Buckets:
+class Buckets(Part):
     """Read and write budgets, in one transaction."""
-
-    def __init__(self, connection: Connection, database: Database) -> None:
-        self._connection = connection
-        self._database = database
 
     def lock(self, portal_id: str) -> Bucket:
         """Lock and return a portal's row until the transaction ends; insert it if missing."""
         row = self._connection.execute(_OF_PORTAL, {"portal": portal_id}).first()
         if row is None:
-            new = self._database.insert(bucket).values(portal_id=portal_id).on_conflict_do_nothing()
-            self._connection.execute(new)
+            self._add(bucket, portal_id=portal_id)
             row = self._connection.execute(_OF_PORTAL, {"portal": portal_id}).one()
         values = dict(row._mapping)
         values["slots"] = {int(second): count for second, count in codec.loads(row.slots).items()}
@@ -49,18 +43,8 @@ class Buckets:
     def save(self, changed: Bucket) -> None:
         """Write a locked row back."""
         slots = codec.dumps({str(second): count for second, count in changed.slots.items()})
-        self._connection.execute(
-            sa.update(bucket)
-            .where(bucket.c.portal_id == changed.portal_id)
-            .values(
-                slots=slots,
-                blocked_until=changed.blocked_until,
-                pauses=changed.pauses,
-                open_until=changed.open_until,
-                trips=changed.trips,
-                probe_until=changed.probe_until,
-            )
-        )
+        row = sa.update(bucket).where(bucket.c.portal_id == changed.portal_id)
+        self._connection.execute(row.values({**asdict(changed), "slots": slots}))
 
 
 _OF_PORTAL = sa.select(bucket).where(bucket.c.portal_id == sa.bindparam("portal")).with_for_update()

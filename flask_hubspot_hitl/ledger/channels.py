@@ -6,14 +6,13 @@ Runs inside the caller's transaction. Times are epoch ms.
 from __future__ import annotations
 
 from collections.abc import Collection
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import Any
 
 import sqlalchemy as sa
 
 from . import codec
-from .connection import Connection
-from .database import Database
+from .parts import Part
 from .schema import channel, channel_account
 
 
@@ -41,12 +40,15 @@ class AccountRecord:
     authorized: bool = True
 
 
-class Channels:
-    """Read and write the channel of an app, and the channel's accounts."""
+_ACCOUNT = [channel_account.c[name] for name in AccountRecord.__dataclass_fields__]
 
-    def __init__(self, connection: Connection, database: Database) -> None:
-        self._connection = connection
-        self._database = database
+
+def _is(portal_id: str, account_id: str) -> sa.ColumnElement[bool]:
+    return sa.and_(channel_account.c.portal_id == portal_id, channel_account.c.account_id == account_id)
+
+
+class Channels(Part):
+    """Read and write the channel of an app, and the channel's accounts."""
 
     def get(self, app_id: str | None) -> ChannelRecord | None:
         """Return the app's channel. Without an app id: the only one there is."""
@@ -59,11 +61,7 @@ class Channels:
     def save(self, record: ChannelRecord, *, now: int) -> None:
         """Store an app's channel; one stored before is replaced."""
         values = {"channel_id": record.channel_id, "webhook_url": record.webhook_url, "updated_at": now}
-        self._connection.execute(
-            self._database.insert(channel)
-            .values(app_id=record.app_id, **values)
-            .on_conflict_do_update(index_elements=["app_id"], set_=values)
-        )
+        self._put(channel, {"app_id": record.app_id}, values)
 
     def forget(self, app_id: str) -> None:
         """Delete the app's channel."""
@@ -73,7 +71,7 @@ class Channels:
 
     def accounts(self, portal_id: str | None = None) -> list[AccountRecord]:
         """Return the accounts of one portal, or of all, in the order in which they were made."""
-        statement = sa.select(channel_account)
+        statement = sa.select(*_ACCOUNT)
         if portal_id is not None:
             statement = statement.where(channel_account.c.portal_id == portal_id)
         found = [_account(row) for row in self._connection.execute(statement)]
@@ -81,11 +79,7 @@ class Channels:
 
     def account(self, portal_id: str, account_id: str) -> AccountRecord | None:
         """Return one account, or None."""
-        row = self._connection.execute(
-            sa.select(channel_account).where(
-                channel_account.c.portal_id == portal_id, channel_account.c.account_id == account_id
-            )
-        ).first()
+        row = self._connection.execute(sa.select(*_ACCOUNT).where(_is(portal_id, account_id))).first()
         return None if row is None else _account(row)
 
     def account_of_inbox(self, portal_id: str, channel_id: str, inbox_id: str) -> AccountRecord | None:
@@ -99,27 +93,14 @@ class Channels:
 
     def save_account(self, record: AccountRecord, *, now: int) -> None:
         """Store an account as HubSpot has it now."""
-        values = {
-            "channel_id": record.channel_id,
-            "inbox_id": record.inbox_id,
-            "name": record.name,
-            "identifier": codec.dumps(record.identifier),
-            "authorized": int(record.authorized),
-            "updated_at": now,
-        }
-        self._connection.execute(
-            self._database.insert(channel_account)
-            .values(portal_id=record.portal_id, account_id=record.account_id, **values)
-            .on_conflict_do_update(index_elements=["portal_id", "account_id"], set_=values)
-        )
+        values = asdict(record)
+        key = {name: values.pop(name) for name in ("portal_id", "account_id")}
+        values |= {"identifier": codec.dumps(record.identifier), "authorized": int(record.authorized)}
+        self._put(channel_account, key, {**values, "updated_at": now})
 
     def forget_account(self, portal_id: str, account_id: str) -> None:
         """Delete an account that is gone from HubSpot."""
-        self._connection.execute(
-            sa.delete(channel_account).where(
-                channel_account.c.portal_id == portal_id, channel_account.c.account_id == account_id
-            )
-        )
+        self._connection.execute(sa.delete(channel_account).where(_is(portal_id, account_id)))
 
     def own_accounts(self, account_ids: Collection[str]) -> set[tuple[str, str, str]]:
         """Return which of the channel accounts are stored here: (portal, channel, account)."""
@@ -131,12 +112,5 @@ class Channels:
 
 
 def _account(row: sa.Row[Any]) -> AccountRecord:
-    return AccountRecord(
-        portal_id=row.portal_id,
-        account_id=row.account_id,
-        channel_id=row.channel_id,
-        inbox_id=row.inbox_id,
-        name=row.name,
-        identifier=codec.loads(row.identifier),
-        authorized=bool(row.authorized),
-    )
+    decoded = {"identifier": codec.loads(row.identifier), "authorized": bool(row.authorized)}
+    return AccountRecord(**{**row._mapping, **decoded})

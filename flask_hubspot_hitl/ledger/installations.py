@@ -13,8 +13,7 @@ from typing import Any
 import sqlalchemy as sa
 
 from . import codec
-from .connection import Connection
-from .database import Database
+from .parts import Part
 from .schema import EventState, event, in_state, installation, lane
 
 
@@ -44,16 +43,12 @@ class Installation:
 _COLUMNS = [installation.c[name] for name in Installation.__dataclass_fields__]
 
 
-class Installations:
+class Installations(Part):
     """Read and write installations, in one transaction."""
-
-    def __init__(self, connection: Connection, database: Database) -> None:
-        self._connection = connection
-        self._database = database
 
     def get(self, portal_id: str) -> Installation | None:
         """Return one portal's installation, or None."""
-        row = self._connection.execute(sa.select(*_COLUMNS).where(installation.c.portal_id == portal_id)).first()
+        row = self._connection.execute(sa.select(*_COLUMNS).where(_of(portal_id))).first()
         return None if row is None else _installation(row)
 
     def all(self) -> list[Installation]:
@@ -71,11 +66,7 @@ class Installations:
             "revoked_at": None,
             "lease_until": 0,
         }
-        self._connection.execute(
-            self._database.insert(installation)
-            .values(portal_id=portal_id, **values)
-            .on_conflict_do_update(index_elements=["portal_id"], set_={**values, "fence": installation.c.fence + 1})
-        )
+        self._put(installation, {"portal_id": portal_id}, values, fence=installation.c.fence + 1)
 
     def set_state(self, portal_id: str, state: InstallationState, *, now: int) -> bool:
         """Change a portal's state.
@@ -83,34 +74,20 @@ class Installations:
         :returns: False when it had that state before.
         """
         revoked_at = now if state == InstallationState.REVOKED else None
-        found = self._connection.scalar(
-            sa.update(installation)
-            .where(installation.c.portal_id == portal_id, installation.c.state != state.value)
-            .values(state=state.value, revoked_at=revoked_at)
-            .returning(installation.c.portal_id)
-        )
-        return found is not None
+        other = sa.update(installation).where(_of(portal_id), installation.c.state != state.value)
+        return self._changed(other.values(state=state.value, revoked_at=revoked_at)) == 1
 
     def set_inbox(self, portal_id: str, inbox_id: str | None) -> None:
         """Store a portal's default inbox, for ``start`` without ``inbox_id``."""
-        self._connection.execute(
-            self._database.insert(installation)
-            .values(portal_id=portal_id, inbox_id=inbox_id)
-            .on_conflict_do_update(index_elements=["portal_id"], set_={"inbox_id": inbox_id})
-        )
+        self._put(installation, {"portal_id": portal_id}, {"inbox_id": inbox_id})
 
     def replace_secret(self, portal_id: str, *, old: str, new: str) -> bool:
         """Store the same tokens in another encryption.
 
         :returns: False when they have changed since.
         """
-        found = self._connection.scalar(
-            sa.update(installation)
-            .where(installation.c.portal_id == portal_id, installation.c.secret == old)
-            .values(secret=new)
-            .returning(installation.c.portal_id)
-        )
-        return found is not None
+        same = sa.update(installation).where(_of(portal_id), installation.c.secret == old)
+        return self._changed(same.values(secret=new)) == 1
 
     # The lease of the process that renews a token ---------------------------------------------------------
 
@@ -119,11 +96,10 @@ class Installations:
 
         :returns: its fence, or None while another process holds it.
         """
-        new = self._database.insert(installation).values(portal_id=portal_id).on_conflict_do_nothing()
-        self._connection.execute(new)
+        self._add(installation, portal_id=portal_id)
         fence: int | None = self._connection.scalar(
             sa.update(installation)
-            .where(installation.c.portal_id == portal_id, installation.c.lease_until <= now)
+            .where(_of(portal_id), installation.c.lease_until <= now)
             .values(lease_until=until, fence=installation.c.fence + 1)
             .returning(installation.c.fence)
         )
@@ -137,13 +113,8 @@ class Installations:
         values: dict[str, object] = {"lease_until": 0}
         if secret is not None:
             values["secret"] = secret
-        found = self._connection.scalar(
-            sa.update(installation)
-            .where(installation.c.portal_id == portal_id, installation.c.fence == fence)
-            .values(values)
-            .returning(installation.c.fence)
-        )
-        return found is not None
+        ours = sa.update(installation).where(_of(portal_id), installation.c.fence == fence)
+        return self._changed(ours.values(values)) == 1
 
     # The queue of a portal that has come back --------------------------------------------------------------
 
@@ -158,8 +129,11 @@ class Installations:
             .where(lane.c.owner.is_(None), lane.c.failures > 0, lane.c.due_at > now, lane.c.key.in_(waiting))
             .with_for_update(skip_locked=True)
         )
-        result = self._connection.execute(sa.update(lane).where(lane.c.key.in_(chosen)).values(due_at=now, failures=0))
-        return int(result.rowcount)
+        return self._changed(sa.update(lane).where(lane.c.key.in_(chosen)).values(due_at=now, failures=0))
+
+
+def _of(portal_id: str) -> sa.ColumnElement[bool]:
+    return installation.c.portal_id == portal_id
 
 
 def _installation(row: sa.Row[Any]) -> Installation:

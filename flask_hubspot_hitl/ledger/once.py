@@ -10,17 +10,12 @@ from typing import Any
 import sqlalchemy as sa
 
 from . import codec
-from .connection import Connection
-from .database import Database
+from .parts import Part
 from .schema import once
 
 
-class Once:
+class Once(Part):
     """Store single-use keys; each step is one statement, so that of two concurrent callers exactly one succeeds."""
-
-    def __init__(self, connection: Connection, database: Database) -> None:
-        self._connection = connection
-        self._database = database
 
     def issue(self, key: str, value: dict[str, Any], *, expires_at: int, now: int) -> None:
         """Store ``value`` under a key that can't be guessed; expired ones are deleted."""
@@ -33,8 +28,7 @@ class Once:
         :returns: False while another caller has it: until it expires or is consumed.
         """
         self._connection.execute(sa.delete(once).where(once.c.key == key, once.c.expires_at <= now))
-        new = self._database.insert(once).values(key=key, value=codec.dumps({}), expires_at=expires_at)
-        return self._connection.execute(new.on_conflict_do_nothing().returning(once.c.key)).first() is not None
+        return self._add(once, key=key, value=codec.dumps({}), expires_at=expires_at)
 
     def put(self, key: str, value: dict[str, Any], *, expires_at: int) -> None:
         """Store a value under a well-known key; the one before is replaced."""

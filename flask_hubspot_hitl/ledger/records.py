@@ -15,6 +15,7 @@ from ..domain import Attachment, Author, Handoff, Message
 from . import codec
 from .connection import Connection
 from .database import Database
+from .parts import Part
 from .rows import HandoffRecord, OperatorRow, handoff_values, message_values, to_message, to_record
 from .schema import blob, handoff, is_open, is_starting, message, thread
 
@@ -58,26 +59,14 @@ _ACCOUNTS = (
     .where(handoff.c.account_id.in_(_given("accounts", expanding=True)))
     .distinct()
 )
-_MESSAGE = (
-    "handoff_id",
-    "author",
-    "message_id",
-    "text",
-    "html",
-    "attachments",
-    "operator",
-    "created_at",
-    "status",
-    "error",
-)
+_MESSAGE = [name for name in message.c.keys() if name not in ("id", "hubspot_id", "event_id")]  # noqa: SIM118 - no dict
 
 
-class Records:
+class Records(Part):
     """Read and write handoffs, threads and messages, in one transaction."""
 
     def __init__(self, connection: Connection, database: Database, statements: Statements) -> None:
-        self._connection = connection
-        self._database = database
+        super().__init__(connection, database)
         self._say = statements
 
     def insert(self, record: HandoffRecord) -> bool:
@@ -85,8 +74,7 @@ class Records:
 
         :returns: False when its conversation already has an open one.
         """
-        statement = self._database.insert(handoff).values(**handoff_values(record)).on_conflict_do_nothing()
-        return self._connection.execute(statement.returning(handoff.c.seq)).first() is not None
+        return self._add(handoff, **handoff_values(record))
 
     def update(self, record: HandoffRecord) -> None:
         """Store what has been changed of a handoff."""
@@ -181,11 +169,7 @@ class Records:
 
     def bind_thread(self, *, portal_id: str, thread_id: str, handoff_id: str) -> None:
         """Store that a thread belongs to this handoff."""
-        self._connection.execute(
-            self._database.insert(thread)
-            .values(portal_id=portal_id, thread_id=thread_id, handoff_id=handoff_id)
-            .on_conflict_do_update(index_elements=["portal_id", "thread_id"], set_={"handoff_id": handoff_id})
-        )
+        self._put(thread, {"portal_id": portal_id, "thread_id": thread_id}, {"handoff_id": handoff_id})
 
     def insert_message(
         self,

@@ -7,8 +7,7 @@ from __future__ import annotations
 
 import sqlalchemy as sa
 
-from .connection import Connection
-from .database import Database
+from .parts import Part
 from .schema import meta
 
 _PREFIX = "alive:"
@@ -17,23 +16,15 @@ _FORGET_MS = 3_600_000
 _is_sign = meta.c.name.like(f"{_PREFIX}%")
 
 
-class Signs:
+class Signs(Part):
     """Read and write signs of life, in one transaction."""
-
-    def __init__(self, connection: Connection, database: Database) -> None:
-        self._connection = connection
-        self._database = database
 
     def show(self, owner: str, *, now: int) -> None:
         """Store that a dispatcher is alive.
 
         :param owner: the name with which the dispatcher holds leases.
         """
-        self._connection.execute(
-            self._database.insert(meta)
-            .values(name=_PREFIX + owner, value=_text(now))
-            .on_conflict_do_update(index_elements=["name"], set_={"value": _text(now)})
-        )
+        self._put(meta, {"name": _PREFIX + owner}, {"value": _text(now)})
         self._connection.execute(sa.delete(meta).where(_is_sign, meta.c.value < _text(now - _FORGET_MS)))
 
     def withdraw(self, owner: str) -> None:

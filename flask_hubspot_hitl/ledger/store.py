@@ -20,6 +20,7 @@ from .connection import Connection
 from .database import Database
 from .installations import Installations
 from .once import Once
+from .parts import Part
 from .schema import (
     EventState,
     channel,
@@ -49,47 +50,28 @@ class Statements:
         self.records = records.Statements(database.insert, database.each)
 
 
-class Transaction:
+class Transaction(Part):
     """Hold one transaction's parts: ``queue`` for events and lanes, ``records`` for handoffs and messages."""
 
     def __init__(
         self, connection: Connection, database: Database, statements: Statements, kind_of: KindOf = no_kind
     ) -> None:
-        self._connection = connection
+        super().__init__(connection, database)
         self._kind_of = kind_of
         self.queue = queue.Queue(connection, statements.queue)
         self.records = records.Records(connection, database, statements.records)
-        self._database = database
-
-    @property
-    def buckets(self) -> Buckets:
-        """Return the request budgets that all processes share."""
-        return Buckets(self._connection, self._database)
-
-    @property
-    def installations(self) -> Installations:
-        """Return the portals that have installed the app, and their tokens."""
-        return Installations(self._connection, self._database)
-
-    @property
-    def channels(self) -> Channels:
-        """Return our channel, and its accounts in the portals' inboxes."""
-        return Channels(self._connection, self._database)
-
-    @property
-    def once(self) -> Once:
-        """Return the single-use keys."""
-        return Once(self._connection, self._database)
-
-    @property
-    def signs(self) -> Signs:
-        """Return the signs of life of the processes that dispatch."""
-        return Signs(self._connection, self._database)
-
-    @property
-    def bridges(self) -> Bridges:
-        """Return what bridges to other services remember."""
-        return Bridges(self._connection, self._database)
+        self.buckets = Buckets(connection, database)
+        """The request budgets that all processes share."""
+        self.installations = Installations(connection, database)
+        """The portals that have installed the app, and their tokens."""
+        self.channels = Channels(connection, database)
+        """Our channel, and its accounts in the portals' inboxes."""
+        self.once = Once(connection, database)
+        """The single-use keys."""
+        self.signs = Signs(connection, database)
+        """The signs of life of the processes that dispatch."""
+        self.bridges = Bridges(connection, database)
+        """What bridges to other services remember."""
 
     def get_meta(self, name: str) -> str | None:
         """Return a stored value; None when its name is not known."""
@@ -98,11 +80,7 @@ class Transaction:
 
     def set_meta(self, name: str, value: str) -> None:
         """Store a value under a name; the one before is replaced."""
-        self._connection.execute(
-            self._database.insert(meta)
-            .values(name=name, value=value)
-            .on_conflict_do_update(index_elements=["name"], set_={"value": value})
-        )
+        self._put(meta, {"name": name}, {"value": value})
 
     def is_used(self) -> bool:
         """Return True for a store that holds a portal, a channel, an account or a handoff."""
@@ -112,7 +90,7 @@ class Transaction:
     def prove(self) -> None:
         """Write and delete a row of its own, to prove that the database can be written; it shares no lock."""
         name = f"proof:{secrets.token_hex(8)}"
-        self._connection.execute(self._database.insert(meta).values(name=name, value=""))
+        self._add(meta, name=name, value="")
         self._connection.execute(sa.delete(meta).where(meta.c.name == name))
 
     # What an operator looks at and does -----------------------------------------------------------------
@@ -283,10 +261,8 @@ class Transaction:
             .order_by(event.c.done_at)
             .limit(limit)
         )
-        result = self._connection.execute(
-            sa.update(event).where(event.c.id.in_(chosen.scalar_subquery())).values(payload=None, progress=None)
-        )
-        return int(result.rowcount)
+        finished = sa.update(event).where(event.c.id.in_(chosen.scalar_subquery()))
+        return self._changed(finished.values(payload=None, progress=None))
 
     def prune(self, *, before: int, limit: int) -> int:
         """Delete events that were done before ``before`` (epoch ms), oldest first.
