@@ -102,9 +102,9 @@ class Database:
     def _writers(self, speed: Speed) -> Writers:
         """Return the way in which this process's threads write."""
         begin, end = partial(self._begin, writes=True), self.connections.give_back
-        lock = WriterLock(self.files.lock) if self.is_sqlite else None
+        lock = WriterLock(self.files.lock if self.is_sqlite else None)
         self.turns: Gate
-        if lock is not None and speed.group_commit:
+        if self.is_sqlite and speed.group_commit:
             self.turns = turns = Turns(1)
             return Together(turns, lock, begin, end)
         if speed.turns:
@@ -142,7 +142,7 @@ class Database:
         :raises LedgerUnavailable: when the database can't be reached; also at the end of the block.
         """
         self._check()
-        return Scope(self._readers, self.unavailable, LONGEST)
+        return Scope(self._readers, self.connections.unavailable, LONGEST)
 
     def write(self, *, seconds: float = LONGEST) -> Scope:
         """Return a transaction that is committed at the end of the block, or rolled back.
@@ -151,7 +151,7 @@ class Database:
         :raises LedgerUnavailable: when the database can't be reached or written; nothing was changed.
         """
         self._check()
-        return Scope(self.writers, self.unavailable, seconds)
+        return Scope(self.writers, self.connections.unavailable, seconds)
 
     def _check(self) -> None:
         self._process.check()
@@ -178,15 +178,6 @@ class Database:
             raise
         return connection
 
-    @property
-    def rejected_at(self) -> float:
-        """Return the monotonic seconds before which connections to PostgreSQL were made that are of no use."""
-        return self.connections.rejected_at
-
-    def unavailable(self, error: BaseException) -> LedgerUnavailable | None:
-        """Translate a driver's or SQLAlchemy's error into LedgerUnavailable; None when it is of another kind."""
-        return self.connections.unavailable(error)
-
     def connect_alone(self) -> Any:
         """Return a psycopg connection of its own, in autocommit mode; the caller closes it.
 
@@ -197,7 +188,7 @@ class Database:
             try:
                 connection = self.connections.take_alone()
             except Exception as error:
-                translated = self.unavailable(error)
+                translated = self.connections.unavailable(error)
                 if translated is not None:
                     raise translated from error
                 raise

@@ -12,8 +12,7 @@ import time
 
 from ..errors import LedgerUnavailable
 from .connection import Connection
-from .patience import patience
-from .transactions import Begin, End
+from .transactions import Begin, End, Writers
 from .trouble import of_sqlite
 from .turns import Turns, held_lock
 from .writer_lock import WriterLock
@@ -42,17 +41,15 @@ class _Group:
         return self.blocks < MOST_BLOCKS and now - self._since < longest
 
 
-class Together:
-    """Have the threads of this process that write share transactions; see :class:`.transactions.Writers`.
+class Together(Writers):
+    """Have the threads of this process that write share transactions.
 
     :param turns: has one turn.
     :param lock: keeps other processes out.
     """
 
     def __init__(self, turns: Turns, lock: WriterLock, begin: Begin, end: End) -> None:
-        self._lock = lock
-        self._begin = begin
-        self._end = end
+        super().__init__(turns, lock, begin, end)
         self.longest_seconds = LONGEST_SECONDS
         self._turns = turns
         self._group: _Group | None = None
@@ -148,22 +145,8 @@ class Together:
 
     def after_fork(self) -> None:
         """Reset in a forked child: the parent's threads do not exist there, and its transaction must not be touched."""
-        self._turns.reset()
+        super().after_fork()
         self._inherited, self._group = self._group, None
-        self._lock.after_fork()
-
-    def abandon(self) -> None:
-        """Close the lock's file at once; see :class:`.transactions.Writers`."""
-        self._lock.close()
-
-    def close(self, *, seconds: float) -> None:
-        """Close the lock's file after waiting for the thread that is writing; see :class:`.transactions.Writers`."""
-        with patience(seconds):
-            self._turns.take()
-        try:
-            self._lock.close()
-        finally:
-            self._turns.give_back()
 
 
 def _end_block(group: _Group, error: BaseException | None) -> None:

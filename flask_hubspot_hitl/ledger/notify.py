@@ -260,7 +260,7 @@ class Listener(Watch):
 
     def wait(self, at_most: float) -> None:
         try:
-            if self._connected_at < self._database.rejected_at:
+            if self._connected_at < self._database.connections.rejected_at:
                 self._hang_up()
             if self._connection is None and time.monotonic() >= self._retry_at:
                 channel = self._channel()

@@ -40,20 +40,39 @@ class Way(Protocol):
         """
 
 
-class Writers(Way, Protocol):
-    """Begin and end blocks that write."""
+class Writers(Way):
+    """Begin and end blocks that write.
+
+    :param gate: lets this process's threads in.
+    :param lock: keeps other processes out.
+    """
+
+    def __init__(self, gate: Gate, lock: WriterLock, begin: Begin, end: End) -> None:
+        self._gate = gate
+        self._lock = lock
+        self._begin = begin
+        self._end = end
 
     def after_fork(self) -> None:
         """Reset in a forked child: the parent's threads do not exist there, and its transaction is not touched."""
+        self._gate.reset()
+        self.abandon()
 
     def abandon(self) -> None:
-        """Close files at once, because no thread can be writing any more."""
+        """Close the lock's file at once, because no thread can be writing any more."""
+        self._lock.close()
 
     def close(self, *, seconds: float) -> None:
-        """Close files, after waiting at most ``seconds`` for a thread that is writing.
+        """Close the lock's file, after waiting at most ``seconds`` for a thread that is writing.
 
         :raises LedgerUnavailable: when a thread is still writing; nothing was closed.
         """
+        with patience(seconds):
+            self._gate.take()
+        try:
+            self._lock.close()
+        finally:
+            self._gate.give_back()
 
 
 class Readers:
@@ -68,25 +87,13 @@ class Readers:
         _conclude(connection, error, connection.commit, self._end)
 
 
-class Apart:
-    """Give each block that writes a transaction of its own.
-
-    :param gate: lets this process's threads in.
-    :param lock: keeps other processes out; None where the database does so itself.
-    """
-
-    def __init__(self, gate: Gate, lock: WriterLock | None, begin: Begin, end: End) -> None:
-        self._gate = gate
-        self._lock = lock
-        self._begin = begin
-        self._end = end
+class Apart(Writers):
+    """Give each block that writes a transaction of its own."""
 
     def enter(self) -> Connection:
         """Begin a block; see :class:`Way`."""
         self._gate.take()
         try:
-            if self._lock is None:
-                return self._begin()
             self._lock.acquire()
             try:
                 return self._begin()
@@ -102,29 +109,7 @@ class Apart:
         try:
             _conclude(connection, error, connection.commit_changes, self._end)
         finally:
-            if self._lock is not None:
-                self._lock.release()
-            self._gate.give_back()
-
-    def after_fork(self) -> None:
-        """Reset in a forked child; see :class:`Writers`."""
-        self._gate.reset()
-        self.abandon()
-
-    def abandon(self) -> None:
-        """Close the lock's file at once; see :class:`Writers`."""
-        if self._lock is not None:
-            self._lock.close()
-
-    def close(self, *, seconds: float) -> None:
-        """Close the lock's file; see :class:`Writers`."""
-        if self._lock is None:
-            return
-        with patience(seconds):
-            self._gate.take()
-        try:
-            self._lock.close()
-        finally:
+            self._lock.release()
             self._gate.give_back()
 
 

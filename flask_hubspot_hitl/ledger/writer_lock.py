@@ -28,9 +28,11 @@ class WriterLock:
 
     A waiting process holds a second lock, of another kind, so that a process that writes all the time can't take the
     first one again before it.
+
+    :param path: the file; None where the database itself keeps writers apart, and nothing has to be locked.
     """
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path | None) -> None:
         self._path = path
         self._file: int | None = None
 
@@ -39,12 +41,14 @@ class WriterLock:
 
         :raises LedgerUnavailable: when others have been writing all the time.
         """
-        if fcntl is None:
+        if self._path is None:
             return
         while not self._is_locked():
             self.close()  # somebody has deleted the file, and others lock a new one
 
     def _is_locked(self) -> bool:
+        if fcntl is None:
+            return True
         if self._file is None:
             try:
                 self._file = os.open(str(self._path), os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
@@ -62,13 +66,12 @@ class WriterLock:
         if self._file is not None:
             fcntl.flock(self._file, fcntl.LOCK_UN)
 
-    def after_fork(self) -> None:
-        """Close the file in a forked child: a file's lock lives as long as any copy of its handle, also when the parent
-        is killed."""
-        self.close()
-
     def close(self) -> None:
-        """Close the file; it is opened again for the next transaction that writes."""
+        """Close the file; it is opened again for the next transaction that writes.
+
+        In a forked child at once: a file's lock lives as long as any copy of its handle, also when the parent is
+        killed.
+        """
         if self._file is not None:
             os.close(self._file)
             self._file = None
