@@ -62,6 +62,10 @@ _ACCOUNTS = (
 _MESSAGE = [name for name in message.c.keys() if name not in ("id", "hubspot_id", "event_id")]  # noqa: SIM118 - no dict
 
 
+def _by(handoff_id: str, author: Author = Author.OPERATOR) -> tuple[sa.ColumnElement[bool], ...]:
+    return message.c.handoff_id == handoff_id, message.c.author == author.value
+
+
 class Records(Part):
     """Read and write handoffs, threads and messages, in one transaction."""
 
@@ -171,13 +175,7 @@ class Records(Part):
         """Store that a thread belongs to this handoff."""
         self._put(thread, {"portal_id": portal_id, "thread_id": thread_id}, {"handoff_id": handoff_id})
 
-    def insert_message(
-        self,
-        handoff_id: str,
-        value: Message,
-        *,
-        contents: Sequence[bytes | None] = (),
-    ) -> int | None:
+    def insert_message(self, handoff_id: str, value: Message, *, contents: Sequence[bytes | None] = ()) -> int | None:
         """Store a message and its files' bytes.
 
         :returns: the message's row id; None when its message id is already stored.
@@ -202,19 +200,13 @@ class Records(Part):
 
     def find_message(self, handoff_id: str, author: Author, message_id: str) -> tuple[int, Message] | None:
         """Return a message by its message id: its row id and itself."""
-        statement = sa.select(message).where(
-            message.c.handoff_id == handoff_id,
-            message.c.author == author.value,
-            message.c.message_id == message_id,
-        )
+        statement = sa.select(message).where(*_by(handoff_id, author), message.c.message_id == message_id)
         row = self._connection.execute(statement).first()
         return None if row is None else (row.id, to_message(row))
 
     def operator_rows(self, handoff_id: str, *, created_at: int | None = None) -> list[OperatorRow]:
         """Return agents' messages, oldest first; only those of one moment (epoch ms) when it is given."""
-        statement = sa.select(message).where(
-            message.c.handoff_id == handoff_id, message.c.author == Author.OPERATOR.value
-        )
+        statement = sa.select(message).where(*_by(handoff_id))
         if created_at is not None:
             statement = statement.where(message.c.created_at == created_at)
         rows = self._connection.execute(statement.order_by(message.c.created_at, message.c.id))
@@ -222,42 +214,32 @@ class Records(Part):
 
     def messages_of(self, handoff_id: str) -> list[Message]:
         """Return all messages of a handoff, oldest first."""
-        statement = (
-            sa.select(message).where(message.c.handoff_id == handoff_id).order_by(message.c.created_at, message.c.id)
-        )
-        return [to_message(row) for row in self._connection.execute(statement)]
+        mine = sa.select(message).where(message.c.handoff_id == handoff_id)
+        rows = self._connection.execute(mine.order_by(message.c.created_at, message.c.id))
+        return [to_message(row) for row in rows]
 
     def known_hubspot_ids(self, handoff_id: str, ids: Iterable[str]) -> set[str]:
         """Return which of HubSpot's message ids we have published or received."""
         wanted = list(ids)
-        ours = sa.select(message.c.hubspot_id).where(
-            message.c.handoff_id == handoff_id, message.c.hubspot_id.in_(wanted)
-        )
-        theirs = sa.select(message.c.message_id).where(
-            message.c.handoff_id == handoff_id,
-            message.c.author == Author.OPERATOR.value,
-            message.c.message_id.in_(wanted),
-        )
+        mine = message.c.handoff_id == handoff_id
+        ours = sa.select(message.c.hubspot_id).where(mine, message.c.hubspot_id.in_(wanted))
+        theirs = sa.select(message.c.message_id).where(*_by(handoff_id), message.c.message_id.in_(wanted))
         opening = sa.select(handoff.c.opening_id).where(handoff.c.id == handoff_id, handoff.c.opening_id.in_(wanted))
         return {found for one in (ours, theirs, opening) for found in self._connection.scalars(one)}
 
     def operator_wrote_since(self, handoff_id: str, since_ms: int) -> bool:
         """Return True when an operator's message is newer than ``since_ms`` (epoch ms)."""
-        statement = sa.select(message.c.id).where(
-            message.c.handoff_id == handoff_id,
-            message.c.author == Author.OPERATOR.value,
-            message.c.created_at > since_ms,
-        )
+        statement = sa.select(message.c.id).where(*_by(handoff_id), message.c.created_at > since_ms)
         return self._connection.execute(statement.limit(1)).first() is not None
 
     def set_message(self, row_id: int, **values: Any) -> None:
         """Change columns of a message: ``status``, ``error``, ``text``, ``hubspot_id``, ``event_id``."""
         self._connection.execute(sa.update(message).where(message.c.id == row_id).values(**values))
 
-    def set_attachments(self, row_id: int, attachments: Sequence[Attachment]) -> None:
-        """Store a message's attachments, as they are now."""
-        text = codec.dumps([codec.attachment_to_json(one) for one in attachments])
-        self._connection.execute(sa.update(message).where(message.c.id == row_id).values(attachments=text))
+    def set_attachments(self, row_id: int, attachments: Sequence[Attachment], **values: Any) -> None:
+        """Store a message's attachments, as they are now, and further columns as :meth:`set_message` does."""
+        files = [codec.attachment_to_json(one) for one in attachments]
+        self.set_message(row_id, attachments=codec.dumps(files), **values)
 
     def content_of(self, row_id: int, position: int) -> bytes | None:
         """Return a file's bytes, while HubSpot does not have them."""

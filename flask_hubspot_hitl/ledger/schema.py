@@ -8,6 +8,7 @@ One row of ``lane`` is a lock, a timer and a wake-up flag in one: its events are
 from __future__ import annotations
 
 from enum import IntEnum
+from typing import Any
 
 import sqlalchemy as sa
 
@@ -30,16 +31,23 @@ class EventState(IntEnum):
     QUARANTINED = 4
 
 
-meta = sa.Table(
+def _table(name: str, *parts: sa.schema.SchemaItem, **options: Any) -> sa.Table:
+    return sa.Table(name, metadata, *parts, **options)
+
+
+def _texts(*names: str) -> list[sa.Column[str]]:
+    """Return columns of text that may be NULL, of which their names tell all."""
+    return [sa.Column(name, sa.Text) for name in names]
+
+
+meta = _table(
     "hitl_meta",
-    metadata,
     sa.Column("name", sa.Text, primary_key=True),
     sa.Column("value", sa.Text, nullable=False),
 )
 
-lane = sa.Table(
+lane = _table(
     "hitl_lane",
-    metadata,
     sa.Column("key", sa.Text, primary_key=True),
     sa.Column("due_at", sa.BigInteger, comment="ms; NULL idle, past: claimable, future: leased or waiting"),
     sa.Column("owner", sa.Text, comment="who holds the lease; NULL when nobody does"),
@@ -50,17 +58,14 @@ lane = sa.Table(
     sa.Column("hung_since", sa.BigInteger, comment="ms; a receiver runs past HANDLER_TIMEOUT"),
 )
 
-event = sa.Table(
+event = _table(
     "hitl_event",
-    metadata,
     sa.Column("id", _Id, primary_key=True, autoincrement=True),
     sa.Column("dedupe_key", sa.Text, nullable=False, unique=True),
     sa.Column("lane", sa.Text, comment="NULL while parked or quarantined"),
     sa.Column("sort_at", sa.BigInteger, nullable=False, comment="ms; HubSpot's time in, accepted-at out"),
     sa.Column("topic", sa.Text, nullable=False),
-    sa.Column("portal_id", sa.Text),
-    sa.Column("thread_id", sa.Text),
-    sa.Column("handoff_id", sa.Text),
+    *_texts("portal_id", "thread_id", "handoff_id"),
     sa.Column("payload", sa.Text, comment="JSON, ASCII"),
     sa.Column("progress", sa.Text, comment="JSON: what has been done of it, its signals, how far receivers are"),
     sa.Column("state", sa.Integer, nullable=False, server_default="0"),
@@ -72,9 +77,8 @@ event = sa.Table(
     sqlite_autoincrement=True,
 )
 
-handoff = sa.Table(
+handoff = _table(
     "hitl_handoff",
-    metadata,
     sa.Column("seq", _Id, primary_key=True, autoincrement=True, comment="the newest of a conversation wins"),
     sa.Column("id", sa.Text, nullable=False, unique=True),
     sa.Column("conversation_id", sa.Text, nullable=False),
@@ -89,16 +93,13 @@ handoff = sa.Table(
     sa.Column("sender", sa.Text, comment="JSON: the delivery identifier that messages are published from"),
     sa.Column("recipient", sa.Text, comment="JSON: the account's delivery identifier"),
     sa.Column("contact", sa.Text, comment="JSON"),
-    sa.Column("name", sa.Text),
-    sa.Column("title", sa.Text),
-    sa.Column("description", sa.Text),
+    *_texts("name", "title", "description"),
     sa.Column("attributes", sa.Text, comment="JSON"),
     sa.Column("operator", sa.Text, comment="JSON"),
     sa.Column("opened_at", sa.BigInteger, nullable=False),
     sa.Column("assigned_at", sa.BigInteger),
     sa.Column("closed_at", sa.BigInteger),
-    sa.Column("reason", sa.Text),
-    sa.Column("detail", sa.Text),
+    *_texts("reason", "detail"),
     sa.Column("status_mark", sa.BigInteger, comment="HubSpot's time of the newest status applied"),
     sa.Column("assigned_mark", sa.BigInteger, comment="HubSpot's time of the newest assignment applied"),
     sqlite_autoincrement=True,
@@ -106,18 +107,16 @@ handoff = sa.Table(
 sa.Index("hitl_handoff_conversation", handoff.c.conversation_id, handoff.c.seq)
 sa.Index("hitl_handoff_account", handoff.c.account_id, handoff.c.channel_id, handoff.c.portal_id)
 
-thread = sa.Table(
+thread = _table(
     "hitl_thread",
-    metadata,
     sa.Column("portal_id", sa.Text, primary_key=True),
     sa.Column("thread_id", sa.Text, primary_key=True),
     sa.Column("handoff_id", sa.Text, nullable=False),
     comment="every thread that a handoff has had; HubSpot may answer a publish with another one",
 )
 
-message = sa.Table(
+message = _table(
     "hitl_message",
-    metadata,
     sa.Column("id", _Id, primary_key=True, autoincrement=True),
     sa.Column("handoff_id", sa.Text, nullable=False),
     sa.Column("author", sa.Text, nullable=False),
@@ -136,9 +135,8 @@ message = sa.Table(
 )
 sa.Index("hitl_message_hubspot", message.c.handoff_id, message.c.hubspot_id)
 
-blob = sa.Table(
+blob = _table(
     "hitl_blob",
-    metadata,
     sa.Column("message_row", _Id, primary_key=True, autoincrement=False),
     sa.Column("position", sa.Integer, primary_key=True),
     sa.Column("content", sa.LargeBinary, nullable=False),
@@ -147,9 +145,8 @@ blob = sa.Table(
 
 # What all processes share about one portal (``buckets``) -----------------------------------------------------
 
-bucket = sa.Table(
+bucket = _table(
     "hitl_bucket",
-    metadata,
     sa.Column("portal_id", sa.Text, primary_key=True),
     sa.Column("slots", sa.Text, nullable=False, server_default="{}", comment="JSON: epoch second → requests in it"),
     sa.Column("blocked_until", sa.BigInteger, nullable=False, server_default="0", comment="ms; HubSpot said 429"),
@@ -161,9 +158,8 @@ bucket = sa.Table(
 
 # Portals, and what is ours in them ---------------------------------------------------------------------------
 
-installation = sa.Table(
+installation = _table(
     "hitl_installation",
-    metadata,
     sa.Column("portal_id", sa.Text, primary_key=True),
     sa.Column("secret", sa.Text, comment="the tokens, encrypted; NULL while there are none"),
     sa.Column("lease_until", sa.BigInteger, nullable=False, server_default="0", comment="ms; somebody refreshes"),
@@ -175,18 +171,16 @@ installation = sa.Table(
     sa.Column("revoked_at", sa.BigInteger, comment="ms"),
 )
 
-channel = sa.Table(
+channel = _table(
     "hitl_channel",
-    metadata,
     sa.Column("app_id", sa.Text, primary_key=True, comment="a channel belongs to an app, not to a portal"),
     sa.Column("channel_id", sa.Text, nullable=False),
     sa.Column("webhook_url", sa.Text, comment="as last seen at HubSpot"),
     sa.Column("updated_at", sa.BigInteger, nullable=False),
 )
 
-channel_account = sa.Table(
+channel_account = _table(
     "hitl_channel_account",
-    metadata,
     sa.Column("portal_id", sa.Text, primary_key=True),
     sa.Column("account_id", sa.Text, primary_key=True),
     sa.Column("channel_id", sa.Text, nullable=False),
@@ -197,9 +191,8 @@ channel_account = sa.Table(
     sa.Column("updated_at", sa.BigInteger, nullable=False),
 )
 
-once = sa.Table(
+once = _table(
     "hitl_once",
-    metadata,
     sa.Column("key", sa.Text, primary_key=True, comment="a digest of what may be used once"),
     sa.Column("value", sa.Text, comment="JSON"),
     sa.Column("expires_at", sa.BigInteger, nullable=False, comment="ms"),
@@ -207,9 +200,8 @@ once = sa.Table(
 
 # What a bridge to another service remembers (``bridges``) --------------------------------------------------------
 
-bridge = sa.Table(
+bridge = _table(
     "hitl_bridge",
-    metadata,
     sa.Column("bridge", sa.Text, primary_key=True, comment="which one; its own keys"),
     sa.Column("key", sa.Text, primary_key=True),
     sa.Column("value", sa.Text, nullable=False, comment="JSON, ASCII"),

@@ -42,6 +42,10 @@ _waiting = sa.and_(in_state(EventState.PENDING), *(event.c.lane.not_like(f"{pref
 """Chooses the events that wait to be run, without timers."""
 
 
+_FACTS = ("id", "state", "topic", "portal_id", "thread_id", "handoff_id", "attempts", "received_at", "error")
+"""What an operator is told of an event."""
+
+
 class Statements:
     """Hold the prepared statements, made once for each database; see :class:`.connection.Connection`."""
 
@@ -127,30 +131,16 @@ class Transaction(Part):
             return False
         state = self._state(row.topic, row.progress)
         state.forget_verdicts()
-        self._connection.execute(
-            sa.update(event)
-            .where(event.c.id == event_id)
-            .values(
-                state=int(EventState.PENDING),
-                progress=codec.dumps(state.to_json()),
-                attempts=0,
-                starts=0,
-                error=None,
-                done_at=None,
-                received_at=now,
-            )
-        )
+        fresh = {"attempts": 0, "starts": 0, "error": None, "done_at": None, "received_at": now}
+        again = sa.update(event).where(event.c.id == event_id).values(state=int(EventState.PENDING), **fresh)
+        self._connection.execute(again.values(progress=codec.dumps(state.to_json())))
         self.queue.touch(row.lane, due_at=now)
         return True
 
     def status(self, *, now: int) -> dict[str, Any]:
         """Return the figures of ``flask hubspot-hitl status``. Ages are in seconds."""
-        counts = {
-            int(state): int(count)
-            for state, count in self._connection.execute(
-                sa.select(event.c.state, sa.func.count()).group_by(event.c.state)
-            )
-        }
+        by_state = sa.select(event.c.state, sa.func.count()).group_by(event.c.state)
+        counts = {int(state): int(count) for state, count in self._connection.execute(by_state)}
         pending, oldest = self._connection.execute(
             sa.select(sa.func.count(), sa.func.min(event.c.received_at)).where(_waiting)
         ).one()
@@ -162,10 +152,7 @@ class Transaction(Part):
             "pending": int(pending),
             "oldest_pending_seconds": None if oldest is None else max(0, now - int(oldest)) / 1000,
             "leased": int(leased or 0),
-            "parked": counts.get(EventState.PARKED, 0),
-            "done": counts.get(EventState.DONE, 0),
-            "dead": counts.get(EventState.DEAD, 0),
-            "quarantined": counts.get(EventState.QUARANTINED, 0),
+            **{state.name.lower(): counts.get(state, 0) for state in EventState if state != EventState.PENDING},
             "hung_lanes": sorted(one.key for one in hung),
             "hung_by_process": dict(Counter(one.owner for one in hung)),
             "handoffs": self.records.count_by_state(),
@@ -269,14 +256,8 @@ class Transaction(Part):
 
         :returns: the number of events.
         """
-        chosen = list(
-            self._connection.scalars(
-                sa.select(event.c.id)
-                .where(in_state(EventState.DONE), event.c.done_at < before)
-                .order_by(event.c.done_at)
-                .limit(limit)
-            )
-        )
+        done = sa.select(event.c.id).where(in_state(EventState.DONE), event.c.done_at < before)
+        chosen = list(self._connection.scalars(done.order_by(event.c.done_at).limit(limit)))
         if chosen:
             self._connection.execute(sa.delete(event).where(event.c.id.in_(chosen)))
         return len(chosen)
@@ -308,14 +289,5 @@ class Transaction(Part):
 
 
 def _event_facts(row: sa.Row[Any]) -> dict[str, Any]:
-    return {
-        "id": row.id,
-        "state": EventState(row.state).name.lower(),
-        "topic": row.topic,
-        "portal_id": row.portal_id,
-        "thread_id": row.thread_id,
-        "handoff_id": row.handoff_id,
-        "attempts": row.attempts,
-        "received_at": row.received_at,
-        "error": row.error,
-    }
+    facts = {name: getattr(row, name) for name in _FACTS}
+    return {**facts, "state": EventState(row.state).name.lower()}
