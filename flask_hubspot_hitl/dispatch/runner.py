@@ -224,21 +224,8 @@ class Runner:
         tx.queue.finish(event, EventState.DEAD, now=now, error=error)
         if event.dedupe_key.startswith(EVENT_DEAD):
             return  # the news of a death is not itself news
-        facts = {
-            "id": event.id,
-            "topic": event.topic,
-            "portal_id": event.portal_id,
-            "thread_id": event.thread_id,
-            "handoff_id": event.handoff_id,
-            "attempts": event.attempts,
-        }
-        news = signal_event(
-            [Step(signal="event_dead", facts={"event": facts, "error": error})],
-            key=f"{EVENT_DEAD}:{event.id}:{event.received_at}",
-            lane=lanes.news(event.id),
-            sort_at=now,
-            portal_id=event.portal_id,
-            thread_id=event.thread_id,
-            handoff_id=event.handoff_id,
-        )
-        tx.queue.put([news], now=now)
+        about = {"portal_id": event.portal_id, "thread_id": event.thread_id, "handoff_id": event.handoff_id}
+        facts = {"id": event.id, "topic": event.topic, **about, "attempts": event.attempts}
+        told = Step(signal="event_dead", facts={"event": facts, "error": error})
+        key = f"{EVENT_DEAD}:{event.id}:{event.received_at}"
+        tx.queue.put([signal_event([told], key=key, lane=lanes.news(event.id), sort_at=now, **about)], now=now)

@@ -126,13 +126,6 @@ def _tell(tx: Transaction, record: AccountRecord, change: str, *, now: int, key:
 
 def _removed(record: HandoffRecord, *, now: int) -> NewEvent:
     """Return the event that ends a handoff whose account is gone, behind what agents have written before."""
-    handoff = record.handoff
-    return NewEvent(
-        dedupe_key=f"{Topic.ACCOUNT_REMOVED}:{handoff.id}",
-        lane=lanes.signals(handoff),
-        topic=Topic.ACCOUNT_REMOVED,
-        sort_at=now + LAST_MS,
-        portal_id=handoff.portal_id,
-        thread_id=handoff.thread_id,
-        handoff_id=handoff.id,
-    )
+    handoff, topic = record.handoff, Topic.ACCOUNT_REMOVED
+    key, lane = f"{topic}:{handoff.id}", lanes.signals(handoff)
+    return NewEvent(dedupe_key=key, lane=lane, topic=topic, sort_at=now + LAST_MS, handoff=handoff)

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from ..domain import CloseReason
@@ -220,9 +220,7 @@ class _Reading:
             lane=lanes.thread(handoff.portal_id, self._thread_id),
             topic=kind,
             sort_at=at_ms,
-            portal_id=handoff.portal_id,
-            thread_id=self._thread_id,
-            handoff_id=handoff.id,
+            handoff=replace(handoff, thread_id=self._thread_id),
             payload=Told(value=value, message=message, is_read=True, entry=entry).to_json(),
         )
 

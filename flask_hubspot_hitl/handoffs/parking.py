@@ -109,15 +109,9 @@ class UnparkTask(Task):
 
 def watch_parked(tx: Transaction, portal_id: str, *, now: int) -> None:
     """Start the timer for a portal's parked events; the caller holds the row of their lane."""
-    lane = lanes.parked(portal_id)
-    watch = NewEvent(
-        dedupe_key=f"{lane}:{secrets.token_hex(8)}",
-        lane=lane,
-        topic=Topic.UNPARK,
-        sort_at=now,
-        portal_id=portal_id,
-        due_at=now + SWEEP_MS,
-    )
+    lane, due_at = lanes.parked(portal_id), now + SWEEP_MS
+    key = f"{lane}:{secrets.token_hex(8)}"
+    watch = NewEvent(dedupe_key=key, lane=lane, topic=Topic.UNPARK, sort_at=now, portal_id=portal_id, due_at=due_at)
     tx.queue.put([watch], now=now)
 
 

@@ -31,43 +31,27 @@ def put_signals(tx: Transaction, handoff: Handoff, plan: Plan, *, now: int, sort
     :param sort_at: epoch ms, their place in the lane; by default ``now``.
     """
     if plan:
-        new = signal_event(
-            plan,
-            key=f"signal:{uuid.uuid4().hex}",
-            lane=lanes.signals(handoff),
-            sort_at=now if sort_at is None else sort_at,
-            portal_id=handoff.portal_id,
-            thread_id=handoff.thread_id,
-            handoff_id=handoff.id,
-        )
+        key, at = f"signal:{uuid.uuid4().hex}", now if sort_at is None else sort_at
+        new = signal_event(plan, key=key, lane=lanes.signals(handoff), sort_at=at, handoff=handoff)
         tx.queue.put([new], now=now)
 
 
 def put_receipt(tx: Transaction, record: HandoffRecord, message_id: str, *, error: str | None, now: int) -> None:
     """Queue a receipt for the agent: SENT, or FAILED with a reason."""
-    handoff = record.handoff
     told = ToReceipt(record.channel_id, message_id, error)
     key = f"{message_id}:{secrets.token_hex(4)}"
-    _put(tx, lanes.receipts(handoff.id), key, told, portal_id=handoff.portal_id, handoff_id=handoff.id, now=now)
+    handoff = record.handoff
+    _put(tx, lanes.receipts(handoff.id), key, told, now=now, portal_id=handoff.portal_id, handoff_id=handoff.id)
 
 
 def put_refusal(tx: Transaction, event: Event, channel_id: str, message_id: str, *, error: str, now: int) -> None:
     """Queue FAILED for a message that belongs to no handoff; once for each time that its event is given up."""
     told = ToReceipt(channel_id, message_id, error)
     lane = lanes.receipt_of_event(event.id)
-    _put(tx, lane, str(event.attempts), told, portal_id=event.portal_id, handoff_id=None, now=now)
+    _put(tx, lane, str(event.attempts), told, now=now, portal_id=event.portal_id)
 
 
-def _put(
-    tx: Transaction, lane: str, key: str, told: ToReceipt, *, portal_id: str | None, handoff_id: str | None, now: int
-) -> None:
-    receipt = NewEvent(
-        dedupe_key=f"{lane}:{key}",
-        lane=lane,
-        topic=Topic.RECEIPT,
-        sort_at=0,
-        portal_id=portal_id,
-        handoff_id=handoff_id,
-        payload=told.to_json(),
-    )
+def _put(tx: Transaction, lane: str, key: str, told: ToReceipt, *, now: int, **about: Any) -> None:
+    key = f"{lane}:{key}"
+    receipt = NewEvent(dedupe_key=key, lane=lane, topic=Topic.RECEIPT, sort_at=0, payload=told.to_json(), **about)
     tx.queue.put([receipt], now=now)

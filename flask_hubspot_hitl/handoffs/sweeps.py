@@ -122,15 +122,7 @@ def reconcile_events(tx: Transaction, found: Sequence[HandoffRecord], *, key: st
     """Return the events that compare these handoffs with HubSpot; a ``key`` makes repetitions one."""
     placed = [(one.handoff, lanes.reconcile(one.handoff.id)) for one in found]
     return [
-        NewEvent(
-            dedupe_key=f"{lane}:{key}",
-            lane=lane,
-            topic=Topic.RECONCILE,
-            sort_at=now,
-            portal_id=handoff.portal_id,
-            thread_id=handoff.thread_id,
-            handoff_id=handoff.id,
-        )
+        NewEvent(dedupe_key=f"{lane}:{key}", lane=lane, topic=Topic.RECONCILE, sort_at=now, handoff=handoff)
         for handoff, lane in placed
         if not tx.queue.has_pending(lane)
     ]
@@ -143,12 +135,6 @@ def closed_since(settings: Settings, now: int) -> int:
 
 def _sweep(name: str, span: int, due_at: int) -> NewEvent:
     """Return the event of a sweep. Start and hourly sweeps have separate lanes, so that neither delays the other."""
-    lane = lanes.sweep(name)
-    return NewEvent(
-        dedupe_key=f"{lane}:{span}",
-        lane=lane,
-        topic=Topic.SWEEP,
-        sort_at=due_at,
-        payload=ToSweep(at_start=name == "start").to_json(),
-        due_at=due_at,
-    )
+    lane, told = lanes.sweep(name), ToSweep(at_start=name == "start").to_json()
+    key = f"{lane}:{span}"
+    return NewEvent(dedupe_key=key, lane=lane, topic=Topic.SWEEP, sort_at=due_at, due_at=due_at, payload=told)

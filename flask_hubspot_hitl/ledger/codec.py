@@ -29,7 +29,8 @@ def operator_to_json(operator: Operator | None) -> dict[str, Any] | None:
 
 
 def operator_from_json(value: Mapping[str, Any] | None) -> Operator | None:
-    return None if value is None else Operator(**{name: value.get(name) for name in Operator.__slots__})
+    known: dict[str, Any] = {} if value is None else {name: value.get(name) for name in Operator.__slots__}
+    return Operator(**known) if known else None
 
 
 def contact_to_json(contact: Contact | None) -> dict[str, Any] | None:

@@ -61,25 +61,13 @@ class Snapshot:
     @classmethod
     def from_json(cls, value: Mapping[str, Any]) -> Snapshot:
         """Return what :meth:`to_json` gave."""
-        return cls(
-            state=value["state"],
-            operator=operator_from_json(value.get("operator")),
-            assigned_at=value.get("assigned_at"),
-            closed_at=value.get("closed_at"),
-            reason=value.get("reason"),
-            detail=value.get("detail"),
-        )
+        known: dict[str, Any] = {name: value.get(name) for name in cls.__slots__}
+        return cls(**{**known, "operator": operator_from_json(value.get("operator"))})
 
     def to_json(self) -> dict[str, Any]:
         """Return the snapshot as it is stored."""
-        return {
-            "state": str(self.state),
-            "operator": operator_to_json(self.operator),
-            "assigned_at": self.assigned_at,
-            "closed_at": self.closed_at,
-            "reason": self.reason and str(self.reason),
-            "detail": self.detail,
-        }
+        known = {name: getattr(self, name) for name in self.__slots__}
+        return {**known, "operator": operator_to_json(self.operator)}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -116,60 +104,34 @@ class Step:
 
     def to_json(self) -> dict[str, Any]:
         """Return the step as it is stored."""
+        snapshot = None if self.snapshot is None else self.snapshot.to_json()
+        known = {"handoff": self.handoff_id, "snapshot": snapshot, "message_row": self.message_row}
         found = {"signal": self.signal, **self.facts}
-        if self.handoff_id is not None:
-            found["handoff"] = self.handoff_id
-        if self.snapshot is not None:
-            found["snapshot"] = self.snapshot.to_json()
-        if self.message_row is not None:
-            found["message_row"] = self.message_row
+        found |= {name: value for name, value in {**known, "reason": self.reason}.items() if value is not None}
         if self.operator is not None:
             found |= {"operator": operator_to_json(self.operator), "previous": operator_to_json(self.previous)}
-        if self.reason is not None:
-            found["reason"] = str(self.reason)
         return found
 
 
 Plan = list[Step]
 
 
-def _plan_to_json(plan: Plan) -> list[dict[str, Any]]:
-    return [step.to_json() for step in plan]
-
-
-def _plan_from_json(value: list[Mapping[str, Any]]) -> Plan:
-    return [Step.from_json(one) for one in value]
+_CODEC = Codec(lambda plan: [step.to_json() for step in plan], lambda value: [Step.from_json(one) for one in value])
 
 
 @dataclass(slots=True, kw_only=True, eq=False)
 class Decided(State):
     """Hold a plan; None until it is decided which signals an event leads to."""
 
-    plan: Plan | None = field(default=None, metadata=stored("plan", Codec(_plan_to_json, _plan_from_json)))
+    plan: Plan | None = field(default=None, metadata=stored("plan", _CODEC))
 
 
-def signal_event(
-    plan: Plan,
-    *,
-    key: str,
-    lane: str,
-    sort_at: int,
-    portal_id: str | None = None,
-    thread_id: str | None = None,
-    handoff_id: str | None = None,
-) -> NewEvent:
+def signal_event(plan: Plan, *, key: str, lane: str, sort_at: int, **about: Any) -> NewEvent:
     """Return an event that has nothing to decide: its signals are to be sent.
 
     :param key: its dedupe key; of two events with the same one only the first is stored.
     :param sort_at: epoch ms, its place in the lane.
+    :param about: further fields of the event: whom the signals are about.
     """
-    return NewEvent(
-        dedupe_key=key,
-        lane=lane,
-        topic=Topic.SIGNAL,
-        sort_at=sort_at,
-        portal_id=portal_id,
-        thread_id=thread_id,
-        handoff_id=handoff_id,
-        state_at_first=Decided(plan=plan),
-    )
+    decided = Decided(plan=plan)
+    return NewEvent(dedupe_key=key, lane=lane, topic=Topic.SIGNAL, sort_at=sort_at, state_at_first=decided, **about)
