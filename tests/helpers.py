@@ -6,6 +6,7 @@ import json
 import os
 import socket
 import time
+import uuid
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -14,7 +15,7 @@ from flask.testing import FlaskClient
 from werkzeug.test import TestResponse
 
 from flask_hubspot_hitl import testing
-from flask_hubspot_hitl.domain import Contact
+from flask_hubspot_hitl.domain import Contact, Handoff, HandoffState
 from flask_hubspot_hitl.handoffs import rules
 from flask_hubspot_hitl.hubspot import signature
 from flask_hubspot_hitl.hubspot.paths import NEWEST, Paths
@@ -106,23 +107,20 @@ PORTAL, CHANNEL, ACCOUNT, APP = "424242", "100458", "880011", "3131"
 
 
 def opening(conversation_id: str, **fields: Any) -> rules.Opening:
-    """What ``start`` would have been asked for."""
+    """What ``start`` would have been asked for; ``fields`` are the opening's or the handoff's."""
     values: Json = {
+        "id": uuid.uuid4().hex,
         "conversation_id": conversation_id,
         "portal_id": PORTAL,
-        "channel_id": CHANNEL,
-        "account_id": ACCOUNT,
         "inbox_id": "700200300",
+        "thread_id": None,
+        "state": HandoffState.STARTING,
         "contact": Contact(email="rosa@example.test"),
         "name": "Rosa",
-        "title": None,
-        "description": None,
-        "transcript": "",
-        "transcript_as": "none",
-        "assign_to": None,
-        "attributes": {},
     }
-    return rules.Opening(**{**values, **fields})
+    own = {name: fields.pop(name) for name in rules.Opening.__slots__ if name in fields}
+    given = {"channel_id": CHANNEL, "account_id": ACCOUNT, **own}
+    return rules.Opening(handoff=Handoff(**{**values, **fields}), **given)
 
 
 def begin_handoff(tx: Transaction, conversation_id: str, *, now: int, **fields: Any) -> HandoffRecord:

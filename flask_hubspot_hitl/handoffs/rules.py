@@ -14,7 +14,7 @@ from typing import Any
 
 from ..clock import to_datetime
 from ..config import Settings
-from ..domain import Attachment, Author, CloseReason, Contact, Handoff, HandoffState, Message, MessageStatus
+from ..domain import Attachment, Author, CloseReason, Handoff, HandoffState, Message, MessageStatus
 from ..hubspot.events import Kind
 from ..ledger import HandoffRecord, NewEvent, Topic, Transaction, lanes
 from .states import ToAssign, ToClose, ToNote, ToOpen, ToPublish
@@ -30,20 +30,14 @@ CONTINUED_ELSEWHERE = "This chat continued elsewhere."
 class Opening:
     """Hold what ``start`` was asked for, checked."""
 
-    conversation_id: str
-    portal_id: str
+    handoff: Handoff
+    """The handoff as it will begin, but for the time."""
     channel_id: str
     account_id: str | None
-    inbox_id: str | None
-    contact: Contact | None
-    name: str | None
-    title: str | None
-    description: str | None
-    transcript: str
-    transcript_as: str
+    transcript: str = ""
+    transcript_as: str = "none"
     """``note``, ``message`` or ``none``."""
-    assign_to: str | None
-    attributes: Mapping[str, Any]
+    assign_to: str | None = None
 
 
 def begin(tx: Transaction, opening: Opening, *, deployment_id: str, now: int) -> tuple[HandoffRecord, bool]:
@@ -52,20 +46,7 @@ def begin(tx: Transaction, opening: Opening, *, deployment_id: str, now: int) ->
     :returns: the record, and whether it is new.
     """
     record = HandoffRecord(
-        handoff=Handoff(
-            id=uuid.uuid4().hex,
-            conversation_id=opening.conversation_id,
-            portal_id=opening.portal_id,
-            inbox_id=opening.inbox_id,
-            thread_id=None,
-            state=HandoffState.STARTING,
-            contact=opening.contact,
-            name=opening.name,
-            title=opening.title,
-            description=opening.description,
-            attributes=dict(opening.attributes),
-            opened_at=to_datetime(now),
-        ),
+        handoff=replace(opening.handoff, opened_at=to_datetime(now)),
         channel_id=opening.channel_id,
         account_id=opening.account_id,
         integration_thread_id=f"{deployment_id}.{uuid.uuid4()}",
@@ -73,7 +54,7 @@ def begin(tx: Transaction, opening: Opening, *, deployment_id: str, now: int) ->
         recipient=None,
     )
     if not tx.records.insert(record):
-        existing = tx.records.open_of(opening.conversation_id)
+        existing = tx.records.open_of(opening.handoff.conversation_id)
         if existing is not None:
             return existing, False
         raise RuntimeError("a handoff was refused by the database, but none is open")
@@ -90,20 +71,16 @@ def _put_out(
     tx: Transaction, handoff: Handoff, topic: Topic, told: ToOpen | ToAssign | ToNote | ToPublish | ToClose, *, now: int
 ) -> None:
     lane = lanes.outbound(handoff.id)
-    tx.queue.put(
-        [
-            NewEvent(
-                dedupe_key=f"{lane}:{topic}:{secrets.token_hex(8)}",
-                lane=lane,
-                topic=topic,
-                sort_at=0,  # in order of acceptance, also when the clock is set back
-                portal_id=handoff.portal_id,
-                handoff_id=handoff.id,
-                payload=told.to_json(),
-            )
-        ],
-        now=now,
+    new = NewEvent(
+        dedupe_key=f"{lane}:{topic}:{secrets.token_hex(8)}",
+        lane=lane,
+        topic=topic,
+        sort_at=0,  # in order of acceptance, also when the clock is set back
+        portal_id=handoff.portal_id,
+        handoff_id=handoff.id,
+        payload=told.to_json(),
     )
+    tx.queue.put([new], now=now)
 
 
 def accept_message(
@@ -225,17 +202,9 @@ def unpark(
 
 def start_timer(tx: Transaction, handoff: Handoff, *, due_at: int, now: int) -> None:
     """Set the timer that checks at ``due_at`` (epoch ms) whether an agent took the conversation."""
-    key = lanes.timer(handoff.id, Topic.ASSIGNMENT_TIMEOUT)
-    timer = NewEvent(
-        dedupe_key=key,
-        lane=key,
-        topic=Topic.ASSIGNMENT_TIMEOUT,
-        sort_at=due_at,
-        portal_id=handoff.portal_id,
-        thread_id=handoff.thread_id,
-        handoff_id=handoff.id,
-        due_at=due_at,
-    )
+    topic = Topic.ASSIGNMENT_TIMEOUT
+    key = lanes.timer(handoff.id, topic)
+    timer = NewEvent(dedupe_key=key, lane=key, topic=topic, sort_at=due_at, due_at=due_at, handoff=handoff)
     tx.queue.put([timer], now=now)
 
 

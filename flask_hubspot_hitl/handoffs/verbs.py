@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import logging
+import uuid
 from collections.abc import Iterable, Mapping
 from typing import IO, Any, Protocol
 
 from ..config import PREFIX
 from ..dispatch.dispatcher import Dispatcher
 from ..dispatch.tasks import Dead, Effect, Retry
-from ..domain import Attachment, CloseReason, Contact, Handoff, Message
+from ..domain import Attachment, CloseReason, Contact, Handoff, HandoffState, Message
 from ..errors import HubSpotUnavailable, NotConfigured
 from ..hubspot.contacts import parse_contact
 from ..hubspot.content import render_history
@@ -154,9 +155,9 @@ def check_opening(
     description: str | None,
     history: Iterable[Any],
     inbox_id: str | None,
-    portal_id: str | None,
-    assign_to: str | None,
-    attributes: Mapping[str, Any] | None,
+    portal_id: str | None = None,
+    assign_to: str | None = None,
+    attributes: Mapping[str, Any] | None = None,
 ) -> rules.Opening:
     """Return what ``start`` is asked for, checked before anything is stored."""
     settings = app.services.settings
@@ -183,20 +184,26 @@ def check_opening(
         raise ValueError("start() needs a contact (or HUBSPOT_HITL_CONTACT_POLICY = 'anonymous')")
     takes_notes = settings.history == "note" and app.services.takes_notes(portal)
     how = settings.history if takes_notes or settings.history == "none" else "message"
-    return rules.Opening(
+    handoff = Handoff(
+        id=uuid.uuid4().hex,
         conversation_id=_identifier("conversation_id", conversation_id),
         portal_id=portal,
-        channel_id=channel,
-        account_id=account,
         inbox_id=inbox,
+        thread_id=None,
+        state=HandoffState.STARTING,
         contact=found,
         name=_clean(name),
         title=_clean(title),
         description=_clean(description),
+        attributes=dict(attributes or {}),
+    )
+    return rules.Opening(
+        handoff=handoff,
+        channel_id=channel,
+        account_id=account,
         transcript="" if how == "none" else render_history(history),
         transcript_as=how,
         assign_to=normalize_actor(str(assign_to)) if assign_to is not None else None,
-        attributes=dict(attributes or {}),
     )
 
 
