@@ -28,8 +28,6 @@ from .states import InboundState, Seen, Told
 
 logger = logging.getLogger(__name__)
 
-CLOSE_READ_MS = 30_000
-"""Milliseconds that a handoff's end waits for HubSpot to be readable (docs/rules.rst B9)."""
 NO_SUCH_CHAT = "This chat is not known to the bot; your message was not delivered."
 FILE_NOTICE = "[The file {name} could not be fetched from HubSpot.]"
 
@@ -214,15 +212,14 @@ class InboundTask(SignalTask):
 
     def _fetch_history(self, event: Event, state: InboundState, now: int) -> Outcome:
         """Read the thread once before the end is signalled, and queue what no webhook brought ahead of it."""
-        state.waiting_since = since = now if state.waiting_since is None else state.waiting_since
         missed: list[NewEvent] = []
         try:
             missed = self.history.missed(str(event.handoff_id), str(event.thread_id), before_end=True)
             if event.topic == Kind.DELETED:
                 state.is_erased = self._is_gone(event)
         except HubSpotUnavailable as error:
-            if now - since < CLOSE_READ_MS:
-                return Retry(str(error), at_ms=min(now + 5_000, since + CLOSE_READ_MS))
+            if (at_ms := state.next_look(now)) is not None:
+                return Retry(str(error), at_ms=at_ms)
             logger.warning(
                 "HubSpot could not be read for 30 s before a handoff's end (event %d); the end is signalled without "
                 "the last look. Run 'flask hubspot-hitl reconcile' when HubSpot is back",

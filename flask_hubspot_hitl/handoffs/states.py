@@ -7,8 +7,8 @@ one run: ``prepare`` leaves them for ``run``.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field, fields
-from typing import Any, Self
+from dataclasses import asdict, dataclass, field
+from typing import Any
 
 from ..clock import to_datetime, to_ms
 from ..domain import Author, Message, Operator
@@ -16,8 +16,11 @@ from ..hubspot.events import Kind
 from ..ledger import HandoffRecord, State, Topic
 from ..ledger.codec import attachment_from_json, attachment_to_json, operator_from_json, operator_to_json
 from ..ledger.plans import Decided
-from ..ledger.states import Codec, stored
+from ..ledger.states import Codec, Facts, stored
 from .receivers import Receiver
+
+LOOK_MS = 30_000
+"""Milliseconds that a handoff's end, or an assignment timeout, waits for HubSpot to be readable (docs/rules.rst B9)."""
 
 # Signals -------------------------------------------------------------------------------------------------
 
@@ -35,14 +38,11 @@ class Receipt:
 
 
 def _receipts_to_json(receipts: Mapping[str, Receipt]) -> dict[str, Any]:
-    return {
-        receiver: {"verdict": one.verdict, "starts": one.starts, "attempts": one.attempts, "error": one.error}
-        for receiver, one in receipts.items()
-    }
+    return {receiver: asdict(one) for receiver, one in receipts.items()}
 
 
 def _receipts_from_json(value: Mapping[str, Mapping[str, Any]]) -> dict[str, Receipt]:
-    names = ("verdict", "starts", "attempts", "error")
+    names = Receipt.__slots__
     return {receiver: Receipt(**{name: one[name] for name in names if name in one}) for receiver, one in value.items()}
 
 
@@ -91,6 +91,19 @@ class SignalState(Decided):
             {"receiver": receiver, "verdict": one.verdict, "attempts": one.attempts, "error": one.error}
             for receiver, one in sorted(self.receipts.items())
         ]
+
+
+@dataclass(slots=True, kw_only=True, eq=False)
+class LookState(SignalState):
+    """Hold since when an event waits for HubSpot to be readable before it is decided."""
+
+    waiting_since: int | None = field(default=None, metadata=stored("waiting_since"))
+    """Epoch ms of the first try."""
+
+    def next_look(self, now: int) -> int | None:
+        """Return the epoch ms of the next try after one that failed; None once LOOK_MS have passed."""
+        self.waiting_since = since = now if self.waiting_since is None else self.waiting_since
+        return min(now + 5_000, since + LOOK_MS) if now - since < LOOK_MS else None
 
 
 # What HubSpot told us ------------------------------------------------------------------------------------
@@ -149,11 +162,12 @@ class Told:
         return None if found is None else str(found)
 
 
+_SAID = ("message_id", "text", "html")
+
+
 def _message_to_json(message: Message) -> dict[str, Any]:
     return {
-        "message_id": message.message_id,
-        "text": message.text,
-        "html": message.html,
+        **{name: getattr(message, name) for name in _SAID},
         "attachments": [attachment_to_json(one) for one in message.attachments],
         "operator": operator_to_json(message.operator),
         "created_at": message.created_at and to_ms(message.created_at),
@@ -162,10 +176,8 @@ def _message_to_json(message: Message) -> dict[str, Any]:
 
 def _message_from_json(value: Mapping[str, Any]) -> Message:
     return Message(
-        message_id=value["message_id"],
+        **{name: value[name] for name in _SAID},
         author=Author.OPERATOR,
-        text=value["text"],
-        html=value["html"],
         attachments=tuple(attachment_from_json(one) for one in value["attachments"]),
         operator=operator_from_json(value["operator"]),
         created_at=to_datetime(value["created_at"]),
@@ -180,7 +192,7 @@ class Seen:
 
 
 @dataclass(slots=True, kw_only=True, eq=False)
-class InboundState(SignalState):
+class InboundState(LookState):
     """Hold what was fetched for an event of HubSpot's until it is decided."""
 
     seen: Seen | None = field(default=None, metadata=stored("value", Codec(lambda seen: seen.value, Seen)))
@@ -194,21 +206,17 @@ class InboundState(SignalState):
     """What no webhook told of the time before the end is in front of it."""
     is_erased: bool = field(default=False, metadata=stored("erased"))
     """The thread is gone for good, not archived."""
-    waiting_since: int | None = field(default=None, metadata=stored("waiting_since"))
-    """Epoch ms of the first try to read the history."""
 
     told: Told | None = field(default=None)
     """The payload, once it was asked for."""
 
 
 @dataclass(slots=True, kw_only=True, eq=False)
-class TimeoutState(SignalState):
+class TimeoutState(LookState):
     """Hold whether an agent took the conversation while no dispatcher ran."""
 
     taken: bool | None = field(default=None, metadata=stored("taken"))
     """None until HubSpot was asked."""
-    waiting_since: int | None = field(default=None, metadata=stored("waiting_since"))
-    """Epoch ms of the first try to ask HubSpot."""
 
 
 @dataclass(slots=True, kw_only=True, eq=False)
@@ -273,61 +281,42 @@ class OutboundState(State):
 
 
 @dataclass(frozen=True, slots=True)
-class _Payload:
-    """Hold what one kind of event tells its task; its fields are the keys of the JSON."""
-
-    @classmethod
-    def from_json(cls, value: Any) -> Self:
-        """Return what :meth:`to_json` gave; other keys are passed over.
-
-        :raises TypeError: when a field without a default is missing, as in a payload that was erased.
-        """
-        given: Mapping[str, Any] = value if isinstance(value, Mapping) else {}
-        return cls(**{one.name: given[one.name] for one in fields(cls) if one.name in given})
-
-    def to_json(self) -> dict[str, Any]:
-        """Return the payload as it is stored: without what is as by default."""
-        given = ((one.name, getattr(self, one.name), one.default) for one in fields(self))
-        return {name: value for name, value, default in given if value != default}
-
-
-@dataclass(frozen=True, slots=True)
-class ToOpen(_Payload):
+class ToOpen(Facts):
     """Open a thread; ``transcript`` is put into the first message."""
 
     transcript: str | None = field(default=None, repr=False)
 
 
 @dataclass(frozen=True, slots=True)
-class ToNote(_Payload):
+class ToNote(Facts):
     """Write a note that only agents see."""
 
     text: str = field(repr=False)
 
 
 @dataclass(frozen=True, slots=True)
-class ToAssign(_Payload):
+class ToAssign(Facts):
     """Assign the thread to an agent."""
 
     actor_id: str
 
 
 @dataclass(frozen=True, slots=True)
-class ToPublish(_Payload):
+class ToPublish(Facts):
     """Publish a user's message, by its row."""
 
     row: int
 
 
 @dataclass(frozen=True, slots=True)
-class ToClose(_Payload):
+class ToClose(Facts):
     """Close the thread, after the farewell if there is one."""
 
     row: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
-class ToReceipt(_Payload):
+class ToReceipt(Facts):
     """Set SENT on an agent's message, or FAILED with the reason in ``error``."""
 
     channel_id: str
@@ -336,7 +325,7 @@ class ToReceipt(_Payload):
 
 
 @dataclass(frozen=True, slots=True)
-class ToSweep(_Payload):
+class ToSweep(Facts):
     """Have handoffs compared with HubSpot."""
 
     at_start: bool = False

@@ -18,10 +18,6 @@ from .states import TimeoutState, Told
 logger = logging.getLogger(__name__)
 
 
-LOOK_MS = 30_000
-"""Milliseconds that an assignment timeout waits for HubSpot to be readable."""
-
-
 class AssignmentTimeoutTask(SignalTask):
     """Signal ``assignment_timed_out`` when no agent took the conversation in time."""
 
@@ -54,13 +50,12 @@ class AssignmentTimeoutTask(SignalTask):
 
     def _look(self, event: Event, state: TimeoutState, record: HandoffRecord, now: int) -> Outcome:
         """Ask HubSpot whether an agent took the conversation while no dispatcher ran."""
-        state.waiting_since = since = now if state.waiting_since is None else state.waiting_since
         missed: list[NewEvent] = []
         try:
             missed = self._history.of_handoff(record)
         except HubSpotUnavailable as error:
-            if now - since < LOOK_MS:
-                return Retry(str(error), at_ms=min(now + 5_000, since + LOOK_MS))
+            if (at_ms := state.next_look(now)) is not None:
+                return Retry(str(error), at_ms=at_ms)
         except (HubSpotRejected, NotConfigured):
             logger.info(
                 "HubSpot could not be asked whether an agent took the handoff (event %d); it counts as not taken, and "

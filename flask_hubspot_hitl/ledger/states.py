@@ -78,6 +78,25 @@ class State:
         return []
 
 
+@dataclass(frozen=True, slots=True)
+class Facts:
+    """Hold what one kind of event tells its task; its fields are the keys of the JSON."""
+
+    @classmethod
+    def from_json(cls, value: Any) -> Self:
+        """Return what :meth:`to_json` gave; other keys are passed over.
+
+        :raises TypeError: when a field without a default is missing, as in a payload that was erased.
+        """
+        given: Mapping[str, Any] = value if isinstance(value, Mapping) else {}
+        return cls(**{one.name: given[one.name] for one in fields(cls) if one.name in given})
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the facts as they are stored: without what is as by default."""
+        given = ((one.name, getattr(self, one.name), _first(one)) for one in fields(self))
+        return {name: value for name, value, default in given if value != default}
+
+
 KindOf = Callable[[str], type[State]]
 """Which state the events of a topic have; the ledger is given it."""
 
