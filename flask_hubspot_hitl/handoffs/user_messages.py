@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import replace
-from typing import Any
+from typing import Any, NamedTuple
 
 from ..dispatch.tasks import Again, Dead, Done, Outcome, Retry
-from ..domain import Attachment, Message, MessageStatus
+from ..domain import Message, MessageStatus
 from ..errors import HubSpotConflict
 from ..hubspot.bodies import file_attachment
 from ..hubspot.client import HubSpotClient
@@ -27,6 +27,15 @@ SKEW_MS = 60_000
 FETCH_TRIES = 3
 """Attempts to fetch a file before its link is sent instead."""
 FOLDER = "/hubspot-hitl"
+
+
+class _Sending(NamedTuple):
+    """Hold a message that is being sent, and where to."""
+
+    event: Event
+    client: HubSpotClient
+    record: HandoffRecord
+    message: Message
 
 
 class MessageTask(OutboundTask):
@@ -54,24 +63,16 @@ class MessageTask(OutboundTask):
             return Dead("the conversation ended before HubSpot had the message")
         if state.fetch is not None:
             return self._fetch(event, message, state.fetch)
-        if state.upload is not None:
-            return self._upload(event, client, record, message, *state.upload)
-        return self._send(event, state, client, record, message, now)
+        sending = _Sending(event, client, record, message)
+        return self._send(sending, state, now) if state.upload is None else self._upload(sending, *state.upload)
 
-    def _send(
-        self,
-        event: Event,
-        state: OutboundState,
-        client: HubSpotClient,
-        record: HandoffRecord,
-        message: Message,
-        now: int,
-    ) -> Outcome:
+    def _send(self, sending: _Sending, state: OutboundState, now: int) -> Outcome:
         """Publish the message, unless it is in its thread already."""
+        event, client, record, message = sending
         files = [file_attachment(str(one.file_id), one.content_type) for one in message.attachments]
         first_at = event.received_at if state.first_at is None else state.first_at
         if state.is_unsure and now - first_at > LOOK_FIRST_MS:
-            there = self._already_there(client, event, record, message)
+            there = self._already_there(sending)
             if there is not None:
                 return Done(self._delivered(event, record, *there))
         if state.first_at is None:
@@ -81,7 +82,7 @@ class MessageTask(OutboundTask):
                 client, record, key=message.message_id, text=message.text, at_ms=event.received_at, attachments=files
             )
         except HubSpotConflict:
-            found = self._already_there(client, event, record, message) if state.is_unsure else None
+            found = self._already_there(sending) if state.is_unsure else None
             if found is None:
                 raise
             hubspot_id, thread_id = found
@@ -98,7 +99,7 @@ class MessageTask(OutboundTask):
                 return Retry(f"a file was not fetched: {error}", counts=True)
             del files[position]
             text = "\n".join(filter(None, [message.text, as_line(wanted)]))
-            return Again(lambda tx: self._without(tx, row, text, files))
+            return Again(lambda tx: tx.records.set_attachments(row, files, text=text))
         files[position] = replace(file, url=wanted.url)
 
         def keep(tx: Transaction) -> None:
@@ -107,20 +108,9 @@ class MessageTask(OutboundTask):
 
         return Again(keep)
 
-    def _without(self, tx: Transaction, row: int, text: str, files: list[Attachment]) -> None:
-        tx.records.set_message(row, text=text)
-        tx.records.set_attachments(row, files)
-
-    def _upload(
-        self,
-        event: Event,
-        client: HubSpotClient,
-        record: HandoffRecord,
-        message: Message,
-        position: int,
-        content: bytes | None,
-    ) -> Outcome:
+    def _upload(self, sending: _Sending, position: int, content: bytes | None) -> Outcome:
         """Upload one file in each run, so that a failure at the third file does not upload the first two again."""
+        event, client, record, message = sending
         if content is None:
             return Dead("a file of this message is gone")
         attachment = message.attachments[position]
@@ -133,10 +123,9 @@ class MessageTask(OutboundTask):
         event.state(OutboundState).is_unsure = False
         return Again(lambda tx: tx.records.set_attachments(row, files))
 
-    def _already_there(
-        self, client: HubSpotClient, event: Event, record: HandoffRecord, message: Message
-    ) -> tuple[str, str] | None:
+    def _already_there(self, sending: _Sending) -> tuple[str, str] | None:
         """Find the message in its thread, so that it is not published twice; messages with a known id don't count."""
+        event, client, record, message = sending
         thread_id = record.handoff.thread_id
         if thread_id is None:
             return None
