@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from flask_hubspot_hitl import Attachment, Author, CloseReason, Handoff, HandoffState, Message
+from flask_hubspot_hitl import Attachment, Author, Handoff, HandoffState, Message
 from flask_hubspot_hitl.botpress.ended import ended_event
 from flask_hubspot_hitl.botpress.messages import to_agent, to_botpress, type_of
 from flask_hubspot_hitl.portals.remote_files import as_line
@@ -133,7 +133,7 @@ def test_what_the_bot_is_told_of_the_end_fits_into_an_event() -> None:
     handoff = Handoff("h", "c", "1", None, "2", HandoffState.CLOSED)
     for letter in ("x", "ж", "☎", "🦉"):
         said = [Message(message_id=str(n), author=Author.USER, text=f"{n} {letter * 900}") for n in range(100)]
-        event = ended_event(handoff, CloseReason.AGENT, None, said)
+        event = ended_event(handoff, said)
         assert len(json.dumps(event)) < 64_000
         numbers = [int(one["text"].split()[0]) for one in event["transcript"]]
         assert numbers == list(range(100))[-len(numbers) :]

@@ -14,12 +14,12 @@ TRANSCRIPT_BYTES = 48_000
 """Bytes of JSON in ASCII that the transcript may have; Botpress takes events of 64 KB."""
 
 
-def ended_event(handoff: Handoff, reason: CloseReason, detail: str | None, transcript: list[Message]) -> dict[str, Any]:
+def ended_event(handoff: Handoff, transcript: list[Message]) -> dict[str, Any]:
     """Build the ``hitl.ended`` object: reason, agent, and as much of the newest transcript as fits in 64 KB.
 
     ``unread`` marks what the agents never got.
     """
-    reasons = {CloseReason.TIMEOUT: "timeout", CloseReason.USER: "user_ended"}
+    reasons: dict[CloseReason | None, str] = {CloseReason.TIMEOUT: "timeout", CloseReason.USER: "user_ended"}
     said: list[dict[str, Any]] = []
     size = 0
     for message in reversed(transcript):
@@ -28,24 +28,19 @@ def ended_event(handoff: Handoff, reason: CloseReason, detail: str | None, trans
         if size > TRANSCRIPT_BYTES:
             break
         at = (message.created_at or datetime.now(UTC)).isoformat()
-        line: dict[str, Any] = {
-            "from": "agent" if message.author is Author.OPERATOR else "user",
-            "text": text,
-            "at": at,
-        }
+        who = "agent" if message.author is Author.OPERATOR else "user"
+        line: dict[str, Any] = {"from": who, "text": text, "at": at}
         if message.status is MessageStatus.FAILED:
             line["unread"] = True
         said.insert(0, line)
     agent = {"name": handoff.operator.name} if handoff.operator and handoff.operator.name else {}
-    by_bot = reason is CloseReason.USER and detail not in (None, COMMAND)
-    return {
-        "kind": "hitl.ended",
-        "v": 1,
-        "session": handoff.id,
-        "reason": "bot_ended" if by_bot else reasons.get(reason, "agent_closed"),
-        "agent": agent,
-        "transcript": said,
-    }
+    reason = "bot_ended" if ended_by_bot(handoff) else reasons.get(handoff.reason, "agent_closed")
+    return {**failed_event(handoff.id), "reason": reason, "agent": agent, "transcript": said}
+
+
+def ended_by_bot(handoff: Handoff) -> bool:
+    """Return True when neither the user nor an agent ended it."""
+    return handoff.reason is CloseReason.USER and handoff.detail not in (None, COMMAND)
 
 
 def failed_event(session: str) -> dict[str, Any]:

@@ -24,14 +24,14 @@ class Options:
 
     def secret(self, name: str, given: object, *, example: str, required: bool = True) -> str:
         """Return a secret of at least :data:`SECRET_LENGTH` characters; "" when it is not required and missing."""
-        value = self._text(name, given, example, required=required)
+        value = self.text(name, given, example, required=required)
         if value and len(value) < SECRET_LENGTH:
             self._problem(name, f"is shorter than {SECRET_LENGTH} characters", example)
         return value
 
     def url(self, name: str, given: object, *, example: str, default: str | None = None, required: bool = True) -> str:
         """Return a service's base URL without a slash at its end: https, or http on this machine."""
-        value = self._text(name, given, example, default=default, required=required).rstrip("/")
+        value = self.text(name, given, example, default=default, required=required).rstrip("/")
         if not value:
             return value
         try:
@@ -45,20 +45,16 @@ class Options:
             self._problem(name, "must be https (http is for this machine only)", example)
         return value
 
-    def text(self, name: str, given: object, *, example: str, default: str | None = None, required: bool = True) -> str:
-        """Return any text; "" when it is not required and missing."""
-        return self._text(name, given, example, default=default, required=required)
-
     def choice(self, name: str, given: object, *allowed: str) -> str:
         """Return one of the allowed values, the first by default."""
-        value = self._text(name, given, allowed[0], default=allowed[0])
+        value = self.text(name, given, allowed[0], default=allowed[0])
         if value not in allowed:
             self._problem(name, f"must be one of {', '.join(allowed)}", allowed[0])
         return value
 
     def number(self, name: str, given: object, *, default: float) -> float:
         """Return a number of zero or more."""
-        value = self._text(name, given, str(default), default=str(default))
+        value = self.text(name, given, str(default), default=str(default))
         try:
             number = float(value)
         except ValueError:
@@ -81,9 +77,8 @@ class Options:
         if self._problems:
             raise ConfigError(self._problems)
 
-    def _text(
-        self, name: str, given: object, example: str, *, default: str | None = None, required: bool = True
-    ) -> str:
+    def text(self, name: str, given: object, example: str, *, default: str | None = None, required: bool = True) -> str:
+        """Return any text; "" when it is not required and missing."""
         value = given if given is not None else self._config.get(f"{PREFIX}BOTPRESS_{name.upper()}", default)
         if value is None or value == "":
             if required:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import uuid
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -13,18 +13,47 @@ from flask import Flask
 from ..dispatch.tasks import Dead, Done, Outcome, Retry, Task
 from ..errors import DeliveryDelayed, HITLError, LedgerUnavailable
 from ..ledger import Event, Lease, NewEvent, State, Transaction, lanes
-from ..ledger.states import stored
+from ..ledger.states import Facts, stored
 from ..runtime import get_runtime
+from .delivery import Payload
 
 logger = logging.getLogger(__name__)
 
 OUTAGE_MS = 86_400_000
 """Milliseconds after which an operation that waits for a service is given up."""
 
-Operation = Callable[[Event], Outcome | None]
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Told(Facts):
+    """Hold what an operation is told. What is as by default is another operation's."""
+
+    operation: str
+    key: str
+    """What the lane is named for: a user, a session, or a handoff."""
+    payload: Payload = field(default_factory=dict, repr=False)
+    extra: dict[str, Any] = field(default_factory=dict, repr=False)
+    """What is shown beside the payload: author, id, and so on."""
+    parked: bool | None = None
+    """The payload waits for the end of the handoff."""
+    message_id: str | None = None
+    more: dict[str, Any] = field(default_factory=dict, repr=False)
+    """Further fields of a message to the bot."""
+    event: Payload = field(default_factory=dict, repr=False)
+    """A custom event for the bot."""
+    conversation: str = ""
+    since: int = 0
+    """Epoch ms."""
+    polls: int | None = None
+    """How often the bot's messages were read already."""
+    user: str | None = None
+    made_at: int | None = None
+    """Epoch ms at which the session began."""
+
+
+Operation = Callable[[Event, Told], Outcome | None]
 """Runs an event; None: it is done."""
-Lost = Callable[[Transaction, Event, int], None]
-"""Is told, with the transaction and the epoch ms, of an event that is given up."""
+Lost = Callable[[Transaction, Event, Told], None]
+"""Is told of an event that is given up."""
 
 
 class NotYet(Exception):
@@ -60,7 +89,7 @@ class Relay(Task):
         get_runtime(app).add_task(self.topic, self)
 
     def add(self, operation: str, run: Operation, *, lost: Lost | None = None) -> None:
-        """Have events with this operation run by ``run``; ``lost(tx, event, now)`` is told of one that is given up."""
+        """Have events with this operation run by ``run``; ``lost`` is told of one that is given up."""
         self._operations[operation] = run
         if lost is not None:
             self._lost[operation] = lost
@@ -73,9 +102,7 @@ class Relay(Task):
     def put(
         self,
         tx: Transaction,
-        key: str,
-        operation: str,
-        payload: Mapping[str, Any],
+        told: Told,
         *,
         now: int,
         sort_at: int | None = None,
@@ -83,13 +110,13 @@ class Relay(Task):
         dedupe: str | None = None,
         lane: str | None = None,
     ) -> bool:
-        """Put an operation into the lane of ``key``; False when ``dedupe`` was put before. Times are epoch ms."""
+        """Put an operation into the lane of its key; False when ``dedupe`` was put before. Times are epoch ms."""
         new = NewEvent(
             dedupe_key=f"{self.topic}:{dedupe or uuid.uuid4().hex}",
-            lane=lane or lanes.bridge(self.topic, key),
+            lane=lane or lanes.bridge(self.topic, told.key),
             topic=self.topic,
             sort_at=now if sort_at is None else sort_at,
-            payload={"operation": operation, "key": key, **payload},
+            payload=told.to_json(),
             due_at=due_at,
         )
         return tx.queue.put([new], now=now) == 1
@@ -106,13 +133,14 @@ class Relay(Task):
 
     def run(self, event: Event, lease: Lease) -> Outcome:
         """Run the event's operation."""
-        operation = self._operations.get(event.payload.get("operation"))
+        told = Told.from_json(event.payload)
+        operation = self._operations.get(told.operation)
         if operation is None:
             return Dead("this version knows no such operation")
         now = self._ledger.now_ms()
         try:
             with self._app.app_context():
-                return operation(event) or Done()
+                return operation(event, told) or Done()
         except NotYet as error:
             return Retry("its time has not come", at_ms=now + int(error.seconds * 1000))
         except DeliveryDelayed as error:
@@ -127,6 +155,7 @@ class Relay(Task):
 
     def buried(self, tx: Transaction, event: Event, error: str, now: int) -> None:
         """Tell the bridge that an event is given up."""
-        lost = self._lost.get(event.payload.get("operation"))
+        told = Told.from_json(event.payload)
+        lost = self._lost.get(told.operation)
         if lost is not None:
-            lost(tx, event, now)
+            lost(tx, event, told)

@@ -20,9 +20,9 @@ from ..hubspot.text import scrub
 from ..ledger import Event, Transaction, lanes
 from ..runtime import get_runtime
 from . import notices
-from .ended import COMMAND
+from .ended import COMMAND, ended_by_bot
 from .messages import to_agent
-from .relay import Relay
+from .relay import Relay, Told
 
 CANNOT_HAND_OVER = (
     "A Botpress conversation can't be handed over (%s); it goes back to the bot. See 'flask hubspot-hitl doctor'"
@@ -32,6 +32,9 @@ HISTORY = 100
 """Messages before the handoff that agents see."""
 META_LIMIT = 10_000
 """Characters of a bot's ``meta`` as JSON."""
+
+
+_FAREWELLS: dict[CloseReason | None, str] = {CloseReason.TIMEOUT: notices.TIMED_OUT, CloseReason.USER: notices.CLOSED}
 
 
 class Sessions:
@@ -50,33 +53,15 @@ class Sessions:
         """Return a text of a session, or of one with these overrides; "" when it is suppressed."""
         return notices.notice(name, *self._overrides(session))
 
-    def open(
-        self,
-        conversation_id: str,
-        *,
-        contact: Contact | str | None,
-        name: str | None,
-        title: str | None,
-        description: str | None,
-        history: Iterable[HistoryEntry],
-        inbox_id: str | None,
-        overrides: Mapping[str, str],
-        **facts: Any,
-    ) -> Handoff:
-        """Open a handoff, or return the conversation's open one. ``facts`` are kept in its attributes."""
-        opening = verbs.check_opening(
-            self._runtime,
-            conversation_id,
-            contact=contact,
-            name=name,
-            title=title,
-            description=description,
-            history=history,
-            inbox_id=inbox_id,
-            portal_id=None,
-            assign_to=None,
-            attributes={"bridge": self._bridge, "messages": dict(overrides), **facts},
-        )
+    def open(self, user_id: str, overrides: Mapping[str, str], facts: Mapping[str, Any], **asked: Any) -> Handoff:
+        """Open a handoff, or return the conversation's open one.
+
+        :param user_id: names the conversation.
+        :param facts: kept in its attributes.
+        :param asked: what :func:`~.verbs.check_opening` takes.
+        """
+        attributes = {"bridge": self._bridge, "messages": dict(overrides), **facts}
+        opening = verbs.check_opening(self._runtime, user_id, attributes=attributes, **asked)
         return verbs.start(self._runtime, opening)
 
     # Ends ------------------------------------------------------------------------------------------------
@@ -95,12 +80,11 @@ class Sessions:
             self._runtime, conversation_id, reason="user", detail=COMMAND, farewell=farewell, message_id=message_id
         )
 
-    def farewell(self, handoff: Handoff, reason: CloseReason, detail: str | None) -> str:
+    def farewell(self, handoff: Handoff) -> str:
         """Return what the user reads at the end; "" when the bot ended it, which then speaks itself."""
-        if reason is CloseReason.USER and detail not in (None, COMMAND):
+        if ended_by_bot(handoff):
             return ""
-        name = {CloseReason.TIMEOUT: notices.TIMED_OUT, CloseReason.USER: notices.CLOSED}.get(reason, notices.STOPPED)
-        return self.said(name, handoff)
+        return self.said(_FAREWELLS.get(handoff.reason, notices.STOPPED), handoff)
 
     # Nobody comes ----------------------------------------------------------------------------------------
 
@@ -113,25 +97,17 @@ class Sessions:
         if isinstance(seconds, int | float) and not isinstance(seconds, bool) and 0 <= seconds <= 10**7:
             wanted = float(seconds)
         if wanted > 0:
-            relay.put(
-                tx,
-                handoff.id,
-                "timeout",
-                {"conversation": handoff.conversation_id},
-                now=now,
-                due_at=now + int(wanted * 1000),
-                dedupe=f"timeout:{handoff.id}",
-                lane=lanes.timer(relay.topic, "assign", handoff.id),
-            )
+            told = Told(operation="timeout", key=handoff.id, conversation=handoff.conversation_id)
+            due_at, lane = now + int(wanted * 1000), lanes.timer(relay.topic, "assign", handoff.id)
+            relay.put(tx, told, now=now, due_at=due_at, dedupe=f"timeout:{handoff.id}", lane=lane)
 
-    def timeout(self, event: Event) -> None:
+    def timeout(self, event: Event, told: Told) -> None:
         """End the handoff when no agent has taken it: the operation behind :meth:`watch`."""
-        conversation_id = event.payload["conversation"]
         with self._runtime.ledger.read() as tx:
-            record = tx.records.open_of(conversation_id)
-        if record is not None and record.handoff.id == event.payload["key"] and record.handoff.operator is None:
+            record = tx.records.open_of(told.conversation)
+        if record is not None and record.handoff.id == told.key and record.handoff.operator is None:
             farewell = self.said(notices.CANCELLED, record.handoff)
-            verbs.stop(self._runtime, conversation_id, reason="timeout", farewell=farewell)
+            verbs.stop(self._runtime, told.conversation, reason="timeout", farewell=farewell)
 
     def _overrides(self, session: Handoff | Mapping[str, Any] | None) -> tuple[Mapping[str, Any] | None, ...]:
         found = session.attributes.get("messages") if isinstance(session, Handoff) else session

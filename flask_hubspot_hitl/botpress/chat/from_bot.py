@@ -21,11 +21,11 @@ from ...handoffs.receivers import invoke, own_copy
 from ...ledger import Event, Transaction, lanes
 from ..delivery import Payload
 from ..door import Refused
-from ..relay import NotYet
+from ..relay import NotYet, Told
 from ..service import BotpressRejected
 from ..session import created
 from .api import botpress_id
-from .shared import Shared
+from .shared import Part, Shared
 
 logger = logging.getLogger(__name__)
 
@@ -37,12 +37,11 @@ PARKED_SECONDS = 5.0
 OnMessage = Callable[..., Any]
 
 
-class FromBot:
+class FromBot(Part):
     """Put what the bot says into the user's lane, once. ``parks``: what it says beside a human waits for the end."""
 
     def __init__(self, shared: Shared, on_message: OnMessage, *, parks: bool) -> None:
-        self._app, self._ledger = shared.app, shared.ledger
-        self._relay, self._api, self._users = shared.relay, shared.api, shared.users
+        super().__init__(shared)
         self._on_message = on_message
         self._parks = parks
         shared.relay.add("show", self._show)
@@ -75,33 +74,31 @@ class FromBot:
         at = min(created(data) or now, now)
         if kind == "event_created":
             wanted = {"hitl.start": "start", "hitl.stop": "stop"}.get(str(payload.get("kind")))
-            if wanted is not None and self._relay.put(
-                tx, user_id, wanted, {"payload": payload}, now=now, sort_at=at, dedupe=f"in:{signal_id}"
-            ):
+            if wanted is None:
+                return
+            told = Told(operation=wanted, key=user_id, payload=payload)
+            if self._relay.put(tx, told, now=now, sort_at=at, dedupe=f"in:{signal_id}"):
                 self._users.count(tx, user_id, starts=wanted == "start", stops=wanted == "stop")
             return
         is_human = self._users.is_with_human(tx, user_id)
-        facts = {
-            "payload": payload,
-            "extra": {"author": "bot", "message_id": signal_id, "metadata": data.get("metadata")},
-            "parked": is_human,
-        }
+        extra = {"author": "bot", "message_id": signal_id, "metadata": data.get("metadata")}
         operation = "drop" if is_human and not self._parks else "show"
+        told = Told(operation=operation, key=user_id, payload=payload, extra=extra, parked=is_human)
         lane = lanes.bridge(self._relay.topic, "parked", user_id) if is_human else None
-        self._relay.put(tx, user_id, operation, facts, now=now, sort_at=at, dedupe=f"in:{signal_id}", lane=lane)
+        self._relay.put(tx, told, now=now, sort_at=at, dedupe=f"in:{signal_id}", lane=lane)
 
     # To the user -----------------------------------------------------------------------------------------
 
-    def _drop(self, event: Event) -> None:
+    def _drop(self, event: Event, told: Told) -> None:
         """Do nothing with what the bot said beside a human; its id is stored, so that no later reading shows it."""
         logger.info("Dropped a message of the bot: a human has the conversation (BOT_MESSAGES=park keeps it)")
 
-    def _show(self, event: Event) -> None:
-        if event.payload["parked"]:
+    def _show(self, event: Event, told: Told) -> None:
+        if told.parked:
             with self._ledger.read() as tx:
-                if tx.records.open_of(event.payload["key"]) is not None:
+                if tx.records.open_of(told.key) is not None:
                     raise NotYet(PARKED_SECONDS)
-        self.show(event.payload["key"], event.payload["payload"], **event.payload["extra"])
+        self.show(told.key, told.payload, **told.extra)
 
     def show(self, user_id: str, payload: Payload, **extra: Any) -> None:
         """Call the host's ``on_message``; whatever it raises goes on."""
@@ -112,22 +109,21 @@ class FromBot:
     def put_notice(self, tx: Transaction, user_id: str, key: str, text: str) -> None:
         """Have a text of ours shown to the user, once, in the order of what the bot says; "" is none."""
         if text:
-            extra = {"author": "system", "message_id": key}
-            facts = {"payload": {"type": "text", "text": text}, "extra": extra, "parked": False}
-            self._relay.put(tx, user_id, "show", facts, now=self._ledger.now_ms(), dedupe=key)
+            payload, extra = {"type": "text", "text": text}, {"author": "system", "message_id": key}
+            told = Told(operation="show", key=user_id, payload=payload, extra=extra, parked=False)
+            self._relay.put(tx, told, now=self._ledger.now_ms(), dedupe=key)
 
     # What got lost ---------------------------------------------------------------------------------------
 
     def watch(self, tx: Transaction, user_id: str, conversation_id: str, *, since: int, polls: int = 0) -> None:
         """Have what the bot has said since this time (epoch ms) read later, because signals are sent once."""
         now = self._ledger.now_ms()
-        facts = {"conversation": conversation_id, "since": since, "polls": polls}
+        told = Told(operation="poll", key=user_id, conversation=conversation_id, since=since, polls=polls)
         lane = lanes.timer(self._relay.topic, user_id)
-        self._relay.put(tx, user_id, "poll", facts, now=now, due_at=now + POLLS[polls] * 1000, lane=lane)
+        self._relay.put(tx, told, now=now, due_at=now + POLLS[polls] * 1000, lane=lane)
 
-    def _poll(self, event: Event) -> Outcome:
-        facts = event.payload
-        user_id, conversation_id, since = facts["key"], facts["conversation"], facts["since"]
+    def _poll(self, event: Event, told: Told) -> Outcome:
+        user_id, conversation_id, since = told.key, told.conversation, told.since
         try:
             messages = self._api.messages(user_id, conversation_id)
         except BotpressRejected:  # it is gone, and what was said in it
@@ -146,7 +142,7 @@ class FromBot:
                 if began and ended and to_ms(began) <= said <= to_ms(ended):
                     continue  # the bot spoke while a human had the conversation
                 self._take(tx, "message_created", {**one, "conversationId": conversation_id})
-            polls = facts["polls"] + 1
+            polls = (told.polls or 0) + 1
             if polls < len(POLLS) and not found:
                 self.watch(tx, user_id, conversation_id, since=since, polls=polls)
 

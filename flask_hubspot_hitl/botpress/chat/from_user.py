@@ -9,25 +9,23 @@ from ...handoffs import verbs
 from ...ledger import Event, Transaction
 from ..delivery import Payload
 from ..messages import to_agent
-from ..relay import BridgeState, NotYet
+from ..relay import BridgeState, NotYet, Told
 from ..service import BotpressRejected
 from ..session import created
 from .api import botpress_id
 from .from_bot import FromBot, digest
-from .shared import Shared
+from .shared import Part, Shared
 from .users import ChatUser
 
 GONE = frozenset({403, 404})
 """Botpress's statuses when it no longer has the conversation, or its user: because the bot was made anew, for one."""
 
 
-class FromUser:
+class FromUser(Part):
     """Route the user's messages. Lane ``bot:<user>`` holds what goes to the bot, in order."""
 
     def __init__(self, shared: Shared, from_bot: FromBot) -> None:
-        self._runtime, self._ledger = shared.runtime, shared.ledger
-        self._relay, self._api, self._users = shared.relay, shared.api, shared.users
-        self._sessions, self._delivery = shared.sessions, shared.delivery
+        super().__init__(shared)
         self._from_bot = from_bot
         shared.relay.add("route", self._route_again, lost=self._unheld)
         shared.relay.add("to_bot", self._to_bot)
@@ -52,19 +50,18 @@ class FromUser:
             self._relay.reserve(tx, user_id, now=now)
             if not self._users.is_starting(tx, user_id, lock=True):
                 return False
-            facts = {"payload": payload, "message_id": message_id}
-            if self._relay.put(tx, user_id, "route", facts, now=now, dedupe=_dedupe("held", user_id, message_id)):
+            told = Told(operation="route", key=user_id, payload=payload, message_id=message_id or "")
+            if self._relay.put(tx, told, now=now, dedupe=_dedupe("held", user_id, message_id)):
                 self._users.count(tx, user_id, held=1)
         self._relay.wake()
         return True
 
-    def _route_again(self, event: Event) -> Outcome:
-        facts = event.payload
-        self._route(facts["key"], facts["payload"], facts["message_id"] or f"event-{event.id}")
-        return Done(lambda tx: self._users.count(tx, facts["key"], held=-1))
+    def _route_again(self, event: Event, told: Told) -> Outcome:
+        self._route(told.key, told.payload, told.message_id or f"event-{event.id}")
+        return Done(lambda tx: self._unheld(tx, event, told))
 
-    def _unheld(self, tx: Transaction, event: Event, now: int) -> None:
-        self._users.count(tx, event.payload["key"], held=-1)
+    def _unheld(self, tx: Transaction, event: Event, told: Told) -> None:
+        self._users.count(tx, told.key, held=-1)
 
     def _route(self, user_id: str, payload: Payload, message_id: str | None) -> bool:
         """Give a message to the agent or the bot; decided in the transaction that could end the handoff."""
@@ -83,21 +80,20 @@ class FromUser:
 
     def put_message(self, tx: Transaction, user_id: str, payload: Payload, *, key: str | None, **more: Any) -> None:
         """Have a message sent to the bot in the user's name; the same ``key`` twice is one message."""
-        facts = {"payload": payload, "more": more}
-        self._relay.put(tx, f"bot:{user_id}", "to_bot", facts, now=self._ledger.now_ms(), dedupe=key)
+        told = Told(operation="to_bot", key=f"bot:{user_id}", payload=payload, more=more)
+        self._relay.put(tx, told, now=self._ledger.now_ms(), dedupe=key)
 
     def put_event(self, tx: Transaction, user_id: str, event: Payload, *, key: str) -> None:
         """Have a custom event sent to the bot; the same ``key`` twice is one event."""
-        facts = {"event": event}
-        self._relay.put(tx, f"bot:{user_id}", "event_to_bot", facts, now=self._ledger.now_ms(), dedupe=key)
+        told = Told(operation="event_to_bot", key=f"bot:{user_id}", event=event)
+        self._relay.put(tx, told, now=self._ledger.now_ms(), dedupe=key)
 
-    def _to_bot(self, event: Event) -> Outcome:
-        user_id = event.payload["key"].removeprefix("bot:")
-        payload, more = event.payload["payload"], event.payload.get("more", {})
+    def _to_bot(self, event: Event, told: Told) -> Outcome:
+        user_id = told.key.removeprefix("bot:")
         conversation_id = self._conversation(user_id)
 
         def say(part: Payload) -> None:
-            self._api.say(user_id, conversation_id, part, **more)
+            self._api.say(user_id, conversation_id, part, **told.more)
 
         def is_there(part: Payload, since: int) -> bool:
             return any(
@@ -109,20 +105,20 @@ class FromUser:
 
         sent_at = self._ledger.now_ms()
         try:
-            self._delivery.send(f"to-bot:{event.id}", [payload], say, is_there=is_there)
+            self._delivery.send(f"to-bot:{event.id}", [told.payload], say, is_there=is_there)
         except BotpressRejected as error:
             self._renew(event, user_id, conversation_id, error)
         return Done(lambda tx: self._from_bot.watch(tx, user_id, conversation_id, since=sent_at))
 
-    def _event_to_bot(self, event: Event) -> None:
-        user_id = event.payload["key"].removeprefix("bot:")
+    def _event_to_bot(self, event: Event, told: Told) -> None:
+        user_id = told.key.removeprefix("bot:")
         conversation_id = self._conversation(user_id)
 
         def send(part: Payload) -> None:
             self._api.send_event(user_id, conversation_id, part)
 
         try:
-            self._delivery.send(f"event:{event.id}", [event.payload["event"]], send)
+            self._delivery.send(f"event:{event.id}", [told.event], send)
         except BotpressRejected as error:
             self._renew(event, user_id, conversation_id, error)
 

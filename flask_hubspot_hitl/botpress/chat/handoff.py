@@ -10,7 +10,7 @@ from flask import Flask
 
 from ... import signals
 from ...dispatch.tasks import Done, Outcome
-from ...domain import CloseReason, Handoff, HistoryEntry, Message, Operator
+from ...domain import Handoff, HistoryEntry, Message, Operator
 from ...errors import HITLError, LedgerUnavailable
 from ...handoffs import verbs
 from ...ledger import Event, Transaction
@@ -18,12 +18,13 @@ from .. import notices
 from ..delivery import Payload
 from ..ended import ended_event, failed_event
 from ..messages import to_botpress
+from ..relay import Told
 from ..service import BotpressRejected, BotpressUnavailable
 from ..session import CANNOT_HAND_OVER, HISTORY, contact_of, history_of, meta_of
 from .api import botpress_id
 from .from_bot import FromBot
 from .from_user import FromUser
-from .shared import Shared
+from .shared import Part, Shared
 
 logger = logging.getLogger(__name__)
 
@@ -31,16 +32,14 @@ RESUMED = "( The human agent has left. )"
 """Text that the bot is told in the user's name, with ``resume="message"``."""
 
 
-class Handoffs:
+class Handoffs(Part):
     """Handle the bot's calls for a human, and receive the signals. ``resume``: how the bot learns of the end."""
 
     def __init__(self, shared: Shared, from_bot: FromBot, from_user: FromUser, *, resume: str) -> None:
-        self._runtime, self._ledger = shared.runtime, shared.ledger
-        self._relay, self._api, self._users = shared.relay, shared.api, shared.users
-        self._sessions, self._delivery = shared.sessions, shared.delivery
+        super().__init__(shared)
         self._from_bot, self._from_user = from_bot, from_user
         self._resume = resume
-        shared.relay.add("start", self._start, lost=self._lost)
+        shared.relay.add("start", self._start, lost=self._not_started)
         shared.relay.add("stop", self._stop, lost=self._stopped)
         shared.relay.add("timeout", shared.sessions.timeout)
         signals.operator_assigned.connect(self.tell_assigned, shared.app)
@@ -51,28 +50,28 @@ class Handoffs:
 
     # From the bot ----------------------------------------------------------------------------------------
 
-    def _start(self, event: Event) -> Outcome:
-        user_id, asked = event.payload["key"], event.payload["payload"]
+    def _start(self, event: Event, told: Told) -> Outcome:
+        user_id, asked = told.key, told.payload
         with self._ledger.read() as tx:
             user = self._users.known(tx, user_id)
         overrides = notices.known(asked.get("messages"))
         try:
             handoff = self._sessions.open(
                 user_id,
+                overrides,
+                meta_of(asked),
                 contact=contact_of(_text(asked, "email"), _text(asked, "phone")) or user.get("contact"),
                 name=_text(asked, "name") or user.get("name"),
                 title=_text(asked, "title") or None,
                 description=_text(asked, "summary") or _text(asked, "description") or None,
                 history=self._history(user_id, user.get("conversation")),
                 inbox_id=_text(asked, "inbox") or None,
-                overrides=overrides,
-                **meta_of(asked),
             )
         except LedgerUnavailable:
             raise
         except (HITLError, ValueError) as error:
             logger.warning(CANNOT_HAND_OVER, type(error).__name__)
-            return Done(lambda tx: self._not_started(tx, event, overrides))
+            return Done(lambda tx: self._not_started(tx, event, told))
         return Done(lambda tx: self._started(tx, handoff, overrides, asked.get("assignmentTimeout")))
 
     def _started(self, tx: Transaction, handoff: Handoff, overrides: Mapping[str, str], seconds: object) -> None:
@@ -82,21 +81,19 @@ class Handoffs:
         self._sessions.watch(tx, self._relay, handoff, seconds, now=now)
         self._users.count(tx, user_id, starts=-1)
 
-    def _not_started(self, tx: Transaction, event: Event, overrides: Mapping[str, str]) -> None:
-        user_id, key = event.payload["key"], f"failed:{event.id}"
+    def _not_started(self, tx: Transaction, event: Event, told: Told) -> None:
+        user_id, key = told.key, f"failed:{event.id}"
+        overrides = notices.known(told.payload.get("messages"))
         self._from_bot.put_notice(tx, user_id, key, self._sessions.said(notices.TIMED_OUT, overrides))
         self._from_user.put_event(tx, user_id, failed_event(""), key=f"{key}:bot")
         self._users.count(tx, user_id, starts=-1)
 
-    def _lost(self, tx: Transaction, event: Event, now: int) -> None:
-        self._not_started(tx, event, notices.known(event.payload["payload"].get("messages")))
+    def _stop(self, event: Event, told: Told) -> Outcome:
+        verbs.stop(self._runtime, told.key, reason="user", detail="the bot ended it")
+        return Done(lambda tx: self._stopped(tx, event, told))
 
-    def _stop(self, event: Event) -> Outcome:
-        verbs.stop(self._runtime, event.payload["key"], reason="user", detail="the bot ended it")
-        return Done(lambda tx: self._stopped(tx, event, 0))
-
-    def _stopped(self, tx: Transaction, event: Event, now: int) -> None:
-        self._users.count(tx, event.payload["key"], stops=-1)
+    def _stopped(self, tx: Transaction, event: Event, told: Told) -> None:
+        self._users.count(tx, told.key, stops=-1)
 
     def _history(self, user_id: str, conversation_id: str | None) -> list[HistoryEntry]:
         """Return the conversation with the bot, oldest first; empty when Botpress can't be asked now."""
@@ -149,20 +146,10 @@ class Handoffs:
 
         self._delivery.send(f"message:{message.message_id}", parts, show)
 
-    def tell_ended(
-        self,
-        app: Flask,
-        *,
-        handoff: Handoff,
-        reason: CloseReason,
-        detail: str | None,
-        transcript: list[Message],
-        **extra: Any,
-    ) -> None:
+    def tell_ended(self, app: Flask, *, handoff: Handoff, transcript: list[Message], **extra: Any) -> None:
         """Tell the user and the bot that the handoff has ended; receives ``conversation_completed``."""
         if self._sessions.is_ours(handoff):
-            farewell = self._sessions.farewell(handoff, reason, detail)
-            event = ended_event(handoff, reason, detail, transcript)
+            farewell, event = self._sessions.farewell(handoff), ended_event(handoff, transcript)
             self._end(handoff.conversation_id, f"ended:{handoff.id}:{handoff.closed_at}", farewell, event)
 
     def tell_failed(self, app: Flask, *, handoff: Handoff, **extra: Any) -> None:

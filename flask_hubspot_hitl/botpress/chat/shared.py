@@ -6,7 +6,6 @@ from dataclasses import dataclass
 
 from flask import Flask
 
-from ...ledger import Ledger
 from ...runtime import Runtime
 from ..delivery import Delivery
 from ..relay import Relay
@@ -27,7 +26,11 @@ class Shared:
     sessions: Sessions
     delivery: Delivery
 
-    @property
-    def ledger(self) -> Ledger:
-        """Return the app's database."""
-        return self.runtime.ledger
+
+class Part:
+    """Be a part of a chat bridge, with all that the parts share at hand."""
+
+    def __init__(self, shared: Shared) -> None:
+        self._app, self._runtime, self._ledger = shared.app, shared.runtime, shared.runtime.ledger
+        self._relay, self._api, self._users = shared.relay, shared.api, shared.users
+        self._sessions, self._delivery = shared.sessions, shared.delivery

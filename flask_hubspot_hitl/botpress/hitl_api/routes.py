@@ -16,7 +16,7 @@ from ...ledger import Event, Transaction, lanes
 from ...runtime import Runtime
 from ..door import Refused, text_of
 from ..messages import to_agent
-from ..relay import NotYet, Relay
+from ..relay import NotYet, Relay, Told
 from ..session import CANNOT_HAND_OVER
 from .agents import BY_BOTPRESS, Agents
 from .tickets import CANCELLED, NAME, Session, Tickets, contact_from, hints_of
@@ -36,7 +36,7 @@ class Routes:
         self._runtime, self._ledger = runtime, runtime.ledger
         self._relay, self._tickets, self._agents = relay, tickets, agents
         relay.add("wait", self._waited)
-        relay.add("start", self._start, lost=lambda tx, event, now: self._refuse(tx, event.payload["key"]))
+        relay.add("start", self._start, lost=lambda tx, event, told: self._refuse(tx, told.key))
         relay.add("say", self._say)
         relay.add("stop", self._stop)
         relay.add("refuse", self._tell_refusal)
@@ -78,7 +78,8 @@ class Routes:
             else:
                 # In a lane of its own: it must not hold back the messages, one of which may tell who the user is.
                 waiting = lanes.timer(self._relay.topic, session_id)
-                self._relay.put(tx, session_id, "wait", {}, now=now, due_at=now + UNBOUND_MS, lane=waiting)
+                told = Told(operation="wait", key=session_id)
+                self._relay.put(tx, told, now=now, due_at=now + UNBOUND_MS, lane=waiting)
         self._relay.wake()
         return {"id": session_id}
 
@@ -97,7 +98,7 @@ class Routes:
                 self._start_soon(tx, session_id, user_id)
             now = self._ledger.now_ms()
             if not (user_id == "BOT" and payload.get("text") == CANCELLED):
-                self._relay.put(tx, session_id, "say", {"payload": payload}, now=now)
+                self._relay.put(tx, Told(operation="say", key=session_id, payload=payload), now=now)
             else:  # said to the agent together with the end
                 session["cancelled_at"] = now
                 if self._tickets.was_closed(tx):
@@ -119,31 +120,31 @@ class Routes:
 
     def _start_soon(self, tx: Transaction, session_id: str, user_id: str | None) -> None:
         # Before everything that was said meanwhile.
-        now, facts = self._ledger.now_ms(), {"user": user_id}
-        self._relay.put(tx, session_id, "start", facts, now=now, sort_at=0, dedupe=f"start:{session_id}")
+        told = Told(operation="start", key=session_id, user=user_id or "")
+        self._relay.put(tx, told, now=self._ledger.now_ms(), sort_at=0, dedupe=f"start:{session_id}")
 
     def _close(self, tx: Transaction, session_id: str, session: Session) -> None:
         session["state"] = "closed"
-        self._relay.put(tx, session_id, "stop", {}, now=self._ledger.now_ms(), dedupe=f"stop:{session_id}")
+        told = Told(operation="stop", key=session_id)
+        self._relay.put(tx, told, now=self._ledger.now_ms(), dedupe=f"stop:{session_id}")
 
     # In the session's lane -------------------------------------------------------------------------------
 
-    def _waited(self, event: Event) -> Outcome:
+    def _waited(self, event: Event, told: Told) -> Outcome:
         """Start with what the description says, because nothing has told the user."""
-        session_id = event.payload["key"]
 
         def start(tx: Transaction) -> None:
-            session = self._tickets.session(tx, session_id)
+            session = self._tickets.session(tx, told.key)
             if session is not None and session["user"] is None:
-                self._start_soon(tx, session_id, None)
+                self._start_soon(tx, told.key, None)
 
         return Done(start)
 
-    def _start(self, event: Event) -> Outcome:
-        session_id = event.payload["key"]
+    def _start(self, event: Event, told: Told) -> Outcome:
+        session_id = told.key
         with self._ledger.read() as tx:
             session = self._tickets.session(tx, session_id)
-            user = self._tickets.user(tx, event.payload["user"]) or {}
+            user = self._tickets.user(tx, told.user) or {}
         if session is None:
             return Done()
         hints = session["hints"]
@@ -157,8 +158,6 @@ class Routes:
                 description=session["description"] or None,
                 history=[(str(one.get("author") or "user"), str(one.get("text") or "")) for one in session["history"]],
                 inbox_id=hints.get("inbox"),
-                portal_id=None,
-                assign_to=None,
                 attributes={"bridge": NAME, "made_at": session["at"]},
             )
             verbs.start(self._runtime, opening)
@@ -173,27 +172,26 @@ class Routes:
         """Have Botpress told that no agent will come."""
         session = self._tickets.session(tx, session_id) or {}
         self._tickets.forget(tx, session_id)
-        facts = {"made_at": session.get("at", 0)}
-        self._relay.put(tx, session_id, "refuse", facts, now=self._ledger.now_ms(), dedupe=f"refuse:{session_id}")
+        told = Told(operation="refuse", key=session_id, made_at=session.get("at", 0))
+        self._relay.put(tx, told, now=self._ledger.now_ms(), dedupe=f"refuse:{session_id}")
 
-    def _tell_refusal(self, event: Event) -> None:
-        self._agents.tell_stopped(event.payload["key"], event.payload["made_at"])
+    def _tell_refusal(self, event: Event, told: Told) -> None:
+        self._agents.tell_stopped(told.key, told.made_at or 0)
 
-    def _say(self, event: Event) -> None:
-        session_id = event.payload["key"]
+    def _say(self, event: Event, told: Told) -> None:
+        session_id = told.key
         with self._ledger.read() as tx:
             session = self._tickets.session(tx, session_id)
         if session is not None and session["state"] == "pending":
             raise NotYet(1.0)  # the start, once it is put in, comes first
-        readable = to_agent(event.payload["payload"])
+        readable = to_agent(told.payload)
         key = f"event-{event.id}"  # makes it one message however often this runs
         if not verbs.send(self._runtime, session_id, readable.text, attachments=readable.files, message_id=key):
             logger.warning("Ignored a message from Botpress for a session that has ended")
 
-    def _stop(self, event: Event) -> Outcome:
-        session_id = event.payload["key"]
-        verbs.stop(self._runtime, session_id, reason="user", detail=BY_BOTPRESS, farewell=CANCELLED)
-        return Done(lambda tx: self._tickets.forget(tx, session_id))
+    def _stop(self, event: Event, told: Told) -> Outcome:
+        verbs.stop(self._runtime, told.key, reason="user", detail=BY_BOTPRESS, farewell=CANCELLED)
+        return Done(lambda tx: self._tickets.forget(tx, told.key))
 
 
 def _payload(body: Mapping[str, Any]) -> dict[str, Any]:

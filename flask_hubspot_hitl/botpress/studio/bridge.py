@@ -70,7 +70,7 @@ class StudioBridge:
         :raises RuntimeError: the extension is not on the app, or the bridge is already.
         """
         options = Options(app)
-        bot_id = options.text("bot_id", self._bot_id, example="the id in the Studio's URL")
+        bot_id = options.text("bot_id", self._bot_id, "the id in the Studio's URL")
         token = options.secret("token", self._token, example="a bot access key, bp_bak_…")
         call_secret = options.secret("call_secret", self._call_secret, example="32 random letters and digits")
         api_url = options.url("api_url", self._api_url, example="…", default="https://api.botpress.cloud")

@@ -7,7 +7,7 @@ import logging
 from flask import Flask
 
 from ... import signals
-from ...domain import CloseReason, Handoff, Message, Operator
+from ...domain import Handoff, Message, Operator
 from ...errors import DeliveryFailed
 from .. import notices
 from ..delivery import Delivery, Payload
@@ -72,20 +72,10 @@ class Channel:
             text = self._sessions.said(notices.INCOMPATIBLE, handoff)
             raise DeliveryFailed(text or notices.DEFAULTS[notices.INCOMPATIBLE]) from None
 
-    def tell_ended(
-        self,
-        app: Flask,
-        *,
-        handoff: Handoff,
-        reason: CloseReason,
-        detail: str | None,
-        transcript: list[Message],
-        **extra: object,
-    ) -> None:
+    def tell_ended(self, app: Flask, *, handoff: Handoff, transcript: list[Message], **extra: object) -> None:
         """Tell the user why the handoff ended, and the bot what was said; receives ``conversation_completed``."""
         if self._sessions.is_ours(handoff):
-            farewell = self._sessions.farewell(handoff, reason, detail)
-            event = ended_event(handoff, reason, detail, transcript)
+            farewell, event = self._sessions.farewell(handoff), ended_event(handoff, transcript)
             self._end(handoff, f"ended:{handoff.id}:{handoff.closed_at}", farewell, event)
 
     def tell_failed(self, app: Flask, *, handoff: Handoff, **extra: object) -> None:

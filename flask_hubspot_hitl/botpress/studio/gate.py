@@ -67,7 +67,7 @@ class Gate:
                 history, is_whole = self._api.history(conversation_id, seconds=HISTORY_SECONDS)
                 if not is_whole:
                     logger.info("Botpress's older messages could not be read in time; the agent sees only the newest")
-                handoff = self._sessions.open(conversation_id, history=history, overrides=overrides, **asked, **facts)
+                handoff = self._sessions.open(conversation_id, overrides, facts, history=history, **asked)
         except LedgerUnavailable:
             raise
         except (HITLError, ValueError) as error:
