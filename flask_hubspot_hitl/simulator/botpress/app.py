@@ -12,19 +12,19 @@ from ..app import api_error, harden, refuse_strangers
 from ..engine.middleware import MAX_BODY, Middleware
 from ..model.errors import ApiError, error_body
 from . import control, hitl_api, people, runtime, webhook
-from .world import BotpressError, BotpressWorld
+from .world import BotpressError, BotpressWorld, world
 
 logger = logging.getLogger(__name__)
 
 
-def create_app(world: BotpressWorld) -> Flask:
+def create_app(made: BotpressWorld) -> Flask:
     """Make the stand-in's app around a world.
 
-    :param world: what exists; ``world.base_url`` is where the app is served.
+    :param made: what exists; ``made.base_url`` is where the app is served.
     :returns: the app.
     """
     app = Flask(__name__)
-    app.extensions["simulation"] = world
+    app.extensions["simulation"] = made
     app.config["MAX_CONTENT_LENGTH"] = MAX_BODY
     app.json.sort_keys = False  # type: ignore[attr-defined]
     for family in (people, runtime, webhook, hitl_api, control):
@@ -35,13 +35,12 @@ def create_app(world: BotpressWorld) -> Flask:
     app.register_error_handler(BotpressError, botpress_error)
     app.register_error_handler(HTTPException, http_error)
     app.register_error_handler(Exception, any_error)
-    app.wsgi_app = Middleware(app.wsgi_app, world)  # type: ignore[arg-type, method-assign]
+    app.wsgi_app = Middleware(app.wsgi_app, made)  # type: ignore[arg-type, method-assign]
     return app
 
 
 def botpress_error(problem: BotpressError) -> Any:
     """Botpress's error body; its bridge may send it with status 200."""
-    world: BotpressWorld = _world()
     if world.switches.error_in_200 and request.path.startswith("/chat/"):
         world.switches.error_in_200 = False
         return problem.body, 200
@@ -61,9 +60,3 @@ def any_error(problem: Exception) -> Any:
     """A mistake of the stand-in itself."""
     logger.error("the stand-in failed on %s", request.path, exc_info=problem)
     return error_body(500, "The stand-in made a mistake; see its log"), 500
-
-
-def _world() -> BotpressWorld:
-    from .world import world
-
-    return world()

@@ -5,25 +5,18 @@ from __future__ import annotations
 from dataclasses import asdict, fields
 from typing import Any
 
-from flask import Blueprint, request
+from flask import Blueprint
 
-from ...hubspot import strict_json
 from ..model.errors import ApiError
 from . import bot, hitl_api, studio
 from .signals import event_created, message_created, send_signals
-from .world import JSON, Session, Switches, world
+from .world import JSON, Session, Switches, body_of, world
 
 bp = Blueprint("control", __name__, url_prefix="/_sim")
 
 
 def _body() -> JSON:
-    try:
-        value = strict_json.loads(request.get_data() or b"{}")
-    except ValueError:
-        raise ApiError.invalid("body", "Invalid input JSON") from None
-    if not isinstance(value, dict):
-        raise ApiError.invalid("body", "must be an object")
-    return value
+    return body_of(lambda text: ApiError.invalid("body", text))
 
 
 def _payload(body: JSON) -> JSON:
@@ -35,97 +28,79 @@ def _payload(body: JSON) -> JSON:
 @bp.get("/env")
 def env() -> Any:
     """The ``HUBSPOT_HITL_BOTPRESS_*`` settings."""
-    return world().env()
+    return world.env()
 
 
 @bp.post("/reset")
 def reset() -> Any:
     """Back to an empty bot."""
-    world().reset()
+    world.reset()
     return {}
 
 
 @bp.put("/target")
 def target() -> Any:
     """Where the bot calls: the chat route, the hitl-api base with its secret, or the studio routes' base."""
-    world().target = str(_body().get("url", ""))
+    world.target = str(_body().get("url", ""))
     return {}
 
 
 @bp.post("/chaos")
 def chaos() -> Any:
     """Change switches; ``faults`` and ``latency`` are those of the HubSpot stand-in."""
-    bot_world, body = world(), _body()
+    body = _body()
     mine = {spec.name for spec in fields(Switches)}
-    bot_world.switches = Switches(**{**asdict(bot_world.switches), **{k: v for k, v in body.items() if k in mine}})
-    bot_world.chaos.change({name: value for name, value in body.items() if name not in mine})
-    return {**asdict(bot_world.switches)}
+    world.switches = Switches(**{**asdict(world.switches), **{k: v for k, v in body.items() if k in mine}})
+    world.chaos.change({name: value for name, value in body.items() if name not in mine})
+    return {**asdict(world.switches)}
 
 
-@bp.get("/requests")
-def list_requests() -> Any:
-    """Every API call served, oldest first."""
-    return world().requests
-
-
-@bp.get("/deliveries")
-def list_deliveries() -> Any:
-    """Every request of the bot's to the host, oldest first."""
-    return world().deliveries
-
-
-@bp.get("/webhook-events")
-def list_webhook_events() -> Any:
-    """What was posted to the Webhook integration, as the bot sees it, oldest first."""
-    return world().webhook_events
-
-
-@bp.get("/messages")
-def list_messages() -> Any:
-    """Every message there is, oldest first."""
-    return world().messages
+@bp.get('/<any("requests", "deliveries", "webhook-events", "messages"):what>')
+def list_all(what: str) -> Any:
+    """API calls served, the bot's requests to the host, what the Webhook integration got, or messages; oldest first."""
+    return getattr(world, what.replace("-", "_"))
 
 
 @bp.put("/bot")
 def change_bot() -> Any:
     """The fields of the bot's ``hitl.start``."""
-    world().asks = _body()
+    world.asks = _body()
     return {}
 
 
 @bp.post("/chat/<what>")
 def act_in_chat(what: str) -> Any:
     """``say`` or ``event``: the bot does something in a conversation, unasked."""
-    bot_world, body = world(), _body()
-    conversation_id = str(body.get("conversationId") or next(iter(bot_world.conversations), ""))
+    body = _body()
+    conversation_id = str(body.get("conversationId") or next(iter(world.conversations), ""))
     if what == "say":
-        found = message_created(bot.say(bot_world, conversation_id, str(body.get("text", "hello"))), is_bot=True)
+        found = message_created(bot.say(conversation_id, str(body.get("text", "hello"))), is_bot=True)
     elif what == "event":
-        event = bot.custom_event(bot_world, conversation_id, body.get("payload") or bot.ask(bot_world))
+        event = bot.custom_event(conversation_id, body.get("payload") or bot.ask())
         found = event_created(event, is_bot=True)
     elif what == "signal":
         found = body
     else:
         raise ApiError(404, "OBJECT_NOT_FOUND", "say, event or signal")
-    send_signals(bot_world, found)
+    send_signals(found)
     return found
 
 
 @bp.post("/hitl-api/<what>")
 def act_as_agent_of_old(what: str) -> Any:
     """``ping``, ``escalate``, ``say``, ``bot`` or ``end``; ``session`` is the conversation's id."""
-    bot_world, body = world(), _body()
+    body = _body()
     if what == "ping":
-        return hitl_api.post(bot_world, "ping", {"type": "ping"})
+        return hitl_api.post("ping", {"type": "ping"})
     if what == "escalate":
-        return session_json(hitl_api.escalate(bot_world, body))
-    session = bot_world.sessions.get(str(body.get("session")))
+        return session_json(hitl_api.escalate(body))
+    session = world.sessions.get(str(body.get("session")))
     if session is None:
         raise ApiError(404, "OBJECT_NOT_FOUND", "no such session")
     if what in ("say", "bot"):
-        hitl_api.say(bot_world, session, _payload(body), as_bot=what == "bot")
+        hitl_api.say(session, _payload(body), as_bot=what == "bot")
     elif what == "end":
-        hitl_api.end(bot_world, session)
+        hitl_api.end(session)
     else:
         raise ApiError(404, "OBJECT_NOT_FOUND", "ping, escalate, say, bot or end")
     return session_json(session)
@@ -134,7 +109,7 @@ def act_as_agent_of_old(what: str) -> Any:
 @bp.get("/hitl-api/sessions")
 def list_sessions() -> Any:
     """Every session, with what came from the service."""
-    return [session_json(one) for one in world().sessions.values()]
+    return [session_json(one) for one in world.sessions.values()]
 
 
 def session_json(session: Session) -> JSON:
@@ -147,12 +122,12 @@ def session_json(session: Session) -> JSON:
 @bp.post("/studio/<what>")
 def act_in_studio(what: str) -> Any:
     """``turn``, ``start`` or ``stop`` in ``conversationId``."""
-    bot_world, body = world(), _body()
+    body = _body()
     conversation_id = str(body.pop("conversationId", "") or "conv_studio")
     if what == "turn":
-        return studio.turn(bot_world, conversation_id, _payload(body), body.get("messageId"))
+        return studio.turn(conversation_id, _payload(body), body.get("messageId"))
     if what == "start":
-        return studio.start(bot_world, conversation_id, body) or {}
+        return studio.start(conversation_id, body) or {}
     if what == "stop":
-        return studio.ask(bot_world, "stop", {"conversationId": conversation_id, **body}) or {}
+        return studio.ask("stop", {"conversationId": conversation_id, **body}) or {}
     raise ApiError(404, "OBJECT_NOT_FOUND", "turn, start or stop")

@@ -11,10 +11,9 @@ import time
 from typing import Any
 
 import requests
-from flask import Blueprint, request
+from flask import Blueprint
 
-from ...hubspot import strict_json
-from .world import JSON, BotpressError, BotpressWorld, Session, now_ms, world
+from .world import JSON, BotpressError, Session, body_of, now_ms, world
 
 bp = Blueprint("hitl_api", __name__, url_prefix="/webhook/<webhook>")
 CANCELLED = "( The user has ended the session. )"
@@ -24,25 +23,16 @@ TIMEOUT = 60
 @bp.url_value_preprocessor
 def check_webhook(endpoint: str | None, values: dict[str, Any] | None) -> None:
     """Who knows the id may call."""
-    if values is not None and values.pop("webhook") != world().webhook_id:
+    if values is not None and values.pop("webhook") != world.webhook_id:
         raise BotpressError(404, "ResourceNotFound", "there is no such integration")
 
 
-def _call() -> JSON:
-    try:
-        value = strict_json.loads(request.get_data() or b"{}")
-    except ValueError:
-        raise BotpressError(400, "Runtime", "An unexpected error occurred in the integration") from None
-    if not isinstance(value, dict):
-        raise BotpressError(400, "Runtime", "An unexpected error occurred in the integration")
-    return value
-
-
-def _take(kind: str) -> Any:
-    bot_world, body = world(), _call()
-    session = next(
-        (one for one in bot_world.sessions.values() if one.remote_id == body.get("remoteConversationId")), None
-    )
+@bp.post('/<any("agent-assigned", "message-from-agent", "stop-hitl"):kind>')
+def take(kind: str, **_: str) -> Any:
+    """An agent took the conversation, wrote, or closed; no ``closeRemoteTicket`` follows."""
+    body = body_of(lambda _: BotpressError(400, "Runtime", "An unexpected error occurred in the integration"))
+    named = (one for one in world.sessions.values() if one.remote_id == body.get("remoteConversationId"))
+    session = next(named, None)
     if session is not None and session.state == "active" and time.monotonic() >= session.active_at:
         session.received.append({"kind": kind, **body})
         if kind == "stop-hitl":
@@ -50,30 +40,12 @@ def _take(kind: str) -> Any:
     return "", 200
 
 
-@bp.post("/agent-assigned")
-def agent_assigned(**_: str) -> Any:
-    """An agent took the conversation."""
-    return _take("agent-assigned")
-
-
-@bp.post("/message-from-agent")
-def message_from_agent(**_: str) -> Any:
-    """An agent wrote."""
-    return _take("message-from-agent")
-
-
-@bp.post("/stop-hitl")
-def stop_hitl(**_: str) -> Any:
-    """The agent closed; no ``closeRemoteTicket`` follows."""
-    return _take("stop-hitl")
-
-
 # What it posts ----------------------------------------------------------------------------------------------
 
 
-def post(bot_world: BotpressWorld, path: str, body: JSON) -> JSON:
+def post(path: str, body: JSON) -> JSON:
     """One request to the service, as the integration makes it; an answer that is not 2xx is its user's error."""
-    url = f"{bot_world.target.rstrip('/')}/{path}"
+    url = f"{world.target.rstrip('/')}/{path}"
     at = now_ms()
     answer = requests.post(
         url,
@@ -82,8 +54,8 @@ def post(bot_world: BotpressWorld, path: str, body: JSON) -> JSON:
         timeout=TIMEOUT,
     )
     found = answer.json() if answer.content and "json" in answer.headers.get("Content-Type", "") else None
-    with bot_world.lock:
-        bot_world.deliveries.append({"at": at, "url": url, "body": body, "status": answer.status_code, "answer": found})
+    with world.lock:
+        world.deliveries.append({"at": at, "url": url, "body": body, "status": answer.status_code, "answer": found})
     if not 200 <= answer.status_code < 300:
         raise BotpressError(400, "Runtime", f"the service answered {answer.status_code} to {path}")
     return found if isinstance(found, dict) else {}
@@ -97,29 +69,29 @@ def id_in(answer: JSON) -> str:
     return found
 
 
-def escalate(bot_world: BotpressWorld, asked: JSON) -> Session:
+def escalate(asked: JSON) -> Session:
     """The user's first escalation makes a remote user; later ones do not."""
     user_id = str(asked.get("userId") or "user_01")
-    with bot_world.lock:
-        user = bot_world.users.setdefault(user_id, {"id": user_id})
+    with world.lock:
+        user = world.users.setdefault(user_id, {"id": user_id})
         remote_user = user.get("remote")
     if remote_user is None:
         wanted = {name: asked[name] for name in ("name", "pictureUrl", "email") if asked.get(name)}
         body = {"type": "createRemoteUser", "payload": {"role": "end-user", **wanted}}
-        remote_user = id_in(post(bot_world, "createRemoteUser", body))
-        with bot_world.lock:
+        remote_user = id_in(post("createRemoteUser", body))
+        with world.lock:
             user["remote"] = remote_user
     wanted = {name: asked[name] for name in ("title", "description") if asked.get(name)}
-    answer = post(bot_world, "createRemoteConversation", {"type": "createRemoteConversation", "payload": wanted})
-    with bot_world.lock:
-        conversation_id = bot_world.new_id("conv")
-        active_at = time.monotonic() + bot_world.switches.activation_seconds
+    answer = post("createRemoteConversation", {"type": "createRemoteConversation", "payload": wanted})
+    with world.lock:
+        conversation_id = world.new_id("conv")
+        active_at = time.monotonic() + world.switches.activation_seconds
         session = Session(conversation_id, id_in(answer), user_id, remote_user, active_at)
-        bot_world.sessions[conversation_id] = session
+        world.sessions[conversation_id] = session
     return session
 
 
-def say(bot_world: BotpressWorld, session: Session, payload: JSON, *, as_bot: bool = False) -> None:
+def say(session: Session, payload: JSON, *, as_bot: bool = False) -> None:
     """A message that the bot places in the downstream conversation."""
     body = {
         "type": "botSendsMessage",
@@ -127,15 +99,15 @@ def say(bot_world: BotpressWorld, session: Session, payload: JSON, *, as_bot: bo
         "remoteUserId": "BOT" if as_bot else session.remote_user_id,
         "payload": payload if as_bot else {**payload, "userId": session.user_id},
     }
-    post(bot_world, "botSendsMessage", body)
+    post("botSendsMessage", body)
 
 
-def end(bot_world: BotpressWorld, session: Session) -> None:
+def end(session: Session) -> None:
     """The user ends: a text of the bot's and the closing of the ticket, in either order."""
     session.state = "ended"
     close = {"type": "closeRemoteTicket", "payload": {"botpressConversationId": session.conversation_id}}
-    if not bot_world.switches.cancel_first:
-        post(bot_world, "closeRemoteTicket", close)
-    say(bot_world, session, {"type": "text", "text": CANCELLED}, as_bot=True)
-    if bot_world.switches.cancel_first:
-        post(bot_world, "closeRemoteTicket", close)
+    if not world.switches.cancel_first:
+        post("closeRemoteTicket", close)
+    say(session, {"type": "text", "text": CANCELLED}, as_bot=True)
+    if world.switches.cancel_first:
+        post("closeRemoteTicket", close)

@@ -7,11 +7,10 @@ from typing import Any
 
 from flask import Blueprint, Response, request
 
-from .chat import body_of
-from .world import JSON, BotpressError, now, world
+from .chat import PAGE, page_of
+from .world import JSON, BotpressError, body_of, existing, now, world
 
 bp = Blueprint("runtime", __name__, url_prefix="/v1/chat")
-PAGE = 20
 LIMIT = 100
 """Calls a second."""
 
@@ -19,18 +18,17 @@ LIMIT = 100
 @bp.before_request
 def check_token() -> None:
     """A bot access key and the bot's id, on every call."""
-    bot_world = world()
     given = request.headers.get("Authorization", "")
-    if not hmac.compare_digest(given.encode("utf-8", "replace"), f"Bearer {bot_world.token}".encode()):
+    if not hmac.compare_digest(given.encode("utf-8", "replace"), f"Bearer {world.token}".encode()):
         raise BotpressError(401, "Unauthorized", "the token is missing or wrong")
-    if request.headers.get("x-bot-id") != bot_world.bot_id:
+    if request.headers.get("x-bot-id") != world.bot_id:
         raise BotpressError(403, "Forbidden", "the token is not of this bot")
 
 
 @bp.before_request
 def count() -> None:
     """Too many calls, when the switch says so."""
-    switches = world().switches
+    switches = world.switches
     if switches.runtime_429 > 0:
         switches.runtime_429 -= 1
         raise BotpressError(429, "RateLimited", "too many requests", headers=_limits(0))
@@ -51,72 +49,61 @@ def _limits(left: int) -> dict[str, str]:
 @bp.post("/messages")
 def create_message() -> Any:
     """The bot sends a message to the user's channel."""
-    bot_world, body = world(), body_of()
+    body = body_of()
     for name in ("type", "payload", "userId", "conversationId", "tags"):
         if name not in body:
             raise BotpressError(400, "InvalidPayload", f"body must have required property '{name}'")
-    if body["userId"] != bot_world.bot_id:
+    if body["userId"] != world.bot_id:
         raise BotpressError(400, "InvalidPayload", "a bot sends as itself")
     message: JSON = {name: body[name] for name in ("type", "payload", "userId", "conversationId", "tags")}
-    message |= {"id": bot_world.new_id("msg"), "createdAt": now(), "updatedAt": now(), "direction": "outgoing"}
-    bot_world.messages.append(message)
+    message |= {"id": world.new_id("msg"), "createdAt": now(), "updatedAt": now(), "direction": "outgoing"}
+    world.messages.append(message)
     return {"message": message}, 201
 
 
 @bp.get("/messages")
 def list_messages() -> Any:
     """Messages of a conversation, newest first."""
-    conversation_id = request.args.get("conversationId")
-    found = [
-        one for one in reversed(world().messages) if one["conversationId"] == conversation_id and "direction" in one
-    ]
-    start = int(request.args["nextToken"]) if (request.args.get("nextToken") or "").isdigit() else 0
-    meta = {"nextToken": str(start + PAGE)} if len(found) > start + PAGE else {}
-    return {"messages": found[start : start + PAGE], "meta": meta}
+    asked = request.args.get("conversationId")
+    found = [one for one in reversed(world.messages) if one["conversationId"] == asked and "direction" in one]
+    return page_of(found, "messages")
 
 
 @bp.get("/conversations")
 def list_conversations() -> Any:
     """Newest first; ``tags.<name>`` must be equal."""
-    return _listed(list(world().conversations.values()), "conversations")
+    return _listed(list(world.conversations.values()), "conversations")
 
 
 @bp.get("/conversations/<conversation_id>")
 def get_conversation(conversation_id: str) -> Any:
     """One conversation."""
-    return {"conversation": _found(world().conversations, conversation_id)}
+    return {"conversation": _shown(existing(world.conversations, conversation_id, "the conversation"))}
 
 
 @bp.get("/users")
 def list_users() -> Any:
     """Newest first; of a conversation, or whose ``tags.<name>`` are equal."""
-    bot_world = world()
     conversation_id = request.args.get("conversationId")
-    owners = bot_world.owners.get(conversation_id, []) if conversation_id else list(bot_world.users)
-    return _listed([one for key, one in bot_world.users.items() if key in owners], "users")
+    owners = world.owners.get(conversation_id, []) if conversation_id else list(world.users)
+    return _listed([one for key, one in world.users.items() if key in owners], "users")
 
 
 @bp.get("/users/<user_id>")
 def get_user(user_id: str) -> Any:
     """One user."""
-    return {"user": _found(world().users, user_id)}
+    return {"user": _shown(existing(world.users, user_id, "the user"))}
 
 
 @bp.put("/users/<user_id>")
 def update_user(user_id: str) -> Any:
     """Change name, picture and tags; null clears."""
-    user, body = _found(world().users, user_id), body_of()
+    user, body = existing(world.users, user_id, "the user"), body_of()
     for name in ("name", "pictureUrl"):
         if name in body:
             user.pop(name, None) if body[name] is None else user.__setitem__(name, body[name])
     user |= {"tags": {**user.get("tags", {}), **(body.get("tags") or {})}, "updatedAt": now()}
     return {"user": _shown(user)}
-
-
-def _found(among: dict[str, JSON], key: str) -> JSON:
-    if key not in among:
-        raise BotpressError(404, "ResourceNotFound", "there is no such object")
-    return _shown(among[key])
 
 
 def _shown(one: JSON) -> JSON:
@@ -134,9 +121,9 @@ def _listed(found: list[JSON], name: str) -> JSON:
 @bp.post("/actions")
 def call_action() -> Any:
     """An integration's action: webchat makes users with the agent's face, nothing else is known."""
-    bot_world, body = world(), body_of()
+    body = body_of()
     if body.get("type") != "webchat:getOrCreateUser" or not isinstance(body.get("input"), dict):
         raise BotpressError(404, "MethodNotFound", "there is no such action")
-    user_id = bot_world.new_id("user")
-    bot_world.users[user_id] = {"id": user_id, "createdAt": now(), "updatedAt": now(), **body["input"]}
+    user_id = world.new_id("user")
+    world.users[user_id] = {"id": user_id, "createdAt": now(), "updatedAt": now(), **body["input"]}
     return {"output": {"userId": user_id}, "meta": {"cached": False}}

@@ -9,13 +9,14 @@ import time
 
 import requests
 
-from .world import JSON, BotpressWorld, now_ms
+from .world import JSON, BotpressWorld, current, now_ms
 
 logger = logging.getLogger(__name__)
 
 
-def send_signals(world: BotpressWorld, *found: JSON) -> None:
+def send_signals(*found: JSON) -> None:
     """Deliver signals one after the other, once, without holding up who caused them. The world's lock is held."""
+    world = current()  # goes on after the request
     for one in found:
         for conversation_id, heard in world.listeners:
             if one.get("data", {}).get("conversationId") == conversation_id:

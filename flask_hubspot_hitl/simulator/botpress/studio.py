@@ -6,15 +6,15 @@ from typing import Any
 
 import requests
 
-from .world import JSON, BotpressWorld, now, now_ms
+from .world import JSON, now, now_ms, world
 
 TIMEOUT = 3
 
 
-def ask(bot_world: BotpressWorld, route: str, body: JSON) -> JSON | None:
+def ask(route: str, body: JSON) -> JSON | None:
     """One call of a snippet's; None when the service can't be asked within three seconds."""
-    url = f"{bot_world.target.rstrip('/')}/{route}"
-    headers = {"Authorization": f"Bearer {bot_world.call_secret}"}
+    url = f"{world.target.rstrip('/')}/{route}"
+    headers = {"Authorization": f"Bearer {world.call_secret}"}
     status: int | None = None
     at = now_ms()
     found: Any = None
@@ -24,61 +24,53 @@ def ask(bot_world: BotpressWorld, route: str, body: JSON) -> JSON | None:
         found = answer.json() if 200 <= status < 300 else None
     except (requests.RequestException, ValueError):
         found = None
-    with bot_world.lock:
-        bot_world.deliveries.append({"at": at, "url": url, "body": body, "status": status, "answer": found})
+    with world.lock:
+        world.deliveries.append({"at": at, "url": url, "body": body, "status": status, "answer": found})
     return found if isinstance(found, dict) else None
 
 
-def turn(bot_world: BotpressWorld, conversation_id: str, payload: JSON, message_id: str | None) -> JSON:
+def turn(conversation_id: str, payload: JSON, message_id: str | None) -> JSON:
     """A message of the user's: who handled it. The bot answers itself when the gate does not open."""
-    with bot_world.lock:
-        incoming = message_id or bot_world.new_id("msg")
-        event_id = bot_world.new_id("evt")
+    with world.lock:
+        incoming = message_id or world.new_id("msg")
+        event_id = world.new_id("evt")
         text = str(payload.get("text") or f"[{payload.get('type')}]")
-        if not any(one["id"] == incoming for one in bot_world.messages):
-            message: JSON = {
-                "id": incoming,
-                "createdAt": now(),
-                "updatedAt": now(),
-                "direction": "incoming",
-                "tags": {},
-            }
-            message |= {"conversationId": conversation_id, "userId": "user_01"}
-            message |= {"type": payload.get("type"), "payload": payload}
-            bot_world.messages.append(message)
+        if not any(one["id"] == incoming for one in world.messages):
+            kind, facts = payload.get("type"), {"id": incoming, "direction": "incoming", "tags": {}}
+            message = world.new("msg", conversation_id, "user_01", payload, updatedAt=now(), type=kind, **facts)
+            world.messages.append(message)
     body: JSON = {"conversationId": conversation_id, "userId": "user_01", "eventId": event_id, "messageId": incoming}
     body |= {"type": str(payload.get("type")), "payload": payload, "text": text}
-    found = ask(bot_world, "turn", body)
+    found = ask("turn", body)
     handled = found is not None and found.get("handled") is True
     if not handled and "human" in text.lower():
-        start(bot_world, conversation_id, {"messageId": incoming, **escalation(bot_world)})
+        start(conversation_id, {"messageId": incoming, **escalation()})
     elif not handled:
-        with bot_world.lock:
-            bot_says(bot_world, conversation_id, f"You said: {text}")
+        with world.lock:
+            bot_says(conversation_id, f"You said: {text}")
     return {"messageId": incoming, "handled": handled, "answer": found}
 
 
-def escalation(bot_world: BotpressWorld) -> JSON:
+def escalation() -> JSON:
     """What the escalation snippet of this bot sends along."""
-    asks = bot_world.asks
+    asks = world.asks
     user = {name: asks[name] for name in ("name", "email", "phone") if name in asks}
     return {"user": user, **{name: asks[name] for name in ("title", "summary", "inbox") if name in asks}}
 
 
-def start(bot_world: BotpressWorld, conversation_id: str, asked: JSON) -> JSON | None:
+def start(conversation_id: str, asked: JSON) -> JSON | None:
     """The escalation snippet; the bot says what the service tells it to."""
-    body: JSON = {"conversationId": conversation_id, "userId": "user_01", "botId": bot_world.bot_id, **asked}
-    found = ask(bot_world, "start", body)
-    with bot_world.lock:
+    body: JSON = {"conversationId": conversation_id, "userId": "user_01", "botId": world.bot_id, **asked}
+    found = ask("start", body)
+    with world.lock:
         said = (found or {}).get("message") if found else "No human is available now."
         if said:
-            bot_says(bot_world, conversation_id, str(said))
+            bot_says(conversation_id, str(said))
     return found
 
 
-def bot_says(bot_world: BotpressWorld, conversation_id: str, text: str) -> None:
+def bot_says(conversation_id: str, text: str) -> None:
     """The bot's own message in the user's channel."""
-    message: JSON = {"id": bot_world.new_id("msg"), "createdAt": now(), "updatedAt": now(), "direction": "outgoing"}
-    message |= {"conversationId": conversation_id, "userId": bot_world.bot_id, "tags": {"by": "bot"}}
-    message |= {"type": "text", "payload": {"text": text}}
-    bot_world.messages.append(message)
+    facts = {"direction": "outgoing", "tags": {"by": "bot"}, "type": "text"}
+    message = world.new("msg", conversation_id, world.bot_id, {"text": text}, updatedAt=now(), **facts)
+    world.messages.append(message)

@@ -17,14 +17,13 @@ WELCOME = "Welcome back"
 @bp.post("")
 def take() -> Any:
     """Its flow takes the conversation from the body and greets in it. Bad JSON is an empty body."""
-    bot_world = world()
-    if request.headers.get("x-bp-secret") != bot_world.bp_secret:
+    if request.headers.get("x-bp-secret") != world.bp_secret:
         raise BotpressError(400, "Runtime", "The provided secret is invalid.")
     try:
         body = json.loads(request.get_data())
     except ValueError:
         body = {}
-    bot_world.webhook_events.append({"body": body, "query": dict(request.args), "path": "/", "method": "POST"})
+    world.webhook_events.append({"body": body, "query": dict(request.args), "path": "/", "method": "POST"})
     if isinstance(body, dict) and isinstance(body.get("conversationId"), str):
-        studio.bot_says(bot_world, body["conversationId"], WELCOME)
+        studio.bot_says(body["conversationId"], WELCOME)
     return "", 200

@@ -5,13 +5,16 @@ from __future__ import annotations
 import threading
 import time
 from collections import Counter
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from queue import Queue
 from typing import Any, cast
 
-from flask import current_app
+from flask import current_app, request
+from werkzeug.local import LocalProxy
 
+from ...hubspot import strict_json
 from ..engine.chaos import Chaos
 
 JSON = dict[str, Any]
@@ -118,6 +121,11 @@ class BotpressWorld:
         self._counts[kind] += 1
         return f"{kind}_{self._counts[kind]:026d}"
 
+    def new(self, kind: str, conversation_id: str, user_id: str, payload: JSON, **more: Any) -> JSON:
+        """A message or event in a conversation, made now."""
+        one = {"id": self.new_id(kind), "createdAt": now(), "userId": user_id, "conversationId": conversation_id}
+        return {**one, "payload": payload, **more}
+
     def env(self) -> dict[str, str]:
         """The settings with which a host's bridges talk to this bot."""
         options = {
@@ -134,9 +142,20 @@ class BotpressWorld:
         return {f"HUBSPOT_HITL_BOTPRESS_{name}": value for name, value in options.items()}
 
 
-def world() -> BotpressWorld:
-    """The one of the app that serves this request."""
+def current() -> BotpressWorld:
+    """The one of the app that serves this request, for what goes on after the request."""
     return cast("BotpressWorld", current_app.extensions["simulation"])
+
+
+world = cast("BotpressWorld", LocalProxy(current))
+"""The same, during the request."""
+
+
+def existing(among: Mapping[str, JSON], key: object, what: str) -> JSON:
+    """One of these objects, or Botpress's 404."""
+    if not isinstance(key, str) or key not in among:
+        raise BotpressError(404, "ResourceNotFound", f"{what} does not exist")
+    return among[key]
 
 
 class BotpressError(Exception):
@@ -147,3 +166,18 @@ class BotpressError(Exception):
         self.status = status
         self.headers = headers or {}
         self.body = {"id": "err_20260101000000x00000000", "code": status, "type": kind, "message": message}
+
+
+def _invalid(text: str) -> Exception:
+    return BotpressError(400, "InvalidPayload", text)
+
+
+def body_of(refusal: Callable[[str], Exception] = _invalid) -> JSON:
+    """The request's JSON object; else the ``refusal`` is raised, made of what is wrong."""
+    try:
+        value = strict_json.loads(request.get_data() or b"{}")
+    except ValueError:
+        raise refusal("Invalid JSON body") from None
+    if not isinstance(value, dict):
+        raise refusal("body must be object")
+    return value
