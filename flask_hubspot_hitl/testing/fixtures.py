@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Generator, Iterator, Mapping
+from functools import partial
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -178,8 +179,18 @@ def captured_signals(hitl_app: Flask) -> Iterator[CapturedSignals]:
     captured.close()
 
 
-class SignedWebhook(Protocol):
-    """The type of :func:`signed_webhook`."""
+class SignedWebhook:
+    """The type of :func:`signed_webhook`: call it to post to the app's webhook as HubSpot would."""
+
+    def __init__(self, app: Flask, server: Server) -> None:
+        """Make it for one app.
+
+        :param app: the app.
+        :param server: where the app is served.
+        :raises RuntimeError: the extension is not on the app.
+        """
+        self._runtime = get_runtime(app)
+        self._server = server
 
     def __call__(
         self,
@@ -202,7 +213,20 @@ class SignedWebhook(Protocol):
         :returns: the app's answer.
         :raises ValueError: the version or timestamp can't be signed.
         """
-        ...
+        settings = self._runtime.settings
+        body = payload if isinstance(payload, bytes) else json.dumps(payload).encode()
+        signed = signature.headers(
+            version,
+            secret=secret or settings.client_secret[0],
+            uri=url or settings.webhook_urls()[0],
+            body=body,
+            timestamp=self._runtime.ledger.now_ms() if timestamp is None else timestamp,
+        )
+        given = {"Content-Type": "application/json", "Connection": "close", **signed, **(headers or {})}
+        to = f"{self._server.url}{settings.url_prefix}/webhook"
+        with requests.Session() as http:
+            http.trust_env = False
+            return http.post(to, data=body, headers=given, timeout=ANSWER_SECONDS)
 
 
 @pytest.fixture
@@ -217,37 +241,7 @@ def signed_webhook(hitl_app: Flask, hitl_server: Server) -> SignedWebhook:
     :returns: a function, see :class:`SignedWebhook`.
     :raises RuntimeError: the extension is not on the app.
     """
-    runtime = get_runtime(hitl_app)
-    settings = runtime.settings
-
-    def post(
-        payload: Any,
-        *,
-        version: str = "v3",
-        secret: str | None = None,
-        timestamp: int | str | None = None,
-        url: str | None = None,
-        headers: Mapping[str, str] | None = None,
-    ) -> requests.Response:
-        body = payload if isinstance(payload, bytes) else json.dumps(payload).encode()
-        signed = signature.headers(
-            version,
-            secret=secret or settings.client_secret[0],
-            uri=url or settings.webhook_urls()[0],
-            body=body,
-            timestamp=runtime.ledger.now_ms() if timestamp is None else timestamp,
-        )
-        own = {"Content-Type": "application/json", "Connection": "close"}
-        with requests.Session() as http:
-            http.trust_env = False
-            return http.post(
-                f"{hitl_server.url}{settings.url_prefix}/webhook",
-                data=body,
-                headers={**own, **signed, **(headers or {})},
-                timeout=ANSWER_SECONDS,
-            )
-
-    return post
+    return SignedWebhook(hitl_app, hitl_server)
 
 
 # The people ----------------------------------------------------------------------------------------------
@@ -313,11 +307,7 @@ def settle(hitl_app: Flask, hubspot: HubSpot) -> Settle:
     :returns: a function, see :class:`Settle`.
     """
 
-    def wait(*, timeout: float = PATIENCE) -> None:
-        __tracebackhide__ = True
-        checks.settle(hitl_app, hubspot, timeout=timeout)
-
-    return wait
+    return partial(checks.settle, hitl_app, hubspot)
 
 
 class AssertNothingLost(Protocol):
@@ -342,8 +332,4 @@ def assert_nothing_lost(hitl_app: Flask, hubspot: HubSpot) -> AssertNothingLost:
     :returns: a function, see :class:`AssertNothingLost`.
     """
 
-    def check(*, allow_failed: bool = False, timeout: float = PATIENCE) -> None:
-        __tracebackhide__ = True
-        checks.assert_nothing_lost(hitl_app, hubspot, allow_failed=allow_failed, timeout=timeout)
-
-    return check
+    return partial(checks.assert_nothing_lost, hitl_app, hubspot)
