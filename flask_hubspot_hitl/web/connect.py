@@ -15,94 +15,78 @@ from ..portals.consent import Consent, ConsentProblem, FlowRefused, new_browser
 from ..runtime import Runtime, get_runtime
 from .oauth import WORDS as OAUTH_WORDS
 from .pages import HEADERS, Form, page
-from .visitors import MAX_FORM_BYTES, Words, may_install, told, visiting_browser, with_cookie
+from .visitors import MAX_FORM_BYTES, Words, may_install, told, visiting_browser, with_cookie, words
 
 _AGAIN = "Close this window, and choose the channel once more in the inbox's settings in HubSpot."
 _INSTALL = ("flask hubspot-hitl install-url",)
 
 WORDS: dict[StrEnum, Words] = {
     **{why: OAUTH_WORDS[why] for why in (ConsentProblem.FORM_FORGED, ConsentProblem.NOT_CONFIGURED)},
-    ConnectProblem.NOT_ALLOWED: (
+    ConnectProblem.NOT_ALLOWED: words(
         403,
         "You can't connect an inbox here",
-        (
-            "Only people whom this app lets do so may connect an inbox, and whoever has installed the app from this "
-            "browser within the last hour.",
-            "Ask whoever runs this app for a link to install it with; then choose the channel once more in HubSpot. "
-            "The link is made with:",
-        ),
-        _INSTALL,
+        "Only people whom this app lets do so may connect an inbox, and whoever has installed the app from this "
+        "browser within the last hour.",
+        "Ask whoever runs this app for a link to install it with; then choose the channel once more in HubSpot. "
+        "The link is made with:",
+        commands=_INSTALL,
     ),
-    ConnectProblem.INCOMPLETE: (
+    ConnectProblem.INCOMPLETE: words(
         400,
         "This is only half an address",
-        (
-            "HubSpot opens this page when somebody chooses the channel in an inbox's settings; it does not work when "
-            "it is opened by itself.",
-            _AGAIN,
-        ),
-        (),
+        "HubSpot opens this page when somebody chooses the channel in an inbox's settings; it does not work when "
+        "it is opened by itself.",
+        _AGAIN,
     ),
-    ConnectProblem.NO_CHANNEL: (
+    ConnectProblem.NO_CHANNEL: words(
         503,
         "This app has no channel yet",
-        ("Whoever runs it has to make the channel first, with:",),
-        ("flask hubspot-hitl setup",),
+        "Whoever runs it has to make the channel first, with:",
+        commands=("flask hubspot-hitl setup",),
     ),
-    ConnectProblem.OTHER_CHANNEL: (
+    ConnectProblem.OTHER_CHANNEL: words(
         400,
         "This is not our channel",
-        ("HubSpot was asked to connect a channel of another app, or one that this app no longer uses.", _AGAIN),
-        (),
+        "HubSpot was asked to connect a channel of another app, or one that this app no longer uses.",
+        _AGAIN,
     ),
-    ConnectProblem.NOT_INSTALLED: (
+    ConnectProblem.NOT_INSTALLED: words(
         403,
         "The app is not installed in this account",
-        ("Install it first; ask whoever runs the app for a link, which is made with:",),
-        _INSTALL,
+        "Install it first; ask whoever runs the app for a link, which is made with:",
+        commands=_INSTALL,
     ),
-    ConnectProblem.REVOKED: (
+    ConnectProblem.REVOKED: words(
         403,
         "HubSpot no longer lets this app in",
-        (
-            "The app was removed from this account, or its access was taken back. Install it again, then connect the "
-            "inbox; the link to install it with is made with:",
-        ),
-        _INSTALL,
+        "The app was removed from this account, or its access was taken back. Install it again, then connect the "
+        "inbox; the link to install it with is made with:",
+        commands=_INSTALL,
     ),
-    ConnectProblem.EXPIRED: (
+    ConnectProblem.EXPIRED: words(
         400,
         "HubSpot no longer waits for this",
-        ("It has been finished or given up, or too much time has passed. The inbox was not connected.", _AGAIN),
-        (),
+        "It has been finished or given up, or too much time has passed. The inbox was not connected.",
+        _AGAIN,
     ),
-    ConnectProblem.OTHER_INBOX: (
+    ConnectProblem.OTHER_INBOX: words(
         400,
         "This is another inbox",
-        (
-            "HubSpot's answer names another inbox or channel than the address of this page did. Somebody may have "
-            "changed the address. See in HubSpot's settings which inboxes have the channel.",
-            _AGAIN,
-        ),
-        (),
+        "HubSpot's answer names another inbox or channel than the address of this page did. Somebody may have "
+        "changed the address. See in HubSpot's settings which inboxes have the channel.",
+        _AGAIN,
     ),
-    ConnectProblem.REFUSED: (
+    ConnectProblem.REFUSED: words(
         502,
         "HubSpot refused to connect the inbox",
-        (
-            "Custom channels need Sales Hub or Service Hub Professional, and some accounts allow only so many. "
-            "Whoever runs this app finds HubSpot's reason in its log.",
-        ),
-        (),
+        "Custom channels need Sales Hub or Service Hub Professional, and some accounts allow only so many. "
+        "Whoever runs this app finds HubSpot's reason in its log.",
     ),
-    ConnectProblem.UNAVAILABLE: (
+    ConnectProblem.UNAVAILABLE: words(
         503,
         "HubSpot does not answer",
-        (
-            "Whether the inbox is connected is not known; HubSpot's settings show it. Please try again in a while.",
-            _AGAIN,
-        ),
-        (),
+        "Whether the inbox is connected is not known; HubSpot's settings show it. Please try again in a while.",
+        _AGAIN,
     ),
 }
 

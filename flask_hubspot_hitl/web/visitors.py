@@ -6,10 +6,10 @@ import functools
 import logging
 from collections.abc import Callable, Mapping
 from enum import StrEnum
-from typing import Any
 from urllib.parse import urlsplit
 
 from flask import current_app, request
+from flask.globals import app_ctx
 from werkzeug.wrappers import Response as AnyResponse
 
 from ..errors import LedgerUnavailable
@@ -28,8 +28,13 @@ Words = tuple[int, str, tuple[str, ...], tuple[str, ...]]
 """How the end of a flow is told: HTTP status, heading, paragraphs, and commands for the person who runs the app."""
 
 
-def told(what: str, words: Mapping[StrEnum, Words]) -> Callable[[Callable[[], AnyResponse]], Callable[[], AnyResponse]]:
-    """Decorate a view: every :class:`~.portals.consent.FlowRefused` becomes a page, in the ``words`` for its reason.
+def words(status: int, heading: str, *paragraphs: str, commands: tuple[str, ...] = ()) -> Words:
+    """Return how the end of a flow is told."""
+    return status, heading, paragraphs, commands
+
+
+def told(what: str, said: Mapping[StrEnum, Words]) -> Callable[[Callable[[], AnyResponse]], Callable[[], AnyResponse]]:
+    """Decorate a view: every :class:`~.portals.consent.FlowRefused` becomes a page, in what is ``said`` for its reason.
 
     ``what`` is what was refused, as the log names it.
     """
@@ -44,7 +49,7 @@ def told(what: str, words: Mapping[StrEnum, Words]) -> Callable[[Callable[[], An
                 level = logging.WARNING if refused.detail else logging.INFO
                 detail = f": {refused.detail}" if refused.detail else ""
                 logger.log(level, "%s was refused (%s)%s", what, refused.why, detail)
-                status, title, paragraphs, commands = words[refused.why]
+                status, title, paragraphs, commands = said[refused.why]
                 return page(title, paragraphs, tone="bad", commands=commands, status=status)
             except LedgerUnavailable as error:
                 logger.warning("%s could not go on: %s", what, error)
@@ -60,8 +65,7 @@ def may_install(runtime: Runtime, portal_id: str | None) -> bool:
     """Return True when this request's visitor may connect a portal: the host decides; by default debug mode does."""
     if runtime.may_install is None:
         return current_app.debug
-    app: Any = current_app._get_current_object()  # type: ignore[attr-defined]
-    return bool(invoke(app, runtime.may_install, portal_id))  # a coroutine itself would be true for anybody
+    return bool(invoke(app_ctx.app, runtime.may_install, portal_id))  # a coroutine itself would be true for anybody
 
 
 def visiting_browser() -> str | None:

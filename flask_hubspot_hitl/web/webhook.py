@@ -8,9 +8,9 @@ import contextvars
 import logging
 import time
 from collections.abc import Iterator
-from typing import Any
 
-from flask import current_app, request
+from flask import request
+from flask.globals import app_ctx
 from flask.typing import ResponseReturnValue
 from werkzeug.exceptions import RequestEntityTooLarge
 
@@ -151,7 +151,7 @@ def _reject(verdict: Verdict, now_ms: int) -> None:
 
 def _tell_rejected(reason: str, detail: str) -> None:
     _log_once(reason, f"A webhook was rejected ({reason}){detail}")
-    app: Any = current_app._get_current_object()  # type: ignore[attr-defined]
+    app = app_ctx.app
     for receiver in list(signals.webhook_rejected.receivers_for(app)):
         try:
             contextvars.copy_context().run(invoke, app, receiver, app, reason=reason, remote_addr=request.remote_addr)
