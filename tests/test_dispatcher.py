@@ -438,16 +438,16 @@ def test_who_forks_before_the_first_request_is_a_master(make: MakeDispatcher, lo
     master.serving = False
     master.start_soon(lambda: True)
     if loads_long:
-        wait_until(lambda: master._is_started)
+        wait_until(lambda: master.has_started)
     before = master.pool
     for _ in range(2):
-        assert fork(lambda: master._is_started and master.pool is not before), "its children start"
+        assert fork(lambda: master.has_started and master.pool is not before), "its children start"
     wait_until(lambda: not any(one.is_alive() for one in before._threads), what="the master's threads to end")
     time.sleep(0.1)  # more than the delay of its own start
-    assert not master._is_started
+    assert not master.has_started
     master.serving = True  # it does serve, after all
     master.wake()
-    assert master._is_started
+    assert master.has_started
 
 
 @forks
@@ -455,9 +455,9 @@ def test_who_forks_before_the_first_request_is_a_master(make: MakeDispatcher, lo
 def test_who_forks_later_has_a_helper(make: MakeDispatcher) -> None:
     server = make()
     server.start_soon(lambda: True)
-    wait_until(lambda: server._is_started)
-    assert fork(lambda: not server._is_started and not server._is_eager)
-    assert server._is_started
+    wait_until(lambda: server.has_started)
+    assert fork(lambda: not server.has_started and not server._is_eager)
+    assert server.has_started
 
 
 @forks
@@ -467,20 +467,20 @@ def test_what_was_stopped_stays_so_in_a_fork(make: MakeDispatcher, ledger: Ledge
     closed = make()
     closed.serving = serves
     closed.start_soon(lambda: True)
-    wait_until(lambda: closed._is_started)
+    wait_until(lambda: closed.has_started)
     closed.stop()
     put(ledger, "a")
 
     def starts() -> bool:
         closed.serve()  # as a request does
         closed.wake()
-        return closed._is_started or bool(work.ran)
+        return closed.has_started or bool(work.ran)
 
     assert not fork(starts, timeout=0.5)
 
 
 def _helper(dispatcher: Dispatcher, answer: multiprocessing.SimpleQueue[bool]) -> None:
-    answer.put(dispatcher._is_eager or dispatcher._is_started)
+    answer.put(dispatcher._is_eager or dispatcher.has_started)
 
 
 @forks

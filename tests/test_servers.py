@@ -297,7 +297,7 @@ def test_a_dispatcher_is_started_in_uwsgis_workers_alone(make_app: MakeApp, monk
         assert not dispatcher._is_eager
         worker = 1
         server.post_fork_hook()
-        wait_until(lambda: dispatcher._is_started)
+        wait_until(lambda: dispatcher.has_started)
 
 
 # --- what process this is ----------------------------------------------------------------------------------
@@ -350,8 +350,8 @@ def test_the_first_request_starts_the_dispatcher_whatever_the_process_looked_lik
     for one in (app, tested):
         assert not state_of(one).dispatcher._is_eager
         assert one.test_client().get("/hubspot/healthz").status_code == 200
-    assert state_of(app).dispatcher._is_started
-    assert not state_of(tested).dispatcher._is_started, "a test has nothing for it to do yet"
+    assert state_of(app).dispatcher.has_started
+    assert not state_of(tested).dispatcher.has_started, "a test has nothing for it to do yet"
 
 
 def test_serving_commands_are_a_list(sqlite_url: str) -> None:

@@ -11,12 +11,8 @@ class Bell:
     def __init__(self) -> None:
         self.stopping = threading.Event()
         self._condition = threading.Condition()
-        self.wakes = self._idle = 0
-
-    @property
-    def idle(self) -> int:
-        """Return how many threads wait."""
-        return self._idle
+        self.wakes = self.idle = 0
+        """How many rings were not heard yet, and how many threads wait."""
 
     def ring(self, threads: int) -> bool:
         """Wake one thread.
@@ -27,14 +23,14 @@ class Bell:
         with self._condition:
             self.wakes = min(self.wakes + 1, threads)
             self._condition.notify()
-            return self.wakes <= self._idle
+            return self.wakes <= self.idle
 
     def wait(self) -> None:
         """Wait for a ring, or for the end."""
         with self._condition:
-            self._idle += 1
+            self.idle += 1
             self._condition.wait_for(lambda: self.wakes or self.stopping.is_set())
-            self._idle -= 1
+            self.idle -= 1
             self.wakes = max(0, self.wakes - 1)
 
     def end(self) -> None:

@@ -75,7 +75,8 @@ class Dispatcher:
     def _begin_life(self) -> None:
         self._lock = threading.Lock()
         self._pool: Pool | None = None
-        self._is_started = False
+        self.has_started = False
+        """True when this process has threads that dispatch."""
         self._inline = threading.local()
 
     @property
@@ -86,11 +87,6 @@ class Dispatcher:
             if self._pool is None:
                 self._pool = self._new_pool()
             return self._pool
-
-    @property
-    def has_started(self) -> bool:
-        """Return True when this process has threads that dispatch."""
-        return self._is_started
 
     @property
     def runner(self) -> Runner:
@@ -126,9 +122,9 @@ class Dispatcher:
         """Start the pool, once in this process."""
         pool = self.pool
         with self._lock:
-            if self._is_started or self._is_over:
+            if self.has_started or self._is_over:
                 return
-            self._is_started = True
+            self.has_started = True
         pool.start(self._threads)
 
     def start_soon(self, may_start: Callable[[], bool]) -> None:
@@ -164,7 +160,7 @@ class Dispatcher:
         if self.serving or _forks_a_helper(sys._getframe()):
             return
         self._is_master = True
-        if self._is_started and self._pool is not None:  # loading took so long that we had begun
+        if self.has_started and self._pool is not None:  # loading took so long that we had begun
             self._pool.retire()
             self._begin_life()
 

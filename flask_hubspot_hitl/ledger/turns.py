@@ -41,17 +41,13 @@ class Turns:
         """Free all turns: in a forked child, which has none of the parent's other threads."""
         self._mutex = threading.Lock()
         self._waiting: deque[threading.Lock] = deque()
-        self._free = self._limit
+        self.free = self._limit
+        """The number of turns that no thread has."""
 
     @property
     def waiting(self) -> int:
         """Return the number of threads that wait for a turn."""
         return len(self._waiting)
-
-    @property
-    def free(self) -> int:
-        """Return the number of turns that no thread has."""
-        return self._free
 
     def take(self, *, abandon: Callable[[], None] | None = None) -> None:
         """Wait for a turn, as long as there is :func:`.patience.patience`.
@@ -61,8 +57,8 @@ class Turns:
         :raises LedgerUnavailable: when other threads have been writing all the time.
         """
         with self._mutex:
-            if self._free:
-                self._free -= 1
+            if self.free:
+                self.free -= 1
                 return
             turn = held_lock()
             self._waiting.append(turn)
@@ -100,7 +96,7 @@ class Turns:
             if self._waiting:
                 self._waiting.popleft().release()
             else:
-                self._free += 1
+                self.free += 1
 
 
 class OneAtATime:
