@@ -80,14 +80,8 @@ class UnparkTask(Task):
             else:
                 left += 1
         for thread_id in sorted(threads):  # lanes are locked in one order
-            rules.unpark(
-                tx,
-                threads[thread_id],
-                portal_id=portal_id,
-                thread_id=thread_id,
-                handoff_id=known.get((portal_id, thread_id)),
-                now=now,
-            )
+            thread = portal_id, thread_id
+            rules.unpark(tx, threads[thread_id], thread, known.get(thread), now=now)
         if noise:
             tx.drop_parked(noise)
         event.state(WaitingState).is_over = not left

@@ -178,23 +178,17 @@ def moved(tx: Transaction, record: HandoffRecord, *, thread_id: str, now: int) -
     handoff = record.handoff
     tx.records.bind_thread(portal_id=handoff.portal_id, thread_id=thread_id, handoff_id=handoff.id)
     mine = [one for one in tx.parked(handoff.portal_id) if one["thread_id"] == thread_id]
-    unpark(tx, mine, portal_id=handoff.portal_id, thread_id=thread_id, handoff_id=handoff.id, now=now)
+    unpark(tx, mine, (handoff.portal_id, thread_id), handoff.id, now=now)
 
 
 def unpark(
-    tx: Transaction,
-    parked: Sequence[Mapping[str, Any]],
-    *,
-    portal_id: str,
-    thread_id: str,
-    handoff_id: str | None,
-    now: int,
+    tx: Transaction, parked: Sequence[Mapping[str, Any]], thread: tuple[str, str], handoff_id: str | None, *, now: int
 ) -> None:
-    """Move a thread's parked events into its lane."""
+    """Move parked events into the lane of their ``thread``, named by its portal's id and its own."""
     placed: dict[str, list[int]] = {}
     for one in parked:
         is_gap = one["topic"] == Kind.NEW_MESSAGE
-        key = (lanes.new_messages if is_gap else lanes.thread)(portal_id, thread_id)
+        key = (lanes.new_messages if is_gap else lanes.thread)(*thread)
         placed.setdefault(key, []).append(one["id"])
     for key in sorted(placed, key=lanes.lock_order):
         tx.unpark(placed[key], lane_key=key, handoff_id=handoff_id, now=now)
