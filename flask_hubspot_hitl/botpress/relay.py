@@ -82,7 +82,8 @@ class Relay(Task):
 
     def __init__(self, app: Flask, name: str) -> None:
         self._app = app
-        self._name = name
+        self.topic = lanes.bridge_topic(name)
+        """The topic of the bridge's events."""
         self._operations: dict[str, Operation] = {}
         self._lost: dict[str, Lost] = {}
         self._ledger = get_runtime(app).ledger
@@ -93,11 +94,6 @@ class Relay(Task):
         self._operations[operation] = run
         if lost is not None:
             self._lost[operation] = lost
-
-    @property
-    def topic(self) -> str:
-        """Return the topic of the bridge's events."""
-        return lanes.bridge_topic(self._name)
 
     def put(
         self,

@@ -15,7 +15,7 @@ from flask import Flask
 from ..clock import to_datetime
 from ..domain import CloseReason, Contact, Handoff, HistoryEntry
 from ..handoffs import verbs
-from ..hubspot.content import parse_time
+from ..handoffs.history import moment
 from ..hubspot.text import scrub
 from ..ledger import Event, Transaction, lanes
 from ..runtime import get_runtime
@@ -137,10 +137,7 @@ def meta_of(asked: Mapping[str, Any]) -> dict[str, Any]:
 
 def created(message: Mapping[str, Any]) -> int:
     """Return a Botpress object's ``createdAt`` in epoch ms, 0 when there is none."""
-    try:
-        return parse_time(message.get("createdAt"))
-    except ValueError:
-        return 0
+    return moment(message) or 0
 
 
 def history_of(

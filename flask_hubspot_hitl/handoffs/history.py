@@ -60,7 +60,7 @@ class History:
             except HubSpotNotFound:
                 return []
             if thread is not None:
-                written = _moment(thread, "latestMessageSentTimestamp") or 0
+                written = moment(thread, "latestMessageSentTimestamp") or 0
                 if thread.get("archived") or (thread.get("status") != "OPEN" and written <= record.closed_ms):
                     return []
         return self.missed(handoff.id, handoff.thread_id)
@@ -193,7 +193,7 @@ class _Reading:
         if not is_open:
             restored = record.handoff.reason == CloseReason.ARCHIVED and thread.get("status") == "OPEN"
             return [self._state(Kind.RESTORED, None, now)] if restored else []
-        moments = [_moment(thread, name) for name in ("createdAt", "latestMessageTimestamp")]
+        moments = [moment(thread, name) for name in ("createdAt", "latestMessageTimestamp")]
         latest = max([0, *(one for one in moments if one), *(_created(raw) for raw in self._history)])
         found = []
         assignee, operator = _agent(thread.get("assignedTo")), record.handoff.operator
@@ -202,7 +202,7 @@ class _Reading:
             found.append(self._state(Kind.ASSIGNED, assignee, max(latest, record.assigned_mark or 0)))
         told = self._status[-1].value if self._status else "OPEN"
         if thread.get("status") == "CLOSED" != told:
-            closed_at, mark = _moment(thread, "closedAt"), record.status_mark
+            closed_at, mark = moment(thread, "closedAt"), record.status_mark
             # A close that was applied already is no news: the agent has written since, and reopened.
             if closed_at is None or mark is None or closed_at > mark + TWIN_MS:
                 found.append(self._state(Kind.STATUS, "CLOSED", max(closed_at or latest, mark or 0)))
@@ -246,7 +246,7 @@ def _twins(unknown: list[ParsedMessage], rows: list[OperatorRow], ids: set[str])
 
 def _in_order(raw: list[Json]) -> list[Json]:
     """Oldest first, whichever way round HubSpot gave it; entries without id or time are left out."""
-    usable = [one for one in raw if one.get("id") and _moment(one, "createdAt") is not None]
+    usable = [one for one in raw if one.get("id") and moment(one) is not None]
     if usable and _created(usable[0]) > _created(usable[-1]):
         usable.reverse()
     return sorted(usable, key=_created)
@@ -286,7 +286,8 @@ def _agent(value: object) -> str | None:
     return actor if actor and actor.startswith("A-") else None
 
 
-def _moment(raw: Mapping[str, Any], name: str) -> int | None:
+def moment(raw: Mapping[str, Any], name: str = "createdAt") -> int | None:
+    """Return a time of an object of HubSpot's in epoch ms; None when it has none that can be read."""
     try:
         return parse_time(raw.get(name))
     except ValueError:
@@ -294,4 +295,4 @@ def _moment(raw: Mapping[str, Any], name: str) -> int | None:
 
 
 def _created(raw: Mapping[str, Any]) -> int:
-    return _moment(raw, "createdAt") or 0
+    return moment(raw) or 0

@@ -104,7 +104,7 @@ def operator_wrote(
         return []
     refused = False
     plan: steps.Plan = []
-    if not handoff.is_open and created_ms > max(record.closed_ms, _closed_for_hubspot(record)):
+    if not handoff.is_open and created_ms > max(record.closed_ms, record.status_mark or 0):
         if handoff.state == HandoffState.CLOSED and can_reopen(tx, record, occurred_ms=created_ms, window_ms=window_ms):
             plan = reopen(tx, record)
         else:
@@ -138,7 +138,3 @@ def _was_read(tx: Transaction, handoff_id: str, message: Message, created_ms: in
             tx.records.set_message(one.row, hubspot_id=message.message_id)
             return True
     return False
-
-
-def _closed_for_hubspot(record: HandoffRecord) -> int:
-    return record.status_mark or 0

@@ -4,17 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import replace
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 from ..dispatch.tasks import Again, Dead, Done, Outcome, Retry
 from ..domain import Message, MessageStatus
 from ..errors import HubSpotConflict
 from ..hubspot.bodies import file_attachment
 from ..hubspot.client import HubSpotClient
-from ..hubspot.content import parse_time
 from ..ledger import Event, HandoffRecord, Transaction, lanes
 from ..portals.remote_files import NotFetched, as_line
 from . import rules, steps
+from .history import moment
 from .outbound import OutboundTask
 from .states import OutboundState, ToPublish
 
@@ -136,7 +136,7 @@ class MessageTask(OutboundTask):
             if one.get("direction") == "INCOMING"
             and (one.get("text") or "") == message.text
             and {part.get("fileId") for part in one.get("attachments") or () if part.get("fileId")} == files
-            and _created(one, event.received_at) >= event.received_at - SKEW_MS
+            and (moment(one) or event.received_at) >= event.received_at - SKEW_MS
         ]
         with self._ledger.read() as tx:
             known = tx.records.known_hubspot_ids(record.handoff.id, same)
@@ -168,10 +168,3 @@ class MessageTask(OutboundTask):
         if record is not None:
             plan = [rules.message_failed(tx, record, ToPublish.from_json(event.payload).row, error=error)]
             steps.put_signals(tx, record.handoff, plan, now=now)
-
-
-def _created(message: dict[str, Any], default: int) -> int:
-    try:
-        return parse_time(message.get("createdAt"))
-    except ValueError:
-        return default

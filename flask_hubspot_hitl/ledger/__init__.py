@@ -1,8 +1,8 @@
 """Store everything that must survive a restart, behind :class:`Ledger`. The only part that imports SQLAlchemy.
 
 ``store`` says what one transaction can do; ``queue``, ``records``, ``installations``, ``channels``, ``once`` and
-``signs`` hold the statements, ``schema`` the tables, ``migrations`` the way from older ones. ``speed`` says what makes
-it fast, and that all of that may be off.
+``signs`` hold the statements, ``parts`` what they have in common, ``schema`` the tables, ``migrations`` the way from
+older ones. ``speed`` says what makes it fast, and that all of that may be off.
 """
 
 from . import lanes

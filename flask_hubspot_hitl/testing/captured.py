@@ -12,6 +12,8 @@ from flask import Flask
 from .. import signals
 from .waiting import PATIENCE, wait_until
 
+_SIGNALS = {name: value for name, value in vars(signals).items() if isinstance(value, NamedSignal)}
+
 
 class CapturedSignals:
     """Keep every signal of an app from now on, as ``(name, keywords)`` in ``calls``. Thread-safe.
@@ -27,9 +29,8 @@ class CapturedSignals:
         self.calls: list[tuple[str, dict[str, Any]]] = []
         self._lock = threading.Lock()
         self._connected: list[tuple[NamedSignal, Callable[..., None]]] = []
-        for name, signal in vars(signals).items():
-            if isinstance(signal, NamedSignal):
-                self._connect(name, signal, app)
+        for name, signal in _SIGNALS.items():
+            self._connect(name, signal, app)
 
     def _connect(self, name: str, signal: NamedSignal, app: Flask) -> None:
         def capture(sender: Flask, **keywords: Any) -> None:
@@ -82,8 +83,7 @@ class CapturedSignals:
 
 
 def _name(signal: NamedSignal | str) -> str:
-    known = {name: value for name, value in vars(signals).items() if isinstance(value, NamedSignal)}
-    found = next((name for name, value in known.items() if signal is value or signal == name), None)
+    found = next((name for name, value in _SIGNALS.items() if signal is value or signal == name), None)
     if found is None:
-        raise ValueError(f"there is no signal {signal!r}; there are {', '.join(known)}")
+        raise ValueError(f"there is no signal {signal!r}; there are {', '.join(_SIGNALS)}")
     return found

@@ -15,6 +15,7 @@ from urllib.parse import quote
 
 from ..delivery import Payload
 from ..service import BotpressUnavailable, Service
+from ..session import created
 
 _SAFE_ID = re.compile(r"[A-Za-z0-9_-]{1,70}")
 
@@ -76,6 +77,11 @@ class ChatApi:
             messages += page
             token = meta.get("nextToken") if isinstance(meta, dict) and page else None
         return messages
+
+    def is_there(self, user_id: str, conversation_id: str, part: Payload, since: int) -> bool:
+        """Return True when the newest messages hold this one of the user's, sent at ``since`` (epoch ms) or later."""
+        mine = (one for one in self.messages(user_id, conversation_id) if one.get("userId") == botpress_id(user_id))
+        return any(one.get("payload") == part and created(one) >= since - 60_000 for one in mine)
 
     def _call(self, method: str, path: str, user_id: str, body: Payload | None = None) -> dict[str, Any]:
         headers = {"x-user-key": user_key(botpress_id(user_id), self._key)}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Any
 
 from ...dispatch.tasks import Done, Outcome
@@ -11,8 +12,6 @@ from ..delivery import Payload
 from ..messages import to_agent
 from ..relay import BridgeState, NotYet, Told
 from ..service import BotpressRejected
-from ..session import created
-from .api import botpress_id
 from .from_bot import FromBot, digest
 from .shared import Part, Shared
 from .users import ChatUser
@@ -91,18 +90,8 @@ class FromUser(Part):
     def _to_bot(self, event: Event, told: Told) -> Outcome:
         user_id = told.key.removeprefix("bot:")
         conversation_id = self._conversation(user_id)
-
-        def say(part: Payload) -> None:
-            self._api.say(user_id, conversation_id, part, **told.more)
-
-        def is_there(part: Payload, since: int) -> bool:
-            return any(
-                one.get("userId") == botpress_id(user_id)
-                and one.get("payload") == part
-                and created(one) >= since - 60_000
-                for one in self._api.messages(user_id, conversation_id)
-            )
-
+        say = partial(self._api.say, user_id, conversation_id, **told.more)
+        is_there = partial(self._api.is_there, user_id, conversation_id)
         sent_at = self._ledger.now_ms()
         try:
             self._delivery.send(f"to-bot:{event.id}", [told.payload], say, is_there=is_there)
@@ -113,10 +102,7 @@ class FromUser(Part):
     def _event_to_bot(self, event: Event, told: Told) -> None:
         user_id = told.key.removeprefix("bot:")
         conversation_id = self._conversation(user_id)
-
-        def send(part: Payload) -> None:
-            self._api.send_event(user_id, conversation_id, part)
-
+        send = partial(self._api.send_event, user_id, conversation_id)
         try:
             self._delivery.send(f"event:{event.id}", [told.event], send)
         except BotpressRejected as error:

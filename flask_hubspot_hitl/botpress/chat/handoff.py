@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Mapping
+from functools import partial
 from typing import Any
 
 from flask import Flask
@@ -185,10 +186,7 @@ class Handoffs(Part):
     def _tell_user(self, user_id: str, key: str, text: str, **extra: Any) -> None:
         """Show the user a text of ours, once."""
         if text:
-
-            def show(part: Payload) -> None:
-                self._from_bot.show(user_id, part, author="system", message_id=key, **extra)
-
+            show = partial(self._from_bot.show, user_id, author="system", message_id=key, **extra)
             self._delivery.send(key, [{"type": "text", "text": text}], show)
 
 

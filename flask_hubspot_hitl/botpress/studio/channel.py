@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from functools import partial
 
 from flask import Flask
 
@@ -86,10 +87,7 @@ class Channel:
 
     def _end(self, handoff: Handoff, key: str, text: str, event: Payload) -> None:
         """Keep for the next turn what the bot should know, tell the user, and the webhook integration."""
-
-        def keep(part: Payload) -> None:
-            self._memory.keep_ended(handoff.conversation_id, part)
-
+        keep = partial(self._memory.keep_ended, handoff.conversation_id)
         self._delivery.send(f"{key}:context", [event], keep)
         self._tell(handoff, key, text)
         resume = self._resume
@@ -113,14 +111,8 @@ class Channel:
 
     def _send(self, handoff: Handoff, key: str, parts: list[Payload]) -> None:
         """Create messages as the bot; Botpress has no idempotency key, so one in doubt is looked for first."""
-
-        def create(part: Payload) -> None:
-            self._api.send(handoff.conversation_id, part)
-
-        def is_there(part: Payload, since: int) -> bool:
-            return self._api.is_there(handoff.conversation_id, part, since)
-
-        self._delivery.send(key, parts, create, is_there=is_there)
+        create = partial(self._api.send, handoff.conversation_id)
+        self._delivery.send(key, parts, create, is_there=partial(self._api.is_there, handoff.conversation_id))
 
     def _webchat_user(self, handoff: Handoff, operator: Operator | None) -> str | None:
         """Return the webchat user with the agent's name and face; None in other channels: the name is in the text."""
