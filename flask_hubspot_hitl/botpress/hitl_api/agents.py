@@ -49,7 +49,7 @@ class Agents:
         self._wait_until_active(_made_at(handoff))
         with self._ledger.read() as tx:
             session = self._tickets.session(tx, handoff.conversation_id)
-        if session is None or session["state"] == "closed":  # Botpress would drop it without a word
+        if session is None or session.state == "closed":  # Botpress would drop it without a word
             raise DeliveryFailed("The user is with the bot again.")
 
         def tell(part: Payload) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import uuid
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any
 
 from flask.typing import ResponseReturnValue
@@ -63,15 +64,10 @@ class Routes:
             now = self._ledger.now_ms()
             hints = hints_of(description)
             user_id = self._tickets.find_user(tx, hints)
-            session = {
-                "title": title,
-                "description": description,
-                "hints": hints,
-                "history": _list(given, "messages")[:HISTORY],
-                "user": user_id,
-                "state": "pending",
-                "at": now,
-            }
+            told_before = _list(given, "messages")[:HISTORY]
+            session = Session(
+                title=title, description=description, hints=hints, history=told_before, user=user_id, at=now
+            )
             self._tickets.put(tx, session_id, session)
             if user_id is not None:
                 self._start_soon(tx, session_id, user_id)
@@ -90,19 +86,19 @@ class Routes:
         payload = _payload(body)
         with self._ledger.write() as tx:
             session = self._tickets.lock(tx, session_id)
-            if session is None or session["state"] == "closed":
+            if session is None or session.state == "closed":
                 logger.warning("Ignored a message from Botpress for a session that has ended")
                 return {}
-            if user_id != "BOT" and session["user"] is None and self._tickets.user(tx, user_id) is not None:
-                session["user"] = user_id
+            if user_id != "BOT" and session.user is None and self._tickets.user(tx, user_id) is not None:
+                session = replace(session, user=user_id)
                 self._start_soon(tx, session_id, user_id)
             now = self._ledger.now_ms()
             if not (user_id == "BOT" and payload.get("text") == CANCELLED):
                 self._relay.put(tx, Told(operation="say", key=session_id, payload=payload), now=now)
             else:  # said to the agent together with the end
-                session["cancelled_at"] = now
+                session = replace(session, cancelled_at=now)
                 if self._tickets.was_closed(tx):
-                    self._close(tx, session_id, session)
+                    session = self._closed(tx, session_id, session)
             self._tickets.put(tx, session_id, session)
         self._relay.wake()
         return {}
@@ -113,8 +109,7 @@ class Routes:
             found = self._tickets.closed_one(tx)
             if found is not None:
                 session_id, session = found[0], self._tickets.lock(tx, found[0]) or found[1]
-                self._close(tx, session_id, session)
-                self._tickets.put(tx, session_id, session)
+                self._tickets.put(tx, session_id, self._closed(tx, session_id, session))
         self._relay.wake()
         return {}
 
@@ -123,10 +118,10 @@ class Routes:
         told = Told(operation="start", key=session_id, user=user_id or "")
         self._relay.put(tx, told, now=self._ledger.now_ms(), sort_at=0, dedupe=f"start:{session_id}")
 
-    def _close(self, tx: Transaction, session_id: str, session: Session) -> None:
-        session["state"] = "closed"
+    def _closed(self, tx: Transaction, session_id: str, session: Session) -> Session:
         told = Told(operation="stop", key=session_id)
         self._relay.put(tx, told, now=self._ledger.now_ms(), dedupe=f"stop:{session_id}")
+        return replace(session, state="closed")
 
     # In the session's lane -------------------------------------------------------------------------------
 
@@ -135,7 +130,7 @@ class Routes:
 
         def start(tx: Transaction) -> None:
             session = self._tickets.session(tx, told.key)
-            if session is not None and session["user"] is None:
+            if session is not None and session.user is None:
                 self._start_soon(tx, told.key, None)
 
         return Done(start)
@@ -147,18 +142,18 @@ class Routes:
             user = self._tickets.user(tx, told.user) or {}
         if session is None:
             return Done()
-        hints = session["hints"]
+        hints = session.hints
         try:
             opening = verbs.check_opening(
                 self._runtime,
                 session_id,
                 contact=contact_from(user, hints),
                 name=user.get("name") or hints.get("name"),
-                title=session["title"] or None,
-                description=session["description"] or None,
-                history=[(str(one.get("author") or "user"), str(one.get("text") or "")) for one in session["history"]],
+                title=session.title or None,
+                description=session.description or None,
+                history=[(str(one.get("author") or "user"), str(one.get("text") or "")) for one in session.history],
                 inbox_id=hints.get("inbox"),
-                attributes={"bridge": NAME, "made_at": session["at"]},
+                attributes={"bridge": NAME, "made_at": session.at},
             )
             verbs.start(self._runtime, opening)
         except LedgerUnavailable:
@@ -170,9 +165,9 @@ class Routes:
 
     def _refuse(self, tx: Transaction, session_id: str) -> None:
         """Have Botpress told that no agent will come."""
-        session = self._tickets.session(tx, session_id) or {}
+        session = self._tickets.session(tx, session_id)
         self._tickets.forget(tx, session_id)
-        told = Told(operation="refuse", key=session_id, made_at=session.get("at", 0))
+        told = Told(operation="refuse", key=session_id, made_at=0 if session is None else session.at)
         self._relay.put(tx, told, now=self._ledger.now_ms(), dedupe=f"refuse:{session_id}")
 
     def _tell_refusal(self, event: Event, told: Told) -> None:
@@ -182,7 +177,7 @@ class Routes:
         session_id = told.key
         with self._ledger.read() as tx:
             session = self._tickets.session(tx, session_id)
-        if session is not None and session["state"] == "pending":
+        if session is not None and session.state == "pending":
             raise NotYet(1.0)  # the start, once it is put in, comes first
         readable = to_agent(told.payload)
         key = f"event-{event.id}"  # makes it one message however often this runs

@@ -9,10 +9,12 @@ from __future__ import annotations
 import logging
 import re
 from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
 from ...domain import Contact
 from ...ledger import Ledger, Transaction
+from ...ledger.states import Facts
 from ..relay import Relay
 
 logger = logging.getLogger(__name__)
@@ -31,7 +33,25 @@ _HINT = re.compile(r"^\s*([A-Za-z_][\w -]{0,30}?)\s*:\s*(\S.*?)\s*$")
 _HINTS = {"email": "email", "e-mail": "email", "phone": "phone", "name": "name", "userid": "user_id", "inbox": "inbox"}
 _FAKE_EMAIL = re.compile(r"^([^@]+)@no-reply\.[^@]*botpress\.com$", re.IGNORECASE)
 
-Session = dict[str, Any]
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Session(Facts):
+    """Hold one session. ``state`` is ``pending``, ``open`` or ``closed``; times are epoch ms."""
+
+    title: str
+    description: str
+    hints: dict[str, str]
+    history: list[dict[str, Any]] = field(repr=False)
+    """The conversation before, as Botpress tells it."""
+    user: str | None
+    """The id of its user, once that is known."""
+    state: str = "pending"
+    at: int
+    cancelled_at: int = 0
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the session as it is stored: with every key, which versions before this one rely on."""
+        return asdict(self)
 
 
 class Tickets:
@@ -64,7 +84,7 @@ class Tickets:
                 return user_id
             if hints.get("user_id") and fake and fake[1] == hints["user_id"]:
                 return user_id
-        taken = {one["user"] for _, one in self.sessions(tx)}
+        taken = {one.user for _, one in self.sessions(tx)}
         fresh = [user_id for user_id, one in users if now - one["at"] <= RECENT_USER_MS and user_id not in taken]
         return fresh[0] if len(fresh) == 1 and not hints.get("email") else None
 
@@ -73,28 +93,27 @@ class Tickets:
     def sessions(self, tx: Transaction) -> list[tuple[str, Session]]:
         """Return the newest sessions that are not over, with their ids."""
         found = tx.bridges.newest(NAME, "session:", limit=SESSIONS)
-        return [(key.removeprefix("session:"), one) for key, one in found]
+        return [(key.removeprefix("session:"), Session.from_json(one)) for key, one in found]
 
-    def session(self, tx: Transaction, session_id: str) -> Session | None:
+    def session(self, tx: Transaction, session_id: str, *, lock: bool = False) -> Session | None:
         """Return a session; None when it is over, or was never ours."""
-        found: Session | None = tx.bridges.get(NAME, f"session:{session_id}")
-        return found
+        found = tx.bridges.get(NAME, f"session:{session_id}", lock=lock)
+        return None if found is None else Session.from_json(found)
 
     def lock(self, tx: Transaction, session_id: str) -> Session | None:
         """Lock and return a session. Its lane is locked first: the dispatcher locks in that order."""
         self._relay.reserve(tx, session_id, now=self._ledger.now_ms())
-        found: Session | None = tx.bridges.get(NAME, f"session:{session_id}", lock=True)
-        return found
+        return self.session(tx, session_id, lock=True)
 
     def put(self, tx: Transaction, session_id: str, session: Session) -> None:
         """Remember a session as it is now."""
-        tx.bridges.put(NAME, f"session:{session_id}", session, now=self._ledger.now_ms())
+        tx.bridges.put(NAME, f"session:{session_id}", session.to_json(), now=self._ledger.now_ms())
 
     def opened(self, tx: Transaction, session_id: str) -> None:
         """Remember that the session's handoff is open."""
-        session = tx.bridges.get(NAME, f"session:{session_id}", lock=True)
-        if session is not None and session["state"] == "pending":
-            self.put(tx, session_id, {**session, "state": "open"})
+        session = self.session(tx, session_id, lock=True)
+        if session is not None and session.state == "pending":
+            self.put(tx, session_id, replace(session, state="open"))
 
     def forget(self, tx: Transaction, session_id: str) -> None:
         """Forget a session that is over, with its title and description."""
@@ -108,9 +127,9 @@ class Tickets:
         With None, the closing is remembered for a cancel text that is still to come.
         """
         now = self._ledger.now_ms()
-        open_ones = [pair for pair in self.sessions(tx) if pair[1]["state"] != "closed"]
-        cancelled = [pair for pair in open_ones if now - pair[1].get("cancelled_at", 0) <= CANCEL_MS]
-        found = max(cancelled, key=lambda pair: pair[1]["cancelled_at"], default=None)
+        open_ones = [pair for pair in self.sessions(tx) if pair[1].state != "closed"]
+        cancelled = [pair for pair in open_ones if now - pair[1].cancelled_at <= CANCEL_MS]
+        found = max(cancelled, key=lambda pair: pair[1].cancelled_at, default=None)
         if found is None and len(open_ones) == 1:
             found = open_ones[0]
         if found is None:
