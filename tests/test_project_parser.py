@@ -90,6 +90,7 @@ SETTINGS = {
             "public_url": f"{URL},https://old.example.test",
             "contact_policy": "create",
             "journal": "true",
+            "client_id": "a-client-id",
             "channel_name": odd(200),
         },
         arguments=(
