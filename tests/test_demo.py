@@ -27,8 +27,13 @@ DEMO = [sys.executable, "-m", "flask", "--app", "example_app", "demo"]
 
 def environment(**more: str) -> dict[str, str]:
     """Ours without what would steer the demo."""
-    kept = {key: text for key, text in os.environ.items() if not key.startswith(("HUBSPOT_HITL_", "FLASK_"))}
+    kept = {key: text for key, text in os.environ.items() if not key.startswith(("HUBSPOT_HITL_", "FLASK_", "HITL_TEST_"))}
     return kept | more
+
+
+def complaints(stderr: str) -> list[str]:
+    """What was said there, but that a version of the API ends, which is true of all but the newest."""
+    return [line for line in stderr.splitlines() if " ends in September 2027" not in line]
 
 
 @pytest.mark.parametrize(
@@ -47,7 +52,7 @@ def test_scripted_story_and_its_traffic(version: str, tmp_path: Path) -> None:
     assert done.returncode == 0, done.stdout + done.stderr
     assert [line.split()[0] for line in done.stdout.splitlines()] == WORDS
     assert "Noor Haddad" in done.stdout.splitlines()[1]
-    assert done.stderr == ""
+    assert not complaints(done.stderr)
     records = [json.loads(line) for line in traffic.read_text(encoding="utf-8").splitlines()]
     assert any(one["path"].endswith("/messages") and one["method"] == "POST" for one in records)
     if version != "v3":
