@@ -11,8 +11,8 @@ from typing import Any
 import pytest
 from flask import Flask
 
-from flask_hubspot_hitl.cli.project import META, remembered, wanted_of
 from flask_hubspot_hitl.hubspot import project
+from flask_hubspot_hitl.portals.project import META, remembered, wanted_of
 
 from .helpers import state_of
 from .peers.http_peer import HttpPeer, Reply, Request

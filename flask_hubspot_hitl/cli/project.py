@@ -19,17 +19,14 @@ from flask.cli import AppGroup, with_appcontext
 
 from ..config import PREFIX, Settings, is_loopback
 from ..hubspot import project as folders
-from ..hubspot import scopes
 from ..hubspot.project import Folder, FolderError, Profile, Refused, Wanted
 from ..hubspot.project.wanted import DISTRIBUTIONS, PRIVATE_LIMIT, UNLISTED_LIMIT
-from ..ledger import Transaction
+from ..portals.project import META, remembered, wanted_of
 from ..runtime import Runtime
 from .common import Command, app_runtime, say
 
 T = TypeVar("T")
 
-META = "project_dir"
-"""Where the database remembers the folder."""
 UPLOAD_SECONDS = 30.0
 WORDS = ("app_id", "client_id", "client_secret", "developer_api_key")
 WHERE = (
@@ -38,23 +35,6 @@ WHERE = (
     ("APP_ID", "the number in the address of the app's page"),
     ("DEVELOPER_API_KEY", "Development, Keys"),
 )
-
-
-def remembered(tx: Transaction, settings: Settings) -> Path | None:
-    """Return the project's folder: the setting's, else the one that ``project init`` wrote last."""
-    found = settings.project_dir or tx.get_meta(META)
-    return None if found is None else Path(found).absolute()
-
-
-def wanted_of(settings: Settings, **more: Any) -> Wanted:
-    """Return what a project's files shall hold for an app with these settings; ``more`` are fields of ``Wanted``."""
-    creates = settings.contact_policy == "create"
-    return Wanted(
-        base_urls=tuple(f"{url}{settings.url_prefix}" for url in settings.public_url),
-        scopes=settings.scopes or scopes.needed(scopes.AppKind.PROJECT, creates_contacts=creates),
-        new_name=settings.channel_name or "Assistant",
-        **more,
-    )
 
 
 @click.group(cls=AppGroup)

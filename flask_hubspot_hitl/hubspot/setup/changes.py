@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
-from typing import Any
+from typing import Any, ClassVar
 
 from .wanted import Subscription
 
@@ -15,6 +15,12 @@ from .wanted import Subscription
 @dataclass(frozen=True, slots=True)
 class Change:
     """Describe one change; ``str()`` is the line for a person, :meth:`facts` the object for a machine."""
+
+    words: ClassVar[str] = ""
+    """The line, in which ``{0}`` is the change."""
+
+    def __str__(self) -> str:
+        return self.words.format(self)
 
     def facts(self) -> dict[str, Any]:
         """Return ``change``, the name of the type, and its fields."""
@@ -25,20 +31,16 @@ class Change:
 class MakeChannel(Change):
     """Make the app's channel, and wait until HubSpot shows it."""
 
+    words = "make the channel “{0.body[name]}” that delivers to {0.body[webhookUrl]}"
     body: Mapping[str, Any]
-
-    def __str__(self) -> str:
-        return f"make the channel “{self.body['name']}” that delivers to {self.body['webhookUrl']}"
 
 
 @dataclass(frozen=True, slots=True)
 class AwaitChannel(Change):
     """Wait for a channel that an earlier run has made."""
 
+    words = "wait until HubSpot shows the channel {0.channel_id}, which was made before"
     channel_id: str
-
-    def __str__(self) -> str:
-        return f"wait until HubSpot shows the channel {self.channel_id}, which was made before"
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,39 +70,35 @@ def _differing(before: Any, after: Mapping[str, Any]) -> list[str]:
 class ConnectInbox(Change):
     """Make an account of the channel in an inbox or help desk."""
 
+    words = "connect {0.inbox} as “{0.name}”"
     channel_id: str | None
     """None: the one that is to be made first."""
     inbox_id: str
     inbox: str
     name: str
 
-    def __str__(self) -> str:
-        return f"connect {self.inbox} as “{self.name}”"
+
+@dataclass(frozen=True, slots=True)
+class AccountChange(Change):
+    """Describe what is done to an account that is there."""
+
+    channel_id: str
+    account_id: str
+    inbox: str
 
 
 @dataclass(frozen=True, slots=True)
-class TakeOverAccount(Change):
+class TakeOverAccount(AccountChange):
     """Use an account that bears another mark, or none, from now on; nothing changes at HubSpot."""
 
-    channel_id: str
-    account_id: str
-    inbox: str
+    words = "take over the account {0.account_id} in {0.inbox}, “{0.identifier}”"
     identifier: str
 
-    def __str__(self) -> str:
-        return f"take over the account {self.account_id} in {self.inbox}, “{self.identifier}”"
 
-
-@dataclass(frozen=True, slots=True)
-class AuthorizeAccount(Change):
+class AuthorizeAccount(AccountChange):
     """Say that our side of an account works again."""
 
-    channel_id: str
-    account_id: str
-    inbox: str
-
-    def __str__(self) -> str:
-        return f"authorise the account {self.account_id} in {self.inbox}"
+    words = "authorise the account {0.account_id} in {0.inbox}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -118,54 +116,40 @@ class SetTarget(Change):
 class Subscribe(Change):
     """Make a subscription."""
 
+    words = "subscribe to {0.subscription}"
     subscription: Subscription
-
-    def __str__(self) -> str:
-        return f"subscribe to {self.subscription}"
 
 
 @dataclass(frozen=True, slots=True)
 class ActivateSubscription(Change):
     """Switch a paused subscription on."""
 
+    words = "activate the subscription {0.subscription_id} to {0.subscription}"
     subscription_id: str
     subscription: Subscription
-
-    def __str__(self) -> str:
-        return f"activate the subscription {self.subscription_id} to {self.subscription}"
 
 
 @dataclass(frozen=True, slots=True)
 class SubscribeToJournal(Change):
     """Subscribe to a kind of event of HubSpot's journal."""
 
+    words = "subscribe to {0.action} of the journal"
     action: str
-
-    def __str__(self) -> str:
-        return f"subscribe to {self.action} of the journal"
 
 
 # Of teardown ----------------------------------------------------------------------------------------------
 
 
-@dataclass(frozen=True, slots=True)
-class DisableAccount(Change):
+class DisableAccount(AccountChange):
     """Say that our side of an account works no more; HubSpot lets nobody delete one by API."""
 
-    channel_id: str
-    account_id: str
-    inbox: str
-
-    def __str__(self) -> str:
-        return f"switch off the account {self.account_id} in {self.inbox}"
+    words = "switch off the account {0.account_id} in {0.inbox}"
 
 
 @dataclass(frozen=True, slots=True)
 class ArchiveChannel(Change):
     """Take the channel from HubSpot for good."""
 
+    words = "archive the channel {0.channel_id}, “{0.name}”"
     channel_id: str
     name: str
-
-    def __str__(self) -> str:
-        return f"archive the channel {self.channel_id}, “{self.name}”"
