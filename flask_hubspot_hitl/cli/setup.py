@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import json
 import sys
 from collections.abc import Iterator
 from typing import Any
@@ -84,13 +83,13 @@ def setup(
     lines = [f"Would {change}." for change in plan.changes] if only_plan else []
     if not plan.refusals and not plan.changes:
         lines.append("Nothing to change.")
-    lines += [*_by_hand(plan), *([] if only_plan else _where(facts))]
+    lines += [*plan.notes, *_by_hand(plan), *([] if only_plan else _where(facts))]
     say(facts, as_json, [*lines, *([] if report is None else ["", *command.lines(report)])])
     _refuse(plan)
     if missing is not None:
         raise click.ClickException(f"Not finished: {missing}. Then run setup again.")
-    if only_plan and check and plan.changes:
-        raise click.ClickException(f"HubSpot differs from what is wanted in {len(plan.changes)} point(s).")
+    if only_plan and check:
+        _tell_drift(plan)
     if check and report is not None and not report.is_well:
         raise click.ClickException("HubSpot is set up, but see what doctor found.")
 
@@ -230,13 +229,23 @@ def _done(change: Change, as_json: bool, bar: _Bar | None = None) -> None:
         click.echo(f"Done: {change}.")
 
 
+def _tell_drift(plan: SetupPlan) -> None:
+    """Fail when HubSpot or the project's files are not as wanted."""
+    if plan.changes:
+        raise click.ClickException(f"HubSpot differs from what is wanted in {len(plan.changes)} point(s).")
+    if plan.files is not None and (plan.files.trouble or plan.files.differences):
+        raise click.ClickException(f"The project's files in {plan.files.folder} are not as wanted.")
+
+
 def _facts(plan: SetupPlan, portal_id: str | None, *, is_done: bool) -> dict[str, Any]:
     return {
         "portal_id": portal_id,
+        "kind": plan.kind.value,
         "done": is_done and not plan.refusals,
         "changes": [change.facts() for change in plan.changes],
         "refusals": plan.refusals,
-        "by_hand": [{"why": one.why, "steps": list(one.steps), "paste": one.paste} for one in plan.by_hand],
+        "files": None if plan.files is None else plan.files.facts(),
+        "by_hand": [{"why": one.why, "steps": list(one.steps)} for one in plan.by_hand],
         "notes": plan.notes,
     }
 
@@ -259,8 +268,6 @@ def _by_hand(plan: SetupPlan) -> list[str]:
     lines = []
     for one in plan.by_hand:
         lines += ["", f"By hand: {one.why}", *(f"  {number}. {step}" for number, step in enumerate(one.steps, 1))]
-        if one.paste is not None:
-            lines += ["", json.dumps(one.paste, indent=2)]
     return [*lines, ""] if lines else []
 
 

@@ -15,6 +15,7 @@ from ..hubspot.events import Inbound, Kind, Poison
 from ..ledger import EventState, Ledger, NewEvent, Transaction, lanes
 from ..portals import accounts
 from . import rules
+from .arrivals import Arrivals
 from .parking import GAP_MS, SWEEP_MS, watch_parked
 from .states import Told
 
@@ -36,6 +37,7 @@ class Intake:
     def __init__(self, settings: Settings, ledger: Ledger) -> None:
         self._settings = settings
         self._ledger = ledger
+        self._arrivals = Arrivals(ledger)
         self.counts: Counter[str] = Counter()
         self.short_until = 0.0
 
@@ -49,6 +51,11 @@ class Intake:
         now = self._ledger.now_ms()
         poison = [item for item in items if isinstance(item, Poison)]
         concern = [item for item in items if isinstance(item, Inbound) and self._concerns_us(item, now)]
+        stored = self._store(concern, poison, hint, now)
+        self._arrivals.note({event.kind for event in concern}, now)
+        return stored
+
+    def _store(self, concern: Sequence[Inbound], poison: list[Poison], hint: bool, now: int) -> int:
         hinted = self._take_hints([event for event in concern if event.kind is Kind.ACCOUNT], now)
         events = [event for event in concern if event.kind is not Kind.ACCOUNT]
         threads = {(event.portal_id, event.thread_id) for event in events}

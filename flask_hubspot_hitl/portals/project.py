@@ -5,9 +5,10 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from ..config import Settings
+from ..config import Settings, is_loopback
 from ..hubspot import scopes
 from ..hubspot.project import Wanted
+from ..hubspot.setup.files import Files, compare
 from ..ledger import Transaction
 
 META = "project_dir"
@@ -35,3 +36,8 @@ def wanted_of(settings: Settings, **more: Any) -> Wanted:
         new_name=settings.channel_name or "Assistant",
         **more,
     )
+
+
+def compared(folder: Path, settings: Settings) -> Files:
+    """Compare a project's folder with what this app needs of it."""
+    return compare(folder, wanted_of(settings), for_stand_in=is_loopback(settings.api_base_url))

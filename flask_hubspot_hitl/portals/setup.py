@@ -19,6 +19,7 @@ from ..hubspot.setup.apply import Worker
 from ..hubspot.setup.plan import Found, SetupPlan, Want
 from ..hubspot.setup.wanted import Json
 from ..ledger import ChannelRecord, Ledger
+from . import app_kind, project
 from .accounts import record_of
 from .clients import Services
 
@@ -116,9 +117,9 @@ class SetUp:
         finally:
             app.close()
 
-    def _look(self, app: AppCalls, portal: HubSpotClient | None) -> tuple[Want, Found]:
+    def _look(self, app: AppCalls, portal: HubSpotClient | None, *, webhooks: bool = True) -> tuple[Want, Found]:
         want = self._want()
-        self._looked = want, plans.look(app, portal, want)
+        self._looked = want, plans.look(app, portal, want, webhooks=webhooks)
         return self._looked
 
     def _plan(self, app: AppCalls, portal: HubSpotClient | None) -> SetupPlan:
@@ -129,7 +130,7 @@ class SetUp:
         return plan
 
     def _teardown_plan(self, app: AppCalls, portal: HubSpotClient | None, archive: bool) -> SetupPlan:
-        want, found = self._look(app, portal)
+        want, found = self._look(app, portal, webhooks=False)
         if found.channel is None:
             return teardown.make_plan(found, want, archive=archive, users=[])
         channel_id = str(found.channel["id"])
@@ -165,11 +166,14 @@ class SetUp:
             channel = tx.channels.get(settings.app_id)
             accounts = [] if self.portal_id is None else tx.channels.accounts(self.portal_id)
             chosen = None if self.portal_id is None else tx.installations.get(self.portal_id)
+            kind, folder = app_kind.known(tx, settings), project.at_hand(tx, settings)
         inbox_ids: Sequence[str] = self.inbox_ids or (settings.inbox_id if is_configured else ())
         if not inbox_ids and chosen is not None and chosen.inbox_id is not None:
             inbox_ids = (chosen.inbox_id,)
         return Want(
             channel=wanted_channel(settings, ledger.deployment_id),
+            kind=kind,
+            files=None if folder is None else project.compared(folder, settings),
             portal_id=self.portal_id,
             inbox_ids=inbox_ids,
             configured_channel=settings.channel_id,
@@ -183,6 +187,7 @@ class SetUp:
     def _remember(self) -> None:
         """Store what was found to be ours, and the portal's default inbox; forget the accounts that are gone."""
         want, found = self._looked
+        self._learn_kind(want, found)
         if found.channel is None:
             return
         notebook, channel_id = self._notebook(), str(found.channel["id"])
@@ -201,6 +206,12 @@ class SetUp:
             settings = self.services.settings
             if chosen and not (self.portal_id == settings.portal_id and settings.inbox_id):
                 tx.installations.set_inbox(self.portal_id, chosen[0])
+
+    def _learn_kind(self, want: Want, found: Found) -> None:
+        """Store the kind that HubSpot's answer proves, where it was a guess."""
+        if found.kind != want.kind and (found.kind.is_certain or want.files is not None):
+            with self.services.ledger.write() as tx:
+                app_kind.learn(tx, found.kind.kind)
 
     def _worker(self, app: AppCalls, portal: HubSpotClient | None) -> Worker:
         return Worker(

@@ -9,25 +9,33 @@ import click
 from flask.cli import ScriptInfo
 
 from ...errors import ConfigError, LedgerUnavailable
-from ..common import app_runtime, progress, say
+from ...handoffs import arrivals
+from ...runtime import Runtime
+from ..common import Amount, app_runtime, progress, say
 
 if TYPE_CHECKING:
     from . import Report
 
 
 MOST_NAMES = 12
+LOOK_SECONDS = 0.5
+"""Seconds between two looks for webhooks."""
 
 
 @click.command()
+@click.option("--wait", default=0.0, type=Amount(0, 3600), help="Seconds to wait for webhooks that never came.")
 @click.option("--json", "as_json", is_flag=True, help="For machines.")
 @click.pass_context
-def doctor(context: click.Context, as_json: bool) -> None:
+def doctor(context: click.Context, wait: float, as_json: bool) -> None:
     """Find what keeps handoffs from working, and what puts it right. Fails when there is an error; changes nothing."""
     from . import explain
 
     try:
         with context.ensure_object(ScriptInfo).load_app().app_context():
             report = look(as_json=as_json)
+            if wait and report.is_unproven:
+                _await(app_runtime(), wait, as_json=as_json)
+                report = look(as_json=as_json)
     except (ConfigError, LedgerUnavailable) as error:
         report = explain(error)
     show(report, as_json=as_json)
@@ -44,6 +52,21 @@ def look(*, as_json: bool = False) -> Report:
     app_runtime()
     with progress("Looking", hidden=as_json) as at:
         return examine(current_app._get_current_object(), at)  # type: ignore[attr-defined]
+
+
+def _await(runtime: Runtime, seconds: float, *, as_json: bool) -> None:
+    """Wait until every webhook has come that an ordinary handoff brings."""
+    click.echo("Have somebody take over a conversation in HubSpot, answer, and close it.", err=True)
+    clock = runtime.services.clock
+    began, waited = clock.now_ms(), 0.0
+    with progress("Waiting for webhooks", hidden=as_json) as at:
+        while waited < seconds:
+            with runtime.ledger.read() as tx:
+                if arrivals.last(tx).keys() >= set(arrivals.ORDINARY):
+                    return
+            clock.sleep(min(LOOK_SECONDS, seconds - waited))
+            waited = (clock.now_ms() - began) / 1000
+            at(int(min(waited, seconds)), int(seconds) or 1)
 
 
 def show(report: Report, *, as_json: bool = False) -> None:

@@ -13,8 +13,10 @@ from flask import Flask
 
 from ...config import Settings
 from ...errors import ConfigError, LedgerUnavailable
+from ...hubspot.scopes import AppKind
+from ...portals import app_kind
 from ...runtime import Runtime, get_runtime
-from . import application, dispatching, hubspot_app, journal, portal, public_url, store
+from . import application, dispatching, hubspot_app, journal, portal, project_app, public_url, store
 from .findings import Code, Finding, Level, sentence
 
 logger = logging.getLogger(__name__)
@@ -44,6 +46,11 @@ class Report:
     def is_well(self) -> bool:
         """Return True when nothing keeps handoffs from working; there may be warnings."""
         return not any(one.code.level is Level.ERROR for one in self.findings)
+
+    @property
+    def is_unproven(self) -> bool:
+        """Return True when webhooks have never come that only their coming proves."""
+        return any(one.code is Code.UNPROVEN for one in self.findings)
 
 
 def examine(app: Flask, progress: Progress | None = None) -> Report:
@@ -81,7 +88,13 @@ def _hubspot_checks(runtime: Runtime) -> Iterator[Check]:
     yield "the app at HubSpot", partial(hubspot_app.check, runtime)
     if runtime.settings.journal:
         yield "HubSpot's journal", partial(journal.check, runtime)
+    with runtime.ledger.read() as tx:
+        known = app_kind.known(tx, runtime.settings)
     portal_ids = portal.portal_ids(runtime)
+    if known.kind is AppKind.PROJECT:
+        yield "the project's files", partial(project_app.check_files, runtime)
+    if portal_ids and not known.has_webhooks_api:
+        yield "what has arrived", partial(project_app.check_arrivals, runtime)
     if not portal_ids:
         yield "portals", portal.none
     for portal_id in portal_ids:

@@ -210,8 +210,8 @@ class Code(Enum):
         Level.WARNING,
         "The app's channel and webhooks can't be looked at.",
         "Whether HubSpot sends what agents write, to whom and of which kinds, is not known.",
-        "For a public app set HUBSPOT_HITL_APP_ID and HUBSPOT_HITL_DEVELOPER_API_KEY; for others compare by hand with: "
-        "flask hubspot-hitl setup --plan",
+        "Set HUBSPOT_HITL_APP_ID, the number in the address of the app's page, and HUBSPOT_HITL_DEVELOPER_API_KEY, "
+        "from Development, Keys.",
     )
     DEVELOPER_KEY = (
         "HH404",
@@ -267,8 +267,9 @@ class Code(Enum):
         "HH411",
         Level.WARNING,
         "The token is a private app's.",
-        "HubSpot documents custom channels for public apps only; calls may be refused, now or later.",
-        "Make a public app and install it: flask hubspot-hitl install-url",
+        "HubSpot documents custom channels for apps that are installed by OAuth; calls may be refused, now or later.",
+        "Make a project app with 'flask hubspot-hitl project init DIR' and 'hs project upload', and install it: flask "
+        "hubspot-hitl install-url",
     )
     CHANNEL_MARK = (
         "HH412",
@@ -327,6 +328,37 @@ class Code(Enum):
         "The journal has not been read for long.",
         "What is older than three days is gone from it; then every portal's token is asked instead.",
         "See that some process dispatches with HUBSPOT_HITL_JOURNAL on, and what its log says.",
+    )
+    FILES_DIFFER = (
+        "HH420",
+        Level.WARNING,
+        "The project's files differ from what is wanted.",
+        "What HubSpot was given at the last upload may be no better: webhooks or an installation may fail.",
+        "Run 'flask hubspot-hitl project init' with that folder, then 'hs project upload' in it.",
+    )
+    FILES_UNREADABLE = (
+        "HH421",
+        Level.WARNING,
+        "The project's files can't be read.",
+        "Whether HubSpot has what is wanted is not known.",
+        "Set HUBSPOT_HITL_PROJECT_DIR to the folder that 'hs project upload' uploads, or take it out.",
+    )
+    UNPROVEN = (
+        "HH422",
+        Level.WARNING,
+        "Some webhooks have never come.",
+        "HubSpot does not show this app's subscriptions; nothing but what arrives proves them and their target URL.",
+        "Run 'flask hubspot-hitl doctor --wait 300', and meanwhile have somebody take over a conversation in HubSpot, "
+        "answer, and close it. If they do not come: run 'hs project upload' in the project's folder, and wait five "
+        "minutes.",
+    )
+    INSTALL_CAP = (
+        "HH423",
+        Level.WARNING,
+        "Hardly anybody more can install the app.",
+        "HubSpot lets ten accounts install a private app, and 25 one of the marketplace until it is listed.",
+        "Disconnect accounts that need it no more. A private app for others is made one of the marketplace with "
+        "'flask hubspot-hitl project init --distribution marketplace' and 'hs project upload'; have that listed.",
     )
 
     # A portal -----------------------------------------------------------------------------------------------------

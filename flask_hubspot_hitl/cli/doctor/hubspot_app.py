@@ -7,19 +7,21 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from ...errors import HubSpotNotFound, HubSpotRejected, HubSpotUnavailable
-from ...hubspot import project
 from ...hubspot.admin import AppCalls
+from ...hubspot.project import APP_FILE
 from ...hubspot.scopes import LEGACY_FILES_SCOPE, AppKind
-from ...hubspot.setup import wanted
-from ...portals import api_version, routing, setup
+from ...hubspot.setup import kind, wanted
+from ...portals import api_version, app_kind, routing, setup
 from ...runtime import Runtime
+from . import project_app
 from .findings import Code, Finding, sentence
 
 HUBSPOT_SECONDS = 6.0
 """Seconds that a check may spend on HubSpot's answers."""
-PROJECT_APP = (
-    f"An app of HubSpot's project platform has its webhooks in the file {project.WEBHOOKS_FILE}: compare it with "
-    "'flask hubspot-hitl setup --plan'."
+_BY_HAND = "A private app has none: compare its Webhooks tab by hand with 'flask hubspot-hitl setup --plan'."
+_OAUTH = (
+    f"Have it installed by OAuth: in {APP_FILE} make oauth the type of its auth, run 'hs project upload', and open the "
+    "link that this makes: flask hubspot-hitl install-url"
 )
 _NO_CREDENTIALS = (401, 403)
 
@@ -33,11 +35,13 @@ def check(runtime: Runtime) -> Iterator[Finding]:
     if channel_id is None:
         yield Code.NO_CHANNEL.found("Neither HUBSPOT_HITL_CHANNEL_ID is set nor has setup stored one.")
     if settings.access_token is not None and settings.access_token.startswith("pat-"):
-        yield Code.PRIVATE_APP.found("HUBSPOT_HITL_ACCESS_TOKEN begins with pat-.")
+        is_project = runtime.services.app_kind() is AppKind.PROJECT
+        yield Code.PRIVATE_APP.found("HUBSPOT_HITL_ACCESS_TOKEN begins with pat-.", fix=_OAUTH if is_project else None)
     lacking = [name for name in ("APP_ID", "DEVELOPER_API_KEY") if getattr(settings, name.lower()) is None]
     if lacking:
         names = " and ".join(f"HUBSPOT_HITL_{name}" for name in lacking)
-        yield Code.APP_UNSEEN.found(f"Not set: {names}.")
+        is_private = runtime.services.app_kind() is AppKind.LEGACY_PRIVATE
+        yield Code.APP_UNSEEN.found(f"Not set: {names}.", fix=_BY_HAND if is_private else None)
         return
     client = runtime.services.app_client()
     try:
@@ -98,10 +102,18 @@ def _check_channel(runtime: Runtime, client: AppCalls, channel_id: str) -> Itera
 
 
 def _check_webhooks(runtime: Runtime, client: AppCalls) -> Iterator[Finding]:
+    with runtime.ledger.read() as tx:
+        known = app_kind.known(tx, runtime.settings)
+    if not known.has_webhooks_api:
+        return
     try:
         yield from _compare_webhooks(runtime, client)
     except HubSpotRejected as error:  # the key is right: HubSpot has shown the channel
-        yield Code.APP_UNSEEN.found(sentence(error), fix=PROJECT_APP)
+        if known.is_certain:
+            yield Code.APP_UNSEEN.found(sentence(error), fix=kind.contradiction(known.kind))
+            return
+        yield Code.APP_UNSEEN.found(f"{sentence(error)} {kind.UNKNOWN}", fix=f"{kind.SAY_IT} {kind.HOW_TO_SEE}")
+        yield from project_app.check_arrivals(runtime)
 
 
 def _compare_webhooks(runtime: Runtime, client: AppCalls) -> Iterator[Finding]:

@@ -6,15 +6,16 @@ what a plan says.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Any
 
 from ...errors import HubSpotNotFound, HubSpotRejected
-from .. import project
 from ..admin import AppCalls
 from ..client import HubSpotClient
-from . import changes, wanted
+from ..scopes import AppKind
+from . import changes, files, wanted
+from .files import Files
+from .kind import HOW_TO_SEE, SAY_IT, UNKNOWN, KnownKind, contradiction
 from .wanted import Json
 
 TAKE_OVER = "If it is yours and shall serve this installation, run the command again with --take-over."
@@ -28,6 +29,9 @@ class Want:
     """
 
     channel: wanted.Channel
+    kind: KnownKind
+    files: Files | None = None
+    """Of a project app, as far as they are here."""
     portal_id: str | None = None
     inbox_ids: Sequence[str] = ()
     configured_channel: str | None = None
@@ -67,19 +71,20 @@ class Found:
     """``SettingsResponse``; None when they were never set."""
     subscriptions: Sequence[Json] = ()
     webhooks_refused: str | None = None
-    """Why the app's webhooks can't be set by API."""
+    """Why the app's webhooks can't be set by API, when HubSpot was asked for them."""
+    kind: KnownKind
+    """What kind of app it is, HubSpot's answer taken into account."""
 
 
 @dataclass(frozen=True, slots=True)
 class ByHand:
     """Describe a step that only a person can do.
 
-    Each of ``steps`` is a sentence; ``paste`` is JSON for a file.
+    Each of ``steps`` is a sentence or a command.
     """
 
     why: str
     steps: Sequence[str]
-    paste: Mapping[str, Any] | None = None
 
 
 @dataclass(slots=True)
@@ -91,21 +96,25 @@ class SetupPlan:
     by_hand: list[ByHand] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
     """What is left as it is, and why."""
+    kind: AppKind = AppKind.PROJECT
+    files: Files | None = None
+    """Of a project app, as far as they are here: the half that goes by file."""
 
 
-def look(app: AppCalls, portal: HubSpotClient | None, want: Want) -> Found:
-    """Read everything that a plan needs. Raises like the calls of ``client``."""
+def look(app: AppCalls, portal: HubSpotClient | None, want: Want, *, webhooks: bool = True) -> Found:
+    """Read everything that a plan needs, the app's ``webhooks`` if wished. Raises like the calls of ``client``."""
     channels = app.list_channels()
     channel = _choose(channels, want)
     accounts = portal.channel_accounts(str(channel["id"])) if portal is not None and channel is not None else []
-    webhooks, subscriptions, refused = _webhooks(app)
+    settings, subscriptions, refused, kind = _webhooks(app, want.kind) if webhooks else (None, (), None, want.kind)
     return Found(
+        kind=kind,
         channels=channels,
         channel=channel,
         portal_id=None if portal is None else _owner(portal, want),
         inboxes=portal.inboxes() if portal is not None else [],
         accounts=accounts,
-        webhooks=webhooks,
+        webhooks=settings,
         subscriptions=subscriptions,
         webhooks_refused=refused,
     )
@@ -142,17 +151,25 @@ def delivering(channels: Sequence[Json], want: Want) -> list[Json]:
     return marked or ours
 
 
-def _webhooks(app: AppCalls) -> tuple[Json | None, Sequence[Json], str | None]:
+def _webhooks(app: AppCalls, kind: KnownKind) -> tuple[Json | None, Sequence[Json], str | None, KnownKind]:
+    """Read the app's webhooks, where there is an API for them; what HubSpot answers tells the kind of app."""
+    if not kind.has_webhooks_api:
+        return None, (), None, kind
     if app.options.developer_api_key is None:
-        return None, (), "the app's webhooks can be set with a developer API key only (HUBSPOT_HITL_DEVELOPER_API_KEY)"
+        why = "The app's webhooks can be set with a developer API key only (HUBSPOT_HITL_DEVELOPER_API_KEY)."
+        return None, (), why, kind
     try:
         subscriptions = app.webhook_subscriptions()
         try:
-            return app.webhook_settings(), subscriptions, None
+            return app.webhook_settings(), subscriptions, None, kind.after(True)
         except HubSpotNotFound:
-            return None, subscriptions, None
+            return None, subscriptions, None, kind.after(True)
     except HubSpotRejected as error:
-        return None, (), f"HubSpot does not let this app's webhooks be set by API ({error})"
+        why = f"HubSpot does not let this app's webhooks be set by API ({error})."
+        if error.status == 401:
+            return None, (), why, kind
+        told = f" {contradiction(kind.kind)}" if kind.is_certain else ""
+        return None, (), why + told, kind.after(False)
 
 
 # The plan -------------------------------------------------------------------------------------------------
@@ -272,10 +289,34 @@ def _plan_account(plan: SetupPlan, found: Found, want: Want, inbox_id: str, inbo
 
 
 def _plan_webhooks(plan: SetupPlan, found: Found, want: Want) -> None:
+    """Plan by API for a legacy public app, by file for a project app, and by hand for any other."""
+    plan.kind = found.kind.kind
     target = want.channel.webhook_urls[0]
-    if found.webhooks_refused is not None:
-        plan.by_hand.append(webhooks_by_hand(found.webhooks_refused, target))
-        return
+    if plan.kind is AppKind.PROJECT:
+        _plan_files(plan, found, want, target)
+    elif plan.kind is AppKind.LEGACY_PRIVATE:
+        plan.by_hand.append(_clicks("No API sets the webhooks of a private app.", target))
+    elif found.webhooks_refused is not None:
+        plan.by_hand.append(_clicks(found.webhooks_refused, target))
+    else:
+        _plan_subscriptions(plan, found, want, target)
+
+
+def _plan_files(plan: SetupPlan, found: Found, want: Want, target: str) -> None:
+    plan.files = want.files
+    if not found.kind.is_certain and want.files is None:
+        plan.by_hand.append(ByHand(UNKNOWN, [HOW_TO_SEE, SAY_IT]))
+    todo = files.steps(want.files, target)
+    if todo is not None:
+        plan.by_hand.append(ByHand(*todo))
+    elif want.files is not None:
+        plan.notes.append(
+            f"The project's files in {want.files.folder} are as wanted; HubSpot has them as they were at the last "
+            f"'{want.files.upload}'."
+        )
+
+
+def _plan_subscriptions(plan: SetupPlan, found: Found, want: Want, target: str) -> None:
     before = (found.webhooks or {}).get("targetUrl") or ""
     if before and before not in want.channel.webhook_urls and not want.take_over:
         plan.refusals.append(
@@ -288,19 +329,16 @@ def _plan_webhooks(plan: SetupPlan, found: Found, want: Want) -> None:
     plan.changes.extend(changes.ActivateSubscription(number, one) for number, one in drift.paused)
 
 
-def webhooks_by_hand(why: str, target: str) -> ByHand:
-    """Return the clicks for a legacy app, and the file for an app of HubSpot's project platform."""
+def _clicks(why: str, target: str) -> ByHand:
+    """Return the clicks for a legacy app."""
+    subscriptions = "".join(f"\n     {one}" for one in wanted.SUBSCRIPTIONS)
     return ByHand(
-        f"{why[0].upper()}{why[1:]}.",
+        why,
         [
             "In the HubSpot developer account open the app, then Webhooks. In a private app: its Webhooks tab.",
             f"Target URL: {target}",
-            "Create these subscriptions, and activate each, because HubSpot makes them paused:"
-            + "".join(f"\n     {one}" for one in wanted.SUBSCRIPTIONS),
-            f"Or, for an app of HubSpot's project platform, put the following into {project.WEBHOOKS_FILE} "
-            "and run 'hs project upload'.",
+            f"Create these subscriptions, and activate each, because HubSpot makes them paused:{subscriptions}",
         ],
-        project.webhooks_file(target),
     )
 
 

@@ -7,6 +7,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from ..project import WEBHOOKS_FILE
+from ..scopes import AppKind
 from . import changes, wanted
 from .plan import Found, SetupPlan, Want, inbox_of, refuse_other_portal
 from .wanted import Json
@@ -19,11 +21,12 @@ def make_plan(found: Found, want: Want, *, archive: bool, users: Sequence[str]) 
         knows.
     :param users: why other portals may need the channel, a sentence for each.
     """
-    plan = SetupPlan()
+    plan = SetupPlan(kind=want.kind.kind)
     refuse_other_portal(plan, found, want)
     channel = found.channel
     if channel is None:
         plan.notes.append("HubSpot shows no channel of this installation; there is nothing to take back.")
+        plan.notes.append(_webhooks(want.kind.kind))
         return plan
     url, channel_id = channel.get("webhookUrl") or "", str(channel["id"])
     if url and url not in want.channel.webhook_urls:
@@ -43,11 +46,19 @@ def make_plan(found: Found, want: Want, *, archive: bool, users: Sequence[str]) 
         plan.notes.append(f"The channel {channel_id} stays: {'; '.join(reasons)}.")
     else:
         plan.changes.append(changes.ArchiveChannel(channel_id, str(channel.get("name"))))
-    plan.notes.append(
-        "The app's webhook target and its subscriptions belong to the whole app and stay; to end them, use the app's "
-        "Webhooks page."
-    )
+    plan.notes.append(_webhooks(want.kind.kind))
     return plan
+
+
+def _webhooks(kind: AppKind) -> str:
+    """Say how the app's webhooks end: they belong to the whole app, and are never taken back here."""
+    stay = "The app's webhook target and its subscriptions belong to the whole app and stay"
+    if kind is AppKind.PROJECT:
+        return (
+            f"{stay}: they go with the project. To end them delete it in HubSpot (Development, Projects, the project, "
+            f"its settings), or delete {WEBHOOKS_FILE} and run 'hs project upload'."
+        )
+    return f"{stay}; to end them, use the app's Webhooks page."
 
 
 def _plan_account(plan: SetupPlan, found: Found, want: Want, account: Json) -> None:
