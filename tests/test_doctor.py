@@ -33,7 +33,6 @@ from flask_hubspot_hitl.cli.doctor import Code, Finding, Level, Report, examinat
 from flask_hubspot_hitl.cli.doctor.command import doctor, show
 from flask_hubspot_hitl.clock import Clock, ManualClock, to_datetime
 from flask_hubspot_hitl.dispatch.dispatcher import TICK
-from flask_hubspot_hitl.hubspot import project
 from flask_hubspot_hitl.hubspot.oauth import Tokens
 from flask_hubspot_hitl.hubspot.paths import NEWEST, Paths
 from flask_hubspot_hitl.hubspot.scopes import SCOPES
@@ -51,14 +50,20 @@ from .helpers import (
     PORTAL,
     HubSpot,
     Json,
+    app_event,
+    assigned_event,
     channel_event,
+    new_message_event,
     open_handoff,
     seconds_of,
     signed_post,
     state_of,
+    status_event,
     wait_until,
 )
 from .processes import uwsgi
+from .project_commands import WEBHOOKS as WEBHOOKS_FILE
+from .project_commands import bot, call, load, save
 
 GOLDEN = Path(__file__).with_name("doctor.golden")
 CHANNELS = "/conversations/v3/custom-channels"
@@ -177,7 +182,7 @@ def clinic(make_app: MakeApp, serve: Serve, hubspot: HubSpot) -> Iterator[Clinic
 
 
 def test_files_in_the_settings_of_a_project_app(clinic: Clinic) -> None:
-    clinic.open(app_kind="project", scopes=f"{','.join(SCOPES)},files")
+    arrive(clinic.open(app_kind="project", scopes=f"{','.join(SCOPES)},files"))
     found = [(one["code"], one["portal_id"]) for one in json.loads(clinic.look("--json").stdout)["findings"]]
     assert found == [(Code.LEGACY_SCOPE.code, None), (Code.LEGACY_SCOPE.code, PORTAL)]
 
@@ -438,7 +443,34 @@ def an_oauth_version_that_ends(clinic: Clinic) -> None:
 
 @breaks(Code.LEGACY_SCOPE)
 def a_legacy_app_that_counts_as_a_project_app(clinic: Clinic) -> None:
-    clinic.open(app_kind="project")
+    arrive(clinic.open(app_kind="project"))
+
+
+@breaks(Code.FILES_DIFFER)
+def files_for_another_address(clinic: Clinic) -> None:
+    app = a_project_app(clinic, project_dir="hubspot-app")
+    folder = in_its_folder(clinic, app)
+    with bot(folder / "other") as other:
+        call(other, "init", folder / "hubspot-app")
+    hooks = load(folder / "hubspot-app", WEBHOOKS_FILE)
+    del hooks["config"]["subscriptions"]["hubEvents"][0]
+    save(folder / "hubspot-app", WEBHOOKS_FILE, hooks)
+
+
+@breaks(Code.FILES_UNREADABLE)
+def a_file_where_the_project_should_be(clinic: Clinic) -> None:
+    app = a_project_app(clinic, project_dir="hubspot-app")
+    (in_its_folder(clinic, app) / "hubspot-app").write_text("{}", encoding="utf-8")
+
+
+@breaks(Code.UNPROVEN)
+def webhooks_that_never_came(clinic: Clinic) -> None:
+    a_project_app(clinic, sees=("deletion",))
+
+
+@breaks(Code.INSTALL_CAP)
+def an_app_that_eight_accounts_have(clinic: Clinic) -> None:
+    install_in(a_project_app(clinic), 8)
 
 
 @breaks(Code.MORE_SCOPES)
@@ -658,6 +690,42 @@ def a_bug(clinic: Clinic) -> Result:
     return _invoke(click.command()(lambda: show(report)))
 
 
+def a_project_app(clinic: Clinic, sees: tuple[str, ...] = (), **config: Any) -> Flask:
+    """A project app as far as doctor knows, with the scopes of one; what it ``sees`` has arrived, by default all."""
+    token = _access_token(clinic, f"?scopes={','.join((*SCOPES, 'files.read', 'files.write'))}")
+    config = {"app_kind": "project", "refresh_token": None, "access_token": token} | config
+    app = clinic.open(**config)
+    arrive(app, *sees)
+    return app
+
+
+def arrive(app: Flask, *subscriptions: str) -> None:
+    """HubSpot tells of threads that are not ours; by default whatever an ordinary handoff brings."""
+    at = state_of(app).ledger.now_ms()
+    events = [app_event(one, at=at) for one in subscriptions]
+    ordinary = [new_message_event("m1", at=at), assigned_event("A-1", at=at), status_event("CLOSED", at=at)]
+    assert signed_post(app, events or ordinary).status_code == 204
+
+
+def in_its_folder(clinic: Clinic, app: Flask) -> Path:
+    """Let doctor be run in the folder of the database."""
+    folder = Path((state_of(app).settings.database_url or "").removeprefix("sqlite:///")).parent
+    clinic.stack.enter_context(contextlib.chdir(folder))
+    return folder
+
+
+def install_in(app: Flask, count: int) -> None:
+    """Other accounts have installed the app; the configured one alone is looked at."""
+    runtime = state_of(app)
+    cipher = runtime.services.cipher()
+    assert cipher is not None
+    tokens = Tokens(access_token="", refresh_token="sim-theirs", expires_at_ms=0, renew_at_ms=0)
+    with runtime.ledger.write() as tx:
+        for number in range(count):
+            portal_id = str(600_000 + number)
+            tx.installations.install(portal_id, encrypted(cipher, portal_id, tokens), scopes=None, now=1)
+
+
 def _invoke(command: click.Command, *arguments: str, app: Callable[[], Flask] | None = None) -> Result:
     return CliRunner().invoke(command, arguments, obj=ScriptInfo(create_app=app))
 
@@ -693,6 +761,7 @@ CHANGING = (
     (r"\(?/?[\w/.-]*hitl.sqlite3", "FILE"),
     (r"threads of: \S+\.$", "threads of: PROCESS."),
     (r"folder /[\w/.-]*", "folder FOLDER"),
+    (r"Last \d{4}-\d\d-\d\dT[\d:]{8}\+00:00", "Last TIME"),
 )
 
 
@@ -886,13 +955,83 @@ def test_a_secret_that_somebody_sends_back_is_not_told(clinic: Clinic) -> None:
     assert secret not in output
 
 
-def test_an_app_of_the_project_platform(clinic: Clinic) -> None:
+@pytest.mark.parametrize("status", [400, 403, 404])
+def test_an_app_whose_webhooks_hubspot_does_not_show(clinic: Clinic, status: int) -> None:
     clinic.open()
-    clinic.hubspot.chaos(faults=[{"match": "GET /(app-)?webhooks/.*", "status": 403}])
+    clinic.hubspot.chaos(faults=[{"match": "GET /(app-)?webhooks/.*", "status": status}])
     result = clinic.look()
     assert result.exit_code == 0
     assert "HH403 warning" in result.stdout
-    assert project.WEBHOOKS_FILE in result.stdout
+    assert "this app counts as legacy-public" in result.stdout
+    assert "set HUBSPOT_HITL_APP_KIND to project" in result.stdout
+
+
+def test_a_project_app_is_well_without_the_webhooks_api(clinic: Clinic) -> None:
+    a_project_app(clinic)
+    before = len(clinic.hubspot.requests())
+    result = clinic.look()
+    assert result.stdout.endswith("All is well.\n"), result.stdout
+    assert not [one for one in clinic.hubspot.requests()[before:] if "webhooks" in one["path"]]
+
+
+@pytest.mark.parametrize(("kind", "told"), [("project", "hs project upload"), ("legacy-private", "Webhooks tab")])
+def test_what_puts_it_right_is_told_by_kind(clinic: Clinic, kind: str, told: str) -> None:
+    clinic.open(app_kind=kind, refresh_token=None, access_token="pat-eu1-0001", developer_api_key=None)
+    fixes = {one["code"]: one["fix"] for one in json.loads(clinic.look("--json").stdout)["findings"]}
+    assert told in fixes["HH422"]
+    assert ("APP_ID" in fixes["HH403"]) == (kind == "project")
+    assert ("Webhooks tab" in fixes["HH403"]) == (kind != "project")
+    assert ("make oauth the type of its auth" in fixes["HH411"]) == (kind == "project")
+    assert "public app" not in "".join(fixes.values())
+
+
+@pytest.mark.parametrize(
+    ("count", "distribution", "is_told"),
+    [
+        *((7, "private", False), (10, "private", True)),
+        *((19, "marketplace", False), (25, "marketplace", True), (26, "marketplace", False)),
+    ],
+)
+def test_how_many_may_install_it(clinic: Clinic, count: int, distribution: str, is_told: bool) -> None:
+    app = a_project_app(clinic, project_dir="hubspot-app")
+    folder = in_its_folder(clinic, app) / "hubspot-app"
+    with bot(folder.parent / "other") as other:
+        call(other, "init", folder, "--distribution", distribution)
+    install_in(app, count)
+    told = [one["what"] for one in json.loads(clinic.look("--json").stdout)["findings"] if one["code"] == "HH423"]
+    assert told == ([f"{count} accounts have installed it; {count} may."] if is_told else [])
+
+
+class Obliging(ManualClock):
+    """A clock by which webhooks arrive while somebody sleeps."""
+
+    def __init__(self) -> None:
+        super().__init__(time.time_ns() // 1_000_000)
+        self.sleeps: list[Callable[[], None]] = []
+
+    def sleep(self, seconds: float) -> None:
+        super().sleep(seconds)
+        for action in self.sleeps[:1]:
+            self.sleeps.remove(action)
+            action()
+
+
+def test_it_waits_until_the_webhooks_have_come(clinic: Clinic) -> None:
+    clock = Obliging()
+    app = a_project_app(clinic, sees=("deletion",), clock=clock, dispatcher="inline", TESTING=True)
+    began = clock.now_ms()
+    given_up = clinic.look("--wait", "30")
+    assert (given_up.exit_code, clock.now_ms() - began) == (0, 30_000)
+    assert "HH422 warning" in given_up.stdout
+    assert "Have somebody take over a conversation" in given_up.stderr
+
+    clock.sleeps.append(lambda: arrive(app, "newMessage"))
+    clock.sleeps.append(lambda: arrive(app))
+    began = clock.now_ms()
+    waited = clinic.look("--wait", "30")
+    assert 1_000 <= clock.now_ms() - began < 5_000
+    assert waited.stdout.endswith("All is well.\n"), waited.stdout
+    assert clinic.look("--wait", "nan").exit_code == 2
 
 
 def codes(clinic: Clinic) -> list[str]:

@@ -30,7 +30,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "ledger": {*BASE, "ledger.url"},
     "hubspot": {*BASE, "hubspot.addresses", "hubspot.scopes"},
     "hubspot.project": {"hubspot", "hubspot.scopes"},
-    "hubspot.setup": {"errors", "clock", "hubspot", "hubspot.project"},
+    "hubspot.setup": {"errors", "clock", "hubspot", "hubspot.project", "hubspot.scopes"},
     "alembic": {"ledger"},
     "dispatch": {"errors", "config", "ledger", "process"},
     "portals": WIRE | {"_version"},

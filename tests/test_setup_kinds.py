@@ -157,7 +157,7 @@ def test_against_hubspot_its_own_command_uploads(project: Project, make_app: Mak
 def test_teardown_says_what_to_delete_at_hubspot(project: Project, hubspot: HubSpot) -> None:
     project.run("setup")
     told = project.run("teardown", "--yes")
-    assert "they go with the project. To end them delete it in HubSpot (Development, Projects" in told
+    assert "they go with the project. To end them delete it in HubSpot (Development, Projects)" in told
     assert webhook_calls(hubspot) == []
     assert "Webhooks page" not in told
     again = json.loads(project.run("teardown", "--json"))

@@ -118,13 +118,13 @@ def _check_webhooks(runtime: Runtime, client: AppCalls) -> Iterator[Finding]:
 
 def _compare_webhooks(runtime: Runtime, client: AppCalls) -> Iterator[Finding]:
     urls = runtime.settings.webhook_urls()
+    drift = wanted.subscription_drift(client.webhook_subscriptions())  # first: a 404 means that there is no API for it
     try:
         target = client.webhook_settings().get("targetUrl")
     except HubSpotNotFound:
         target = None
     if target not in urls:
         yield Code.TARGET_URL.found(f"The app has {target or 'none'}, and ours is {urls[0]}.")
-    drift = wanted.subscription_drift(client.webhook_subscriptions())
     amiss = [f"{one} is missing" for one in drift.missing] + [f"{one} is paused" for _, one in drift.paused]
     if amiss:
         yield Code.SUBSCRIPTIONS.found(f"{'; '.join(amiss)}.")

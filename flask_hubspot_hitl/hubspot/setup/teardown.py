@@ -55,8 +55,8 @@ def _webhooks(kind: AppKind) -> str:
     stay = "The app's webhook target and its subscriptions belong to the whole app and stay"
     if kind is AppKind.PROJECT:
         return (
-            f"{stay}: they go with the project. To end them delete it in HubSpot (Development, Projects, the project, "
-            f"its settings), or delete {WEBHOOKS_FILE} and run 'hs project upload'."
+            f"{stay}: they go with the project. To end them delete it in HubSpot (Development, Projects), or delete "
+            f"{WEBHOOKS_FILE} and run 'hs project upload'."
         )
     return f"{stay}; to end them, use the app's Webhooks page."
 
