@@ -18,158 +18,148 @@ from ..portals import installations
 from ..portals.consent import Consent, ConsentProblem, FlowRefused, new_browser
 from ..runtime import Runtime, get_runtime
 from .pages import HEADERS, Form, page
-from .visitors import MAX_FORM_BYTES, Words, may_install, told, visiting_browser, with_cookie
+from .visitors import MAX_FORM_BYTES, Words, may_install, told, visiting_browser, with_cookie, words
 
 _AGAIN = "Nothing was stored. You can begin again with a new link."
 _ASK = "Ask whoever runs this app for a new link; it is made with:"
 _NEW_LINK = ("flask hubspot-hitl install-url",)
 
 WORDS: dict[StrEnum, Words] = {
-    ConsentProblem.NOT_ALLOWED: (
+    ConsentProblem.NOT_ALLOWED: words(
         403,
         "You can't connect HubSpot here",
-        ("Only people whom this app lets do so, or who were sent a link, may connect a HubSpot account.", _ASK),
-        _NEW_LINK,
+        "Only people whom this app lets do so, or who were sent a link, may connect a HubSpot account.",
+        _ASK,
+        commands=_NEW_LINK,
     ),
-    ConsentProblem.LINK_FORGED: (
+    ConsentProblem.LINK_FORGED: words(
         403,
         "This link is not valid",
-        ("It may have been cut when it was copied.", _ASK),
-        _NEW_LINK,
+        "It may have been cut when it was copied.",
+        _ASK,
+        commands=_NEW_LINK,
     ),
-    ConsentProblem.LINK_EXPIRED: (
+    ConsentProblem.LINK_EXPIRED: words(
         403,
         "This link has expired",
-        ("Links work for a limited time only.", _ASK),
-        _NEW_LINK,
+        "Links work for a limited time only.",
+        _ASK,
+        commands=_NEW_LINK,
     ),
-    ConsentProblem.LINK_USED: (403, "This link has been used", ("A link works once.", _ASK), _NEW_LINK),
-    ConsentProblem.FORM_FORGED: (
+    ConsentProblem.LINK_USED: words(
+        403,
+        "This link has been used",
+        "A link works once.",
+        _ASK,
+        commands=_NEW_LINK,
+    ),
+    ConsentProblem.FORM_FORGED: words(
         400,
         "This page is out of date",
-        ("Go back, load the page again, and press the button once more. Your browser must accept our cookie.",),
-        (),
+        "Go back, load the page again, and press the button once more. Your browser must accept our cookie.",
     ),
-    ConsentProblem.STATE_MISSING: (
+    ConsentProblem.STATE_MISSING: words(
         400,
         "Something is missing",
-        ("HubSpot sends people to this page; it does not work when it is opened by itself.", _AGAIN),
-        (),
+        "HubSpot sends people to this page; it does not work when it is opened by itself.",
+        _AGAIN,
     ),
-    ConsentProblem.STATE_FORGED: (
+    ConsentProblem.STATE_FORGED: words(
         400,
         "This answer is not one to us",
-        ("What came back from HubSpot does not belong to an installation that was begun here.", _AGAIN),
-        (),
+        "What came back from HubSpot does not belong to an installation that was begun here.",
+        _AGAIN,
     ),
-    ConsentProblem.STATE_EXPIRED: (
+    ConsentProblem.STATE_EXPIRED: words(
         400,
         "That took too long",
-        ("An installation has to be finished within ten minutes.", _AGAIN),
-        (),
+        "An installation has to be finished within ten minutes.",
+        _AGAIN,
     ),
-    ConsentProblem.STATE_USED: (
+    ConsentProblem.STATE_USED: words(
         400,
         "This answer has been used",
-        (
-            "This page works once, and it has been opened before. If it said then that HubSpot is connected, all is "
-            "well.",
-        ),
-        (),
+        "This page works once, and it has been opened before. If it said then that HubSpot is connected, all is well.",
     ),
-    ConsentProblem.OTHER_BROWSER: (
+    ConsentProblem.OTHER_BROWSER: words(
         400,
         "This was begun in another browser",
-        (
-            "An installation has to be finished in the browser, and under the address, that it was begun with, and "
-            "the browser must accept our cookie.",
-            _AGAIN,
-        ),
-        (),
+        "An installation has to be finished in the browser, and under the address, that it was begun with, and "
+        "the browser must accept our cookie.",
+        _AGAIN,
     ),
-    ConsentProblem.DENIED: (
+    ConsentProblem.DENIED: words(
         403,
         "HubSpot was not connected",
-        ("The request was turned down on HubSpot's page, or whoever answered may not install apps.", _AGAIN),
-        (),
+        "The request was turned down on HubSpot's page, or whoever answered may not install apps.",
+        _AGAIN,
     ),
-    ConsentProblem.MORE_THAN_THE_APP: (
+    ConsentProblem.MORE_THAN_THE_APP: words(
         400,
         "The app does not have everything that was asked for",
-        (
-            "HubSpot lets nobody install an app that asks for scopes which the app itself does not have. Whoever runs "
-            "this app finds in its log which ones: they have to be added to the app at HubSpot (for a project app in "
-            "its file, then uploaded), or taken out of HUBSPOT_HITL_SCOPES.",
-            _AGAIN,
-        ),
-        (),
+        "HubSpot lets nobody install an app that asks for scopes which the app itself does not have. Whoever runs "
+        "this app finds in its log which ones: they have to be added to the app at HubSpot (for a project app in "
+        "its file, then uploaded), or taken out of HUBSPOT_HITL_SCOPES.",
+        _AGAIN,
     ),
-    ConsentProblem.LESS_THAN_THE_APP: (
+    ConsentProblem.LESS_THAN_THE_APP: words(
         400,
         "The app requires more than was asked for",
-        (
-            "HubSpot lets nobody install an app without asking for every scope that the app requires. Whoever runs "
-            "this app finds in its log which ones were left out: HUBSPOT_HITL_SCOPES has to name them too, or they "
-            "have to become optional, or go, in the app at HubSpot.",
-            _AGAIN,
-        ),
-        (),
+        "HubSpot lets nobody install an app without asking for every scope that the app requires. Whoever runs "
+        "this app finds in its log which ones were left out: HUBSPOT_HITL_SCOPES has to name them too, or they "
+        "have to become optional, or go, in the app at HubSpot.",
+        _AGAIN,
     ),
-    ConsentProblem.LEGACY_SCOPE: (
+    ConsentProblem.LEGACY_SCOPE: words(
         400,
         "The app asked for a scope of legacy apps",
-        (
-            "HubSpot's project apps do not have the scope files: files.read and files.write have taken its place. "
-            "Whoever runs this app has to write those in HUBSPOT_HITL_SCOPES and in the app's file, or, if the app is "
-            "a legacy one, to set HUBSPOT_HITL_APP_KIND to legacy-public.",
-            _AGAIN,
-        ),
-        (),
+        "HubSpot's project apps do not have the scope files: files.read and files.write have taken its place. "
+        "Whoever runs this app has to write those in HUBSPOT_HITL_SCOPES and in the app's file, or, if the app is "
+        "a legacy one, to set HUBSPOT_HITL_APP_KIND to legacy-public.",
+        _AGAIN,
     ),
-    ConsentProblem.HUBSPOT_ERROR: (
+    ConsentProblem.HUBSPOT_ERROR: words(
         400,
         "HubSpot reported an error",
-        ("HubSpot did not let the installation go on. Often the app's scopes or its redirect URL differ.", _AGAIN),
-        (),
+        "HubSpot did not let the installation go on. Often the app's scopes or its redirect URL differ.",
+        _AGAIN,
     ),
-    ConsentProblem.CODE_MISSING: (400, "HubSpot's answer is not complete", ("It holds no code.", _AGAIN), ()),
-    ConsentProblem.CODE_REFUSED: (
+    ConsentProblem.CODE_MISSING: words(
+        400,
+        "HubSpot's answer is not complete",
+        "It holds no code.",
+        _AGAIN,
+    ),
+    ConsentProblem.CODE_REFUSED: words(
         400,
         "HubSpot does not take its code back",
-        ("The code that HubSpot gave your browser has been used before, or is too old.", _AGAIN),
-        (),
+        "The code that HubSpot gave your browser has been used before, or is too old.",
+        _AGAIN,
     ),
-    ConsentProblem.APP_REFUSED: (
+    ConsentProblem.APP_REFUSED: words(
         503,
         "HubSpot does not know this app",
-        (
-            "HubSpot refuses the client id or the client secret that this app has. Whoever runs it finds more in its "
-            "log.",
-            _AGAIN,
-        ),
-        (),
+        "HubSpot refuses the client id or the client secret that this app has. Whoever runs it finds more in its log.",
+        _AGAIN,
     ),
-    ConsentProblem.WRONG_PORTAL: (
+    ConsentProblem.WRONG_PORTAL: words(
         403,
         "This is another HubSpot account",
-        (
-            "The installation is for one particular HubSpot account, and another one was chosen. Its tokens were not "
-            "stored; you may remove the app there under Connected apps.",
-            "Begin again, and choose the right account on HubSpot's page.",
-        ),
-        (),
+        "The installation is for one particular HubSpot account, and another one was chosen. Its tokens were not "
+        "stored; you may remove the app there under Connected apps.",
+        "Begin again, and choose the right account on HubSpot's page.",
     ),
-    ConsentProblem.UNAVAILABLE: (
+    ConsentProblem.UNAVAILABLE: words(
         503,
         "HubSpot does not answer",
-        ("HubSpot could not be asked for the tokens. Please try again in a few minutes.", _AGAIN),
-        (),
+        "HubSpot could not be asked for the tokens. Please try again in a few minutes.",
+        _AGAIN,
     ),
-    ConsentProblem.NOT_CONFIGURED: (
+    ConsentProblem.NOT_CONFIGURED: words(
         503,
         "This app is not set up for installations yet",
-        ("A setting is missing. Whoever runs the app finds in its log which one.", _AGAIN),
-        (),
+        "A setting is missing. Whoever runs the app finds in its log which one.",
+        _AGAIN,
     ),
 }
 
