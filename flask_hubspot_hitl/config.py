@@ -10,7 +10,7 @@ import difflib
 import json
 import logging
 import re
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from dataclasses import MISSING, dataclass, field, fields
 from typing import Any
 from urllib.parse import SplitResult, urlsplit
@@ -286,11 +286,12 @@ class Settings:
     """How long dedupe keys are kept; older events are acknowledged and ignored."""
 
     @classmethod
-    def from_config(cls, config: Mapping[str, Any]) -> Settings:
+    def from_config(cls, config: Mapping[str, Any], *, not_yet: Collection[str] = ()) -> Settings:
         """Read every ``HUBSPOT_HITL_*`` key of a Flask config.
 
         Each key accepts its string form. None and a missing key are the same.
 
+        :param not_yet: names of fields that have no default and may be missing all the same; they are empty then.
         :raises ConfigError: listing every problem, each with its name, why, and an example.
         """
         problems: list[str] = []
@@ -298,7 +299,9 @@ class Settings:
         for spec in fields(cls):
             raw = config.get(PREFIX + spec.name.upper())
             if raw is None:
-                if spec.default is MISSING:
+                if spec.name in not_yet:
+                    values[spec.name] = ()
+                elif spec.default is MISSING:
                     problems.append(_line(spec.name, "is missing", spec.metadata["example"]))
                 continue
             try:

@@ -59,7 +59,7 @@ class HubSpotHITL:
         :raises LedgerUnavailable: the database can't be opened.
         :raises RuntimeError: the extension is on the app already.
         """
-        from .cli import group
+        from .cli import group, settings_not_yet
         from .clock import SystemClock
         from .config import Settings
         from .dispatch import servers
@@ -68,7 +68,7 @@ class HubSpotHITL:
 
         if KEY in app.extensions:
             raise RuntimeError("HubSpotHITL is already on this app; call init_app once.")
-        settings = Settings.from_config(app.config)
+        settings = Settings.from_config(app.config, not_yet=settings_not_yet())
         runtime = open_runtime(app, settings, self._clock or SystemClock())
         runtime.may_install = self._may_install
         app.extensions[KEY] = runtime

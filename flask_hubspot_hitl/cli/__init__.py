@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import click
 from flask.cli import AppGroup
 
 from .doctor.command import doctor
@@ -17,3 +18,11 @@ for _command in (
     *(project, setup, teardown, doctor, inboxes, install_url, installations, rekey, migrate, sign, simulate, replay),
 ):
     group.add_command(_command)
+
+
+def settings_not_yet() -> tuple[str, ...]:
+    """Return the settings that the command that runs can do without: there is no secret before there is an app."""
+    context = click.get_current_context(silent=True)
+    while context is not None and context.command is not project:
+        context = context.parent
+    return () if context is None else ("client_secret",)

@@ -6,6 +6,8 @@ The folder is what HubSpot's own command line uploads. Source: docs/hubspot.rst 
 from __future__ import annotations
 
 import difflib
+import os
+import re
 import shlex
 import sys
 from collections.abc import Callable, Mapping, Sequence
@@ -127,9 +129,14 @@ def check(folder: Path | None, profile: str | None, as_json: bool) -> None:
 @project.command(cls=Command)
 @_folder
 @_profile
+@click.option(
+    "--env",
+    type=click.Path(dir_okay=False, path_type=Path),
+    help=f"Write them into this file, as FLASK_{PREFIX}…, instead.",
+)
 @_json
 @with_appcontext
-def upload(folder: Path | None, profile: str | None, as_json: bool) -> None:
+def upload(folder: Path | None, profile: str | None, env: Path | None, as_json: bool) -> None:
     """Give DIR to the stand-in, as 'hs project upload' gives it to HubSpot; print the app's four words as settings."""
     runtime = app_runtime()
     found = _read(runtime, folder)
@@ -142,7 +149,11 @@ def upload(folder: Path | None, profile: str | None, as_json: bool) -> None:
     profile = folders.profile_of(found, wanted_of(runtime.settings, profile=profile))
     files = {path: raw.decode("utf-8", "replace") for path, raw in found.files.items()}
     facts = _send(base, {"files": files, "profile": profile, "portal_id": None})
-    lines = [f"{PREFIX}{word.upper()}={facts[word]}" for word in WORDS]
+    words = {f"{PREFIX}{word.upper()}": facts[word] for word in WORDS}
+    lines = [f"{name}={value}" for name, value in words.items()]
+    if env is not None:
+        changed = _write_env(env, {f"FLASK_{name}": value for name, value in words.items()})
+        lines = [f"{env} has the app's settings." if changed else f"{env} has the app's settings already."]
     for one in facts.get("skipped", ()):
         click.echo(f"Left out: {one['path']}: {one['why']}", err=True)
     say(facts, as_json, lines)
@@ -256,6 +267,23 @@ def _lines(facts: Mapping[str, Any]) -> list[str]:
         lines += [f"  {words}: {place}" for words, place in facts["where"].items()]
     lines += ["", "Then 'flask hubspot-hitl setup', and 'flask hubspot-hitl install-url'.", "", "Still by hand:"]
     return [*lines, *(f"  - {one}" for one in facts["by_hand"])]
+
+
+def _write_env(path: Path, values: Mapping[str, str]) -> bool:
+    """Put values into a file of environment variables; other lines stay. Tell whether that changed anything."""
+    try:
+        before = path.read_text(encoding="utf-8") if path.exists() else ""
+        after = before if before.endswith("\n") or not before else f"{before}\n"
+        for name, value in values.items():
+            line = f"{name}={value}\n"
+            after, found = re.subn(rf"^{name}=.*\n", lambda _, line=line: line, after, flags=re.MULTILINE)
+            after += "" if found else line
+        if after != before:
+            with open(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "w", encoding="utf-8") as file:
+                file.write(after)
+    except (OSError, UnicodeDecodeError) as error:
+        raise click.ClickException(f"{path} can't be written: {error}.") from None
+    return after != before
 
 
 def _send(base: str, body: Mapping[str, Any]) -> dict[str, Any]:
