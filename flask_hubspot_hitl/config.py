@@ -309,8 +309,8 @@ class Settings:
             except _Problem as problem:
                 problems.append(_line(spec.name, str(problem), spec.metadata["example"]))
         problems += _across(values)
-        for unknown in unknown_settings(config):
-            logger.warning("%s", unknown)
+        for sentence in (*unknown_settings(config), *_not_used(values)):
+            logger.warning("%s", sentence)
         if problems:
             raise ConfigError(problems)
         return cls(**values)
@@ -369,6 +369,13 @@ def _across(values: Mapping[str, Any]) -> list[str]:
                     _line(name, "is a stand-in's secret, but HUBSPOT_HITL_API_BASE_URL is not loopback", "…")
                 )
     return problems
+
+
+def _not_used(values: Mapping[str, Any]) -> Iterator[str]:
+    """Return a sentence for each setting that belongs to PORTAL_ID when that is missing."""
+    for name in ("inbox_id", "channel_account_id"):
+        if values.get(name) and not values.get("portal_id"):
+            yield f"{PREFIX}{name.upper()} is ignored: it belongs to the account {PREFIX}PORTAL_ID, which is not set"
 
 
 def unknown_settings(config: Mapping[str, Any]) -> Iterator[str]:

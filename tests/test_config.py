@@ -327,6 +327,14 @@ def test_an_unknown_key_warns_with_did_you_mean(caplog: pytest.LogCaptureFixture
     assert "hush" not in caplog.text
 
 
+def test_an_inbox_without_its_account_is_told(caplog: pytest.LogCaptureFixture) -> None:
+    read(inbox_id="700200300", portal_id="424242")
+    assert not caplog.records
+    read(inbox_id="700200300")
+    assert "HUBSPOT_HITL_INBOX_ID is ignored" in caplog.text
+    assert "HUBSPOT_HITL_PORTAL_ID, which is not set" in caplog.text
+
+
 def test_a_misspelt_key_is_named_also_when_it_makes_the_settings_fail(caplog: pytest.LogCaptureFixture) -> None:
     with pytest.raises(ConfigError):
         Settings.from_config({"HUBSPOT_HITL_CLIENT_SECERT": "s", "HUBSPOT_HITL_PUBLIC_URL": "https://bot.example.com"})
