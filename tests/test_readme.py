@@ -181,6 +181,8 @@ def test_shell_lines_name_what_exists(line: str) -> None:
             assert rest[0] in known or " ".join(rest[:2]) in known
         case ["python", "-m", "flask_hubspot_hitl.simulator", "--port", _]:
             pass
+        case ["hs" | "cd", *_]:
+            pass  # test_guide.py types them
         case ["python", "-m", "tests.rig", *options]:
             rig.parser().parse_args(options)  # an unknown one would exit
         case ["python", "-m", "tests.bench", *options]:
@@ -210,13 +212,13 @@ def pasted(stand: Stand, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Ite
     listener = socket.create_server(("127.0.0.1", 0))
     port = listener.getsockname()[1]
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setenv("NO_PROXY", "127.0.0.1")
+    monkeypatch.setenv("NO_PROXY", "127.0.0.1,localhost")
     for name in [name for name in os.environ if "HUBSPOT_HITL_" in name]:
         monkeypatch.delenv(name)
-    for name, value in (stand.env | {"HUBSPOT_HITL_PUBLIC_URL": f"http://127.0.0.1:{port}"}).items():
+    for name, value in (stand.env | {"HUBSPOT_HITL_PUBLIC_URL": f"http://localhost:{port}"}).items():
         monkeypatch.setenv(f"FLASK_{name}", value)
     monkeypatch.setenv("FLASK_SECRET_KEY", "a key of the app's own")
-    stand.sim("PUT", "target", {"url": f"http://127.0.0.1:{port}/hubspot/webhook"})
+    stand.sim("PUT", "target", {"url": f"http://localhost:{port}/hubspot/webhook"})
     printed: list[str] = []
     module: dict[str, Any] = {
         "__name__": "pasted_from_readme",
