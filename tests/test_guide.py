@@ -227,9 +227,6 @@ class Person:
             held.close()
 
 
-pytestmark = pytest.mark.slow
-
-
 @pytest.fixture
 def person(tmp_path: Path) -> Iterator[Person]:
     made = Person(tmp_path)
@@ -284,10 +281,12 @@ def follow(person: Person, guide: list[tuple[str, str]]) -> None:
     assert len(person.ask("projects")["apps"]) == 2, "the one that is there from the start, and ours"
 
 
+@pytest.mark.slow
 def test_the_guide_without_an_account(person: Person) -> None:
     follow(person, WITHOUT)
 
 
+@pytest.mark.slow
 def test_the_guide_with_hubspot(person: Person) -> None:
     person.use_stand_in()
     follow(person, WITH_HUBSPOT)
@@ -300,6 +299,7 @@ def test_the_guide_with_hubspot(person: Person) -> None:
     assert [one["account"] for one in person.ask("projects")["apps"] if one["project"]] == ["111", ours["account"]]
 
 
+@pytest.mark.slow
 def test_the_readme_in_short(person: Person) -> None:
     person.use_stand_in()
     follow(person, README)
