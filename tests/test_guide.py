@@ -15,7 +15,7 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
-from typing import IO
+from typing import IO, Any
 
 import pytest
 import requests
@@ -60,7 +60,7 @@ README = [
     ("shell", "flask run --port 5000"),
     INBOX,
     IN_SHORT[1],
-    ("shell", f"{CALL}\n{TALK}"),
+    ("shell", f"{CALL}\n{TALK}\nflask hubspot-hitl doctor"),
 ]
 
 
@@ -155,6 +155,8 @@ class Person:
         self.outputs[line] = self._runs(self._local(line))
         if line == "flask hubspot-hitl install-url":
             self._installs(self.outputs[line].strip())
+        if line == TALK:
+            self._answers_as_agent()
 
     def _runs(self, line: str) -> str:
         done = subprocess.run(
@@ -196,19 +198,39 @@ class Person:
         self.url = address
         self._start("app", f"flask run --port {address.rpartition(':')[2]}")
 
+    def _answers_as_agent(self) -> None:
+        """Take the conversation, answer, close it; the app hears all of it."""
+        assert (self.outputs[CALL], self.outputs[TALK]) == ("I am calling somebody.", "")
+        before = len(self.printed())
+
+        def newest() -> str:
+            return str(self.ask("threads")[-1]["id"])
+
+        def texts() -> list[str]:
+            return [one.get("text", "") for one in self.ask(f"threads/{newest()}")["messages"]]
+
+        wait_until(lambda: "my order?" in texts(), PATIENCE, "the user's words")
+        number = newest()
+        for verb, more, heard in (
+            ("assign", {"actorId": "A-987"}, "c1 Noor Haddad joined the chat."),
+            ("reply", {"text": "On its way"}, "c1 On its way []"),
+            ("close", {}, "c1 The chat with our team is over (agent)."),
+        ):
+            self.ask(f"threads/{number}/{verb}", more)
+            wait_until(lambda heard=heard: heard in self.printed()[before:], PATIENCE, heard)
+
     @staticmethod
     def _end(process: subprocess.Popen[bytes]) -> None:
         process.terminate()
         process.wait(60)
 
-    def ask(self, path: str, body: Json | None = None) -> Json:
+    def ask(self, path: str, body: Json | None = None) -> Any:
         """Look at the stand-in, or do something there."""
         answer = requests.request(
             "POST" if body is not None else "GET", f"{self.desk}/_sim/{path}", json=body, timeout=30
         )
         assert answer.ok, answer.text
-        found: Json = answer.json()
-        return found
+        return answer.json()
 
     def printed(self) -> list[str]:
         """What the app has printed."""
@@ -240,28 +262,6 @@ def save_the_app(person: Person) -> None:
     (person.at / "app.py").write_text("\n".join(blocks[:2]), encoding="utf-8")
 
 
-def answer_as_agent(person: Person) -> None:
-    """Take the conversation, answer, close it; the app hears all of it."""
-    assert (person.outputs[CALL], person.outputs[TALK]) == ("I am calling somebody.", "")
-    before = len(person.printed())
-
-    def thread() -> Json:
-        return person.ask("threads")[-1]  # type: ignore[index]  # a list
-
-    def texts() -> list[str]:
-        return [one.get("text", "") for one in person.ask(f"threads/{thread()['id']}")["messages"]]
-
-    wait_until(lambda: "my order?" in texts(), PATIENCE, "the user's words")
-    number = thread()["id"]
-    for verb, more, heard in (
-        ("assign", {"actorId": "A-987"}, "c1 Noor Haddad joined the chat."),
-        ("reply", {"text": "On its way"}, "c1 On its way []"),
-        ("close", {}, "c1 The chat with our team is over (agent)."),
-    ):
-        person.ask(f"threads/{number}/{verb}", more)
-        wait_until(lambda heard=heard: heard in person.printed()[before:], PATIENCE, heard)
-
-
 def follow(person: Person, guide: list[tuple[str, str]]) -> None:
     """From the empty folder to a conversation that is over; and again, which changes nothing."""
     begin = guide.index(next(block for block in guide if block[0] == "ini"))
@@ -269,7 +269,7 @@ def follow(person: Person, guide: list[tuple[str, str]]) -> None:
     save_the_app(person)
     person.does(guide[begin:])
     assert "Done: make the channel" in person.outputs["flask hubspot-hitl setup"]
-    answer_as_agent(person)
+    assert person.outputs["flask hubspot-hitl doctor"].endswith("All is well.\n")
     files, first = person.files(), person.outputs
     person.at, person.outputs = person.home, {}
     person.does(guide)
@@ -277,7 +277,6 @@ def follow(person: Person, guide: list[tuple[str, str]]) -> None:
     assert person.files() == files
     for line in ("flask hubspot-hitl project init hubspot", "flask hubspot-hitl setup"):
         assert person.outputs[line].startswith("Nothing to change.\n"), line
-    answer_as_agent(person)
     assert len(person.ask("projects")["apps"]) == 2, "the one that is there from the start, and ours"
 
 
@@ -293,8 +292,8 @@ def test_the_guide_with_hubspot(person: Person) -> None:
     person.does(MOVES)
     [ours] = [one for one in person.ask("projects")["apps"] if one["project"]]
     assert ours["target_url"] == f"{person.url}/hubspot/webhook"
-    person.does([("shell", f"{CALL}\n{TALK}")])
-    answer_as_agent(person)
+    person.does([("shell", f"{CALL}\n{TALK}\nflask hubspot-hitl doctor")])
+    assert person.outputs["flask hubspot-hitl doctor"].endswith("All is well.\n")
     person.does(SEVERAL)
     assert [one["account"] for one in person.ask("projects")["apps"] if one["project"]] == ["111", ours["account"]]
 
