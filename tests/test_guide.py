@@ -136,7 +136,7 @@ class Person:
             case ["cd", where]:
                 self.at = (self.at / where).resolve()
                 return
-            case ["python", "-m", "venv", _] | [".", ".venv/bin/activate"]:
+            case ["python3", "-m", "venv", _] | [".", ".venv/bin/activate"]:
                 return  # the tests' own is used
             case ["pip", "install", "Flask-HubSpot-HITL", "python-dotenv"]:
                 return

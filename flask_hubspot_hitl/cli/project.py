@@ -265,7 +265,9 @@ def _lines(facts: Mapping[str, Any]) -> list[str]:
         lines += ["", "'hs account auth' asks for a personal access key, and leads to the page that has it.", ""]
         lines += ["After the upload HubSpot has your settings:"]
         lines += [f"  {words}: {place}" for words, place in facts["where"].items()]
-    lines += ["", "Then 'flask hubspot-hitl setup', and 'flask hubspot-hitl install-url'.", "", "Still by hand:"]
+    else:
+        lines += ["", "It prints the app's settings; with '--env .env' it writes them into that file."]
+    lines += ["", "Then 'flask hubspot-hitl install-url', and 'flask hubspot-hitl setup'.", "", "Still by hand:"]
     return [*lines, *(f"  - {one}" for one in facts["by_hand"])]
 
 

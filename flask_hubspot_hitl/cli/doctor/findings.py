@@ -195,7 +195,8 @@ class Code(Enum):
         Level.ERROR,
         "HubSpot can't be asked.",
         "As long as that lasts, messages wait in the database.",
-        "Check the way out of this network (firewall, HUBSPOT_HITL_PROXY), and https://status.hubspot.com.",
+        "Check the way out of this network (firewall, HUBSPOT_HITL_PROXY), and https://status.hubspot.com. A stand-in "
+        "has to be started.",
     )
     CLOCK = (
         "HH402",
