@@ -25,7 +25,7 @@ from .project_commands import APP, WEBHOOKS, Json, load, save
 from .story import PHONE
 from .test_setup import ALL, BARE, HELP_DESK, INBOX, Desk, run, setup, webhook_url
 
-UNSAID = {"app_kind": None, "api_version": None}
+UNSAID: Json = {"app_kind": None, "api_version": None}
 
 
 @dataclass

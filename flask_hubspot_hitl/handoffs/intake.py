@@ -51,11 +51,11 @@ class Intake:
         now = self._ledger.now_ms()
         poison = [item for item in items if isinstance(item, Poison)]
         concern = [item for item in items if isinstance(item, Inbound) and self._concerns_us(item, now)]
-        stored = self._store(concern, poison, hint, now)
+        stored = self._take_in(concern, poison, hint, now)
         self._arrivals.note({event.kind for event in concern}, now)
         return stored
 
-    def _store(self, concern: Sequence[Inbound], poison: list[Poison], hint: bool, now: int) -> int:
+    def _take_in(self, concern: Sequence[Inbound], poison: list[Poison], hint: bool, now: int) -> int:
         hinted = self._take_hints([event for event in concern if event.kind is Kind.ACCOUNT], now)
         events = [event for event in concern if event.kind is not Kind.ACCOUNT]
         threads = {(event.portal_id, event.thread_id) for event in events}
