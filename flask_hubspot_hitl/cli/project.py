@@ -278,7 +278,7 @@ def _write_env(path: Path, values: Mapping[str, str]) -> bool:
         after = before if before.endswith("\n") or not before else f"{before}\n"
         for name, value in values.items():
             line = f"{name}={value}\n"
-            after, found = re.subn(rf"^{name}=.*\n", lambda _, line=line: line, after, flags=re.MULTILINE)
+            after, found = re.subn(rf"^{name}=.*\n", line.replace("\\", r"\\"), after, flags=re.MULTILINE)
             after += "" if found else line
         if after != before:
             with open(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "w", encoding="utf-8") as file:
