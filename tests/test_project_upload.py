@@ -62,15 +62,17 @@ def test_what_the_stand_in_leaves_out_is_told(hubspot: HubSpot, tmp_path: Path) 
 
 def test_the_words_go_into_a_file_of_settings(hubspot: HubSpot, tmp_path: Path) -> None:
     folder, env = tmp_path / "project", tmp_path / ".env"
-    env.write_text("FLASK_SECRET_KEY=é\nFLASK_HUBSPOT_HITL_APP_ID=1\n#FLASK_HUBSPOT_HITL_CLIENT_ID=2\nLAST=3")
+    env.write_bytes(
+        "FLASK_SECRET_KEY=é\r\nFLASK_HUBSPOT_HITL_APP_ID=1\n#FLASK_HUBSPOT_HITL_CLIENT_ID=2\nLAST=3".encode()
+    )
     with bot(tmp_path / "app", api_base_url=hubspot.url) as app:
         call(app, "init", folder)
         words = dict(line.split("=", 1) for line in call(app, "upload").stdout.splitlines())
         assert call(app, "upload", "--env", env).stdout == f"{env} has the app's settings.\n"
         mine = {f"FLASK_{name}": value for name, value in words.items()}
         first, *rest = [f"{name}={value}" for name, value in mine.items()]
-        kept = ["FLASK_SECRET_KEY=é", first, "#FLASK_HUBSPOT_HITL_CLIENT_ID=2", "LAST=3"]
-        assert env.read_text().splitlines() == [*kept, *rest]
+        kept = ["FLASK_SECRET_KEY=é\r", first, "#FLASK_HUBSPOT_HITL_CLIENT_ID=2", "LAST=3"]
+        assert env.read_bytes().decode().split("\n") == [*kept, *rest, ""]
         assert call(app, "upload", "--env", env).stdout == f"{env} has the app's settings already.\n"
         new = tmp_path / "new.env"
         call(app, "upload", "--env", new)

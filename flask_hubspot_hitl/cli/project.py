@@ -274,15 +274,15 @@ def _lines(facts: Mapping[str, Any]) -> list[str]:
 def _write_env(path: Path, values: Mapping[str, str]) -> bool:
     """Put values into a file of environment variables; other lines stay. Tell whether that changed anything."""
     try:
-        before = path.read_text(encoding="utf-8") if path.exists() else ""
+        before = path.read_bytes().decode() if path.exists() else ""
         after = before if before.endswith("\n") or not before else f"{before}\n"
         for name, value in values.items():
             line = f"{name}={value}\n"
             after, found = re.subn(rf"^{name}=.*\n", line.replace("\\", r"\\"), after, flags=re.MULTILINE)
             after += "" if found else line
         if after != before:
-            with open(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "w", encoding="utf-8") as file:
-                file.write(after)
+            with open(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "wb") as file:
+                file.write(after.encode())
     except (OSError, UnicodeDecodeError) as error:
         raise click.ClickException(f"{path} can't be written: {error}.") from None
     return after != before
