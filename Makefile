@@ -28,7 +28,7 @@ test-min: .venv-min/.installed
 	.venv-min/bin/python $(TEST) $(TESTS)
 
 slow: $(STAMP)
-	$(BIN)/python -m pytest -m slow
+	$(BIN)/python -m pytest -n 2 --dist worksteal -m slow
 
 INSTALL = -m pip install --quiet --disable-pip-version-check --editable '.[test,demo]'
 MATRIX = -m pytest -n 4 --dist worksteal tests/test_servers.py

@@ -240,6 +240,13 @@ def test_f1_each_portal_is_told_of_once_however_often_the_reader_is_killed(datab
 
 @pytest.mark.slow
 @pytest.mark.timeout(900)
-def test_a_place_that_is_stored_before_what_was_read_fails_it(sqlite_url: str, tmp_path: Path) -> None:
-    verdict = journal.run(sqlite_url, tmp_path, kills=8, mutant=True)
-    assert not verdict.passed, verdict.text({})
+def test_a_place_that_is_stored_before_what_was_read_fails_it(tmp_path: Path) -> None:
+    """Only a kill between the two shows it, so there are more kills until one falls there."""
+    verdicts = []
+    for number in range(6):
+        folder = tmp_path / str(number)
+        folder.mkdir()
+        verdicts.append(journal.run(f"sqlite:///{folder}/hitl.sqlite3", folder, kills=8, mutant=True))
+        if not verdicts[-1].passed:
+            return
+    raise AssertionError("\n".join(one.text({}) for one in verdicts))
