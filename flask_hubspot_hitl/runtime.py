@@ -25,10 +25,11 @@ from .handoffs.emission import Emitter
 from .handoffs.inbound import InboundTask
 from .handoffs.intake import Intake
 from .handoffs.journal import JournalTask, LifecycleTask
+from .handoffs.looking_back import LookingBack
 from .handoffs.outbound import AssignTask, CloseTask, NoteTask, OpenTask, ReceiptTask
 from .handoffs.parking import GapTask, UnparkTask
 from .handoffs.states import kind_of
-from .handoffs.sweeps import ReconcileTask, ResumeTask, SweepTask
+from .handoffs.sweeps import LookBackTask, ReconcileTask, ResumeTask, SweepTask
 from .handoffs.timeouts import AssignmentTimeoutTask
 from .handoffs.user_messages import MessageTask
 from .hubspot.events import Kind
@@ -205,7 +206,7 @@ def build_dispatcher(app: Flask, services: Services, *, threads: int, seldom: Se
     settings, ledger = services.settings, services.ledger
     emitter = Emitter(app, settings, ledger)
     inbound = InboundTask(services, emitter)
-    sweep = SweepTask(services)
+    sweep, looking_back = SweepTask(services), LookingBack(services, inbound.history)
     told = (Kind.MESSAGE, Kind.ASSIGNED, Kind.STATUS, Kind.RESTORED, Kind.DELETED, Kind.PRIVACY_DELETED)
     tasks: dict[str, Task] = {kind.value: inbound for kind in told}
     tasks |= {
@@ -216,7 +217,8 @@ def build_dispatcher(app: Flask, services: Services, *, threads: int, seldom: Se
         Topic.UNPARK: UnparkTask(services),
         Topic.ASSIGNMENT_TIMEOUT: AssignmentTimeoutTask(emitter, services, inbound.history),
         Topic.SWEEP: sweep,
-        Topic.RECONCILE: ReconcileTask(services, inbound.history),
+        Topic.LOOK_BACK: LookBackTask(services, looking_back),
+        Topic.RECONCILE: ReconcileTask(services, looking_back),
         Topic.RESUME: ResumeTask(services),
         Topic.OPEN: OpenTask(services),
         Topic.NOTE: NoteTask(services),

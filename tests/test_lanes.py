@@ -31,6 +31,8 @@ KEYS = {
     lanes.new_messages("424242", "77"): ("gap:424242:77", Lane.NEW_MESSAGES),
     lanes.timer("h1", Topic.ASSIGNMENT_TIMEOUT): ("timer:h1:assignment-timeout", Lane.TIMER),
     lanes.reconcile("h1"): ("reconcile:h1", Lane.RECONCILE),
+    lanes.proof("h1"): ("reconcile:h1:proof", Lane.RECONCILE),
+    lanes.look_back("424242"): ("reconcile:portal:424242", Lane.RECONCILE),
     lanes.sweep("hourly"): ("reconcile:hourly", Lane.RECONCILE),
     lanes.resume("424242"): ("resume:424242", Lane.RESUME),
     lanes.accounts("424242", 2_000): ("accounts:424242:2000", Lane.ACCOUNTS),

@@ -16,7 +16,8 @@ from flask.cli import AppGroup, with_appcontext
 
 from ..errors import HubSpotError, NotConfigured
 from ..handoffs.history import History
-from ..handoffs.sweeps import closed_since
+from ..handoffs.looking_back import LookingBack, Suspect, closed_since
+from ..handoffs.states import ToCompare
 from ..runtime import build_dispatcher, full_processes
 from .common import EVENT_ID, hubspot_id
 from .common import Command as _Command
@@ -146,38 +147,63 @@ def handoffs(limit: int, as_json: bool) -> None:
 
 @click.command(cls=_Command)
 @click.option("--thread", "thread_id", default=None, callback=hubspot_id, help="Only this thread of HubSpot's.")
+@click.option("--all", "everything", is_flag=True, help="Read every thread, not only those that HubSpot's lists show.")
 @click.option("--json", "as_json", is_flag=True, help="For machines.")
 @with_appcontext
-def reconcile(thread_id: str | None, as_json: bool) -> None:
+def reconcile(thread_id: str | None, everything: bool, as_json: bool) -> None:
     """Compare handoffs with their threads in HubSpot now, and queue what was missed."""
     runtime = _runtime()
-    ledger, history = runtime.ledger, History(runtime.services)
+    ledger = runtime.ledger
+    looking_back = LookingBack(runtime.services, History(runtime.services))
     with ledger.read() as tx:
         since = closed_since(runtime.settings, ledger.now_ms())
         found = tx.records.to_reconcile(closed_since=since) if thread_id is None else tx.records.of_thread(thread_id)
     if thread_id is not None and not found:
         raise click.ClickException(f"No handoff of ours has the thread {thread_id}.")
-    fed = 0
-    failed = []
+    failed: list[dict[str, Any]] = []
+    suspects = [Suspect(one, ToCompare()) for one in found]
+    if thread_id is None and not everything:
+        suspects = _suspects(looking_back, sorted({one.handoff.portal_id for one in found}), failed, as_json)
+    read = fed = 0
     with _progress("Reading threads", hidden=as_json) as at:
-        for done, record in enumerate(found, start=1):
+        for done, suspect in enumerate(suspects, start=1):
             try:
-                missed = history.of_handoff(record)
+                compared = looking_back.compare(suspect.record, suspect.how)
             except (HubSpotError, NotConfigured) as error:
-                failed.append({"thread_id": record.handoff.thread_id, "error": str(error)})
+                failed.append({"thread_id": suspect.record.handoff.thread_id, "error": str(error)})
             else:
+                read += compared.is_read
                 with ledger.write() as tx:
-                    fed += tx.queue.put(missed, now=ledger.now_ms())
-            at(done, len(found))
+                    fed += looking_back.settle(tx, suspect.record, compared, now=ledger.now_ms())
+            at(done, len(suspects))
     if fed:
         runtime.dispatcher.wake()
-    lines = [f"{len(found) - len(failed)} thread(s) read, {fed} event(s) fed."]
-    _say({"threads": len(found) - len(failed), "events": fed, "failed": failed}, as_json, lines)
-    if failed:
-        first = failed[0]
+    lost = {one.get("portal_id") for one in failed}
+    threads = sum(one.handoff.portal_id not in lost for one in found) - sum("thread_id" in one for one in failed)
+    lines = [f"{threads} thread(s) compared, {read} of them read in full, {fed} event(s) fed."]
+    _say({"threads": threads, "read": read, "events": fed, "failed": failed}, as_json, lines)
+    for first in failed:
+        if "portal_id" in first:
+            raise click.ClickException(
+                f"The threads of portal {first['portal_id']} could not be listed: {first['error']}"
+            )
         raise click.ClickException(
             f"{len(failed)} thread(s) could not be read; the first, {first['thread_id']}: {first['error']}"
         )
+
+
+def _suspects(
+    looking_back: LookingBack, portals: list[str], failed: list[dict[str, Any]], as_json: bool
+) -> list[Suspect]:
+    """Find the handoffs whose threads have moved; a portal that can't be asked is added to ``failed``."""
+    suspects: list[Suspect] = []
+    for portal_id in portals:
+        with _progress("Comparing with HubSpot's lists", hidden=as_json) as at:
+            try:
+                suspects += looking_back.at_portal(portal_id, thorough=True, told=at)
+            except (HubSpotError, NotConfigured) as error:
+                failed.append({"portal_id": portal_id, "error": str(error)})
+    return suspects
 
 
 @click.command(cls=_Command)

@@ -131,7 +131,7 @@ class _Reading:
         self._assigned = [
             _Entry(str(raw["id"]), _created(raw), value)
             for raw in history
-            if raw.get("type") == "ASSIGNMENT" and (value := _agent(raw.get("assignedTo"))) != ""
+            if raw.get("type") == "ASSIGNMENT" and (value := agent_of(raw.get("assignedTo"))) != ""
         ]
         self._status = [
             _Entry(str(raw["id"]), _created(raw), str(raw["newStatus"]))
@@ -196,7 +196,7 @@ class _Reading:
         moments = [moment(thread, name) for name in ("createdAt", "latestMessageTimestamp")]
         latest = max([0, *(one for one in moments if one), *(_created(raw) for raw in self._history)])
         found = []
-        assignee, operator = _agent(thread.get("assignedTo")), record.handoff.operator
+        assignee, operator = agent_of(thread.get("assignedTo")), record.handoff.operator
         told = self._assigned[-1].value if self._assigned else (operator and operator.actor_id)
         if assignee not in (told, ""):
             found.append(self._state(Kind.ASSIGNED, assignee, max(latest, record.assigned_mark or 0)))
@@ -277,7 +277,7 @@ def _news(entries: list[_Entry], mark: int | None, twin: list[_Entry]) -> list[_
     return [_Entry(one.id, max(one.at_ms, mark), one.value) for one in later]
 
 
-def _agent(value: object) -> str | None:
+def agent_of(value: object) -> str | None:
     """Return the agent an assignment names; None for nobody and for bots; "" when it can't be read."""
     try:
         actor = normalize_actor(str(value or ""))

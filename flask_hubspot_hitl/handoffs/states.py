@@ -331,6 +331,24 @@ class ToSweep(Facts):
     at_start: bool = False
 
 
+@dataclass(frozen=True, slots=True)
+class ToLookBack(Facts):
+    """Find the handoffs of a portal whose threads have moved."""
+
+    thorough: bool = False
+    """Look for what became of closed handoffs, too."""
+
+
+@dataclass(frozen=True, slots=True)
+class ToCompare(Facts):
+    """Compare one handoff with its thread."""
+
+    glance: bool = False
+    """Read the history only if the thread's own fields differ from what is stored."""
+    seen: str | None = None
+    """What both sides showed, to be remembered once the thread is read."""
+
+
 # Which state the events of a topic have ------------------------------------------------------------------
 
 _KINDS: dict[str, type[State]] = {

@@ -1,18 +1,22 @@
-"""Compare handoffs with HubSpot: at start, every hour, and when a portal is connected again."""
+"""Look back for what no webhook brought: at start, every hour, and when a portal is connected again.
+
+A sweep has each portal looked at by HubSpot's lists (``looking_back``); that queues a comparison for every handoff
+whose thread has moved. Besides, each handoff's whole thread is read once a day (docs/rules.rst G3).
+"""
 
 from __future__ import annotations
 
 import logging
-from collections.abc import Sequence
+import zlib
+from collections.abc import Iterator, Sequence
 
-from ..config import Settings
-from ..dispatch.tasks import CallingTask, Done, Outcome, Retry, Task, putting
+from ..dispatch.tasks import CallingTask, Done, Outcome, Retry, Task
 from ..errors import NotConfigured
 from ..ledger import Event, HandoffRecord, Lease, NewEvent, Topic, Transaction, lanes
 from ..portals import accounts, installations
 from ..portals.clients import Services
-from .history import History
-from .states import CompareState, ToSweep
+from .looking_back import DAY_MS, LookingBack, Suspect, closed_since
+from .states import CompareState, ToCompare, ToLookBack, ToSweep
 
 logger = logging.getLogger(__name__)
 
@@ -20,7 +24,10 @@ logger = logging.getLogger(__name__)
 HOUR_MS = 3_600_000
 START_MS = 300_000
 """Milliseconds: dispatchers that start within the same interval of this length share one sweep."""
-DAY_MS = 86_400_000
+HOURS = 24
+"""Each handoff has one of these hours of the day, in which its whole thread is read."""
+HOURS_AT_ONCE = 2
+"""How many such hours are made up for in one, after a time when no dispatcher ran."""
 
 
 class SweepTask(Task):
@@ -43,33 +50,68 @@ class SweepTask(Task):
             tx.queue.put([_sweep("start", now // START_MS, now)], now=now)
 
     def run(self, event: Event, lease: Lease) -> Outcome:
-        """Queue the comparisons."""
+        """Queue a look at every portal with handoffs, and every hour the readings of that hour."""
         now = self._ledger.now_ms()
         hour = now // HOUR_MS
         at_start = ToSweep.from_json(event.payload).at_start
         key = f"start:{now // START_MS}" if at_start else str(hour)
         with self._ledger.read() as tx:
-            found = tx.records.to_reconcile(closed_since=closed_since(self._settings, now) if at_start else None)
+            found = tx.records.to_reconcile(closed_since=closed_since(self._settings, now))
+            proved = (tx.once.get(_PROVED, now=now) or {}).get("hour", hour - 1)
+        portals = sorted({one.handoff.portal_id for one in found})
+        first = max(proved, hour - HOURS) + 1
+        last = min(hour, first + HOURS_AT_ONCE - 1)
 
         def effect(tx: Transaction) -> None:
-            # The hourly lane before the handoffs': everybody locks in this order.
+            # The hourly lane before the portals', those before the handoffs': everybody locks in this order.
             if at_start and not tx.queue.has_pending(lanes.sweep("hourly")):
                 tx.queue.put([_sweep("hourly", hour, now + HOUR_MS)], now=now)
             if not at_start:  # nor may the webhook that says that our channel has left an inbox have come
-                for portal_id in sorted({one.handoff.portal_id for one in found}):
+                for portal_id in portals:
                     accounts.look_at(tx, portal_id, now=now)
-            tx.queue.put(reconcile_events(tx, found, key=key, now=now), now=now)
+            tx.queue.put(list(look_back_events(tx, portals, key=key, thorough=at_start, now=now)), now=now)
+            if not at_start:
+                proofs = [one for one in found if first <= _next_hour(one, first) <= last]
+                tx.queue.put(list(_proof_events(proofs, hour=hour, now=now)), now=now)
+                tx.once.put(_PROVED, {"hour": last}, expires_at=now + 2 * DAY_MS)
 
         # What is put into a lane that is being run would be run at once: the hourly event goes on and on instead.
         return Done(effect) if at_start else Retry("until the next hour", at_ms=now + HOUR_MS, effect=effect)
 
 
+class LookBackTask(CallingTask):
+    """Find the handoffs of a portal whose threads have moved, and queue their comparison."""
+
+    def __init__(self, services: Services, looking_back: LookingBack) -> None:
+        super().__init__(services.ledger)
+        self._looking_back = looking_back
+
+    def call(self, event: Event, lease: Lease, now: int) -> Outcome:
+        """Read HubSpot's lists."""
+        thorough = ToLookBack.from_json(event.payload).thorough
+        found = self._looking_back.at_portal(str(event.portal_id), thorough=thorough)
+
+        def effect(tx: Transaction) -> None:
+            tx.queue.put(list(_compare_events(tx, found, key=str(event.id), now=now)), now=now)
+
+        return Done(effect)
+
+    def not_configured(self, event: Event, error: NotConfigured) -> Outcome:
+        """Leave the portal's handoffs as they are until the next hour."""
+        logger.warning(
+            "Portal %s can't be looked at (%s); its handoffs are left as they are until the next hour",
+            event.portal_id,
+            error,
+        )
+        return Done()
+
+
 class ReconcileTask(CallingTask):
     """Compare one handoff with its thread, and queue what no webhook brought."""
 
-    def __init__(self, services: Services, history: History) -> None:
+    def __init__(self, services: Services, looking_back: LookingBack) -> None:
         super().__init__(services.ledger)
-        self._history = history
+        self._looking_back = looking_back
 
     def prepare(self, tx: Transaction, event: Event, now: int) -> None:
         """Read the handoff."""
@@ -78,7 +120,14 @@ class ReconcileTask(CallingTask):
     def call(self, event: Event, lease: Lease, now: int) -> Outcome:
         """Read the thread."""
         record = event.state(CompareState).record
-        return Done() if record is None else Done(putting(self._history.of_handoff(record), now))
+        if record is None:
+            return Done()
+        compared = self._looking_back.compare(record, ToCompare.from_json(event.payload))
+
+        def effect(tx: Transaction) -> None:
+            self._looking_back.settle(tx, record, compared, now=now)
+
+        return Done(effect)
 
     def not_configured(self, event: Event, error: NotConfigured) -> Outcome:
         """Leave the handoff as it is; see :meth:`refused`."""
@@ -107,30 +156,73 @@ class ResumeTask(Task):
         if now < event.received_at + installations.RESUME_MS:
             return Retry("until everything old has ended", at_ms=event.received_at + installations.RESUME_MS)
         portal_id = str(event.portal_id)
-        with self._ledger.read() as tx:
-            found = tx.records.to_reconcile(closed_since=closed_since(self._settings, now), portal_id=portal_id)
 
         def effect(tx: Transaction) -> None:
             accounts.look_at(tx, portal_id, now=now)
-            tx.queue.put(reconcile_events(tx, found, key=f"{Topic.RESUME}:{event.id}", now=now), now=now)
+            look = look_back_events(tx, [portal_id], key=f"{Topic.RESUME}:{event.id}", thorough=True, now=now)
+            tx.queue.put(list(look), now=now)
             tx.installations.wake(portal_id, now=now)
 
         return Done(effect)
 
 
-def reconcile_events(tx: Transaction, found: Sequence[HandoffRecord], *, key: str, now: int) -> list[NewEvent]:
-    """Return the events that compare these handoffs with HubSpot; a ``key`` makes repetitions one."""
-    placed = [(one.handoff, lanes.reconcile(one.handoff.id)) for one in found]
-    return [
-        NewEvent(dedupe_key=f"{lane}:{key}", lane=lane, topic=Topic.RECONCILE, sort_at=now, handoff=handoff)
-        for handoff, lane in placed
-        if not tx.queue.has_pending(lane)
-    ]
+_PROVED = "proved"
+"""Where the newest hour is stored whose readings are queued."""
 
 
-def closed_since(settings: Settings, now: int) -> int:
-    """Return the epoch ms since when closed handoffs are compared: REOPEN_WINDOW, at most a day."""
-    return now - min(int(settings.reopen_window * 1000), DAY_MS)
+def look_back_events(
+    tx: Transaction, portals: Sequence[str], *, key: str, thorough: bool, now: int
+) -> Iterator[NewEvent]:
+    """Return the events that have portals looked at; a ``key`` makes repetitions one.
+
+    A thorough look is wanted also while one waits that is not.
+    """
+    told = ToLookBack(thorough).to_json()
+    for portal_id in portals:
+        lane = lanes.look_back(portal_id)
+        if thorough or not tx.queue.has_pending(lane):
+            yield NewEvent(
+                dedupe_key=f"{lane}:{key}",
+                lane=lane,
+                topic=Topic.LOOK_BACK,
+                sort_at=now,
+                portal_id=portal_id,
+                payload=told,
+            )
+
+
+def _compare_events(tx: Transaction, found: Sequence[Suspect], *, key: str, now: int) -> Iterator[NewEvent]:
+    for one in found:
+        handoff, told = one.record.handoff, one.how.to_json()
+        lane = lanes.reconcile(handoff.id)
+        if not tx.queue.has_pending(lane):
+            yield NewEvent(
+                dedupe_key=f"{lane}:{key}",
+                lane=lane,
+                topic=Topic.RECONCILE,
+                sort_at=now,
+                handoff=handoff,
+                payload=told,
+            )
+
+
+def _next_hour(record: HandoffRecord, first: int) -> int:
+    """Return the hour, since the epoch, in which a handoff's thread is read, not before ``first``."""
+    return first + (zlib.crc32(record.handoff.id.encode()) - first) % HOURS
+
+
+def _proof_events(found: Sequence[HandoffRecord], *, hour: int, now: int) -> Iterator[NewEvent]:
+    """Return the events that read whole threads, one after the other over an hour."""
+    for number, one in enumerate(found):
+        lane, at = lanes.proof(one.handoff.id), now + HOUR_MS * number // len(found)
+        yield NewEvent(
+            dedupe_key=f"{lane}:{hour}",
+            lane=lane,
+            topic=Topic.RECONCILE,
+            sort_at=at,
+            due_at=at,
+            handoff=one.handoff,
+        )
 
 
 def _sweep(name: str, span: int, due_at: int) -> NewEvent:

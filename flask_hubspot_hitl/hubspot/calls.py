@@ -157,16 +157,20 @@ def read_pages(page: Callable[[str | None], Mapping[str, Any]], doing: str) -> I
     after: str | None = None
     seen: set[str] = set()
     for _ in range(MAX_PAGES):
-        found = page(after)
-        results = found.get("results")
-        yield from (item for item in (results if isinstance(results, list) else []) if isinstance(item, dict))
-        paging = found.get("paging")
-        following = paging.get("next") if isinstance(paging, dict) else None
-        cursor = following.get("after") if isinstance(following, dict) else None
-        if not isinstance(cursor, str | int) or cursor == "":
+        items, after = page_of(page(after))
+        yield from items
+        if after is None:
             return
-        after = str(cursor)
         if after in seen:
             break
         seen.add(after)
     raise HubSpotUnavailable(f"{doing}: HubSpot's list does not end")
+
+
+def page_of(found: Mapping[str, Any]) -> tuple[list[dict[str, Any]], str | None]:
+    """Return the items of one page, and the cursor of the next; None on the last page."""
+    results, paging = found.get("results"), found.get("paging")
+    following = paging.get("next") if isinstance(paging, dict) else None
+    cursor = following.get("after") if isinstance(following, dict) else None
+    items = [item for item in (results if isinstance(results, list) else []) if isinstance(item, dict)]
+    return items, str(cursor) if isinstance(cursor, str | int) and cursor != "" else None

@@ -19,7 +19,7 @@ from ..domain import Contact, Operator
 from ..errors import HubSpotConflict, HubSpotError, HubSpotNotFound, HubSpotUnavailable
 from .admin import AppCalls
 from .bodies import build_incoming, file_attachment, iso_time, opaque
-from .calls import read_pages
+from .calls import page_of, read_pages
 from .contacts import SEARCH_PROPERTIES, pick, searches
 from .content import safe_url
 from .options import ClientOptions
@@ -80,6 +80,32 @@ class HubSpotClient(AppCalls):
         """
         params = {"archived": "true"} if archived else None
         return self.call("GET", self.paths.thread(thread_id), doing="reading a thread", params=params)
+
+    def threads_page(
+        self,
+        *,
+        limit: int,
+        after: str | None = None,
+        inbox_id: str | None = None,
+        status: str | None = None,
+        archived: bool = False,
+        since_ms: int | None = None,
+    ) -> tuple[list[dict[str, Any]], str | None]:
+        """Return one page of ``PublicThread``, and the cursor of the next page; None on the last.
+
+        :param limit: the most threads on the page; HubSpot may give fewer, or refuse.
+        :param inbox_id: None: of all inboxes.
+        :param status: ``OPEN`` or ``CLOSED``; None: both.
+        :param archived: those that are archived, instead of those that are not.
+        :param since_ms: epoch ms; only threads with a later message, the oldest first.
+        """
+        params: dict[str, Any] = {"limit": limit, "after": after, "inboxId": inbox_id, "threadStatus": status}
+        if archived:
+            params["archived"] = "true"
+        if since_ms is not None:
+            params |= {"latestMessageTimestampAfter": iso_time(since_ms), "sort": "latestMessageTimestamp"}
+        query = {name: value for name, value in params.items() if value is not None}
+        return page_of(self.call("GET", self.paths.threads(), doing="listing threads", params=query))
 
     def set_thread_status(self, thread_id: str, status: str) -> None:
         """Set a thread to ``CLOSED`` or ``OPEN``; HubSpot sends the change back as an event."""

@@ -24,6 +24,7 @@ class Topic(StrEnum):
     UNPARK = "unpark"
     ASSIGNMENT_TIMEOUT = "assignment-timeout"
     RECONCILE = "reconcile"
+    LOOK_BACK = "look-back"
     SWEEP = "reconcile-all"
     RESUME = "resume"
     ACCOUNTS = "accounts"
@@ -159,6 +160,16 @@ def timer(*parts: str) -> str:
 def reconcile(handoff_id: str) -> str:
     """Return the lane in which a handoff is compared with its thread."""
     return Lane.RECONCILE.key(handoff_id)
+
+
+def proof(handoff_id: str) -> str:
+    """Return the lane in which a handoff's whole thread is read once a day; it waits long, and holds nothing back."""
+    return Lane.RECONCILE.key(handoff_id, "proof")
+
+
+def look_back(portal_id: str) -> str:
+    """Return the lane in which the handoffs of a portal are found whose threads have moved."""
+    return Lane.RECONCILE.key("portal", portal_id)
 
 
 def sweep(name: str) -> str:

@@ -128,6 +128,21 @@ class Records(Part):
             statement = statement.where(handoff.c.portal_id == portal_id)
         return [to_record(row) for row in self._connection.execute(statement)]
 
+    def agents_wrote(self, portal_id: str, *, closed_since: int) -> dict[str, int]:
+        """Return when agents wrote last: handoff id → epoch ms, for a portal's handoffs that have such a message.
+
+        :param closed_since: epoch ms; handoffs that were closed before are left out.
+        """
+        wanted = sa.select(handoff.c.id).where(
+            handoff.c.portal_id == portal_id, sa.or_(is_open, handoff.c.closed_at >= closed_since)
+        )
+        statement = (
+            sa.select(message.c.handoff_id, sa.func.max(message.c.created_at))
+            .where(message.c.handoff_id.in_(wanted), message.c.author == Author.OPERATOR.value)
+            .group_by(message.c.handoff_id)
+        )
+        return {row[0]: int(row[1]) for row in self._connection.execute(statement)}
+
     def open_with(self, portal_id: str, channel_id: str) -> list[HandoffRecord]:
         """Return a portal's open handoffs through a channel, the oldest first."""
         mine = sa.select(handoff).where(handoff.c.portal_id == portal_id, handoff.c.channel_id == channel_id, is_open)
