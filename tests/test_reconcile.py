@@ -36,9 +36,9 @@ def reconcile(app: Flask, *more: str) -> Json:
     return found
 
 
-def reads(hubspot: HubSpot) -> int:
-    """How often a thread's history was read."""
-    return sum(one["method"] == "GET" and one["path"].endswith("/messages") for one in hubspot.requests())
+def looks(hubspot: HubSpot) -> int:
+    """How often the inbox's threads were listed."""
+    return sum(one["method"] == "GET" and one["path"].endswith("/threads") for one in hubspot.requests())
 
 
 def told(recorder: Recorder, conversation_id: str) -> list[tuple[Any, ...]]:
@@ -269,44 +269,42 @@ def test_a_handoff_that_the_host_ended_stays_ended(story: Story) -> None:
 def test_another_accounts_messages_and_comments_are_not_ours(story: Story) -> None:
     thread = story.start().thread_id
     story.hubspot.act(thread, "comment", text="secret")
-    assert reconcile(story.app) == {"threads": 1, "events": 0, "failed": []}
+    assert reconcile(story.app, "--all") == {"threads": 1, "read": 1, "events": 0, "failed": []}
 
 
 # When
 
 
 @slow_on_postgresql
-def test_dispatchers_that_start_together_make_one_reading_and_one_every_hour(
+def test_dispatchers_that_start_together_look_once_and_once_every_hour(
     make_app: MakeApp, hubspot: HubSpot, record: Record, database_url: str
 ) -> None:
     clock = ManualClock(1_800_000_000_000)
     settings: dict[str, Any] = {"clock": clock, "public_url": PUBLIC_URL}
     story = Story(make_app(dispatcher="external", **settings), hubspot, clock, Recorder(Flask("nobody")))
-    story.start()
+    story.start("c1")
+    story.start("c2")
     apps = [make_app(dispatcher="thread", dispatcher_threads=1, **settings) for _ in range(4)]
     for app in apps:
         record(app)
 
     def settled() -> bool:
         with story.state.ledger.read() as tx:
-            return not any(tx.queue.has_pending(f"reconcile:{name}") for name in ("start", story_id))
+            return not any(tx.queue.has_pending(f"reconcile:{name}") for name in ("start", "portal:424242"))
 
-    found = story.handoff()
-    assert found is not None
-    story_id = found.id
     for app in apps:
         state_of(app).dispatcher.ensure_started()
-    wait_until(lambda: reads(hubspot) == 1 and settled(), what="the reading at start")
+    wait_until(lambda: looks(hubspot) == 1 and settled(), what="the look at start")
     for hour in (2, 3):
         clock.advance(HOUR + 1)
-        wait_until(lambda count=hour: reads(hubspot) == count and settled(), what="the hour's reading")  # type: ignore[misc]
+        wait_until(lambda count=hour: looks(hubspot) == count and settled(), what="the hour's look")  # type: ignore[misc]
     with story.state.ledger.read() as tx:
         assert tx.status(now=clock.now_ms())["pending"] == 0, "what waits for its hour is not waiting for us"
-    assert reads(hubspot) == 3
+    assert looks(hubspot) == 3
     clock.advance(600)
     record(last := make_app(dispatcher="thread", **settings))
     state_of(last).dispatcher.ensure_started()
-    wait_until(lambda: reads(hubspot) == 4 and settled(), what="the reading of one that starts later")
+    wait_until(lambda: looks(hubspot) == 4 and settled(), what="the look of one that starts later")
 
 
 def test_a_sweep_waits_for_hubspot(make_app: MakeApp, hubspot: HubSpot, clock: ManualClock, record: Record) -> None:
@@ -339,12 +337,12 @@ def test_the_command_for_one_thread(story: Story) -> None:
     one, two = story.start("c1").thread_id, story.start("c2").thread_id
     for thread in (one, two):
         story.hubspot.act(thread, "assign")
-    assert reconcile(story.app, "--thread", str(two)) == {"threads": 1, "events": 1, "failed": []}
+    assert reconcile(story.app, "--thread", str(two)) == {"threads": 1, "read": 1, "events": 1, "failed": []}
     assert [facts["handoff"].thread_id for facts in story.recorder.of("operator_assigned")] == [two]
     runner = story.app.test_cli_runner()
     assert runner.invoke(args=["hubspot-hitl", "reconcile", "--thread", "999"]).exit_code == 1
     said = runner.invoke(args=["hubspot-hitl", "reconcile"])
-    assert (said.exit_code, said.stdout) == (0, "2 thread(s) read, 1 event(s) fed.\n")
+    assert (said.exit_code, said.stdout) == (0, "2 thread(s) compared, 1 of them read in full, 1 event(s) fed.\n")
 
 
 def test_the_command_fails_when_hubspot_can_not_be_read(story: Story) -> None:
@@ -359,14 +357,17 @@ def test_the_command_fails_when_hubspot_can_not_be_read(story: Story) -> None:
 
 
 @pytest.mark.parametrize("quiet", [False, True])
-def test_the_command_shows_a_bar_when_it_takes_long(story: Story, quiet: bool) -> None:
+@pytest.mark.parametrize(
+    ("path", "label"), [("/messages", "Reading threads"), ("/threads", "Comparing with HubSpot's lists")]
+)
+def test_the_command_shows_a_bar_when_it_takes_long(story: Story, path: str, label: str, quiet: bool) -> None:
     for name in ("c1", "c2", "c3"):
         story.start(name)
-    story.hubspot.chaos(faults=[{"match": "GET .*/messages", "times": 1, "mode": "delay", "seconds": 1.1}])
-    more = ["--json"] if quiet else []
+    story.hubspot.chaos(faults=[{"match": f"GET .*{path}$", "times": 1, "mode": "delay", "seconds": 1.1}])
+    more = [*(["--json"] if quiet else []), *(["--all"] if label == "Reading threads" else [])]
     answer = story.app.test_cli_runner().invoke(args=["hubspot-hitl", "reconcile", *more])
-    assert ("Reading threads" in answer.stderr) is not quiet
-    assert "Reading threads" not in answer.stdout
+    assert (label in answer.stderr) is not quiet
+    assert label not in answer.stdout
 
 
 # The assignment timer

@@ -1,7 +1,7 @@
 """Find the handoffs whose threads have moved while no webhook came, by HubSpot's lists instead of thread by thread.
 
 A list tells of each thread whether it is open, who has it and when an agent wrote last. What that can't tell is named
-in docs/rules.rst (G2). Only threads that differ from what is stored are read.
+in docs/rules.rst G2. Only threads that differ from what is stored are read.
 """
 
 from __future__ import annotations

@@ -13,6 +13,7 @@ from ..api import files
 from ..api.wire import LATEST_MS, check, moment_ms
 from ..behaviour import people, shapes, threads
 from ..engine.simulation import Simulation, current
+from ..model import preset
 from ..model.errors import ApiError
 from ..model.world import JSON, Thread, now_ms
 from .control import control_body
@@ -21,6 +22,7 @@ bp = Blueprint("control_threads", __name__, url_prefix="/_sim/threads")
 
 NEW_FILE = {"name!": str, "contentType": str, "content!": str}
 KNOWN_FILE = {"type": frozenset({"FILE"}), "fileId": str, "name": str, "url": str, "fileUsageType": str}
+MOST_AT_ONCE = 100_000
 # what a verb takes besides actorId, createdAt and occurredAt
 VERBS: dict[str, JSON] = {
     "reply": {"text": str, "richText": str, "attachments": [{}], "inlineImages": [NEW_FILE]},
@@ -48,6 +50,27 @@ def list_threads() -> Any:
     """Every thread of every portal, oldest first."""
     sim = current()
     return [thread_json(sim, thread) for thread in sim.world.threads.values()]
+
+
+@bp.post("")
+def make_threads() -> Any:
+    """Make ``count`` open threads in the preset inbox, each with a customer's first message's time; answer their ids.
+
+    They are our channel's, or those of ``channelId`` (1000: live chat). For tests with many; no event tells of them.
+    """
+    sim = current()
+    body = control_body({"count!": int, "channelId": str})
+    if not 1 <= body["count"] <= MOST_AT_ONCE:
+        raise ApiError.invalid("count", f"must be 1 to {MOST_AT_ONCE}")
+    now, made = now_ms(), []
+    for _ in range(body["count"]):
+        name = sim.ids.thread()
+        account = body.get("channelId", preset.CHANNEL_ACCOUNT_ID)
+        place = (preset.PORTAL_ID, preset.INBOX_ID, body.get("channelId", preset.CHANNEL_ID), account)
+        customer = {"actorId": f"V-{name}", "deliveryIdentifier": {"type": "CHANNEL_SPECIFIC_OPAQUE_ID", "value": name}}
+        sim.world.threads[name] = Thread(name, *place, f"bulk.{name}", customer, now, name, received_ms=now)
+        made.append(name)
+    return {"ids": made}, 201
 
 
 @bp.get("/<thread_id>")
