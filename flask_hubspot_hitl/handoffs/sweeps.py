@@ -97,6 +97,10 @@ class LookBackTask(CallingTask):
         return Done(effect)
 
     def not_configured(self, event: Event, error: NotConfigured) -> Outcome:
+        """Leave the portal's handoffs as they are; see :meth:`refused`."""
+        return self.refused(event, error)
+
+    def refused(self, event: Event, error: Exception) -> Outcome:
         """Leave the portal's handoffs as they are until the next hour."""
         logger.warning(
             "Portal %s can't be looked at (%s); its handoffs are left as they are until the next hour",
