@@ -11,12 +11,13 @@ from flask import Flask
 
 from flask_hubspot_hitl import HubSpotHITL
 from flask_hubspot_hitl.clock import ManualClock
+from flask_hubspot_hitl.handoffs import rules
 from flask_hubspot_hitl.handoffs.sweeps import HOUR_MS, SweepTask
 from flask_hubspot_hitl.hubspot.client import HubSpotClient
 from flask_hubspot_hitl.ledger import lanes
 
 from .conftest import MakeApp, Serve
-from .helpers import HubSpot, Json, Recorder, begin_handoff, rules, state_of, wait_until
+from .helpers import HubSpot, Json, Recorder, begin_handoff, state_of, wait_until
 from .test_reconcile import reconcile, told
 
 Record = Callable[[Flask], Recorder]
