@@ -109,7 +109,7 @@ class _Campaign:
             self._actors.join(DRAIN_SECONDS)
             self._weather.calm()
             self._drain()
-            self._processes.command("reconcile")
+            self._processes.command("reconcile", "--all")
             pending, dead = self._drain()
             self._progress("drain", 1, 1)
             return self._evidence(kills, pending, dead)

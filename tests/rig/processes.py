@@ -90,11 +90,11 @@ class Processes:
             process.wait(60)
         return begun, time.time()
 
-    def command(self, name: str) -> None:
-        """Run a ``flask hubspot-hitl`` command to its end.
+    def command(self, *words: str) -> None:
+        """Run a ``flask hubspot-hitl`` command, with its options, to its end.
 
         :raises subprocess.CalledProcessError: when it fails.
         """
         with self.log.open("ab") as log:
-            command = [sys.executable, *self._flask(), name]
+            command = [sys.executable, *self._flask(), *words]
             subprocess.run(command, env=self._env, cwd=ROOT, stdout=log, stderr=log, check=True, timeout=240)
