@@ -974,7 +974,7 @@ def test_a_project_app_is_well_without_the_webhooks_api(clinic: Clinic) -> None:
     assert not [one for one in clinic.hubspot.requests()[before:] if "webhooks" in one["path"]]
 
 
-@pytest.mark.parametrize(("kind", "told"), [("project", "hs project upload"), ("legacy-private", "Webhooks tab")])
+@pytest.mark.parametrize(("kind", "told"), [("project", "project upload"), ("legacy-private", "Webhooks tab")])
 def test_what_puts_it_right_is_told_by_kind(clinic: Clinic, kind: str, told: str) -> None:
     clinic.open(app_kind=kind, refresh_token=None, access_token="pat-eu1-0001", developer_api_key=None)
     fixes = {one["code"]: one["fix"] for one in json.loads(clinic.look("--json").stdout)["findings"]}

@@ -23,6 +23,7 @@ from ..config import PREFIX, Settings, is_loopback
 from ..hubspot import project as folders
 from ..hubspot.project import Folder, FolderError, Profile, Refused, Wanted
 from ..hubspot.project.wanted import DISTRIBUTIONS, PRIVATE_LIMIT, UNLISTED_LIMIT
+from ..portals import arrivals
 from ..portals.project import META, remembered, wanted_of
 from ..runtime import Runtime
 from .common import Command, app_runtime, say
@@ -89,6 +90,8 @@ def init(
         _plain_errors(lambda: folders.write(found, changed))
         with runtime.ledger.write() as tx:
             tx.set_meta(META, str(found.root))
+            if mends:
+                arrivals.forget(tx)
     after = found.with_files(changed)
     facts = {
         "folder": str(found.root),
@@ -157,6 +160,8 @@ def upload(folder: Path | None, profile: str | None, env: Path | None, as_json: 
     for one in facts.get("skipped", ()):
         click.echo(f"Left out: {one['path']}: {one['why']}", err=True)
     say(facts, as_json, lines)
+    if env is None and not as_json:
+        click.echo("With '--env .env' they are written there, as FLASK_… for app.config.from_prefixed_env().", err=True)
 
 
 # What the commands share ----------------------------------------------------------------------------------
@@ -167,7 +172,8 @@ def _read(runtime: Runtime, folder: Path | None) -> Folder:
         with runtime.ledger.read() as tx:
             folder = remembered(tx, runtime.settings)
     if folder is None:
-        raise click.UsageError(f"Name the project's folder, or set {PREFIX}PROJECT_DIR.")
+        how = "'flask hubspot-hitl project init DIR' makes one"
+        raise click.UsageError(f"Name the project's folder, or set {PREFIX}PROJECT_DIR; {how}.")
     return _plain_errors(lambda: folders.read(folder.absolute()))
 
 

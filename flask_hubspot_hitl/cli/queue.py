@@ -18,6 +18,7 @@ from ..errors import HubSpotError, NotConfigured
 from ..handoffs.history import History
 from ..handoffs.looking_back import LookingBack, Suspect, closed_since
 from ..handoffs.states import ToCompare
+from ..portals import arrivals
 from ..runtime import build_dispatcher, full_processes
 from .common import EVENT_ID, hubspot_id
 from .common import Command as _Command
@@ -217,7 +218,7 @@ def adopt(also: bool) -> None:
     runtime.deployment.remember(runtime.ledger.deployment_id, also=also)
     with runtime.ledger.write() as tx:
         before = tx.get_meta("public_url")
-        tx.set_meta("public_url", "\n".join(runtime.settings.public_url))
+        arrivals.serve(tx, runtime.settings.public_url)
     click.echo(f"Adopted for {runtime.settings.public_url[0]} (before: {(before or 'nothing').split()[0]}).")
 
 

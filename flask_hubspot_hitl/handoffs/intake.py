@@ -14,8 +14,8 @@ from ..config import Settings
 from ..hubspot.events import Inbound, Kind, Poison
 from ..ledger import EventState, Ledger, NewEvent, Transaction, lanes
 from ..portals import accounts
+from ..portals.arrivals import Arrivals
 from . import rules
-from .arrivals import Arrivals
 from .parking import GAP_MS, SWEEP_MS, watch_parked
 from .states import Told
 

@@ -19,6 +19,7 @@ from ..config import PREFIX, Settings
 from ..ledger import Ledger
 from ..ledger.crypto import Cipher, Undecipherable
 from ..process import gives_threads_time
+from . import arrivals
 
 _BODY = '{"type":"FLASK_HUBSPOT_HITL_SELF_TEST","nonce":"%s"}'
 _PATTERN = re.compile((re.escape(_BODY) % "([0-9a-f]{32})").encode())
@@ -167,6 +168,6 @@ class Adoption:
             return reason
         if served != "\n".join(urls):
             with self._ledger.write() as tx:
-                tx.set_meta("public_url", "\n".join(urls))
+                arrivals.serve(tx, urls)
         self._passed = True
         return None

@@ -22,7 +22,7 @@ def default_portal(tx: Transaction, settings: Settings) -> str:
     if found:
         raise NotConfigured(f"{len(found)} portals are installed: say which with start(portal_id=…)")
     raise NotConfigured(
-        f"no portal is installed, and {PREFIX}PORTAL_ID is missing: which HubSpot account should take the conversation?"
+        f"no portal is installed, and {PREFIX}PORTAL_ID is missing: install one, see 'flask hubspot-hitl install-url'"
     )
 
 

@@ -9,7 +9,7 @@ import click
 from flask.cli import ScriptInfo
 
 from ...errors import ConfigError, LedgerUnavailable
-from ...handoffs import arrivals
+from ...portals import arrivals
 from ...runtime import Runtime
 from ..common import Amount, app_runtime, progress, say
 

@@ -4,21 +4,21 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from ...handoffs import arrivals
+from ...config import is_loopback
 from ...hubspot.events import Kind
 from ...hubspot.project.wanted import PRIVATE_LIMIT, UNLISTED_LIMIT
 from ...hubspot.scopes import AppKind
 from ...ledger import InstallationState
-from ...portals import project
+from ...portals import arrivals, project
 from ...runtime import Runtime
 from ..common import when
 from .findings import Code, Finding
 
 FEW_LEFT = {"private": (8, PRIVATE_LIMIT), "marketplace": (20, UNLISTED_LIMIT)}
 """By distribution: from how many accounts on it is told, and how many there may be."""
-PAGE = (
+PLAY = (
     "Run 'flask hubspot-hitl doctor --wait 300', and meanwhile have somebody take over a conversation in HubSpot, "
-    "answer, and close it. If they do not come, compare the app's Webhooks tab with: flask hubspot-hitl setup --plan"
+    "answer, and close it."
 )
 
 
@@ -47,12 +47,19 @@ def check_arrivals(runtime: Runtime) -> Iterator[Finding]:
     lacking = [kind for kind in arrivals.ORDINARY if kind not in seen]
     if not lacking:
         return
-    words = [f"Never: {_names(lacking)}."]
+    words = [f"Not since the address or the files were changed last: {_names(lacking)}."]
     words += [f"Last {when(at)}: {_names([kind])}." for kind, at in seen.items()]
     rare = [kind for kind in arrivals.SUBSCRIBED if kind not in seen and kind not in arrivals.ORDINARY]
     words += [f"Not waited for, because they are rare: {_names(rare)}."] if rare else []
-    is_project = runtime.services.app_kind() is AppKind.PROJECT
-    yield Code.UNPROVEN.found(" ".join(words), fix=None if is_project else PAGE)
+    last_words = f"run '{_upload(runtime)}', and wait five minutes."
+    if runtime.services.app_kind() is not AppKind.PROJECT:
+        last_words = "compare the app's Webhooks tab with: flask hubspot-hitl setup --plan"
+    yield Code.UNPROVEN.found(" ".join(words), fix=f"{PLAY} If they do not come: {last_words}")
+
+
+def _upload(runtime: Runtime) -> str:
+    is_stand_in = is_loopback(runtime.settings.api_base_url)
+    return "flask hubspot-hitl project upload" if is_stand_in else "hs project upload"
 
 
 def _names(kinds: list[Kind]) -> str:

@@ -1,11 +1,12 @@
 """Remember when each kind of webhook arrived last: where HubSpot shows no subscriptions, nothing else proves them.
 
-Events of threads that are not ours count as well. Source: docs/hubspot.rst (Project apps).
+Events of threads that are not ours count as well. What has arrived proves nothing any more once the public URL or the
+project's files are others: then it is forgotten. Source: docs/hubspot.rst (Project apps).
 """
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 
 from ..errors import LedgerUnavailable
 from ..hubspot.events import Kind
@@ -22,7 +23,7 @@ SUBSCRIBED = {
 """The subscription that brings each kind."""
 ORDINARY = (Kind.NEW_MESSAGE, Kind.ASSIGNED, Kind.STATUS)
 """What every handoff brings; the others may not come for months."""
-EVERY_MS = 3_600_000
+EVERY_MS = 60_000
 """Milliseconds for which a process does not note the same kind again."""
 PATIENCE_SECONDS = 0.1
 
@@ -54,6 +55,20 @@ class Arrivals:
 
 
 def last(tx: Transaction) -> dict[Kind, int]:
-    """Return when each kind arrived last, in epoch ms, to the hour; those that never did are missing."""
+    """Return when each kind arrived last, in epoch ms, to the minute; those that did not are missing."""
     found = {kind: tx.get_meta(f"arrived:{kind}") for kind in SUBSCRIBED}
-    return {kind: int(at) for kind, at in found.items() if at is not None}
+    return {kind: int(at) for kind, at in found.items() if at}
+
+
+def forget(tx: Transaction) -> None:
+    """Forget what has arrived: HubSpot is to be told of another address, or of other subscriptions."""
+    for kind in SUBSCRIBED:
+        tx.set_meta(f"arrived:{kind}", "")
+
+
+def serve(tx: Transaction, urls: Sequence[str]) -> None:
+    """Store which public URLs are served from now on; the first one is HubSpot's target."""
+    before = (tx.get_meta("public_url") or "").split("\n")[0]
+    tx.set_meta("public_url", "\n".join(urls))
+    if before and before != urls[0]:
+        forget(tx)
