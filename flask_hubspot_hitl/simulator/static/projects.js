@@ -1,7 +1,8 @@
 // Development, Projects: draws every app with its words, what it may ask for, and what it hears.
 
-import { call, follow } from "./api.js";
+import { call } from "./api.js";
 import { byId, make, renew, unmasked } from "./dom.js";
+import { live } from "./page.js";
 
 const KINDS = { project: "Project app", "legacy-public": "Legacy public app", "legacy-private": "Legacy private app" };
 
@@ -37,17 +38,4 @@ function part(title, rows) {
     make("dl", {}, ...rows.flatMap(([name, value]) => [make("dt", {}, name), make("dd", {}, unmasked(value))])));
 }
 
-async function attempt(doing) {
-  try {
-    await doing();
-    byId("notice").hidden = true;
-  } catch (error) {
-    byId("notice").textContent = error.message;
-    byId("notice").hidden = false;
-  }
-}
-
-follow("/_sim/desk/live", () => attempt(refresh), (yes) => {
-  byId("live").dataset.on = yes ? "yes" : "";
-  byId("live").textContent = yes ? "Live" : "Connecting …";
-});
+live(refresh);

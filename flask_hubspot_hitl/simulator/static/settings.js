@@ -1,7 +1,8 @@
 // The inboxes' settings: draws which channels are connected, opens the popup that connects one, and turns the switches.
 
-import { call, follow } from "./api.js";
+import { call } from "./api.js";
 import { byId, make, renew, unmasked } from "./dom.js";
+import { attempt, live } from "./page.js";
 
 const POPUP = "popup,width=600,height=600"; // what HubSpot's documents say to design for
 
@@ -43,17 +44,4 @@ function connect(one, channel) {
   return button;
 }
 
-async function attempt(doing) {
-  try {
-    await doing();
-    byId("notice").hidden = true;
-  } catch (error) {
-    byId("notice").textContent = error.message;
-    byId("notice").hidden = false;
-  }
-}
-
-follow("/_sim/desk/live", () => attempt(refresh), (yes) => {
-  byId("live").dataset.on = yes ? "yes" : "";
-  byId("live").textContent = yes ? "Live" : "Connecting …";
-});
+live(refresh);
