@@ -79,12 +79,30 @@ class SweepTask(Task):
         return Done(effect) if at_start else Retry("until the next hour", at_ms=now + HOUR_MS, effect=effect)
 
 
-class LookBackTask(CallingTask):
-    """Find the handoffs of a portal whose threads have moved, and queue their comparison."""
+class _Looking(CallingTask):
+    """Look at HubSpot; where that is refused, or there is no token, all is left as it is until the next hour."""
+
+    words: str
+    """The line for the log, of what can't be looked at and why."""
 
     def __init__(self, services: Services, looking_back: LookingBack) -> None:
         super().__init__(services.ledger)
         self._looking_back = looking_back
+
+    def not_configured(self, event: Event, error: NotConfigured) -> Outcome:
+        """Do the same as when HubSpot refuses."""
+        return self.refused(event, error)
+
+    def refused(self, event: Event, error: Exception) -> Outcome:
+        """Warn, and go on."""
+        logger.warning(self.words, event.handoff_id or event.portal_id, error)
+        return Done()
+
+
+class LookBackTask(_Looking):
+    """Find the handoffs of a portal whose threads have moved, and queue their comparison."""
+
+    words = "Portal %s can't be looked at (%s); its handoffs are left as they are until the next hour"
 
     def call(self, event: Event, lease: Lease, now: int) -> Outcome:
         """Read HubSpot's lists."""
@@ -96,26 +114,11 @@ class LookBackTask(CallingTask):
 
         return Done(effect)
 
-    def not_configured(self, event: Event, error: NotConfigured) -> Outcome:
-        """Leave the portal's handoffs as they are; see :meth:`refused`."""
-        return self.refused(event, error)
 
-    def refused(self, event: Event, error: Exception) -> Outcome:
-        """Leave the portal's handoffs as they are until the next hour."""
-        logger.warning(
-            "Portal %s can't be looked at (%s); its handoffs are left as they are until the next hour",
-            event.portal_id,
-            error,
-        )
-        return Done()
-
-
-class ReconcileTask(CallingTask):
+class ReconcileTask(_Looking):
     """Compare one handoff with its thread, and queue what no webhook brought."""
 
-    def __init__(self, services: Services, looking_back: LookingBack) -> None:
-        super().__init__(services.ledger)
-        self._looking_back = looking_back
+    words = "Handoff %s can't be compared with HubSpot (%s); it is left as it is until the next hourly comparison"
 
     def prepare(self, tx: Transaction, event: Event, now: int) -> None:
         """Read the handoff."""
@@ -132,19 +135,6 @@ class ReconcileTask(CallingTask):
             self._looking_back.settle(tx, record, compared, now=now)
 
         return Done(effect)
-
-    def not_configured(self, event: Event, error: NotConfigured) -> Outcome:
-        """Leave the handoff as it is; see :meth:`refused`."""
-        return self.refused(event, error)
-
-    def refused(self, event: Event, error: Exception) -> Outcome:
-        """Leave the handoff as it is until the next hour."""
-        logger.warning(
-            "Handoff %s can't be compared with HubSpot (%s); it is left as it is until the next hourly comparison",
-            event.handoff_id,
-            error,
-        )
-        return Done()
 
 
 class ResumeTask(Task):
