@@ -315,6 +315,11 @@ class Settings:
             raise ConfigError(problems)
         return cls(**values)
 
+    @property
+    def is_stand_in(self) -> bool:
+        """Return True when API_BASE_URL is loopback: a stand-in plays HubSpot."""
+        return is_loopback(self.api_base_url)
+
     def webhook_urls(self) -> tuple[str, ...]:
         """Return the URLs that HubSpot may have signed: every public URL plus our fixed route."""
         return tuple(f"{base}{self.url_prefix}/webhook" for base in self.public_url)

@@ -13,7 +13,7 @@ from typing import Any
 from flask import Flask, current_app
 
 from .clock import Clock
-from .config import PREFIX, Settings, is_loopback
+from .config import PREFIX, Settings
 from .dispatch import housekeeping
 from .dispatch.dispatcher import GRACE_SECONDS, Dispatcher
 from .dispatch.options import EngineOptions
@@ -104,7 +104,7 @@ def open_runtime(app: Flask, settings: Settings, clock: Clock) -> Runtime:
         gc.collect()  # a suite that makes many apps and closes none would come to the limit of open files before that
     is_testing = _is_testing(app)
     deployment = Deployment(Path(app.instance_path) / "hubspot-hitl" / f"{file_name(app.name)}.deployment")
-    is_stand_in = is_loopback(settings.api_base_url)  # nothing is lost with its databases, nor with a test's
+    is_stand_in = settings.is_stand_in  # nothing is lost with its databases, nor with a test's
 
     def any_will_do() -> bool:
         return is_stand_in or is_testing()

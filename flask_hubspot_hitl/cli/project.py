@@ -19,10 +19,11 @@ import click
 import requests
 from flask.cli import AppGroup, with_appcontext
 
-from ..config import PREFIX, Settings, is_loopback
+from ..config import PREFIX, Settings
 from ..hubspot import project as folders
 from ..hubspot.project import Folder, FolderError, Profile, Refused, Wanted
 from ..hubspot.project.wanted import DISTRIBUTIONS, PRIVATE_LIMIT, UNLISTED_LIMIT
+from ..hubspot.setup import files
 from ..portals import arrivals
 from ..portals.project import META, remembered, wanted_of
 from ..runtime import Runtime
@@ -121,7 +122,7 @@ def check(folder: Path | None, profile: str | None, as_json: bool) -> None:
     facts = {
         "folder": str(found.root),
         "profile": folders.profile_of(found, wanted),
-        "differences": [{"kind": one.kind.value, "path": one.path, "what": one.what, "fix": one.fix} for one in wrong],
+        "differences": [one.facts() for one in wrong],
     }
     lines = [line for one in wrong for line in (f"{one.path}: {one.what}", f"  {one.fix}")]
     say(facts, as_json, lines or ["All is well."])
@@ -144,14 +145,14 @@ def upload(folder: Path | None, profile: str | None, env: Path | None, as_json: 
     runtime = app_runtime()
     found = _read(runtime, folder)
     base = runtime.settings.api_base_url
-    if not is_loopback(base):
+    if not runtime.settings.is_stand_in:
         raise click.ClickException(
             f"This is for the stand-in on your own machine, and {PREFIX}API_BASE_URL is {base}. For HubSpot: "
-            f"cd {shlex.quote(str(found.root))} && hs project upload{_flag(profile)}"
+            f"{files.upload(str(found.root), profile, for_stand_in=False)}"
         )
     profile = folders.profile_of(found, wanted_of(runtime.settings, profile=profile))
-    files = {path: raw.decode("utf-8", "replace") for path, raw in found.files.items()}
-    facts = _send(base, {"files": files, "profile": profile, "portal_id": None})
+    texts = {path: raw.decode("utf-8", "replace") for path, raw in found.files.items()}
+    facts = _send(base, {"files": texts, "profile": profile, "portal_id": None})
     words = {f"{PREFIX}{word.upper()}": facts[word] for word in WORDS}
     lines = [f"{name}={value}" for name, value in words.items()]
     if env is not None:
@@ -232,19 +233,14 @@ def _ask(as_json: bool) -> None:
     click.confirm("Write this?", abort=True)
 
 
-def _flag(profile: str | None) -> str:
-    return f" --profile {profile}" if profile else ""
-
-
 def _commands(folder: Folder, wanted: Wanted, settings: Settings) -> list[str]:
-    place = shlex.quote(str(folder.root))
-    if is_loopback(settings.api_base_url):
-        return [f"flask hubspot-hitl project upload {place}{_flag(wanted.profile)}"]
-    flag = _flag(folders.profile_of(folder, wanted))
+    if settings.is_stand_in:
+        return [files.upload(str(folder.root), wanted.profile, for_stand_in=True)]
+    flag = files.flag(folders.profile_of(folder, wanted))
     return [
         "npm install -g @hubspot/cli",
         "hs account auth",
-        f"cd {place}",
+        f"cd {shlex.quote(str(folder.root))}",
         f"hs project validate{flag}",
         f"hs project upload{flag}",
     ]
@@ -253,7 +249,7 @@ def _commands(folder: Folder, wanted: Wanted, settings: Settings) -> list[str]:
 def _by_hand(folder: Folder, wanted: Wanted, settings: Settings) -> list[str]:
     """What no file can say."""
     found = [str(one) for one in folders.differences(folder, wanted)]
-    if wanted.base_urls[0].startswith("http://") and not is_loopback(settings.api_base_url):
+    if wanted.base_urls[0].startswith("http://") and not settings.is_stand_in:
         found.append(f"HubSpot can't reach {wanted.base_urls[0]}: give {PREFIX}PUBLIC_URL an https address.")
     found.append("Custom channels need an account with Sales Hub or Service Hub Professional.")
     found.append(

@@ -179,7 +179,7 @@ def check_opening(
     app.services.client(portal)  # a missing token is said here, before anything is stored
     found: Contact | None = None
     if contact is not None:
-        found = parse_contact(contact, allow_special_domains=app.services.is_stand_in)
+        found = parse_contact(contact, allow_special_domains=app.services.settings.is_stand_in)
     elif settings.contact_policy != "anonymous":
         raise ValueError("start() needs a contact (or HUBSPOT_HITL_CONTACT_POLICY = 'anonymous')")
     takes_notes = settings.history == "note" and app.services.takes_notes(portal)

@@ -8,7 +8,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 
 from ..clock import Clock
-from ..config import Settings, is_loopback
+from ..config import Settings
 from ..domain import Operator
 from ..errors import HubSpotRejected, LedgerUnavailable, NotConfigured, WrongPortal
 from ..hubspot.admin import AppCalls
@@ -64,11 +64,6 @@ class Services:
         # The parent's clients are kept, and neither used nor closed: their locks, budgets and connections are its own.
         self._inherited = (self._clients, self._journal)
         self._clients, self._journal, self._lock = {}, None, threading.Lock()
-
-    @property
-    def is_stand_in(self) -> bool:
-        """Return True when API_BASE_URL is loopback: a stand-in plays HubSpot."""
-        return is_loopback(self.settings.api_base_url)
 
     def notes_refused(self, portal_id: str, now: int) -> None:
         """Note that a portal takes no notes: for an hour, histories go into the first message.

@@ -178,7 +178,7 @@ class ConnectFlow:
     def _way_back(self, client: HubSpotClient, wish: Wish) -> str | None:
         """Return the address given, if it is HubSpot's or the portal's own; nobody else gets the browser."""
         url = wish.redirect_url
-        if self._services.is_stand_in and url.startswith(f"{self._services.settings.api_base_url}/connected?"):
+        if self._services.settings.is_stand_in and url.startswith(f"{self._services.settings.api_base_url}/connected?"):
             return url
         found = _URL.fullmatch(url)
         if found is None:

@@ -198,7 +198,7 @@ class Consent:
         state = {"nonce": nonce, "browser": _digest(browser), "portal": portal, "at": now}
         settings = self._settings
         return authorize_url(
-            settings.api_base_url if self._services.is_stand_in else CONSENT_HOST,
+            settings.api_base_url if settings.is_stand_in else CONSENT_HOST,
             client_id=settings.client_id or "",
             redirect_uri=settings.oauth_url("callback"),
             scopes=self._services.wanted_scopes(),

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from ..config import Settings, is_loopback
+from ..config import Settings
 from ..hubspot import scopes
 from ..hubspot.project import Wanted
 from ..hubspot.setup.files import Files, compare
@@ -40,4 +40,4 @@ def wanted_of(settings: Settings, **more: Any) -> Wanted:
 
 def compared(folder: Path, settings: Settings) -> Files:
     """Compare a project's folder with what this app needs of it."""
-    return compare(folder, wanted_of(settings), for_stand_in=is_loopback(settings.api_base_url))
+    return compare(folder, wanted_of(settings), for_stand_in=settings.is_stand_in)

@@ -350,8 +350,7 @@ class Code(Enum):
         "Some webhooks have not come yet.",
         "HubSpot does not show this app's subscriptions; nothing but what arrives proves them and their target URL.",
         "Run 'flask hubspot-hitl doctor --wait 300', and meanwhile have somebody take over a conversation in HubSpot, "
-        "answer, and close it. If they do not come: run 'hs project upload' in the project's folder, and wait five "
-        "minutes.",
+        "answer, and close it.",
     )
     INSTALL_CAP = (
         "HH423",

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from ...config import is_loopback
 from ...hubspot.events import Kind
 from ...hubspot.project.wanted import PRIVATE_LIMIT, UNLISTED_LIMIT
 from ...hubspot.scopes import AppKind
@@ -16,10 +15,6 @@ from .findings import Code, Finding
 
 FEW_LEFT = {"private": (8, PRIVATE_LIMIT), "marketplace": (20, UNLISTED_LIMIT)}
 """By distribution: from how many accounts on it is told, and how many there may be."""
-PLAY = (
-    "Run 'flask hubspot-hitl doctor --wait 300', and meanwhile have somebody take over a conversation in HubSpot, "
-    "answer, and close it."
-)
 
 
 def check_files(runtime: Runtime) -> Iterator[Finding]:
@@ -51,15 +46,11 @@ def check_arrivals(runtime: Runtime) -> Iterator[Finding]:
     words += [f"Last {when(at)}: {_names([kind])}." for kind, at in seen.items()]
     rare = [kind for kind in arrivals.SUBSCRIBED if kind not in seen and kind not in arrivals.ORDINARY]
     words += [f"Not waited for, because they are rare: {_names(rare)}."] if rare else []
-    last_words = f"run '{_upload(runtime)}', and wait five minutes."
+    upload = "flask hubspot-hitl project upload" if runtime.settings.is_stand_in else "hs project upload"
+    last_words = f"run '{upload}', and wait five minutes."
     if runtime.services.app_kind() is not AppKind.PROJECT:
         last_words = "compare the app's Webhooks tab with: flask hubspot-hitl setup --plan"
-    yield Code.UNPROVEN.found(" ".join(words), fix=f"{PLAY} If they do not come: {last_words}")
-
-
-def _upload(runtime: Runtime) -> str:
-    is_stand_in = is_loopback(runtime.settings.api_base_url)
-    return "flask hubspot-hitl project upload" if is_stand_in else "hs project upload"
+    yield Code.UNPROVEN.found(" ".join(words), fix=f"{Code.UNPROVEN.fix} If they do not come: {last_words}")
 
 
 def _names(kinds: list[Kind]) -> str:

@@ -36,7 +36,7 @@ def check(runtime: Runtime, url: str) -> Iterator[Finding]:
     """Check one of the public URLs: its webhook."""
     settings = runtime.settings
     hook = f"{url}{settings.url_prefix}/webhook"
-    if not runtime.services.is_stand_in and (why := _why_private(url)):
+    if not runtime.settings.is_stand_in and (why := _why_private(url)):
         yield Code.URL_PRIVATE.found(f"{url} {why}.")
         return
     nonce = secrets.token_hex(16)

@@ -58,3 +58,7 @@ class Difference:
 
     def __str__(self) -> str:
         return f"{self.path}: {self.what} {self.fix}"
+
+    def facts(self) -> dict[str, str]:
+        """Return it for machines."""
+        return {"kind": self.kind.value, "path": self.path, "what": self.what, "fix": self.fix}

@@ -16,6 +16,19 @@ from ..project import FolderError, Wanted
 from ..project.kinds import INIT
 
 
+def flag(profile: str | None) -> str:
+    """Return the option that names a profile to ``hs`` and to our own commands; nothing without one."""
+    return f" --profile {profile}" if profile else ""
+
+
+def upload(folder: str, profile: str | None, *, for_stand_in: bool) -> str:
+    """Return the command that brings a folder to HubSpot, or to the stand-in."""
+    place = shlex.quote(folder)
+    if for_stand_in:
+        return f"flask hubspot-hitl project upload {place}{flag(profile)}"
+    return f"cd {place} && hs project upload{flag(profile)}"
+
+
 @dataclass(frozen=True, slots=True)
 class Files:
     """Hold how a project's files differ from what is wanted.
@@ -34,11 +47,7 @@ class Files:
     @property
     def upload(self) -> str:
         """Return the command that brings the folder to HubSpot, or to the stand-in."""
-        flag = f" --profile {self.profile}" if self.profile else ""
-        place = shlex.quote(self.folder)
-        if self.for_stand_in:
-            return f"flask hubspot-hitl project upload {place}{flag}"
-        return f"cd {place} && hs project upload{flag}"
+        return upload(self.folder, self.profile, for_stand_in=self.for_stand_in)
 
     @property
     def commands(self) -> list[str]:
@@ -52,9 +61,7 @@ class Files:
 
     def facts(self) -> dict[str, Any]:
         """Return the comparison, for machines."""
-        differences = [
-            {"kind": one.kind.value, "path": one.path, "what": one.what, "fix": one.fix} for one in self.differences
-        ]
+        differences = [one.facts() for one in self.differences]
         return {"folder": self.folder, "trouble": self.trouble, "differences": differences}
 
 
