@@ -113,6 +113,7 @@ class Runner:
             return Dead(f"this version knows no topic {event.topic!r}")
         if event.starts > MAX_UNFINISHED_CALLS and not task.limits_starts(event):
             return Dead(f"it ended the process {event.starts - 1} times")
+        reset = lanes.doing.set(lanes.work_of(lease.lane))
         try:
             return task.run(event, lease)
         except LedgerUnavailable as error:
@@ -127,6 +128,8 @@ class Runner:
                 event.id,
             )
             return Retry(type(error).__name__, counts=True)
+        finally:
+            lanes.doing.reset(reset)
 
     def settle(self, lease: Lease, outcome: Outcome, *, go_on: bool, patience: float = float("inf")) -> None:
         """Store an outcome with its effect, and take the next event or release the lane.

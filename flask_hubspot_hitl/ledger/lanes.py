@@ -1,10 +1,12 @@
-"""The lanes and topics of the queue in one table: what waits where, in which order lanes are locked, what is a timer.
+"""The lanes and topics of the queue in one table: what waits where, in which order lanes are locked, what is a timer,
+what is urgent.
 
 No other module spells or parses the key of a lane. The keys stand in the database: a prefix is never changed.
 """
 
 from __future__ import annotations
 
+from contextvars import ContextVar
 from enum import Enum, IntEnum, StrEnum, auto
 
 from ..domain import Handoff
@@ -46,28 +48,43 @@ class Rank(IntEnum):
     """Lanes whose own tasks lock no handoff."""
 
 
+class Work(IntEnum):
+    """How urgent the work of a lane is, the most urgent first. Classes order lanes, never events within a lane."""
+
+    LIVE = auto()
+    """A user or an agent waits for it: messages, opens and ends, and the reads that these need."""
+    RECEIPT = auto()
+    """Told about what has happened: receipts for the agent, news for the host."""
+    TIMER = auto()
+    LOOKING_BACK = auto()
+    """Looks for what may have been missed, and tidies up."""
+
+
 class Lane(Enum):
-    """A kind of lane: the prefix of its keys, its rank, and whether its events wait for their time, not for work."""
+    """A kind of lane: the prefix of its keys, its rank, how urgent it is, and whether its events wait for their time,
+    not for work.
+    """
 
-    PARKED = "park", Rank.PARKED, True
-    OUTBOUND = "out", Rank.TASK, False
-    NEW_MESSAGES = "gap", Rank.TASK, True
-    TIMER = "timer", Rank.TASK, True
-    RECONCILE = "reconcile", Rank.TASK, True
-    RESUME = "resume", Rank.TASK, True
-    ACCOUNTS = "accounts", Rank.TASK, True
-    PRUNE = "prune", Rank.TASK, True
-    JOURNAL = "journal", Rank.TASK, True
-    PORTAL = "portal", Rank.TASK, False
-    BRIDGE = "botpress-", Rank.TASK, False
+    PARKED = "park", Rank.PARKED, Work.LIVE, True
+    OUTBOUND = "out", Rank.TASK, Work.LIVE, False
+    NEW_MESSAGES = "gap", Rank.TASK, Work.LIVE, True
+    TIMER = "timer", Rank.TASK, Work.TIMER, True
+    RECONCILE = "reconcile", Rank.TASK, Work.LOOKING_BACK, True
+    RESUME = "resume", Rank.TASK, Work.LIVE, True
+    ACCOUNTS = "accounts", Rank.TASK, Work.TIMER, True
+    PRUNE = "prune", Rank.TASK, Work.LOOKING_BACK, True
+    JOURNAL = "journal", Rank.TASK, Work.LOOKING_BACK, True
+    PORTAL = "portal", Rank.TASK, Work.RECEIPT, False
+    BRIDGE = "botpress-", Rank.TASK, Work.LIVE, False
     """The prefix of a family: it is followed by the bridge's name."""
-    THREAD = "in", Rank.THREAD, False
-    RECEIPTS = "receipt", Rank.LAST, False
-    NEWS = "dead", Rank.LAST, False
+    THREAD = "in", Rank.THREAD, Work.LIVE, False
+    RECEIPTS = "receipt", Rank.LAST, Work.RECEIPT, False
+    NEWS = "dead", Rank.LAST, Work.RECEIPT, False
 
-    def __init__(self, prefix: str, rank: Rank, is_timer: bool) -> None:
+    def __init__(self, prefix: str, rank: Rank, work: Work, is_timer: bool) -> None:
         self.prefix = prefix
         self.rank = rank
+        self.work = work
         self.is_timer = is_timer
 
     def key(self, *parts: str) -> str:
@@ -110,6 +127,18 @@ def stored_order(key: str) -> tuple[int, str]:
         return lock_order(key)
     except UnknownLane:
         return Rank.TASK, key
+
+
+def work_of(key: str) -> Work:
+    """Return how urgent a lane that was read from the database is; one of a kind unknown here may be a user's."""
+    try:
+        return kind_of(key).work
+    except UnknownLane:
+        return Work.LIVE
+
+
+doing: ContextVar[Work] = ContextVar("hubspot_hitl_doing", default=Work.LIVE)
+"""How urgent the work is that the current thread does: that of the lane it runs; a host's own call is live."""
 
 
 # The keys, by what is in the lane ------------------------------------------------------------------------
