@@ -336,6 +336,10 @@ class Settings:
         """Return the public address of the page that HubSpot opens when an admin connects the channel to an inbox."""
         return f"{self.public_url[0]}{self.url_prefix}/connect"
 
+    def file_url(self, token: str) -> str:
+        """Return the public address of the page that leads to a conversation's file."""
+        return f"{self.public_url[0]}{self.url_prefix}/files/{token}"
+
 
 def _line(name: str, why: str, example: str) -> str:
     return f"{PREFIX}{name.upper()} {why}. Example: {example}"

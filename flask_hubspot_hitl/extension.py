@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Collection, Iterable, Mapping
-from typing import TYPE_CHECKING, Any
+from typing import IO, TYPE_CHECKING, Any
 
 from .clock import Clock
 
@@ -237,6 +237,9 @@ class HubSpotHITL:
     def transcript(self, conversation_id: str) -> list[Message]:
         """Return the messages of the conversation's newest handoff, oldest first.
 
+        The links of its files last as long as the conversation is kept: they lead to ``PUBLIC_URL``, where each visit
+        asks HubSpot for the file's address of the hour. Whoever has such a link can read the file.
+
         :param conversation_id: the host's own name of the conversation, 1 to 500 characters.
         :returns: messages of both sides; an empty list when there was no handoff.
         :raises LedgerUnavailable: the database can't be read.
@@ -247,6 +250,48 @@ class HubSpotHITL:
         from .handoffs import verbs
 
         return verbs.transcript(_runtime(), conversation_id)
+
+    def attachment_url(self, conversation_id: str, attachment: Attachment) -> str:
+        """Return a link that anybody can read a file of the conversation with, for ten minutes at least.
+
+        HubSpot is asked, unless it was within the last fifty minutes. An attachment that HubSpot does not keep has its
+        own ``url``, which is returned. Source: docs/hubspot.rst (Reading files).
+
+        :param conversation_id: the host's own name of the conversation, 1 to 500 characters.
+        :param attachment: one that a receiver or ``transcript()`` gave.
+        :raises HubSpotNotFound: the file was deleted, or the conversation had no handoff.
+        :raises HubSpotRejected: HubSpot does not give the file.
+        :raises HubSpotUnavailable: HubSpot can't be asked just now.
+        :raises NotConfigured: there is no token for the portal any more.
+        :raises LedgerUnavailable: the database can't be read.
+        :raises ValueError: the attachment has neither ``file_id`` nor ``url``, or the id is empty or too long.
+        :raises TypeError: the id is of the wrong type.
+        :raises RuntimeError: there is no app context, or the extension is not on the app.
+        """
+        from .handoffs import verbs
+
+        return verbs.attachment_url(_runtime(), conversation_id, attachment)
+
+    def open_attachment(self, conversation_id: str, attachment: Attachment) -> IO[bytes]:
+        """Fetch a file of the conversation and open it for reading, in binary mode.
+
+        It is fetched whole, at most ``MAX_ATTACHMENT_BYTES`` bytes in at most 20 seconds. A page that comes in the
+        file's place, such as HubSpot's log-in, is refused.
+
+        :param conversation_id: the host's own name of the conversation, 1 to 500 characters.
+        :param attachment: one that a receiver or ``transcript()`` gave.
+        :raises HubSpotNotFound: the file was deleted, or the conversation had no handoff.
+        :raises HubSpotRejected: the file is not given, is too large, or something else came in its place.
+        :raises HubSpotUnavailable: it can't be fetched just now.
+        :raises NotConfigured: there is no token for the portal any more.
+        :raises LedgerUnavailable: the database can't be read.
+        :raises ValueError: the attachment has neither ``file_id`` nor ``url``, or the id is empty or too long.
+        :raises TypeError: the id is of the wrong type.
+        :raises RuntimeError: there is no app context, or the extension is not on the app.
+        """
+        from .handoffs import verbs
+
+        return verbs.open_attachment(_runtime(), conversation_id, attachment)
 
 
 def _runtime() -> Runtime:

@@ -22,6 +22,7 @@ from .dispatch.tasks import Task
 from .errors import ConfigError
 from .handoffs import accounts
 from .handoffs.emission import Emitter
+from .handoffs.files import Links
 from .handoffs.inbound import InboundTask
 from .handoffs.intake import Intake
 from .handoffs.journal import JournalTask, LifecycleTask
@@ -62,6 +63,8 @@ class Runtime:
     deployment: Deployment
     seldom: Seldom
     """Logs what may happen again and again."""
+    links: Links
+    """Leads to the files of conversations."""
     may_install: MayInstall | None = None
     """Decides who may connect a portal; None: those who debug the app, and those who have a link."""
     on_close: list[Callable[[], None]] = field(default_factory=list)
@@ -125,7 +128,8 @@ def open_runtime(app: Flask, settings: Settings, clock: Clock) -> Runtime:
     seldom = Seldom()
     dispatcher = build_dispatcher(app, services, threads=threads, seldom=seldom)
     _open.add(ledger)
-    return Runtime(settings, services, dispatcher, Intake(settings, ledger), Health(ledger), deployment, seldom)
+    intake, links = Intake(settings, ledger), Links(services)
+    return Runtime(settings, services, dispatcher, intake, Health(ledger), deployment, seldom, links)
 
 
 def _open_ledger(
@@ -204,7 +208,7 @@ def build_dispatcher(app: Flask, services: Services, *, threads: int, seldom: Se
     :param seldom: the app's, for log lines that may recur; None: a new one.
     """
     settings, ledger = services.settings, services.ledger
-    emitter = Emitter(app, settings, ledger)
+    emitter = Emitter(app, settings, ledger, Links(services))
     inbound = InboundTask(services, emitter)
     sweep, looking_back = SweepTask(services), LookingBack(services, inbound.history)
     told = (Kind.MESSAGE, Kind.ASSIGNED, Kind.STATUS, Kind.RESTORED, Kind.DELETED, Kind.PRIVACY_DELETED)

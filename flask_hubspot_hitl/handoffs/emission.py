@@ -24,6 +24,7 @@ from ..errors import DeliveryDelayed, DeliveryFailed, LedgerUnavailable
 from ..hubspot.text import scrub
 from ..ledger import Event, Lease, Ledger, Step, Transaction
 from . import steps
+from .files import Links
 from .receivers import Receiver, call
 from .states import Receipt, SignalState
 
@@ -70,8 +71,9 @@ def _label(receiver: Receiver) -> str:
 class Emitter:
     """Send the signals of stored plans, for one app."""
 
-    def __init__(self, app: Flask, settings: Settings, ledger: Ledger) -> None:
+    def __init__(self, app: Flask, settings: Settings, ledger: Ledger, links: Links) -> None:
         self._app = app
+        self._links = links
         self._settings = settings
         self._ledger = ledger
         self._started_ms = ledger.now_ms()
@@ -124,7 +126,7 @@ class Emitter:
             receipt.starts += 1
             state.begun = key, receiver
             if state.values is None:
-                state.values = _values(tx, event, state)
+                state.values = _values(tx, event, state, self._links)
             break
         tx.queue.save(event)
 
@@ -265,7 +267,7 @@ _AS_THEY_ARE = ("detail", "error", "event", "portal_id", "account", "change")
 """The facts of a step that receivers get."""
 
 
-def _values(tx: Transaction, event: Event, state: SignalState) -> dict[str, Any]:
+def _values(tx: Transaction, event: Event, state: SignalState, links: Links) -> dict[str, Any]:
     """Return the keywords that the current step's receivers get."""
     plan = state.plan or []
     step = plan[state.step]
@@ -284,7 +286,8 @@ def _values(tx: Transaction, event: Event, state: SignalState) -> dict[str, Any]
     if step.operator is not None:
         values |= {"operator": step.operator, "previous": step.previous}
     if step.reason is not None and step.handoff_id is not None:
-        values |= {"reason": CloseReason(step.reason), "transcript": tx.records.messages_of(step.handoff_id)}
+        transcript = links.lasting(step.handoff_id, tx.records.messages_of(step.handoff_id))
+        values |= {"reason": CloseReason(step.reason), "transcript": transcript}
     values |= {name: step.facts[name] for name in _AS_THEY_ARE if name in step.facts}
     if event.after_gap:
         values["after_gap"] = True

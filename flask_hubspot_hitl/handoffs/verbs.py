@@ -21,6 +21,7 @@ from ..ledger import lanes
 from ..portals import routing
 from ..portals.clients import Services
 from . import rules
+from .files import Links
 
 logger = logging.getLogger(__name__)
 
@@ -33,6 +34,7 @@ class App(Protocol):
 
     services: Services
     dispatcher: Dispatcher
+    links: Links
 
 
 def start(app: App, opening: rules.Opening) -> Handoff:
@@ -142,7 +144,18 @@ def transcript(app: App, conversation_id: str) -> list[Message]:
     """Do :meth:`HubSpotHITL.transcript` for one app."""
     with app.services.ledger.read() as tx:
         record = tx.records.newest_of(_identifier("conversation_id", conversation_id))
-        return [] if record is None else tx.records.messages_of(record.handoff.id)
+        messages = [] if record is None else tx.records.messages_of(record.handoff.id)
+    return [] if record is None else app.links.lasting(record.handoff.id, messages)
+
+
+def attachment_url(app: App, conversation_id: str, attachment: Attachment) -> str:
+    """Do :meth:`HubSpotHITL.attachment_url` for one app."""
+    return app.links.address(_identifier("conversation_id", conversation_id), attachment)
+
+
+def open_attachment(app: App, conversation_id: str, attachment: Attachment) -> IO[bytes]:
+    """Do :meth:`HubSpotHITL.open_attachment` for one app."""
+    return app.links.open(_identifier("conversation_id", conversation_id), attachment)
 
 
 def check_opening(

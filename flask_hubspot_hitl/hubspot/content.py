@@ -37,6 +37,8 @@ __all__ = [
 HISTORY_LIMIT = 10_000
 
 _LATEST_MS = 253_402_300_799_999  # the last millisecond a datetime can hold
+_GATED = re.compile(r"/filemanager/api/v[0-9]+/files/([0-9]{1,19})/signed-url-redirect(?:[?]|$)", re.ASCII)
+"""Source: docs/hubspot.rst (Attachments)."""
 _USAGE_TYPES = {"IMAGE": "image/*", "STICKER": "image/*", "AUDIO": "audio/*", "VOICE_RECORDING": "audio/*"}
 
 
@@ -207,6 +209,8 @@ def _attachment(item: Mapping[str, Any]) -> Attachment | str:
         return f"[{_describe(kind, item)}]"
     url = safe_url(item.get("url"))
     file_id = _optional_id(item.get("fileId"))
+    if url is not None and (gated := _GATED.search(url)) is not None:
+        url, file_id = None, file_id or gated[1]  # without a token it ends at a log-in page, with status 200
     usage = _USAGE_TYPES.get(_string(item.get("fileUsageType")) or "")
     given = _string(item.get("name")) or (unquote(urlsplit(url).path) if url else None)
     name = clean_name(given, usage.partition("/")[0] if usage else "file")

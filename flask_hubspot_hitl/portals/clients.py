@@ -7,6 +7,8 @@ import threading
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 
+from itsdangerous import URLSafeSerializer
+
 from ..clock import Clock
 from ..config import Settings
 from ..domain import Operator
@@ -254,6 +256,18 @@ class Services:
             return Cipher(self.settings.encryption_key, secret_keys)
         except ValueError as error:
             raise NotConfigured(str(error)) from None
+
+    def signer(self, purpose: str) -> URLSafeSerializer:
+        """Return what signs values of ours that strangers bring back, one for each purpose.
+
+        :raises NotConfigured: when there is no key.
+        """
+        keys = self.secret_keys() or self.settings.encryption_key
+        if not keys:
+            raise NotConfigured(NO_KEY)
+        # itsdangerous signs with the last key and accepts all; ours are listed the other way round.
+        bare = [key.encode("utf-8", "surrogatepass") if isinstance(key, str) else key for key in reversed(keys)]
+        return URLSafeSerializer(bare, salt=f"hubspot-hitl.{purpose}")
 
     def token_endpoint(self, version: str | None = None) -> TokenEndpoint:
         """Make a client of HubSpot's token endpoint, for a portal that is not known yet. The caller closes it.

@@ -97,12 +97,10 @@ class Consent:
     # What proves that something is ours -------------------------------------------------------------------
 
     def _signer(self, purpose: str) -> URLSafeSerializer:
-        # itsdangerous signs with the last key and accepts all; ours are listed the other way round.
-        keys = self._services.secret_keys() or self._settings.encryption_key
-        if not keys:
-            raise FlowRefused(ConsentProblem.NOT_CONFIGURED, NO_KEY)
-        bare = [key.encode("utf-8", "surrogatepass") if isinstance(key, str) else key for key in reversed(keys)]
-        return URLSafeSerializer(bare, salt=f"hubspot-hitl.{purpose}")
+        try:
+            return self._services.signer(purpose)
+        except NotConfigured as error:
+            raise FlowRefused(ConsentProblem.NOT_CONFIGURED, str(error)) from None
 
     def _read(self, purpose: str, signed: str, otherwise: ConsentProblem) -> dict[str, Any]:
         try:

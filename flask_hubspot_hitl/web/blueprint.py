@@ -5,7 +5,7 @@ from __future__ import annotations
 from flask import Blueprint, Flask
 
 from ..config import Settings
-from . import connect, oauth
+from . import connect, files, oauth
 from .hosts import AnyHost
 from .webhook import healthz, webhook
 
@@ -21,6 +21,7 @@ def create_blueprint(settings: Settings) -> Blueprint:
     blueprint.add_url_rule("/healthz", view_func=healthz, methods=["GET"])
     oauth.add_routes(blueprint)
     connect.add_routes(blueprint)
+    files.add_routes(blueprint)
     return blueprint
 
 

@@ -10,7 +10,7 @@ import re
 from io import BytesIO
 from typing import Any
 
-from flask import Blueprint, request, send_file
+from flask import Blueprint, Response, request, send_file
 
 from ..behaviour import shapes
 from ..engine.simulation import Simulation, current
@@ -216,16 +216,23 @@ def download(file_id: str) -> Any:
 @on(bp, "GET", ("/hubfs",), "/<portal_id>/<file_id>/<name>")
 def serve(portal_id: str, file_id: str, name: str) -> Any:
     """Serve a file: to anybody with a signed link that has not run out, or when it is public; else 404."""
-    found = find_file(current(), portal_id, file_id)
+    sim = current()
+    found = find_file(sim, portal_id, file_id)
     expires, signature = request.args.get("Expires", ""), request.args.get("Signature", "")
     public = found.access.startswith(("PUBLIC", "HIDDEN_INDEXABLE", "HIDDEN_NOT_INDEXABLE"))
     if not public:
         if not re.fullmatch(r"[0-9]{1,12}", expires, re.ASCII) or int(expires) * 1000 < now_ms():
             raise ApiError.missing("File")
-        right = shapes.file_signature(found, int(expires))
+        right = shapes.file_signature(sim, found, int(expires))
         if not hmac.compare_digest(right.encode(), signature.encode("utf-8", "replace")):
             raise ApiError.missing("File")
     return attachment(found)
+
+
+@on(bp, "GET", ("/filemanager/api/v2/files",), "/<file_id>/signed-url-redirect")
+def gated(file_id: str) -> Any:
+    """Answer what a browser without a session ends at: a log-in page, with 200."""
+    return Response("<!doctype html><title>HubSpot Login</title><p>Log in to your account", mimetype="text/html")
 
 
 def attachment(item: File) -> Any:

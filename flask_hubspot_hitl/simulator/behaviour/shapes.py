@@ -134,8 +134,10 @@ def attachment(sim: Simulation, item: JSON) -> JSON:
     stored = sim.world.files.get(str(item.get("fileId"))) if item.get("type") == "FILE" else None
     if stored is not None:
         answer.setdefault("name", full_name(stored))
+        gate = f"{sim.base_url}/filemanager/api/v2/files/{stored.id}/signed-url-redirect?portalId={stored.portal_id}"
+        links = {"private": file_url(sim, stored), "gated": gate}
         signed = signed_url(sim, stored, now_ms() // 1000 + LINK_SECONDS)
-        answer.setdefault("url", file_url(sim, stored) if sim.chaos.attachment_url == "private" else signed)
+        answer.setdefault("url", links.get(str(sim.chaos.attachment_url), signed))
     if sim.chaos.attachment_url is False and item.get("type") == "FILE":
         answer.pop("url", None)
     return answer
@@ -163,15 +165,15 @@ def file_url(sim: Simulation, item: File) -> str:
     return f"{sim.base_url}/hubfs/{item.portal_id}/{item.id}/{quote(full_name(item), safe='')}"
 
 
-def file_signature(item: File, expires: int) -> str:
+def file_signature(sim: Simulation, item: File, expires: int) -> str:
     """The signature of a file's link."""
-    source = f"sim-file-key:{item.portal_id}:{item.id}:{expires}:{item.created_ms}"
+    source = f"sim-file-key:{sim.chaos.link_key}:{item.portal_id}:{item.id}:{expires}:{item.created_ms}"
     return hashlib.sha256(source.encode()).hexdigest()
 
 
 def signed_url(sim: Simulation, item: File, expires: int) -> str:
     """A link that lets anybody read the file until ``expires`` (epoch seconds)."""
-    return f"{file_url(sim, item)}?Expires={expires}&Signature={file_signature(item, expires)}"
+    return f"{file_url(sim, item)}?Expires={expires}&Signature={file_signature(sim, item, expires)}"
 
 
 def file(sim: Simulation, item: File) -> JSON:

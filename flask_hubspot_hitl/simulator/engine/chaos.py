@@ -133,6 +133,7 @@ class Chaos:
     tier: str = switch("professional", one_of("professional", "starter"), "starter portals may not use custom channels")
     auto_assign: str | None = switch(None, optional(actor), "who gets new threads at once, by a rule of the inbox")
     truncate_at: int | None = switch(None, optional(integer(1)), "texts longer than this are cut and marked TRUNCATED")
+    link_key: int = switch(0, integer(), "links to files are signed with it: a new one ends all that were made before")
 
     # what nobody knows of HubSpot (docs/hubspot.rst: Unknowns)
     signed_uri: str = switch(
@@ -151,7 +152,9 @@ class Chaos:
     assignee_form: str = switch("actor", one_of("actor", "bare"), "assignedTo as A-987 or as 987")
     status_form: str = switch("object", one_of("object", "string"), "message.status in the channel's feed")
     attachment_url: bool | str = switch(
-        True, one_of(True, False, "private"), "an agent's file comes with a link; private: one that answers 404"
+        True,
+        one_of(True, False, "private", "gated"),
+        "an agent's file comes with a link; private: one that answers 404; gated: one that ends at a log-in page",
     )
     channel_thread_ids: str = switch(
         "given", one_of("given", "empty", "missing"), "channelIntegrationThreadIds in the channel's feed"
