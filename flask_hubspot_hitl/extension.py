@@ -259,6 +259,7 @@ class HubSpotHITL:
 
         :param conversation_id: the host's own name of the conversation, 1 to 500 characters.
         :param attachment: one that a receiver or ``transcript()`` gave.
+        :returns: an https address; whoever has it can read the file.
         :raises HubSpotNotFound: the file was deleted, or the conversation had no handoff.
         :raises HubSpotRejected: HubSpot does not give the file.
         :raises HubSpotUnavailable: HubSpot can't be asked just now.
@@ -280,6 +281,7 @@ class HubSpotHITL:
 
         :param conversation_id: the host's own name of the conversation, 1 to 500 characters.
         :param attachment: one that a receiver or ``transcript()`` gave.
+        :returns: the file's bytes, as a file object.
         :raises HubSpotNotFound: the file was deleted, or the conversation had no handoff.
         :raises HubSpotRejected: the file is not given, is too large, or something else came in its place.
         :raises HubSpotUnavailable: it can't be fetched just now.

@@ -31,7 +31,7 @@ CONTENT = b"Order 1815"
 
 @pytest.fixture
 def story(make_app: MakeApp, hubspot: HubSpot, clock: ManualClock, record: Record) -> Story:
-    app = make_app(clock=clock, dispatcher="inline")
+    app = make_app(clock=clock, dispatcher="inline", SECRET_KEY="a key of the tests")
     return Story(app, hubspot, clock, record(app))
 
 
@@ -122,7 +122,7 @@ def test_an_erased_conversation_has_no_files(story: Story) -> None:
     thread = story.start().thread_id
     story.says(thread, "here", attachments=[NOTE])
     file, path = received(story), path_of(story, of_agent(messages(story)).url)
-    story.event("conversation.privacyDeletion", thread, at=story.now)
+    story.event("privacyDeletion", thread, at=story.now)
     assert story.client.get(path).status_code == 404
     with pytest.raises(HubSpotNotFound):
         url_of(story, file, "another conversation")
