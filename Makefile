@@ -18,7 +18,7 @@ export PYTHONDONTWRITEBYTECODE =
 
 .PHONY: demo test test-min slow servers servers-newest lint check bench
 
-demo: $(STAMP)
+demo: .venv/.demo
 	@$(BIN)/flask --app example_app demo --die-with-parent
 
 test: $(STAMP)
@@ -60,7 +60,15 @@ bench: $(STAMP)
 	  --constraint .venv-min/constraints.txt --editable '.[test,demo,postgresql]'
 	@touch $@
 
-$(STAMP): setup.cfg pyproject.toml
-	test -x $(BIN)/python || $(PYTHON) -m venv .venv
-	$(BIN)/python $(INSTALL)
+# The demo needs a tenth of what the tests do, and is there sooner.
+.venv/.demo: setup.cfg pyproject.toml
+	@test -x $(BIN)/python || { echo "Making .venv ..."; $(PYTHON) -m venv .venv; }
+	@echo "Installing what the demo needs: Flask, SQLAlchemy and a dozen more (once) ..."
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[demo]'
 	@touch $@
+
+$(STAMP): setup.cfg pyproject.toml
+	@test -x $(BIN)/python || { echo "Making .venv ..."; $(PYTHON) -m venv .venv; }
+	@echo "Installing what the tests need: 90 packages, among them a PostgreSQL server, mypy and a browser's driver (once) ..."
+	@$(BIN)/python $(INSTALL)
+	@touch $@ .venv/.demo

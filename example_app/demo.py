@@ -10,6 +10,7 @@ import json
 import os
 import secrets
 import signal
+import socket
 import subprocess
 import sys
 import tempfile
@@ -29,6 +30,8 @@ from .bridges import BRIDGES
 
 ROOT = Path(__file__).parents[1]
 NAME, PHONE = "Ada Lovelace", "+14155550123"
+PORT, DESK_PORT = 8100, 8200
+"""Where the chat and the stand-in listen, if nobody else does."""
 START_SECONDS = 60.0
 STOP_SECONDS = 5.0
 KEPT = ("HUBSPOT_HITL_API_VERSION",)
@@ -167,13 +170,20 @@ def _interrupt(_number: int, _frame: FrameType | None) -> None:
 
 @click.command()
 @click.option("--scripted", is_flag=True, help="Play the whole story, and exit.")
-@click.option("--port", default=0, type=click.IntRange(0, 65535), help="Of the chat; by default a free one.")
-@click.option("--desk-port", default=0, type=click.IntRange(0, 65535), help="Of the stand-in; by default a free one.")
+@click.option("--port", type=click.IntRange(0, 65535), help=f"Of the chat; by default {PORT}, or a free one.")
+@click.option(
+    "--desk-port", type=click.IntRange(0, 65535), help=f"Of the stand-in; by default {DESK_PORT}, or a free one."
+)
 @click.option("--traffic", type=click.Path(dir_okay=False, path_type=Path), help="Save the calls to HubSpot here.")
 @click.option("--bot-traffic", type=click.Path(dir_okay=False, path_type=Path), help="Save the bot's calls here.")
 @click.option("--die-with-parent", is_flag=True, hidden=True)
 def demo(
-    scripted: bool, port: int, desk_port: int, traffic: Path | None, bot_traffic: Path | None, die_with_parent: bool
+    scripted: bool,
+    port: int | None,
+    desk_port: int | None,
+    traffic: Path | None,
+    bot_traffic: Path | None,
+    die_with_parent: bool,
 ) -> None:
     """Be the user in one tab and the agent in the other; or, with --scripted, watch the whole story.
 
@@ -191,8 +201,11 @@ def demo(
         if hasattr(signal, name):
             signal.signal(getattr(signal, name), _interrupt)
     play: Callable[[Servers], None] = _play if scripted else _serve
+    if not scripted:
+        click.echo("Starting a stand-in for HubSpot, and the chat ...")
+        port, desk_port = _or_free(port, PORT), _or_free(desk_port, DESK_PORT)
     try:
-        with Servers(port=port, desk_port=desk_port, bridge=bridge) as servers:
+        with Servers(port=port or 0, desk_port=desk_port or 0, bridge=bridge) as servers:
             try:
                 play(servers)
             finally:
@@ -204,6 +217,21 @@ def demo(
     except KeyboardInterrupt:
         click.echo("Stopped.")
         sys.exit(130 if scripted else 0)
+
+
+def _or_free(wanted: int | None, usual: int) -> int:
+    """The port wanted, else the usual one, else 0: a free one, which is said."""
+    if wanted is not None:
+        return wanted
+    with socket.socket() as probe:
+        if os.name == "posix":
+            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind(("127.0.0.1", usual))
+        except OSError:
+            click.echo(f"Port {usual} is in use: another one is taken.")
+            return 0
+    return usual
 
 
 def _serve(servers: Servers) -> None:

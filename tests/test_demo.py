@@ -6,18 +6,19 @@ import contextlib
 import json
 import os
 import signal
+import socket
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
 import requests
 
-from example_app import story
+from example_app import demo, story
 
-from .helpers import wait_until
+from .helpers import own_port, wait_until
 
 ROOT = Path(__file__).parents[1]
 VALIDATOR = ROOT.parent / "shared" / "tools" / "validate_traffic.py"
@@ -88,8 +89,11 @@ def test_a_step_that_does_not_happen_fails_the_demo() -> None:
     assert "greeting: did not happen within 1 s" in done.stderr
 
 
+FREE = ("--port", "0", "--desk-port", "0")
+
+
 @contextmanager
-def running(*options: str) -> Iterator[tuple[subprocess.Popen[str], list[str]]]:
+def running(options: Sequence[str] = FREE) -> Iterator[tuple[subprocess.Popen[str], list[str]]]:
     """The interactive demo in a process group of its own, and the two addresses it prints."""
     process = subprocess.Popen(
         [*DEMO, *options], cwd=ROOT, env=environment(), stdout=subprocess.PIPE, text=True, start_new_session=True
@@ -152,8 +156,22 @@ def test_a_port_that_is_taken_is_said_in_words() -> None:
     with running() as (_, addresses):
         port = addresses[0].rstrip("/").rpartition(":")[2]
         done = subprocess.run(
-            [*DEMO, "--port", port], cwd=ROOT, env=environment(), capture_output=True, text=True, timeout=100
+            [*DEMO, *FREE, "--port", port], cwd=ROOT, env=environment(), capture_output=True, text=True, timeout=100
         )
     assert done.returncode == 1
     assert f"Port {port} can't be used" in done.stderr
     assert "Traceback" not in done.stderr
+
+
+def test_the_usual_ports_are_taken_when_they_are_free() -> None:
+    with contextlib.ExitStack() as held:
+        for port in (demo.PORT, demo.DESK_PORT):
+            one = held.enter_context(socket.socket())
+            with contextlib.suppress(OSError):  # somebody else has it: as good
+                one.bind(("127.0.0.1", port))
+                one.listen()
+        with running(()) as (_, addresses):
+            assert not {url.rstrip("/").rpartition(":")[2] for url in addresses} & {"8100", "8200"}
+    port = own_port()
+    with running(("--port", str(port), "--desk-port", "0")) as (_, addresses):
+        assert addresses[0] == f"http://127.0.0.1:{port}/"
