@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import threading
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -16,6 +17,7 @@ from flask_hubspot_hitl.botpress.chat.api import user_key
 from flask_hubspot_hitl.testing.serving import Server
 
 from .helpers import Botpress, Json, wait_until
+from .peers.node import run
 
 
 class Client:
@@ -94,7 +96,8 @@ def test_conversations_and_who_takes_part(botpress: Botpress, user: Client) -> N
     bob("POST", "/users/get-or-create", {})
     assert bob("GET", "/conversations/mine", status=403)["type"] == "Forbidden"
     user("POST", "/conversations/mine/participants", {"userId": "bob"})
-    assert bob("GET", "/conversations/mine/participants/ana")["participant"]["name"] == "Ana"
+    bob("GET", "/conversations/mine/participants/ana", status=403)
+    assert user("GET", "/conversations/mine/participants/ana")["participant"]["name"] == "Ana"
     listed = user("GET", "/conversations/mine/participants")
     assert [one["id"] for one in listed["participants"]] == ["ana", "bob"]
     bob("DELETE", "/conversations/mine/participants/ana", status=403)
@@ -185,3 +188,132 @@ def test_the_runtime_api_lists_by_tags_and_tells_its_limits(botpress: Botpress, 
     assert requests.get(f"{bot.base}/users", headers=bot.headers, timeout=30).headers["RateLimit-Remaining"] == "99"
     Client(bot.base, **{"x-bot-id": "x"})("GET", "/users", status=401)
     Client(bot.base, **{**bot.headers, "x-bot-id": "x"})("GET", "/users", status=403)
+
+
+def test_botpress_own_clients_run_as_they_are(botpress: Botpress, node_library: Path) -> None:
+    env = {name.removeprefix("HUBSPOT_HITL_BOTPRESS_"): value for name, value in botpress.env().items()}
+    wrong = [{"type": "text"}, {"type": {}}, {"type": "image"}]
+    given = {
+        "chat": env["CHAT_URL"],
+        "encryptionKey": env["ENCRYPTION_KEY"],
+        "runtime": botpress.url,
+        "token": env["TOKEN"],
+        "botId": env["BOT_ID"],
+        "wrong": wrong,
+    }
+    seen = run(node_library, "drive_botpress.cjs", given)
+    assert (seen["user"], seen["again"], seen["participants"]) == ("ana", True, ["ana", "bob"])
+    turns = [["message_created", is_bot, before + said] for said in ("hello", "again") for is_bot, before in TURN]
+    joint, single = (
+        [["message_created", is_bot, before + said] for is_bot, before in TURN] for said in ("to both", "to one")
+    )
+    added, removed = (["participant_added", None, None], ["participant_removed", None, None])
+    assert seen["heard"] == [*turns, ["event_created", False, "ours"], added, *joint, removed, *single]
+    assert seen["bob"] == ["to both", "You said: to both", "closed"]
+    assert seen["outside"] == {"status": 403, "type": "Forbidden"}
+    assert seen["himself"] == {"status": 400, "type": "InvalidPayload"}
+    assert (seen["count"], seen["newestFirst"]) == (38, True)
+    refused = [one["status"] for one in botpress.from_host("/messages") if one["status"] not in (200, 201)]
+    assert refused == [*(400 for _ in wrong), 404, 400]
+    assert seen["runtime"] == {
+        "count": 38,
+        "directions": ["incoming", "outgoing"],
+        "oldest": ["text", {"text": "hello"}],
+    }
+    assert (seen["made"], seen["conversations"]) == ("outgoing", 1)
+    assert seen["unknown"] == {"status": 404, "type": "ResourceNotFound"}
+    assert seen["badPayload"] == {"status": 400, "type": "InvalidPayload"}
+
+
+TURN = ((False, ""), (True, "You said: "))
+"""Whether the bot spoke, and what stands before the user's words then."""
+CARD = {"title": "Shoe", "subtitle": "Red", "actions": [{"action": "url", "label": "See", "value": "https://x.test"}]}
+CHOICE = {"text": "Which?", "options": [{"label": "A", "value": "a"}]}
+
+
+@pytest.mark.parametrize(
+    "payload",
+    [
+        {"type": "text", "text": "a", "more": 1},
+        {"type": "markdown", "markdown": "*a*"},
+        {"type": "image", "imageUrl": "https://x.test/a.png", "title": "A"},
+        {"type": "audio", "audioUrl": "https://x.test/a.ogg"},
+        {"type": "video", "videoUrl": "https://x.test/a.mp4"},
+        {"type": "file", "fileUrl": "https://x.test/a.pdf", "title": "A"},
+        {"type": "location", "latitude": 41.4, "longitude": 2, "address": ""},
+        {"type": "card", **CARD},
+        {"type": "carousel", "items": [CARD, CARD]},
+        {"type": "choice", **CHOICE},
+        {"type": "dropdown", **CHOICE},
+        {"type": "bloc", "items": [{"type": "text", "text": "a"}, {"type": "image", "imageUrl": "https://x.test/a"}]},
+    ],
+    ids=lambda payload: payload["type"],
+)
+def test_every_type_of_message_is_taken_and_given_back(user: Client, bot: Client, payload: Json) -> None:
+    conversation = user("POST", "/conversations", {})["conversation"]["id"]
+    sent = user("POST", "/messages", {"conversationId": conversation, "payload": payload})["message"]
+    assert sent["payload"] == payload
+    (found,) = (
+        one for one in bot("GET", f"/messages?conversationId={conversation}")["messages"] if one["id"] == sent["id"]
+    )
+    assert (found["type"], found["direction"]) == (payload["type"], "incoming")
+    same = {"conversationId": conversation, "userId": botpress_id(bot), "tags": {}}
+    again = bot("POST", "/messages", {**same, "type": found["type"], "payload": found["payload"]}, status=201)
+    assert again["message"]["payload"] == found["payload"]
+    assert user("GET", f"/messages/{again['message']['id']}")["message"]["payload"] == payload
+
+
+def botpress_id(bot: Client) -> str:
+    return bot.headers["x-bot-id"]
+
+
+@pytest.mark.parametrize(
+    "payload",
+    [
+        None,
+        [],
+        {},
+        {"type": {}},
+        {"type": "sticker"},
+        {"type": "text"},
+        {"type": "text", "text": ""},
+        {"type": "text", "text": 1},
+        {"type": "image", "imageUrl": ""},
+        {"type": "file", "fileUrl": "https://x.test/a", "title": ""},
+        {"type": "location", "latitude": "41", "longitude": 2},
+        {"type": "location", "latitude": True, "longitude": 2},
+        {"type": "card", **CARD, "actions": [{"action": "dance", "label": "a", "value": "b"}]},
+        {"type": "carousel", "items": [{"title": "no actions"}]},
+        {"type": "choice", "text": "Which?", "options": [{"label": "A"}]},
+        {"type": "bloc", "items": [{"type": "choice", **CHOICE}]},
+        {"type": "bloc", "items": [{"type": "text", "payload": {"text": "the runtime's spelling"}}]},
+        {"type": "bloc"},
+    ],
+    ids=str,
+)
+def test_what_is_no_message_is_refused_in_both_apis(user: Client, bot: Client, payload: Any) -> None:
+    conversation = user("POST", "/conversations", {})["conversation"]["id"]
+    refused = user("POST", "/messages", {"conversationId": conversation, "payload": payload}, status=400)
+    assert list(refused) == ["message"]
+    kind = payload.get("type") if isinstance(payload, dict) else "text"
+    rest = {name: value for name, value in payload.items() if name != "type"} if isinstance(payload, dict) else payload
+    if kind != "bloc" or "items" not in rest:
+        same = {"conversationId": conversation, "userId": botpress_id(bot), "tags": {}}
+        bot("POST", "/messages", {**same, "type": kind, "payload": rest}, status=400)
+    assert user("GET", f"/conversations/{conversation}/messages")["messages"] == []
+
+
+def test_slashes_too_many_are_no_matter(user: Client) -> None:
+    for path in ("/hello", "/hello/", "//hello//"):
+        answer = requests.get(user.base + path, timeout=30)
+        assert (answer.status_code, answer.history) == (200, [])
+    assert user("GET", "/users/me/")["user"]["id"] == "ana"
+
+
+def test_no_two_messages_have_the_same_time(user: Client) -> None:
+    conversation = user("POST", "/conversations", {})["conversation"]["id"]
+    for number in range(9):
+        user("POST", "/messages", {"conversationId": conversation, "payload": {"type": "text", "text": str(number)}})
+    times = [one["createdAt"] for one in user("GET", f"/conversations/{conversation}/messages")["messages"]]
+    assert len(times) == 18
+    assert times == sorted(set(times), reverse=True)

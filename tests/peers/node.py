@@ -1,4 +1,4 @@
-"""HubSpot's Node libraries: installed once, and scripts that use them."""
+"""HubSpot's and Botpress's Node libraries: installed once, and scripts that use them."""
 
 from __future__ import annotations
 

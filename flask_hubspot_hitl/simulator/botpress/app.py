@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import logging
-from typing import Any
+import re
+from collections.abc import Iterable
+from typing import TYPE_CHECKING, Any
 
 from flask import Flask, request
 from werkzeug.exceptions import HTTPException
@@ -13,6 +15,9 @@ from ..engine.middleware import MAX_BODY, Middleware
 from ..model.errors import ApiError, error_body
 from . import control, hitl_api, people, runtime, webhook
 from .world import BotpressError, BotpressWorld, world
+
+if TYPE_CHECKING:
+    from _typeshed.wsgi import StartResponse, WSGIApplication, WSGIEnvironment
 
 logger = logging.getLogger(__name__)
 
@@ -35,8 +40,20 @@ def create_app(made: BotpressWorld) -> Flask:
     app.register_error_handler(BotpressError, botpress_error)
     app.register_error_handler(HTTPException, http_error)
     app.register_error_handler(Exception, any_error)
-    app.wsgi_app = Middleware(app.wsgi_app, made)  # type: ignore[arg-type, method-assign]
+    app.wsgi_app = Middleware(_fewer_slashes(app.wsgi_app), made)  # type: ignore[arg-type, method-assign]
     return app
+
+
+def _fewer_slashes(served: WSGIApplication) -> WSGIApplication:
+    """Slashes too many are no matter to the Chat API's router: its own client asks for ``/hello/`` first."""
+
+    def serve(environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
+        path = environ.get("PATH_INFO", "")
+        if path.startswith("/chat/"):
+            environ["PATH_INFO"] = re.sub("/{2,}", "/", path).rstrip("/")
+        return served(environ, start_response)
+
+    return serve
 
 
 def botpress_error(problem: BotpressError) -> Any:

@@ -11,9 +11,7 @@ WELCOME = "Welcome back"
 
 def say(conversation_id: str, text: str) -> JSON:
     """A message of the bot's."""
-    message = world.new("msg", conversation_id, world.bot_id, {"type": "text", "text": text})
-    world.messages.append(message)
-    return message
+    return world.new_message(conversation_id, world.bot_id, "text", {"text": text})
 
 
 def heard(message: JSON) -> None:
@@ -48,6 +46,4 @@ def ask() -> JSON:
 
 def custom_event(conversation_id: str, payload: JSON, user_id: str | None = None) -> JSON:
     """A custom event in a conversation."""
-    event = world.new("evt", conversation_id, user_id or world.bot_id, payload)
-    world.events[event["id"]] = event
-    return event
+    return world.new_event(conversation_id, user_id or world.bot_id, payload)

@@ -3,27 +3,27 @@
 from __future__ import annotations
 
 import base64
+import contextlib
 import hashlib
 import hmac
 import json
 import re
 from collections.abc import Iterator
-from queue import Empty, Queue
+from queue import Empty
 from typing import Any
 
 from flask import Blueprint, Response, request
 
 from . import bot
+from .payloads import as_chat, check_chat, to_runtime
 from .signals import send_signals
-from .world import JSON, BotpressError, body_of, current, existing, world
+from .world import JSON, BotpressError, Listener, body_of, current, existing, world
 
 bp = Blueprint("chat", __name__, url_prefix="/chat/<webhook>")
 FID = re.compile(r"[A-Za-z0-9_\-\\/]{1,70}")
 PAGE = 20
 SHARED_KEY = "botpress-signs-the-keys-itself"
 """What signs users' keys while the integration has no encryption key."""
-TYPES = frozenset({"text", "markdown", "image", "audio", "video", "file", "location"})
-TYPES |= {"card", "carousel", "choice", "dropdown", "bloc"}
 
 
 @bp.url_value_preprocessor
@@ -78,14 +78,14 @@ def conversation_of(conversation_id: str, user_id: str) -> JSON:
 @bp.get("/hello")
 def hello(**_: str) -> Any:
     """Is it there?"""
-    return "Hi", 200
+    return "Hello, Botpress User 🤖", 200
 
 
 @bp.get("/conversations/<path:conversation_id>/messages")
 def list_messages(conversation_id: str, **_: str) -> Any:
     """Newest first, a page at a time."""
     conversation_of(conversation_id, known())
-    found = [one for one in reversed(world.messages) if one["conversationId"] == conversation_id]
+    found = [as_chat(one) for one in reversed(world.messages) if one["conversationId"] == conversation_id]
     return page_of(found, "messages")
 
 
@@ -93,21 +93,21 @@ def list_messages(conversation_id: str, **_: str) -> Any:
 def create_message(**_: str) -> Any:
     """The user says something; the bot answers through signals."""
     user_id, body = known(), body_of()
-    payload = body.get("payload")
+    check_chat(body.get("payload"))
+    if not isinstance(body.get("metadata", {}), dict):
+        raise BotpressError.of_shape("body/metadata must be object")
     conversation_of(str(body.get("conversationId")), user_id)
-    if not isinstance(payload, dict) or payload.get("type") not in TYPES:
-        raise BotpressError(400, "InvalidPayload", "body/payload must match a schema in anyOf")
-    metadata = {"metadata": body["metadata"]} if isinstance(body.get("metadata"), dict) else {}
-    message = world.new("msg", body["conversationId"], user_id, payload, **metadata)
-    world.messages.append(message)
+    kind, payload = to_runtime(body["payload"])
+    metadata = {"metadata": body["metadata"]} if "metadata" in body else {}
+    message = world.new_message(body["conversationId"], user_id, kind, payload, **metadata)
     bot.heard(message)
-    return {"message": message}
+    return {"message": as_chat(message)}
 
 
 @bp.get("/messages/<message_id>")
 def get_message(message_id: str, **_: str) -> Any:
     """One message."""
-    return {"message": _message(message_id)}
+    return {"message": as_chat(_message(message_id))}
 
 
 @bp.delete("/messages/<message_id>")
@@ -135,7 +135,7 @@ def create_event(**_: str) -> Any:
     user_id, body = known(), body_of()
     conversation_of(str(body.get("conversationId")), user_id)
     if not isinstance(body.get("payload"), dict):
-        raise BotpressError(400, "InvalidPayload", "body/payload must be object")
+        raise BotpressError.of_shape("body/payload must be object")
     event = bot.custom_event(body["conversationId"], body["payload"], user_id)
     bot.told(event)
     return {"event": event}
@@ -152,9 +152,10 @@ def get_event(event_id: str, **_: str) -> Any:
 def listen(conversation_id: str, **_: str) -> Any:
     """Server-sent events: every signal of the conversation from now on, and a ``ping`` when there is none."""
     with world.lock:
-        conversation_of(conversation_id, known())
-        heard: Queue[JSON] = Queue()
-        world.listeners.append((conversation_id, heard))
+        user_id = known()
+        conversation_of(conversation_id, user_id)
+        listener = Listener(conversation_id, user_id)
+        world.listeners.append(listener)
     here, ping_seconds = current(), world.switches.ping_seconds
 
     def frames() -> Iterator[str]:
@@ -162,11 +163,15 @@ def listen(conversation_id: str, **_: str) -> Any:
         try:
             while True:
                 try:
-                    yield f"event: message\ndata: {json.dumps(heard.get(timeout=ping_seconds))}\n\n"
+                    signal = listener.heard.get(timeout=ping_seconds)
                 except Empty:
-                    yield "data: ping\n\n"
+                    yield "event: message\ndata: ping\n\n"
+                    continue
+                if signal is None:
+                    return
+                yield f"event: message\ndata: {json.dumps(signal)}\n\n"
         finally:
-            with here.lock:
-                here.listeners.remove((conversation_id, heard))
+            with here.lock, contextlib.suppress(ValueError):  # the world was reset
+                here.listeners.remove(listener)
 
     return Response(frames(), content_type="text/event-stream")

@@ -95,9 +95,9 @@ def get_or_create_conversation(**_: str) -> Any:
 
 @bp.get("/conversations")
 def list_conversations(**_: str) -> Any:
-    """Those that the user takes part in, newest first."""
+    """The user's own, newest first."""
     user_id = known()
-    found = [one for key, one in world.conversations.items() if user_id in world.owners[key]]
+    found = [one for key, one in world.conversations.items() if world.owners[key][:1] == [user_id]]
     return page_of(found[::-1], "conversations")
 
 
@@ -135,26 +135,30 @@ def add_participant(conversation_id: str, **_: str) -> Any:
 
 @bp.get("/conversations/<conversation_id>/participants/<user_id>")
 def get_participant(conversation_id: str, user_id: str, **_: str) -> Any:
-    """One who takes part."""
-    conversation_of(conversation_id, known())
+    """One who takes part; the owner may ask."""
+    _owned(conversation_id, known())
     return {"participant": _participant(conversation_id, user_id)}
 
 
 @bp.delete("/conversations/<conversation_id>/participants/<user_id>")
 def remove_participant(conversation_id: str, user_id: str, **_: str) -> Any:
     """The owner shows somebody out."""
-    _owned(conversation_id, known())
+    owner = known()
+    _owned(conversation_id, owner)
+    if user_id == owner:
+        text = "You cannot remove yourself from the conversation because you are its owner"
+        raise BotpressError(400, "InvalidPayload", text)
     participant = _participant(conversation_id, user_id)
     world.owners[conversation_id].remove(participant["id"])
+    for listener in world.listeners:
+        if (listener.conversation_id, listener.user_id) == (conversation_id, user_id):
+            listener.heard.put(None)
     _tell("participant_removed", conversation_id, participant["id"])
     return {}
 
 
 def _new_conversation(user_id: str, conversation_id: str) -> JSON:
-    conversation = {"id": conversation_id, "createdAt": now(), "updatedAt": now()}
-    world.conversations[conversation_id] = conversation
-    world.owners[conversation_id] = [user_id]
-    return conversation
+    return world.new_conversation(conversation_id, user_id)
 
 
 def _owned(conversation_id: str, user_id: str) -> JSON:

@@ -7,7 +7,9 @@ from typing import Any
 
 from flask import Blueprint, Response, request
 
-from .chat import PAGE, page_of
+from .chat import page_of
+from .payloads import as_runtime, check_runtime
+from .signals import message_created, send_signals
 from .world import JSON, BotpressError, body_of, existing, now, world
 
 bp = Blueprint("runtime", __name__, url_prefix="/v1/chat")
@@ -55,17 +57,21 @@ def create_message() -> Any:
             raise BotpressError(400, "InvalidPayload", f"body must have required property '{name}'")
     if body["userId"] != world.bot_id:
         raise BotpressError(400, "InvalidPayload", "a bot sends as itself")
-    message: JSON = {name: body[name] for name in ("type", "payload", "userId", "conversationId", "tags")}
-    message |= {"id": world.new_id("msg"), "createdAt": now(), "updatedAt": now(), "direction": "outgoing"}
-    world.messages.append(message)
-    return {"message": message}, 201
+    existing(world.conversations, body["conversationId"], "the conversation")
+    check_runtime(body["type"], body["payload"])
+    if not isinstance(body["tags"], dict):
+        raise BotpressError.of_shape("body/tags must be object")
+    message = world.new_message(body["conversationId"], world.bot_id, body["type"], body["payload"], tags=body["tags"])
+    if world.owners[body["conversationId"]]:  # one of the Chat integration's, which tells its listeners
+        send_signals(message_created(message, is_bot=True))
+    return {"message": as_runtime(message)}, 201
 
 
 @bp.get("/messages")
 def list_messages() -> Any:
-    """Messages of a conversation, newest first."""
+    """Messages of a conversation, the users' and the bot's, newest first."""
     asked = request.args.get("conversationId")
-    found = [one for one in reversed(world.messages) if one["conversationId"] == asked and "direction" in one]
+    found = [as_runtime(one) for one in reversed(world.messages) if one["conversationId"] == asked]
     return page_of(found, "messages")
 
 
@@ -115,7 +121,7 @@ def _shown(one: JSON) -> JSON:
 def _listed(found: list[JSON], name: str) -> JSON:
     wanted = {key[5:]: value for key, value in request.args.items() if key.startswith("tags.")}
     kept = [_shown(one) for one in reversed(found) if wanted.items() <= _shown(one)["tags"].items()]
-    return {name: kept[:PAGE], "meta": {}}
+    return page_of(kept, name)
 
 
 @bp.post("/actions")

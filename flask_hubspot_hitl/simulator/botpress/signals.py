@@ -9,6 +9,7 @@ import time
 
 import requests
 
+from .payloads import as_chat
 from .world import JSON, BotpressWorld, current, now_ms
 
 logger = logging.getLogger(__name__)
@@ -18,9 +19,9 @@ def send_signals(*found: JSON) -> None:
     """Deliver signals one after the other, once, without holding up who caused them. The world's lock is held."""
     world = current()  # goes on after the request
     for one in found:
-        for conversation_id, heard in world.listeners:
-            if one.get("data", {}).get("conversationId") == conversation_id:
-                heard.put(one)
+        for listener in world.listeners:
+            if one.get("data", {}).get("conversationId") == listener.conversation_id:
+                listener.heard.put(one)
     wanted: list[JSON] = []
     for one in found[::-1] if world.switches.reorder_signals else found:
         if world.switches.drop_signals > 0:
@@ -55,7 +56,7 @@ def _deliver(
 
 def message_created(message: JSON, *, is_bot: bool) -> JSON:
     """The signal of a message."""
-    return {"type": "message_created", "data": {**message, "isBot": is_bot}}
+    return {"type": "message_created", "data": {**as_chat(message), "isBot": is_bot}}
 
 
 def event_created(event: JSON, *, is_bot: bool) -> JSON:

@@ -6,7 +6,7 @@ from typing import Any
 
 import requests
 
-from .world import JSON, now, now_ms, world
+from .world import JSON, now_ms, world
 
 TIMEOUT = 3
 
@@ -35,10 +35,11 @@ def turn(conversation_id: str, payload: JSON, message_id: str | None) -> JSON:
         incoming = message_id or world.new_id("msg")
         event_id = world.new_id("evt")
         text = str(payload.get("text") or f"[{payload.get('type')}]")
+        know(conversation_id)
         if not any(one["id"] == incoming for one in world.messages):
-            kind, facts = payload.get("type"), {"id": incoming, "direction": "incoming", "tags": {}}
-            message = world.new("msg", conversation_id, "user_01", payload, updatedAt=now(), type=kind, **facts)
-            world.messages.append(message)
+            kind = str(payload.get("type"))
+            rest = {name: value for name, value in payload.items() if name != "type"}
+            world.new_message(conversation_id, "user_01", kind, rest, message_id=incoming)
     body: JSON = {"conversationId": conversation_id, "userId": "user_01", "eventId": event_id, "messageId": incoming}
     body |= {"type": str(payload.get("type")), "payload": payload, "text": text}
     found = ask("turn", body)
@@ -71,6 +72,11 @@ def start(conversation_id: str, asked: JSON) -> JSON | None:
 
 def bot_says(conversation_id: str, text: str) -> None:
     """The bot's own message in the user's channel."""
-    facts = {"direction": "outgoing", "tags": {"by": "bot"}, "type": "text"}
-    message = world.new("msg", conversation_id, world.bot_id, {"text": text}, updatedAt=now(), **facts)
-    world.messages.append(message)
+    know(conversation_id)
+    world.new_message(conversation_id, world.bot_id, "text", {"text": text}, tags={"by": "bot"})
+
+
+def know(conversation_id: str) -> None:
+    """Have the conversation, as the channel of its user makes it."""
+    if conversation_id not in world.conversations:
+        world.new_conversation(conversation_id)

@@ -25,9 +25,15 @@ def now_ms() -> int:
     return time.time_ns() // 1_000_000
 
 
+def iso(ms: int) -> str:
+    """Epoch ms as Botpress writes a time."""
+    moment = datetime.fromtimestamp(ms // 1000, UTC).replace(microsecond=ms % 1000 * 1000)
+    return moment.isoformat(timespec="milliseconds").replace("+00:00", "Z")
+
+
 def now() -> str:
     """The time as Botpress writes it."""
-    return datetime.now(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
+    return iso(now_ms())
 
 
 @dataclass
@@ -70,6 +76,15 @@ class Session:
     received: list[JSON] = field(default_factory=list)
 
 
+@dataclass(eq=False)
+class Listener:
+    """Somebody who listens to a conversation; None among what was heard ends it."""
+
+    conversation_id: str
+    user_id: str
+    heard: Queue[JSON | None] = field(default_factory=Queue)
+
+
 class BotpressWorld:
     """Everything there is, and the settings. Guarded by ``lock``."""
 
@@ -103,13 +118,14 @@ class BotpressWorld:
             self.users: dict[str, JSON] = {}
             self.conversations: dict[str, JSON] = {}
             self.owners: dict[str, list[str]] = {}
-            self.listeners: list[tuple[str, Queue[JSON]]] = []
+            self.listeners: list[Listener] = []
             self.messages: list[JSON] = []
             self.events: dict[str, JSON] = {}
             self.with_human: set[str] = set()
             self.webhook_events: list[JSON] = []
             self.sessions: dict[str, Session] = {}
             self._counts: Counter[str] = Counter()
+            self._latest_ms = 0
             self.generation = getattr(self, "generation", 0) + 1
 
     def log_call(self, entry: JSON) -> None:
@@ -121,10 +137,43 @@ class BotpressWorld:
         self._counts[kind] += 1
         return f"{kind}_{self._counts[kind]:026d}"
 
-    def new(self, kind: str, conversation_id: str, user_id: str, payload: JSON, **more: Any) -> JSON:
-        """A message or event in a conversation, made now."""
-        one = {"id": self.new_id(kind), "createdAt": now(), "userId": user_id, "conversationId": conversation_id}
-        return {**one, "payload": payload, **more}
+    def moment(self) -> str:
+        """The time now, a millisecond later than the moment before at least: clients sort by it."""
+        self._latest_ms = max(now_ms(), self._latest_ms + 1)
+        return iso(self._latest_ms)
+
+    def new_event(self, conversation_id: str, user_id: str, payload: JSON) -> JSON:
+        """A custom event in a conversation, made now."""
+        event = {"id": self.new_id("evt"), "createdAt": self.moment(), "userId": user_id}
+        event |= {"conversationId": conversation_id, "payload": payload}
+        self.events[event["id"]] = event
+        return event
+
+    def new_message(
+        self,
+        conversation_id: str,
+        user_id: str,
+        kind: str,
+        payload: JSON,
+        *,
+        message_id: str | None = None,
+        **more: Any,
+    ) -> JSON:
+        """A message in a conversation, made now: as the Runtime API has it, and ``metadata``."""
+        at = self.moment()
+        message = {"id": message_id or self.new_id("msg"), "createdAt": at, "updatedAt": at, "type": kind}
+        message |= {"payload": payload, "userId": user_id, "conversationId": conversation_id, "tags": {}}
+        message["direction"] = "outgoing" if user_id == self.bot_id else "incoming"
+        message |= more
+        self.messages.append(message)
+        return message
+
+    def new_conversation(self, conversation_id: str, *owners: str) -> JSON:
+        """A conversation, made now, the owner first."""
+        at = self.moment()
+        self.conversations[conversation_id] = {"id": conversation_id, "createdAt": at, "updatedAt": at}
+        self.owners[conversation_id] = list(owners)
+        return self.conversations[conversation_id]
 
     def env(self) -> dict[str, str]:
         """The settings with which a host's bridges talk to this bot."""
@@ -165,7 +214,14 @@ class BotpressError(Exception):
         super().__init__(message)
         self.status = status
         self.headers = headers or {}
-        self.body = {"id": "err_20260101000000x00000000", "code": status, "type": kind, "message": message}
+        self.body: JSON = {"id": "err_20260101000000x00000000", "code": status, "type": kind, "message": message}
+
+    @classmethod
+    def of_shape(cls, message: str) -> BotpressError:
+        """A request that does not fit its schema: answered with the text alone."""
+        problem = cls(400, "InvalidPayload", message)
+        problem.body = {"message": message}
+        return problem
 
 
 def _invalid(text: str) -> Exception:
