@@ -82,6 +82,7 @@ class Gate:
 
     def __init__(self, story: Story, botpress: Botpress) -> None:
         self.story = story
+        self.botpress = botpress
         StudioBridge(HubSpotHITL()).init_app(story.app)
         secret = botpress.env()["HUBSPOT_HITL_BOTPRESS_CALL_SECRET"]
         self.headers = {"Authorization": f"Bearer {secret}"}
@@ -94,6 +95,7 @@ class Gate:
 
     def start(self, conversation_id: str, **more: Any) -> Json:
         """Hand over. The studio is answered soon in any case: on a busy machine that may be before HubSpot has it."""
+        self.botpress.control("POST", "conversations", {"id": conversation_id})
         answer = self.post("start", conversationId=conversation_id, user={"email": PHONE}, **more)
         for _ in range(20):
             handoff = self.story.handoff(conversation_id)

@@ -68,6 +68,13 @@ def change_bot() -> Any:
     return {}
 
 
+@bp.post("/conversations")
+def put_conversation() -> Any:
+    """Have a conversation of some channel's, ``id``, as if its user had written."""
+    studio.know(str(_body().get("id") or "conv_studio"))
+    return {}
+
+
 @bp.post("/chat/<what>")
 def act_in_chat(what: str) -> Any:
     """``say`` or ``event``: the bot does something in a conversation, unasked."""
