@@ -144,7 +144,7 @@ class BotpressWorld:
 
     def new_event(self, conversation_id: str, user_id: str, payload: JSON) -> JSON:
         """A custom event in a conversation, made now."""
-        event = {"id": self.new_id("evt"), "createdAt": self.moment(), "userId": user_id}
+        event: JSON = {"id": self.new_id("evt"), "createdAt": self.moment(), "userId": user_id}
         event |= {"conversationId": conversation_id, "payload": payload}
         self.events[event["id"]] = event
         return event
@@ -161,7 +161,7 @@ class BotpressWorld:
     ) -> JSON:
         """A message in a conversation, made now: as the Runtime API has it, and ``metadata``."""
         at = self.moment()
-        message = {"id": message_id or self.new_id("msg"), "createdAt": at, "updatedAt": at, "type": kind}
+        message: JSON = {"id": message_id or self.new_id("msg"), "createdAt": at, "updatedAt": at, "type": kind}
         message |= {"payload": payload, "userId": user_id, "conversationId": conversation_id, "tags": {}}
         message["direction"] = "outgoing" if user_id == self.bot_id else "incoming"
         message |= more
