@@ -61,6 +61,12 @@ EXCEPTIONS: dict[str, Callable[[Problem], bool]] = {
     "HubSpot publishes no document of account info, uninstalling and the legacy upload": lambda one: (
         one.path.startswith(("/account-info/", "/appinstalls/", "/filemanager/"))
     ),
+    "HubSpot publishes no document of properties; its own clients' models are the source": lambda one: (
+        one.path.startswith(("/crm/v3/properties/", "/crm/properties/"))
+    ),
+    "sorts are objects in the guides, and in every client": lambda one: (
+        one.path.endswith("/search") and one.part == "request" and "$.sorts[" in one.what
+    ),
     "a file of the journal comes from a storage, by a signed address": lambda one: (
         one.part == "path" and one.path.startswith("/journal-files/")
     ),

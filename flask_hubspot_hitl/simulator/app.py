@@ -13,7 +13,7 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from flask import Flask, Response, g, request
-from werkzeug.exceptions import HTTPException
+from werkzeug.exceptions import HTTPException, MethodNotAllowed
 
 from .api import (
     channel_messages,
@@ -26,6 +26,7 @@ from .api import (
     files,
     journal,
     oauth,
+    properties,
     webhooks,
 )
 from .api.wire import bearer_value
@@ -39,7 +40,7 @@ logger = logging.getLogger(__name__)
 
 FAMILIES = (
     *(channels, connect, channel_messages, conversations, files, contacts, contacts_batch, oauth, consent, webhooks),
-    *(journal, control, control_journal, control_threads, desk, settings, projects),
+    *(journal, properties, control, control_journal, control_threads, desk, settings, projects),
 )
 LOOPBACK = frozenset({"127.0.0.1", "localhost", "::1"})
 SAFE_METHODS = frozenset({"GET", "HEAD", "OPTIONS"})
@@ -129,7 +130,13 @@ def http_error(problem: HTTPException) -> Any:
     status = problem.code or 500
     if status < 400:
         return problem.get_response()
-    return error_body(status, problem.description or problem.name), status
+    return error_body(status, problem.description or problem.name), status, _allow(problem)
+
+
+def _allow(problem: HTTPException) -> dict[str, str]:
+    """The header ``Allow``, which belongs to every 405 (RFC 9110)."""
+    methods = problem.valid_methods if isinstance(problem, MethodNotAllowed) else None
+    return {"Allow": ", ".join(sorted(methods))} if methods else {}
 
 
 def any_error(problem: Exception) -> Any:

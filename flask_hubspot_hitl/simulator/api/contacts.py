@@ -11,6 +11,7 @@ from flask import Blueprint, request
 from ..behaviour import people
 from ..engine.simulation import Simulation, current
 from ..model.errors import ApiError
+from ..model.properties import NONE, OF_CONTACTS, sort_key, stored_key
 from ..model.world import JSON, Contact, iso, now_ms
 from .wire import ANY, bearer, json_body, on, page, query_bool, query_list, whole
 
@@ -108,23 +109,31 @@ def matches(values: dict[str, str | None], item: JSON) -> bool:
     wanted = str(item["value"]).lower()
     if operator == "BETWEEN" and item.get("highValue") is None:
         raise ApiError.invalid("filterGroups", "BETWEEN needs `highValue`")
-    if operator in ("NEQ", "NOT_CONTAINS_TOKEN"):
-        return value != wanted if operator == "NEQ" else not has_token(value, wanted)
-    return bool(value) and compares(value, operator, wanted, str(item.get("highValue")).lower())
+    if operator in ("CONTAINS_TOKEN", "NOT_CONTAINS_TOKEN"):
+        return has_token(value, wanted) == (operator == "CONTAINS_TOKEN")
+    return compares(name, values.get(name), operator, item)
 
 
-def compares(value: str, operator: str, wanted: str, highest: str) -> bool:
-    """Return True when a value that is there compares so; ``highest`` is for BETWEEN."""
-    if operator == "CONTAINS_TOKEN":
-        return has_token(value, wanted)
-    return {
-        "EQ": value == wanted,
-        "BETWEEN": wanted <= value <= highest,
-        "LT": value < wanted,
-        "LTE": value <= wanted,
-        "GT": value > wanted,
-        "GTE": value >= wanted,
-    }[operator]
+def compares(name: str, value: str | None, operator: str, item: JSON) -> bool:
+    """Return True when a value compares so: dates and numbers by what they mean. Raises ApiError (400)."""
+    try:
+        wanted, highest = (sort_key(name, item.get(one)) for one in ("value", "highValue"))
+    except ValueError as problem:
+        raise ApiError.invalid("filterGroups", f"the value for {name[:60]} {problem}") from None
+    found = stored_key(name, value)
+    if operator == "NEQ":
+        return found != wanted
+    return (
+        found != NONE
+        and {
+            "EQ": found == wanted,
+            "BETWEEN": wanted <= found <= highest,
+            "LT": found < wanted,
+            "LTE": found <= wanted,
+            "GT": found > wanted,
+            "GTE": found >= wanted,
+        }[operator]
+    )
 
 
 @on(bp, "POST", BASES, "/search")
@@ -154,7 +163,7 @@ def search() -> Any:
         descending = isinstance(rule, dict) and rule.get("direction") == "DESCENDING"
         name = str(rule.get("propertyName") if isinstance(rule, dict) else rule)
         descending, name = descending or name.startswith("-"), name.lstrip("-")
-        found.sort(key=lambda c: values_of(c).get(name) or "", reverse=descending)
+        found.sort(key=lambda c: stored_key(name, values_of(c).get(name)), reverse=descending)
     names = body.get("properties") or None
     limit = whole(10 if body.get("limit") is None else body["limit"], "limit", 1, 200)
     after = body.get("after") or "0"
@@ -177,7 +186,12 @@ def search() -> Any:
 def look_up(
     sim: Simulation, portal_id: str, contact_id: str, unique: str | None, *, archived: bool = False
 ) -> Contact | None:
-    """Find a contact by id (that of a merged one finds the one it went into), or by a unique property."""
+    """Find a contact by id (that of a merged one finds the one it went into), or by a unique property.
+
+    Raises ApiError (400) for a property that is not unique.
+    """
+    if unique is not None and not (unique in OF_CONTACTS and OF_CONTACTS[unique].is_unique):
+        raise ApiError.invalid("idProperty", "must be a property with unique values, such as email")
     if unique is None and not archived:
         return people.contact(sim.world, portal_id, contact_id)
     for contact in sim.world.contacts.values():
@@ -202,7 +216,12 @@ def given_properties(body: JSON) -> dict[str, str | None]:
     for name, value in body["properties"].items():
         if isinstance(value, dict | list):
             raise ApiError.invalid(f"properties.{name[:60]}", "must be a string")
-        answer[name.lower()] = None if value is None else str(value)
+        text = None if value is None else str(value)
+        try:
+            sort_key(name.lower(), text)
+        except ValueError as problem:
+            raise ApiError.invalid(f"properties.{name[:60]}", str(problem)) from None
+        answer[name.lower()] = text
     return answer
 
 

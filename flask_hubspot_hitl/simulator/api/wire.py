@@ -49,6 +49,8 @@ def json_body(spec: JSON) -> JSON:
     raw = request.get_data()
     if raw and not request.is_json:
         raise ApiError(415, "VALIDATION_ERROR", "The content type must be application/json")
+    if not raw and request.method == "PATCH":
+        raise ApiError.invalid("body", "a change needs a body")
     body = parse_json(raw or b"{}")
     check(body, spec, "body")
     return dict(body)
