@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 import pytest
 from flask import Flask
+from hypothesis import HealthCheck, settings
 from werkzeug.serving import BaseWSGIServer, WSGIRequestHandler, make_server
 
 from flask_hubspot_hitl import HubSpotHITL
@@ -34,6 +35,10 @@ if TYPE_CHECKING:
     from playwright.sync_api import Browser
 
 pytest_plugins = ["flask_hubspot_hitl.testing"]
+
+# A busy machine is slow, and that is no finding.
+settings.register_profile("any machine", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("any machine")
 
 TRAFFIC: pytest.StashKey[Path] = pytest.StashKey()
 TRAFFIC_SAID: pytest.StashKey[list[str]] = pytest.StashKey()
