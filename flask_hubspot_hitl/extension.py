@@ -10,7 +10,7 @@ from .clock import Clock
 if TYPE_CHECKING:
     from flask import Flask
 
-    from .domain import Attachment, Contact, Handoff, HistoryEntry, Message
+    from .domain import Attachment, Contact, Handoff, Message
     from .runtime import Runtime
 
 
@@ -114,7 +114,7 @@ class HubSpotHITL:
         name: str | None = None,
         title: str | None = None,
         description: str | None = None,
-        history: Iterable[HistoryEntry | tuple[str, str] | Mapping[str, Any]] = (),
+        history: Iterable[Any] = (),
         inbox_id: str | None = None,
         portal_id: str | None = None,
         assign_to: str | None = None,
@@ -132,7 +132,8 @@ class HubSpotHITL:
         :param title: the reason in a few words, for the agent.
         :param description: the reason at more length, for the agent.
         :param history: the turns before the handoff, oldest first: each a :class:`HistoryEntry`, a pair
-            ``(author, text)``, or a mapping with its fields.
+            ``(author, text)``, a mapping with ``author`` and ``text`` or with ``role`` and ``content``, or a message of
+            LangChain's, Rasa's or Botpress's. System messages and tool calls are left out.
         :param inbox_id: the inbox or help desk; by default the first of ``INBOX_ID``, or the portal's own default.
         :param portal_id: the HubSpot account; by default ``PORTAL_ID``, or the only one that is installed.
         :param assign_to: an agent's actor id, ``A-987``, or user id; when HubSpot refuses it, the handoff goes on.
@@ -146,7 +147,7 @@ class HubSpotHITL:
         :raises NotConfigured: a setting is missing, which the text names.
         :raises LedgerUnavailable: the handoff could not be stored; nothing was accepted.
         :raises ValueError: there is no contact, or an id is empty, too long, or no id of an agent.
-        :raises TypeError: an id or a turn of the history is of the wrong type.
+        :raises TypeError: an id is of the wrong type, or a turn of the history is not understood; nothing is stored.
         :raises RuntimeError: there is no app context, or the extension is not on the app.
         """
         from .handoffs import verbs

@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 import time
-from datetime import UTC, datetime
 from typing import Any
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from flask_hubspot_hitl.domain import HistoryEntry
 from flask_hubspot_hitl.hubspot.content import (
     clean_html,
     clean_name,
@@ -19,7 +17,6 @@ from flask_hubspot_hitl.hubspot.content import (
     parse_message,
     parse_time,
     render_first_message,
-    render_history,
     scrub,
 )
 
@@ -335,36 +332,3 @@ def test_first_message() -> None:
     )
     assert render_first_message(None, None, None) == "A user asks to talk to a person."
     assert render_first_message("Ada\nTitle: x", None, " ") == "From: Ada Title: x"
-
-
-def test_history() -> None:
-    """D07, D52: any iterable, oldest first, and it says what was cut."""
-    at = datetime(2026, 10, 1, 9, 15, tzinfo=UTC)
-    entries: list[Any] = [
-        HistoryEntry("user", "hi", at),
-        ("bot", "hello\x00"),
-        {"author": "Noor H", "text": "yes"},
-        ("user", " "),
-    ]
-    text = "[2026-10-01 09:15 UTC] User: hi\nBot: hello\ufffd\nNoor H: yes"
-    assert render_history(entries) == render_history(iter(entries)) == text
-    assert render_history([]) == ""
-    with pytest.raises(TypeError):
-        render_history(["hi"])  # type: ignore[list-item]
-
-
-def test_long_history_keeps_whole_newest_entries() -> None:
-    text = render_history((("user", f"turn {number}") for number in range(100_000)), limit=200)
-    heading, *lines = text.split("\n")
-    assert len(text) <= 200
-    assert lines[-1] == "User: turn 99999"
-    assert lines[0] == f"User: turn {100_000 - len(lines)}"
-    assert heading == f"({100_000 - len(lines)} earlier entries left out)"
-    cut = render_history([("user", "a"), ("user", "b" * 500)], limit=100)
-    assert len(cut) == 100
-    assert cut.startswith("(1 earlier entry left out)\n…bbb")
-
-
-@given(st.lists(st.tuples(anything, anything), max_size=8), st.integers(0, 120))
-def test_history_never_passes_its_limit(entries: list[tuple[str, str]], limit: int) -> None:
-    assert len(render_history(entries, limit)) <= limit

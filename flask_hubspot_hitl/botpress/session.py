@@ -30,6 +30,8 @@ CANNOT_HAND_OVER = (
 """What the log says when no handoff can be opened, with the kind of error."""
 HISTORY = 100
 """Messages before the handoff that agents see."""
+NOT_READ = HistoryEntry("system", "The conversation before could not be read whole from Botpress.")
+"""What agents read at the head of a history that has gaps."""
 META_LIMIT = 10_000
 """Characters of a bot's ``meta`` as JSON."""
 
@@ -61,7 +63,7 @@ class Sessions:
         :param asked: what :func:`~.verbs.check_opening` takes.
         """
         attributes = {"bridge": self._bridge, "messages": dict(overrides), **facts}
-        opening = verbs.check_opening(self._runtime, user_id, attributes=attributes, **asked)
+        opening = verbs.check_opening(self._runtime, user_id, attributes=attributes, history_is_checked=False, **asked)
         return verbs.start(self._runtime, opening)
 
     # Ends ------------------------------------------------------------------------------------------------
@@ -140,14 +142,17 @@ def created(message: Mapping[str, Any]) -> int:
     return moment(message) or 0
 
 
-def history_of(
-    messages: Iterable[Mapping[str, Any]], is_user: Callable[[Mapping[str, Any]], bool]
-) -> list[HistoryEntry]:
-    """Turn Botpress's messages, newest first, into what was said before: oldest first, files as links."""
-    entries = []
+def history_of(messages: Iterable[Mapping[str, Any]], is_user: Callable[[Mapping[str, Any]], bool]) -> list[Any]:
+    """Turn Botpress's messages, newest first, into what was said before: oldest first, files as links.
+
+    A message that can't be read stays as it is: agents are told how many there were.
+    """
+    entries: list[Any] = []
     for one in messages:
         payload = one.get("payload")
-        if isinstance(payload, dict):
+        if not isinstance(payload, dict):
+            entries.append(one)
+        else:
             kind = one.get("type")
             said = to_agent({**payload, "type": kind} if isinstance(kind, str) else payload)
             text = scrub("\n".join(filter(None, [said.text, *(file.url or "" for file in said.files)])))

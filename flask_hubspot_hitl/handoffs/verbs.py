@@ -13,7 +13,6 @@ from ..dispatch.tasks import Dead, Effect, Retry
 from ..domain import Attachment, CloseReason, Contact, Handoff, HandoffState, Message
 from ..errors import HubSpotUnavailable, NotConfigured
 from ..hubspot.contacts import parse_contact
-from ..hubspot.content import render_history
 from ..hubspot.events import normalize_actor
 from ..hubspot.text import clean_name, guess_content_type, scrub
 from ..hubspot.transport import deadline
@@ -21,6 +20,7 @@ from ..ledger import lanes
 from ..portals import routing
 from ..portals.clients import Services
 from . import rules
+from .before import render_history
 from .files import Links
 
 logger = logging.getLogger(__name__)
@@ -171,8 +171,12 @@ def check_opening(
     portal_id: str | None = None,
     assign_to: str | None = None,
     attributes: Mapping[str, Any] | None = None,
+    history_is_checked: bool = True,
 ) -> rules.Opening:
-    """Return what ``start`` is asked for, checked before anything is stored."""
+    """Return what ``start`` is asked for, checked before anything is stored.
+
+    :param history_is_checked: False: entries that are not understood are counted for the agent, and are no error.
+    """
     settings = app.services.settings
     with app.services.ledger.read() as tx:
         portal = str(portal_id) if portal_id is not None else routing.default_portal(tx, settings)
@@ -195,6 +199,7 @@ def check_opening(
         found = parse_contact(contact, allow_special_domains=app.services.settings.is_stand_in)
     elif settings.contact_policy != "anonymous":
         raise ValueError("start() needs a contact (or HUBSPOT_HITL_CONTACT_POLICY = 'anonymous')")
+    told_before = render_history(history, is_checked=history_is_checked)
     takes_notes = settings.history == "note" and app.services.takes_notes(portal)
     how = settings.history if takes_notes or settings.history == "none" else "message"
     handoff = Handoff(
@@ -214,7 +219,7 @@ def check_opening(
         handoff=handoff,
         channel_id=channel,
         account_id=account,
-        transcript="" if how == "none" else render_history(history),
+        transcript="" if how == "none" else told_before,
         transcript_as=how,
         assign_to=normalize_actor(str(assign_to)) if assign_to is not None else None,
     )

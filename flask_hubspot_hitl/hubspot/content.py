@@ -6,19 +6,17 @@ Pure functions. Of ours it may import ``domain`` and its neighbours :mod:`.addre
 from __future__ import annotations
 
 import re
-from collections import deque
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any
 from urllib.parse import unquote, urlsplit
 
-from ..domain import Attachment, HistoryEntry
+from ..domain import Attachment
 from . import addresses
 from .text import clean_html, clean_name, escape_text, guess_content_type, html_to_text, scrub
 
 __all__ = [
-    "HISTORY_LIMIT",
     "ParsedMessage",
     "clean_html",
     "clean_name",
@@ -28,13 +26,9 @@ __all__ = [
     "parse_message",
     "parse_time",
     "render_first_message",
-    "render_history",
     "safe_url",
     "scrub",
 ]
-
-#: Characters. HubSpot documents no limit; integrators cut at 10,000 or 15,000.
-HISTORY_LIMIT = 10_000
 
 _LATEST_MS = 253_402_300_799_999  # the last millisecond a datetime can hold
 _GATED = re.compile(r"/filemanager/api/v[0-9]+/files/([0-9]{1,19})/signed-url-redirect(?:[?]|$)", re.ASCII)
@@ -145,61 +139,6 @@ def render_first_message(
     if transcript and transcript.strip():
         parts.append(f"Conversation so far:\n{scrub(transcript).strip()}")
     return "\n\n".join(parts)
-
-
-def render_history(
-    entries: Iterable[HistoryEntry | tuple[str, str] | Mapping[str, Any]], limit: int = HISTORY_LIMIT
-) -> str:
-    """Return the conversation before the handoff as one text, oldest first, at most ``limit`` characters.
-
-    ``entries`` is any iterable, oldest first: a ``HistoryEntry``, a pair ``(author, text)`` or a mapping with
-    ``author``, ``text`` and perhaps ``at``. When it is too long whole entries at the beginning are left out,
-    and the first line says how many; only the newest entry is ever cut. Empty in, "" out.
-    Raises ``TypeError`` for an entry of another kind.
-    """
-    kept: deque[str] = deque()
-    length = dropped = 0
-    for entry in entries:
-        line = _history_line(entry)
-        if not line:
-            continue
-        kept.append(line)
-        length += len(line) + 1
-        while length - 1 > limit and len(kept) > 1:
-            length -= len(kept.popleft()) + 1
-            dropped += 1
-    while dropped and len(kept) > 1 and length + len(_left_out(dropped)) > limit:
-        length -= len(kept.popleft()) + 1
-        dropped += 1
-    heading = _left_out(dropped) + "\n" if dropped else ""
-    text = "\n".join(kept)
-    room = max(limit - len(heading), 0)
-    if len(text) > room:
-        text = "…" + text[len(text) - room + 1 :] if room else ""
-    return (heading + text)[: max(limit, 0)]
-
-
-def _left_out(count: int) -> str:
-    return f"({count} earlier {'entry' if count == 1 else 'entries'} left out)"
-
-
-def _history_line(entry: object) -> str:
-    text: object
-    at: object = None
-    if isinstance(entry, HistoryEntry):
-        author, text, at = str(entry.author), entry.text, entry.at
-    elif isinstance(entry, Mapping):
-        author, text, at = str(entry.get("author") or ""), entry.get("text"), entry.get("at")
-    elif isinstance(entry, tuple | list) and len(entry) == 2:
-        author, text = str(entry[0]), entry[1]
-    else:
-        raise TypeError("a history entry is a HistoryEntry, a pair (author, text) or a mapping with both")
-    if text is None or not str(text).strip():
-        return ""
-    label = _line(author) or "unknown"
-    label = label.capitalize() if label.islower() else label
-    stamp = f"[{at.astimezone(UTC):%Y-%m-%d %H:%M} UTC] " if isinstance(at, datetime) and at.tzinfo else ""
-    return f"{stamp}{label}: {scrub(str(text)).strip()}"
 
 
 def _attachment(item: Mapping[str, Any]) -> Attachment | str:

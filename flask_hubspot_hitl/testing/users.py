@@ -107,7 +107,7 @@ class User:
         :returns: the handoff.
         :raises HITLError: and its kinds, as :meth:`.HubSpotHITL.start` does; so for all that follow.
         :raises ValueError: there is no contact, or an id is not valid.
-        :raises TypeError: an id or a turn of the history is of the wrong type.
+        :raises TypeError: an id is of the wrong type, or a turn of the history is not understood.
         :raises RuntimeError: the extension is not on the app.
         """
         given = {"contact": self.phone, "name": self.name, **start}

@@ -11,7 +11,7 @@ from flask import Flask
 
 from ... import signals
 from ...dispatch.tasks import Done, Outcome
-from ...domain import Handoff, HistoryEntry, Message, Operator
+from ...domain import Handoff, Message, Operator
 from ...errors import HITLError, LedgerUnavailable
 from ...handoffs import verbs
 from ...ledger import Event, Transaction
@@ -21,7 +21,7 @@ from ..ended import ended_event, failed_event
 from ..messages import to_botpress
 from ..relay import Told
 from ..service import BotpressRejected, BotpressUnavailable
-from ..session import CANNOT_HAND_OVER, HISTORY, contact_of, history_of, meta_of
+from ..session import CANNOT_HAND_OVER, HISTORY, NOT_READ, contact_of, history_of, meta_of
 from .api import botpress_id
 from .from_bot import FromBot
 from .from_user import FromUser
@@ -96,15 +96,15 @@ class Handoffs(Part):
     def _stopped(self, tx: Transaction, event: Event, told: Told) -> None:
         self._users.count(tx, told.key, stops=-1)
 
-    def _history(self, user_id: str, conversation_id: str | None) -> list[HistoryEntry]:
-        """Return the conversation with the bot, oldest first; empty when Botpress can't be asked now."""
+    def _history(self, user_id: str, conversation_id: str | None) -> list[Any]:
+        """Return the conversation with the bot, oldest first; agents are told when Botpress can't be asked now."""
         if conversation_id is None:
             return []
         try:
             found = self._api.messages(user_id, conversation_id, limit=HISTORY)[:HISTORY]
         except (BotpressUnavailable, BotpressRejected):
             logger.info("Botpress's messages before the handoff could not be read; the agent starts without them")
-            return []
+            return [NOT_READ]
         return history_of(found, lambda one: one.get("userId") == botpress_id(user_id))
 
     # From the agent --------------------------------------------------------------------------------------

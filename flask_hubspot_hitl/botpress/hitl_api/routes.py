@@ -64,7 +64,8 @@ class Routes:
             now = self._ledger.now_ms()
             hints = hints_of(description)
             user_id = self._tickets.find_user(tx, hints)
-            told_before = _list(given, "messages")[:HISTORY]
+            messages = given.get("messages")
+            told_before = messages[-HISTORY:] if isinstance(messages, list) else []
             session = Session(
                 title=title, description=description, hints=hints, history=told_before, user=user_id, at=now
             )
@@ -151,7 +152,8 @@ class Routes:
                 name=user.get("name") or hints.get("name"),
                 title=session.title or None,
                 description=session.description or None,
-                history=[(str(one.get("author") or "user"), str(one.get("text") or "")) for one in session.history],
+                history=[_said_before(one) for one in session.history],
+                history_is_checked=False,
                 inbox_id=hints.get("inbox"),
                 attributes={"bridge": NAME, "made_at": session.at},
             )
@@ -196,6 +198,8 @@ def _payload(body: Mapping[str, Any]) -> dict[str, Any]:
     return given
 
 
-def _list(given: Mapping[str, Any], name: str) -> list[dict[str, Any]]:
-    found = given.get(name)
-    return [one for one in found if isinstance(one, dict)] if isinstance(found, list) else []
+def _said_before(message: Any) -> Any:
+    """Name the author of a message of Botpress's that has none; what is no such message stays as it is."""
+    if isinstance(message, dict) and "text" in message:
+        return str(message.get("author") or "user"), message["text"]
+    return message

@@ -41,7 +41,7 @@ class Session(Facts):
     title: str
     description: str
     hints: dict[str, str]
-    history: list[dict[str, Any]] = field(repr=False)
+    history: list[Any] = field(repr=False)
     """The conversation before, as Botpress tells it."""
     user: str | None
     """The id of its user, once that is known."""

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from ...domain import HistoryEntry, Operator
+from ...domain import Operator
 from ...hubspot.transport import deadline
 from ..delivery import Payload
 from ..service import BotpressRejected, BotpressUnavailable, Service
@@ -39,7 +39,7 @@ class RuntimeApi:
             for one in self._page(conversation_id)[0]
         )
 
-    def history(self, conversation_id: str, *, seconds: float) -> tuple[list[HistoryEntry], bool]:
+    def history(self, conversation_id: str, *, seconds: float) -> tuple[list[Any], bool]:
         """Read what has been said, oldest first, for a number of seconds.
 
         :returns: the messages, and True; what could be read in this time, and False when some are missing.

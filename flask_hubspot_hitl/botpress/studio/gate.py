@@ -18,7 +18,7 @@ from .. import notices
 from ..door import text_of
 from ..messages import MEDIA, to_agent
 from ..relay import Relay
-from ..session import CANNOT_HAND_OVER, Sessions, contact_of, meta_of
+from ..session import CANNOT_HAND_OVER, NOT_READ, Sessions, contact_of, meta_of
 from .api import RuntimeApi
 from .memory import Memory
 
@@ -67,6 +67,7 @@ class Gate:
                 history, is_whole = self._api.history(conversation_id, seconds=HISTORY_SECONDS)
                 if not is_whole:
                     logger.info("Botpress's older messages could not be read in time; the agent sees only the newest")
+                    history.insert(0, NOT_READ)
                 handoff = self._sessions.open(conversation_id, overrides, facts, history=history, **asked)
         except LedgerUnavailable:
             raise
