@@ -18,7 +18,8 @@ from ..errors import HubSpotNotFound, HubSpotRejected, HubSpotUnavailable, NotCo
 from ..hubspot.client import HubSpotClient
 from ..hubspot.content import ParsedMessage, parse_message, safe_url
 from ..hubspot.events import Kind, normalize_actor
-from ..hubspot.text import clean_html, guess_content_type, scrub
+from ..hubspot.markup import clean_html
+from ..hubspot.text import guess_content_type, scrub
 from ..ledger import Event, HandoffRecord, Lease, NewEvent, Topic, Transaction
 from ..portals.clients import Services
 from . import steps, transitions

@@ -14,7 +14,8 @@ from urllib.parse import unquote, urlsplit
 
 from ..domain import Attachment
 from . import addresses
-from .text import clean_html, clean_name, escape_text, guess_content_type, html_to_text, scrub
+from .markup import clean_html, html_to_text
+from .text import clean_name, escape_text, guess_content_type, scrub
 
 __all__ = [
     "ParsedMessage",
