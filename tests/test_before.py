@@ -8,13 +8,13 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
-from flask import Flask
 from hypothesis import given
 from hypothesis import strategies as st
 
 from flask_hubspot_hitl import HistoryEntry, HubSpotHITL
 from flask_hubspot_hitl.handoffs.before import render_history
 
+from .conftest import MakeApp
 from .helpers import state_of
 from .story import PHONE
 
@@ -163,7 +163,8 @@ def test_what_is_no_list_is_refused(entries: Any) -> None:
     assert "SECRET" not in str(caught.value)
 
 
-def test_a_host_hears_at_once_and_nothing_is_stored(app: Flask, hitl: HubSpotHITL) -> None:
+def test_a_host_hears_at_once_and_nothing_is_stored(make_app: MakeApp) -> None:
+    app, hitl = make_app(), HubSpotHITL()
     with app.app_context():
         with pytest.raises(TypeError, match="'contnet'"):
             hitl.start("c1", contact=PHONE, history=[{"role": "user", "contnet": "x"}])

@@ -228,6 +228,8 @@ def _said(value: object, depth: int = 0) -> str:
 
 def _part(part: Mapping[str, Any], depth: int) -> str:
     kind = part.get("type")
+    if isinstance(part.get("payload"), Mapping):
+        return _part({"type": kind, **part["payload"]}, depth)
     if isinstance(kind, str) and _THOUGHTS.fullmatch(kind):
         return ""
     name = re.sub(r"_url$|[^\w-]", "", kind)[:40] if isinstance(kind, str) else ""

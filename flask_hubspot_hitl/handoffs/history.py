@@ -14,8 +14,9 @@ from typing import Any
 
 from ..domain import CloseReason
 from ..errors import HubSpotNotFound
+from ..hubspot import fields
 from ..hubspot.content import ParsedMessage, parse_message, parse_time
-from ..hubspot.events import Kind, normalize_actor
+from ..hubspot.events import Kind
 from ..ledger import HandoffRecord, NewEvent, lanes
 from ..ledger.rows import OperatorRow
 from ..portals.clients import Services
@@ -280,7 +281,7 @@ def _news(entries: list[_Entry], mark: int | None, twin: list[_Entry]) -> list[_
 def agent_of(value: object) -> str | None:
     """Return the agent an assignment names; None for nobody and for bots; "" when it can't be read."""
     try:
-        actor = normalize_actor(str(value or ""))
+        actor = fields.actor(value)
     except ValueError:
         return ""
     return actor if actor and actor.startswith("A-") else None

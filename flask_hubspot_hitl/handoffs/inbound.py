@@ -15,9 +15,10 @@ from ..clock import to_datetime
 from ..dispatch.tasks import Again, Dead, Done, Outcome, Retry, putting
 from ..domain import Attachment, Author, CloseReason, Message
 from ..errors import HubSpotNotFound, HubSpotRejected, HubSpotUnavailable, NotConfigured
+from ..hubspot import fields
 from ..hubspot.client import HubSpotClient
 from ..hubspot.content import ParsedMessage, parse_message, safe_url
-from ..hubspot.events import Kind, normalize_actor
+from ..hubspot.events import Kind
 from ..hubspot.markup import clean_html
 from ..hubspot.text import guess_content_type, scrub
 from ..ledger import Event, HandoffRecord, Lease, NewEvent, Topic, Transaction
@@ -97,7 +98,7 @@ class InboundTask(SignalTask):
             if archived == (event.topic == Kind.RESTORED):
                 return Done()
         elif event.topic == Kind.ASSIGNED:
-            value = normalize_actor(str(thread.get("assignedTo") or ""))
+            value = fields.actor(thread.get("assignedTo"))
         else:
             value = "ARCHIVED" if archived else thread.get("status")
         state.seen = Seen(value)

@@ -12,8 +12,8 @@ from ..dispatch.dispatcher import Dispatcher
 from ..dispatch.tasks import Dead, Effect, Retry
 from ..domain import Attachment, CloseReason, Contact, Handoff, HandoffState, Message
 from ..errors import HubSpotUnavailable, NotConfigured
+from ..hubspot import fields
 from ..hubspot.contacts import parse_contact
-from ..hubspot.events import normalize_actor
 from ..hubspot.text import clean_name, guess_content_type, scrub
 from ..hubspot.transport import deadline
 from ..ledger import lanes
@@ -221,7 +221,7 @@ def check_opening(
         account_id=account,
         transcript="" if how == "none" else told_before,
         transcript_as=how,
-        assign_to=normalize_actor(str(assign_to)) if assign_to is not None else None,
+        assign_to=fields.actor(assign_to),
     )
 
 

@@ -1,6 +1,7 @@
 """Parse HubSpot's message objects, and write the texts that agents read.
 
-Pure functions. Of ours it may import ``domain`` and its neighbours :mod:`.addresses` and :mod:`.text`; no HTTP.
+Pure functions; no HTTP. Of ours it may import ``domain`` and its neighbours :mod:`.addresses`,
+:mod:`.fields`, :mod:`.markup` and :mod:`.text`.
 """
 
 from __future__ import annotations
@@ -8,12 +9,11 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
 from typing import Any
 from urllib.parse import unquote, urlsplit
 
 from ..domain import Attachment
-from . import addresses
+from . import addresses, fields
 from .markup import clean_html, html_to_text
 from .text import clean_name, escape_text, guess_content_type, scrub
 
@@ -31,7 +31,6 @@ __all__ = [
     "scrub",
 ]
 
-_LATEST_MS = 253_402_300_799_999  # the last millisecond a datetime can hold
 _GATED = re.compile(r"/filemanager/api/v[0-9]+/files/([0-9]{1,19})/signed-url-redirect(?:[?]|$)", re.ASCII)
 """Source: docs/hubspot.rst (Attachments)."""
 _USAGE_TYPES = {"IMAGE": "image/*", "STICKER": "image/*", "AUDIO": "audio/*", "VOICE_RECORDING": "audio/*"}
@@ -66,24 +65,25 @@ class ParsedMessage:
 def parse_message(raw: Mapping[str, Any]) -> ParsedMessage:
     """Return the facts of a message object as HubSpot sends it in a channel event or answers it.
 
-    Every optional field may be missing or of the wrong type. ``text`` is the agent's, verbatim but scrubbed;
+    Every optional field may be missing or of the wrong type: :mod:`.fields` reads them.
+    ``text`` is the agent's, verbatim but scrubbed;
     when blank it is made from the HTML; attachments that are no files follow as lines of text.
     Raises ``ValueError`` when the id, the thread's id or the time can't be used.
     """
-    sender = _first(raw.get("senders"))
-    client = _mapping(raw.get("client"))
+    sender = next(iter(fields.mappings(raw.get("senders"))), {})
+    client = fields.mapping(raw.get("client"))
     status = raw.get("status")
     rich = raw.get("richText")
     html = clean_html(rich) if isinstance(rich, str) and rich.strip() else None
     text = raw.get("text")
-    body = scrub(text) if isinstance(text, str) and text.strip() else ""
+    text = text if isinstance(text, str) else fields.text(text)
+    body = scrub(text) if text and text.strip() else ""
     if not body and isinstance(rich, str):
         body = html_to_text(rich)
     attachments: list[Attachment] = []
     lines: list[str] = []
-    items = raw.get("attachments")
-    for item in items if isinstance(items, list) else []:
-        found = _attachment(_mapping(item))
+    for item in fields.mappings(raw.get("attachments")):
+        found = _attachment(item)
         if isinstance(found, Attachment):
             attachments.append(found)
         else:
@@ -92,38 +92,31 @@ def parse_message(raw: Mapping[str, Any]) -> ParsedMessage:
     if not body and not attachments:
         body = "[empty message]"
     return ParsedMessage(
-        message_id=_id(raw.get("id"), "message id"),
-        thread_id=_id(raw.get("conversationsThreadId"), "thread id"),
-        channel_id=_optional_id(raw.get("channelId")),
-        channel_account_id=_optional_id(raw.get("channelAccountId")),
+        message_id=_needed(fields.name(raw.get("id"), 200), "message id"),
+        thread_id=_needed(fields.name(raw.get("conversationsThreadId"), 200), "thread id"),
+        channel_id=fields.name(raw.get("channelId")),
+        channel_account_id=fields.name(raw.get("channelAccountId")),
         created_at_ms=parse_time(raw.get("createdAt")),
-        created_by=_string(raw.get("createdBy")),
-        sender_actor_id=_string(sender.get("actorId")),
-        sender_name=_string(sender.get("name")),
-        direction=_string(raw.get("direction")),
-        type=_string(raw.get("type")) or "MESSAGE",
-        client_type=_string(client.get("clientType")),
+        created_by=_actor(raw.get("createdBy")),
+        sender_actor_id=_actor(sender.get("actorId")),
+        sender_name=fields.text(sender.get("name")),
+        direction=fields.word(raw.get("direction")),
+        type=fields.word(raw.get("type")) or "MESSAGE",
+        client_type=fields.word(client.get("clientType")),
         text=body,
         html=html or None,
         attachments=tuple(attachments),
-        status_type=_string(status if isinstance(status, str) else _mapping(status).get("statusType")),
-        truncated=_string(raw.get("truncationStatus")) not in (None, "NOT_TRUNCATED"),
+        status_type=fields.word(status if isinstance(status, str) else fields.mapping(status).get("statusType")),
+        truncated=fields.word(raw.get("truncationStatus")) not in (None, "NOT_TRUNCATED"),
     )
 
 
 def parse_time(value: object) -> int:
-    """Return HubSpot's ISO-8601 text, or a number, as epoch milliseconds; ``ValueError`` for anything else."""
-    if isinstance(value, str):
-        try:
-            moment = datetime.fromisoformat(value.strip())
-            if moment.tzinfo is None:
-                moment = moment.replace(tzinfo=UTC)
-            value = round(moment.timestamp() * 1000)
-        except (ValueError, OverflowError):
-            raise ValueError("the time can't be read") from None
-    if isinstance(value, int) and not isinstance(value, bool) and 0 <= value <= _LATEST_MS:
-        return value
-    raise ValueError("the time is missing or out of range")
+    """Return a time of HubSpot's in epoch milliseconds (:func:`.fields.moment`); ``ValueError`` for anything else."""
+    found = fields.moment(value)
+    if found is None:
+        raise ValueError("the time is missing, can't be read, or is out of range")
+    return found
 
 
 def render_first_message(
@@ -144,23 +137,22 @@ def render_first_message(
 
 def _attachment(item: Mapping[str, Any]) -> Attachment | str:
     """Return a file as an ``Attachment``, anything else as a readable line."""
-    kind = _string(item.get("type")) or "unknown"
+    kind = fields.word(item.get("type")) or "unknown"
     if kind != "FILE":
         return f"[{_describe(kind, item)}]"
     url = safe_url(item.get("url"))
-    file_id = _optional_id(item.get("fileId"))
+    file_id = fields.name(item.get("fileId"), 200)
     if url is not None and (gated := _GATED.search(url)) is not None:
         url, file_id = None, file_id or gated[1]  # without a token it ends at a log-in page, with status 200
-    usage = _USAGE_TYPES.get(_string(item.get("fileUsageType")) or "")
-    given = _string(item.get("name")) or (unquote(urlsplit(url).path) if url else None)
+    usage = _USAGE_TYPES.get(fields.word(item.get("fileUsageType")) or "")
+    given = fields.text(item.get("name")) or (unquote(urlsplit(url).path) if url else None)
     name = clean_name(given, usage.partition("/")[0] if usage else "file")
     if url is None and file_id is None:
         return f"[file that can't be reached: {name}]"
-    size = item.get("size")
     return Attachment(
         name=name,
         content_type=guess_content_type(name) or usage,
-        size=size if isinstance(size, int) and not isinstance(size, bool) and size >= 0 else None,
+        size=fields.number(item.get("size")),
         url=url,
         file_id=file_id,
     )
@@ -173,22 +165,22 @@ def _describe(kind: str, item: Mapping[str, Any]) -> str:
             place = [_words(item.get(key)) for key in ("name", "address", "latitude", "longitude", "url")]
             return _labelled("location", place)
         case "CONTACT":
-            profile = _mapping(item.get("contactProfile"))
-            names = _mapping(profile.get("name"))
+            profile = fields.mapping(item.get("contactProfile"))
+            names = fields.mapping(profile.get("name"))
             full = " ".join(filter(None, (_words(names.get(key)) for key in ("firstName", "lastName"))))
             more = [
-                _words(_mapping(entry).get(key))
+                _words(entry.get(key))
                 for group, key in (("phones", "phone"), ("emails", "email"), ("urls", "url"))
-                for entry in _list(profile.get(group))
+                for entry in fields.mappings(profile.get(group))
             ]
             return _labelled("contact", [full, *more])
         case "QUICK_REPLIES":
-            replies = [_mapping(reply) for reply in _list(item.get("quickReplies"))]
+            replies = fields.mappings(item.get("quickReplies"))
             return _labelled("choices", [_words(r.get("label")) or _words(r.get("value")) for r in replies])
         case "MESSAGE_HEADER":
             return _labelled("header", [_words(item.get("text"))])
         case "SOCIAL_MEDIA_METADATA":
-            media = _mapping(item.get("socialMetadata"))
+            media = fields.mapping(item.get("socialMetadata"))
             what = _words(media.get("mediaType")).lower()
             link = _words(media.get("mediaUrl")) or _words(media.get("mediaUrlString"))
             return _labelled(
@@ -218,22 +210,17 @@ def safe_url(value: object) -> str | None:
     return value if address.scheme == "https" or address.is_loopback else None
 
 
-def _id(value: object, what: str) -> str:
-    text = _optional_id(value)
-    if text is None:
+def _needed(found: str | None, what: str) -> str:
+    if found is None:
         raise ValueError(f"the message has no usable {what}")
-    return text
+    return found
 
 
-def _optional_id(value: object) -> str | None:
-    if isinstance(value, int) and not isinstance(value, bool) and 0 <= value < 2**63:
-        return str(value)
-    text = _string(value)
-    return text if text and len(text) <= 200 else None
-
-
-def _string(value: object) -> str | None:
-    return (scrub(value).strip() or None) if isinstance(value, str) else None
+def _actor(value: object) -> str | None:
+    try:
+        return fields.actor(value)
+    except ValueError:
+        return None
 
 
 def _words(value: object) -> str:
@@ -244,15 +231,3 @@ def _words(value: object) -> str:
 
 def _line(value: str | None) -> str:
     return " ".join(scrub(value or "").split())
-
-
-def _mapping(value: object) -> Mapping[str, Any]:
-    return value if isinstance(value, Mapping) else {}
-
-
-def _list(value: object) -> list[Any]:
-    return value if isinstance(value, list) else []
-
-
-def _first(value: object) -> Mapping[str, Any]:
-    return _mapping(value[0]) if isinstance(value, list) and value else {}

@@ -1,4 +1,4 @@
-"""A webhook's body → events. Pure functions; of ours they import ``content``, ``text`` and ``strict_json`` only.
+"""A webhook's body → events. Pure functions; of ours they import ``fields``, ``text`` and ``strict_json`` only.
 
 Two feeds come to one URL: an array is the app's (``conversation.*``), an object is the channel's. Unknown fields
 and types are never fatal. An item that can't be read is :class:`Poison` and does not hold back its batch.
@@ -15,8 +15,7 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Any
 
-from . import strict_json
-from .content import parse_time
+from . import fields, strict_json
 from .text import scrub
 
 MAX_ITEMS = 1_000
@@ -24,8 +23,6 @@ MAX_DEPTH = 32
 AHEAD_MS = 300_000
 """Milliseconds: an event's time further in the future counts as its time of arrival (docs/rules.rst B5)."""
 
-_ID = re.compile(r"[0-9]{1,19}")
-_ACTOR = re.compile(r"[A-Z]-[^\s]{1,254}")
 _INT_MAX = 2**63 - 1
 _DIGITS = 19
 """A number of fewer characters fits into 64 bits for certain; HubSpot's ids and times do."""
@@ -193,21 +190,18 @@ def _id(payload: Mapping[str, Any], name: str) -> str:
 
 def _optional_id(payload: Mapping[str, Any], name: str) -> str | None:
     value = payload.get(name)
-    if value is None:
-        return None
-    text = str(value) if isinstance(value, int | str) and not isinstance(value, bool) else ""
-    if not _ID.fullmatch(text):
+    found = fields.identifier(value)
+    if found is None and value is not None:
         raise ValueError(f"{name} is not an id")
-    return text
+    return found
 
 
 def _text(payload: Mapping[str, Any], name: str) -> str | None:
     value = payload.get(name)
-    if value is None:
-        return None
-    if not isinstance(value, str):
+    found = fields.text(value)
+    if found is None and value not in (None, "") and not (isinstance(value, str) and not value.strip()):
         raise ValueError(f"{name} is not text")
-    return value
+    return found
 
 
 def _not_ahead(occurred_ms: int, now_ms: int) -> int:
@@ -237,13 +231,13 @@ def _app_event(payload: dict[str, Any], now_ms: int) -> Inbound:
     elif match:
         kind = _OTHER_TYPES.get(match[1], Kind.OTHER)
         if kind is Kind.NEW_MESSAGE:
-            value = _text(payload, "messageId")
-            if payload.get("messageType") == "COMMENT" or not value:
+            value = fields.name(payload.get("messageId"))
+            if fields.word(payload.get("messageType")) == "COMMENT" or not value:
                 kind = Kind.OTHER
     if kind is Kind.OTHER:
         return Inbound(kind=kind, dedupe_key="", occurred_ms=now_ms, portal_id="", value=subscription[:100])
-    occurred = payload.get("occurredAt")
-    if not isinstance(occurred, int) or isinstance(occurred, bool) or occurred < 0:
+    occurred = fields.moment(payload.get("occurredAt"))
+    if occurred is None:
         raise ValueError("occurredAt is not a time")
     portal_id, thread_id = _id(payload, "portalId"), _id(payload, "objectId")
     names = ("appId", "subscriptionId", "subscriptionType", "eventId", "messageId", "propertyName",
@@ -265,32 +259,10 @@ def _app_event(payload: dict[str, Any], now_ms: int) -> Inbound:
 
 
 def _property_value(payload: Mapping[str, Any], kind: Kind) -> str | None:
-    raw = payload.get("propertyValue")
-    if isinstance(raw, bool):
-        raw = str(raw).lower()
-    if raw is None or raw == "":
-        return None
-    if not isinstance(raw, str | int):
-        raise ValueError("propertyValue is not text")
-    text = str(raw).strip()
-    if kind is not Kind.ASSIGNED:
-        return text
-    return normalize_actor(text)
-
-
-def normalize_actor(value: str | None) -> str | None:
-    """Return an assignee as an actor id: bare digits are a user's; empty, ``null`` and ``None`` are nobody.
-
-    :raises ValueError: when it is neither.
-    """
-    text = (value or "").strip()
-    if text.lower() in ("", "null", "none"):
-        return None
-    if _ID.fullmatch(text):
-        return f"A-{text}"
-    if not _ACTOR.fullmatch(text):
-        raise ValueError("not an actor id")
-    return text
+    if kind is Kind.ASSIGNED:
+        return fields.actor(payload.get("propertyValue"))
+    found = _text(payload, "propertyValue")
+    return found.upper() if found is not None and kind is Kind.STATUS else found
 
 
 def _channel_event(payload: dict[str, Any], now_ms: int) -> Inbound:
@@ -313,16 +285,16 @@ def _channel_event(payload: dict[str, Any], now_ms: int) -> Inbound:
     message = payload.get("message")
     if not isinstance(message, dict):
         raise ValueError("message is not an object")
-    message_id = _text(message, "id")
-    if not message_id or len(message_id) > 500:
+    message_id = fields.name(message.get("id"))
+    if message_id is None:
         raise ValueError("message.id is missing")
-    threads: Any = payload.get("channelIntegrationThreadIds")
-    if threads is not None and not (isinstance(threads, list) and all(isinstance(one, str) for one in threads)):
-        raise ValueError("channelIntegrationThreadIds is not a list of text")
+    threads = fields.names(payload.get("channelIntegrationThreadIds"))
+    if message_id != message.get("id") or threads != payload.get("channelIntegrationThreadIds"):
+        payload = {**payload, "channelIntegrationThreadIds": threads, "message": {**message, "id": message_id}}
     portal_id, thread_id = _id(payload, "portalId"), _id(message, "conversationsThreadId")
     channel_id = _optional_id(payload, "channelId") or _optional_id(message, "channelId")
     account_id = _optional_id(message, "channelAccountId")
-    created = _time(message.get("createdAt")) or _time(payload.get("eventTimestamp"))
+    created = fields.moment(message.get("createdAt")) or fields.moment(payload.get("eventTimestamp"))
     if created is None:
         raise ValueError("message.createdAt is not a time")
     return Inbound(
@@ -336,10 +308,3 @@ def _channel_event(payload: dict[str, Any], now_ms: int) -> Inbound:
         value=message_id,
         payload=payload,
     )
-
-
-def _time(value: Any) -> int | None:
-    try:
-        return parse_time(value)
-    except ValueError:
-        return None
