@@ -78,6 +78,44 @@ def test_a_replayed_start_and_a_replayed_end(story: Story, botpress: Botpress) -
     assert gate.start("c1", messageId="m3")["session"] != first["session"]
 
 
+MESSAGES: list[tuple[Json, str]] = [
+    ({"type": "voice", "payload": {"audioUrl": "https://f.example.com/a"}}, "[ Audio: https://f.example.com/a ]"),
+    ({"type": "sticker", "payload": {"imageUrl": "https://f.example.com/a"}}, "[ Image: https://f.example.com/a ]"),
+    ({"type": "contacts", "payload": {"contacts": [{"name": "Ana"}]}}, "[ contacts message:"),
+    ({"type": "custom", "payload": {"colour": "red"}}, "[ custom message:"),
+    ({"type": "postback", "payload": {"payload": "BUY"}, "text": "Buy it"}, "Buy it"),
+    ({"type": "custom", "payload": None}, "[ custom message:"),
+    ({"type": "text", "payload": {"text": "plain"}}, "plain"),
+    ({"type": "image", "payload": {}}, "[ image message:"),
+    ({"payload": {"text": "untyped"}}, "untyped"),
+    ({}, "[ text message:"),
+]
+
+
+@pytest.mark.parametrize(("given", "wanted"), MESSAGES)
+def test_whatever_has_a_message_id_is_a_message(story: Story, botpress: Botpress, given: Json, wanted: str) -> None:
+    gate = Gate(story, botpress)
+    gate.start("c1")
+    story.run()
+    assert gate.post("turn", conversationId="c1", messageId="m7", **given) == {"handled": True}
+    story.run()
+    (thread,) = story.hubspot.threads()
+    (said,) = [one["text"] for one in thread["messages"] if one.get("direction") == "INCOMING"][1:]
+    assert said.startswith(wanted)
+
+
+@pytest.mark.parametrize("kind", ["custom", "voice", "conversation_started", "", "proactive-trigger"])
+def test_an_event_is_no_message(story: Story, botpress: Botpress, kind: str) -> None:
+    gate = Gate(story, botpress)
+    event = {"conversationId": "c1", "eventId": "e1", "type": kind, "payload": {"x": 1}}
+    assert gate.post("turn", **event) == {"handled": False}
+    gate.start("c1")
+    story.run()
+    assert gate.post("turn", **event) == {"handled": True}
+    story.run()
+    assert len(story.hubspot.threads()[0]["messages"]) == 1
+
+
 TROUBLE: dict[str, Json] = {
     "slow": {"latency": 6},
     "down": {"faults": [{"match": ".*", "status": 503}]},

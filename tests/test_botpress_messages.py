@@ -94,6 +94,14 @@ def test_nothing_is_dropped_silently(payload: dict[str, Any]) -> None:
     assert "message: {" in found.text
 
 
+def test_a_message_of_no_known_type_is_told_by_its_fields() -> None:
+    voice = to_agent({"type": "voice", "audioUrl": "https://f/a.ogg"})
+    assert (voice.text, [file.url for file in voice.files]) == ("", ["https://f/a.ogg"])
+    both = to_agent({"type": "sticker", "imageUrl": "https://f/a.webp", "text": "x" * 1_000})
+    assert (both.text, len(both.files)) == ("x" * 1_000, 1)
+    assert to_agent({"type": "contacts", "contacts": [{"name": "Ana"}]}).text.startswith("[ contacts message: {")
+
+
 def test_what_is_shown_of_an_unknown_message_is_bounded() -> None:
     assert len(to_agent({"type": "new", "x": "y" * 10_000}).text) < 600
     nested: dict[str, Any] = {"type": "text", "text": "deep"}

@@ -87,6 +87,16 @@ def _parts(payload: Mapping[str, Any], depth: int) -> Iterator[str | Attachment]
             else:
                 yield from _parts(inner, depth + 1)
     else:
+        yield from _of_no_known_type(payload)
+
+
+def _of_no_known_type(payload: Mapping[str, Any]) -> Iterator[str | Attachment]:
+    """Yield what can be told of a message by its fields, and else its first characters."""
+    if text := _text(payload, "text"):
+        yield text
+    media = [(kind, url) for kind, key in MEDIA.items() if (url := _text(payload, key))]
+    yield from (_remote(kind, url, _text(payload, "title")) for kind, url in media)
+    if not text and not media:
         yield _unknown(payload)
 
 

@@ -81,18 +81,24 @@ class Gate:
         return {"status": "open", "session": handoff.id, "message": said}
 
     def turn(self, body: dict[str, Any]) -> ResponseReturnValue:
-        """Take a message of the user's and say whether the agent has it; the same turn again is the same message."""
+        """Take a message of the user's and say whether the agent has it; the same turn again is the same message.
+
+        Whatever its type, what has a ``messageId`` is a message.
+        """
         conversation_id = text_of(body, "conversationId", required=True)
-        key = text_of(body, "messageId") or text_of(body, "eventId", required=True)
-        payload = body.get("payload") if isinstance(body.get("payload"), dict) else {}
+        message_id = text_of(body, "messageId")
+        key = message_id or text_of(body, "eventId", required=True)
+        given = body.get("payload")
+        payload: dict[str, Any] = given if isinstance(given, dict) else {}
         kind = text_of(body, "type")
         text = text_of(body, "text", limit=1_000_000)
-        if kind not in MESSAGE_TYPES:
-            if not text:  # no message of the user's
-                with self._ledger.read() as tx:
-                    return {"handled": tx.records.open_of(conversation_id) is not None}
-            payload = {}
-        said = to_agent({**payload, "type": kind} if payload else {"type": "text", "text": text})
+        is_known = kind in MESSAGE_TYPES
+        if not (is_known or text or message_id):  # an event, and no message of the user's
+            with self._ledger.read() as tx:
+                return {"handled": tx.records.open_of(conversation_id) is not None}
+        if text and not (is_known and payload):
+            payload = {**{name: payload[name] for name in MEDIA.values() if name in payload}, "text": text}
+        said = to_agent({**payload, "type": kind or "text"})
         if self._sessions.ends(conversation_id, said.text, key) or verbs.send(
             self._runtime, conversation_id, said.text, attachments=said.files, message_id=key
         ):
