@@ -34,6 +34,7 @@ from .errors import (
 )
 from .extension import HubSpotHITL
 from .signals import (
+    assignment_refused,
     assignment_timed_out,
     channel_account_changed,
     conversation_completed,
@@ -62,6 +63,7 @@ __all__ = [
     "conversation_reopened",
     "handoff_started",
     "handoff_failed",
+    "assignment_refused",
     "assignment_timed_out",
     "message_delivered",
     "message_failed",

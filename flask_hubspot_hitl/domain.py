@@ -152,7 +152,7 @@ class Message:
     :param operator: the agent who wrote it.
     :param created_at: when it was written, by the clock of the side it comes from.
     :param status: how far it has come.
-    :param error: why it failed.
+    :param error: why it failed; of a user's message that was delivered, which of its files were not, and why.
     """
 
     message_id: str

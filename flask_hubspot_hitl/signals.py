@@ -99,6 +99,15 @@ assignment_timed_out = _signals.signal("assignment-timed-out")
 
 :param handoff: the :class:`Handoff`."""
 
+assignment_refused = _signals.signal("assignment-refused")
+"""HubSpot does not assign the thread as ``start(assign_to=…)`` asked; the inbox's own routing applies: ``handoff``, …
+
+Further: ``actor_id``, ``error``.
+
+:param handoff: the :class:`Handoff`, which goes on.
+:param actor_id: the agent who was asked for, ``A-987``.
+:param error: why, a str."""
+
 message_delivered = _signals.signal("message-delivered")
 """HubSpot has a message of the user: ``handoff``, ``message``.
 

@@ -415,6 +415,17 @@ def test_c4_send_racing_with_the_end_goes_to_exactly_one_side(
 # C6: routing
 
 
+def test_c6_an_agent_who_has_left_is_told_and_the_handoff_goes_on(story: Story) -> None:
+    story.hubspot.chaos(faults=[fault("PUT .*/assignee", status=404)])
+    handoff = story.start("a", assign_to="4040")
+    story.run(1)
+    (refused,) = story.recorder.of("assignment_refused")
+    assert (refused["handoff"].id, refused["actor_id"]) == (handoff.id, "A-4040")
+    assert "404" in refused["error"]
+    assert story.is_active("a")
+    assert story.hubspot.thread(handoff.thread_id).get("assignedTo") is None
+
+
 def test_c6_inbox_and_agent(story: Story) -> None:
     handoff = story.start("a", assign_to="988")
     assert story.hubspot.thread(handoff.thread_id)["assignedTo"] == "A-988"

@@ -136,6 +136,8 @@ EVERYTHING: list[tuple[type[State], Json]] = [
             "account": {"id": "880011", "identifier": {"type": "CHANNEL_SPECIFIC_OPAQUE_ID", "value": "acme"}},
             "sender": {"contact_id": "55512001", "type": "HS_PHONE_NUMBER", "value": "+34911222333"},
             "refused": True,
+            "left_out": {"0": "", "2": "HubSpot refuses it"},
+            "unanswered": [2, 5],
         },
     ),
     (PruneState, {"next": 5}),

@@ -30,7 +30,7 @@ from ..hubspot.content import render_first_message
 from ..ledger import Event, HandoffRecord, Lease, Transaction, lanes
 from ..portals import contacts
 from ..portals.clients import Services
-from . import rules
+from . import rules, steps
 from .states import Account, OutboundState, ToAssign, ToClose, ToNote, ToOpen, ToReceipt
 
 logger = logging.getLogger(__name__)
@@ -214,18 +214,22 @@ def _contact_line(contact: Contact | None, sender: dict[str, str]) -> str | None
 
 
 class NoteTask(OutboundTask):
-    """Send the conversation before the handoff, as a note only agents see; as a message where notes are refused."""
+    """Send the conversation before the handoff, or why a file is missing, as a note only agents see.
+
+    Where notes are refused it is a message.
+    """
 
     def _do(self, event: Event, state: OutboundState, client: HubSpotClient, now: int) -> Outcome:
         record = state.record
         if record is None or not record.handoff.is_open or record.handoff.thread_id is None:
             return Done()
-        text = ToNote.from_json(event.payload).text
+        told = ToNote.from_json(event.payload)
+        text = told.text
         if state.is_unsure and not state.is_refused:
             there = client.thread_messages(record.handoff.thread_id)
             if any(one.get("type") == "COMMENT" and one.get("text") == text for one in there):
                 return Done()
-        if not state.is_refused:
+        if not state.is_refused and self._services.takes_notes(record.handoff.portal_id):
             try:
                 client.add_note(record.handoff.thread_id, text)
             except HubSpotRejected as error:
@@ -238,7 +242,7 @@ class NoteTask(OutboundTask):
                 self._services.notes_refused(record.handoff.portal_id, now)
             else:
                 return Done()
-        self.publish(client, record, key="\0history", text=text, at_ms=event.received_at)
+        self.publish(client, record, key=f"\0{told.about}", text=text, at_ms=event.received_at)
         return Done()
 
 
@@ -249,15 +253,19 @@ class AssignTask(OutboundTask):
         record = state.record
         if record is None or not record.handoff.is_open or record.handoff.thread_id is None:
             return Done()
+        handoff, actor_id = record.handoff, ToAssign.from_json(event.payload).actor_id
         try:
-            client.assign_thread(record.handoff.thread_id, ToAssign.from_json(event.payload).actor_id)
+            client.assign_thread(record.handoff.thread_id, actor_id)
         except HubSpotRejected as error:
+            refused = {"actor_id": actor_id, "error": str(error)}
             logger.warning(
                 "HubSpot did not assign handoff %s as `assign_to` asked (%s); the inbox's own routing applies. Check "
                 "that the agent still exists",
                 record.handoff.id,
                 error,
             )
+            plan = [steps.step("assignment_refused", handoff, facts=refused)]
+            return Done(lambda tx: steps.put_signals(tx, handoff, plan, now=now))
         return Done()
 
 

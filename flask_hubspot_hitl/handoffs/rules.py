@@ -83,6 +83,11 @@ def _put_out(
     tx.queue.put([new], now=now)
 
 
+def put_note(tx: Transaction, handoff: Handoff, text: str, *, about: str, now: int) -> None:
+    """Have agents told something beside the conversation: as a note, or as a message where notes are refused."""
+    _put_out(tx, handoff, Topic.NOTE, ToNote(text, about), now=now)
+
+
 def accept_message(
     tx: Transaction,
     conversation_id: str,

@@ -261,6 +261,10 @@ class OutboundState(State):
     sender: dict[str, str] | None = field(default=None, metadata=stored("sender"))
     is_refused: bool = field(default=False, metadata=stored("refused"))
     """HubSpot takes no notes: it goes as a message."""
+    left_out: dict[str, str] = field(default_factory=dict, metadata=stored("left_out"))
+    """Positions of the files that the message goes without, and why; "" when its link is in the text instead."""
+    unanswered: tuple[int, int] | None = field(default=None, metadata=stored("unanswered", Codec(list, tuple)))
+    """Uploads of the next file that had no answer, and the epoch ms of the first."""
 
     record: HandoffRecord | None = field(default=None)
     message: Message | None = field(default=None)
@@ -292,6 +296,8 @@ class ToNote(Facts):
     """Write a note that only agents see."""
 
     text: str = field(repr=False)
+    about: str = "history"
+    """What it is about: each is written once."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import contextlib
+import logging
 from collections.abc import Callable
 from dataclasses import replace
 from typing import NamedTuple
 
 from ..dispatch.tasks import Again, Dead, Done, Outcome, Retry
-from ..domain import Message, MessageStatus
-from ..errors import HubSpotConflict
+from ..domain import Attachment, Message, MessageStatus
+from ..errors import HubSpotConflict, HubSpotError, HubSpotRejected, HubSpotUnavailable
 from ..hubspot.bodies import file_attachment
 from ..hubspot.client import HubSpotClient
 from ..ledger import Event, HandoffRecord, Transaction, lanes
@@ -26,7 +28,21 @@ SKEW_MS = 60_000
 """Milliseconds by which HubSpot's clock may be behind this machine's."""
 FETCH_TRIES = 3
 """Attempts to fetch a file before its link is sent instead."""
+UPLOAD_TRIES = 3
+"""Uploads of a file without an answer, while HubSpot answers other calls, before the message goes without it."""
+UPLOAD_MS = 60_000
+"""Milliseconds that these take at least."""
 FOLDER = "/hubspot-hitl"
+WITHOUT_FILES = (400, 413, 415, 422)
+"""HubSpot's statuses for a message whose files may be the reason that it is refused."""
+_WHY = {
+    403: "HubSpot does not allow this app to store files",
+    413: "HubSpot finds it too large",
+    415: "HubSpot does not take files of this type",
+}
+_REFUSED = "HubSpot refuses it"
+
+logger = logging.getLogger(__name__)
 
 
 class _Sending(NamedTuple):
@@ -47,7 +63,7 @@ class MessageTask(OutboundTask):
         state, row = event.state(OutboundState), ToPublish.from_json(event.payload).row
         state.message = tx.records.get_message(row)
         for position, attachment in enumerate(state.message.attachments if state.message else ()):
-            if attachment.file_id is None:
+            if attachment.file_id is None and str(position) not in state.left_out:
                 content = tx.records.content_of(row, position)
                 if content is None and attachment.url is not None:
                     state.fetch = position
@@ -62,44 +78,52 @@ class MessageTask(OutboundTask):
         if not record.handoff.is_open and not state.is_unsure:
             return Dead("the conversation ended before HubSpot had the message")
         if state.fetch is not None:
-            return self._fetch(event, message, state.fetch)
+            return self._fetch(event, state, message, state.fetch)
         sending = _Sending(event, client, record, message)
-        return self._send(sending, state, now) if state.upload is None else self._upload(sending, *state.upload)
+        return self._send(sending, state, now) if state.upload is None else self._upload(sending, state, now)
 
     def _send(self, sending: _Sending, state: OutboundState, now: int) -> Outcome:
         """Publish the message, unless it is in its thread already."""
         event, client, record, message = sending
-        files = [file_attachment(str(one.file_id), one.content_type) for one in message.attachments]
+        files = [file_attachment(one.file_id, one.content_type) for one in message.attachments if one.file_id]
         first_at = event.received_at if state.first_at is None else state.first_at
         if state.is_unsure and now - first_at > LOOK_FIRST_MS:
             there = self._already_there(sending)
             if there is not None:
-                return Done(self._delivered(event, record, *there))
+                return Done(self._delivered(sending, *there))
         if state.first_at is None:
             state.first_at = now
         try:
             hubspot_id, thread_id = self.publish(
-                client, record, key=message.message_id, text=message.text, at_ms=event.received_at, attachments=files
-            )
+                client, record, key=message.message_id, text=_words(message, state), at_ms=event.received_at,
+                attachments=files,
+            )  # fmt: skip
         except HubSpotConflict:
             found = self._already_there(sending) if state.is_unsure else None
             if found is None:
                 raise
             hubspot_id, thread_id = found
-        return Done(self._delivered(event, record, hubspot_id, thread_id))
+        except HubSpotRejected as error:
+            if not files or error.status not in WITHOUT_FILES:
+                raise
+            _log_refusal(record, error)
+            given = [str(position) for position, one in enumerate(message.attachments) if one.file_id]
+            state.left_out = {**state.left_out, **dict.fromkeys(given, "HubSpot refuses the message with it")}
+            return Again(lambda tx: tx.records.set_attachments(_row(event), _without_ids(message)))
+        return Done(self._delivered(sending, hubspot_id, thread_id))
 
-    def _fetch(self, event: Event, message: Message, position: int) -> Outcome:
+    def _fetch(self, event: Event, state: OutboundState, message: Message, position: int) -> Outcome:
         """Fetch one file that the host gave by URL; put its link into the text when it can't be fetched."""
-        row = ToPublish.from_json(event.payload).row
+        row = _row(event)
         files, wanted = list(message.attachments), message.attachments[position]
         try:
             file, content = self._services.remote_files.fetch(wanted)
         except NotFetched as error:
             if error.later and event.attempts + 1 < FETCH_TRIES:
                 return Retry(f"a file was not fetched: {error}", counts=True)
-            del files[position]
+            state.left_out = {**state.left_out, str(position): ""}
             text = "\n".join(filter(None, [message.text, as_line(wanted)]))
-            return Again(lambda tx: tx.records.set_attachments(row, files, text=text))
+            return Again(lambda tx: tx.records.set_message(row, text=text))
         files[position] = replace(file, url=wanted.url)
 
         def keep(tx: Transaction) -> None:
@@ -108,16 +132,32 @@ class MessageTask(OutboundTask):
 
         return Again(keep)
 
-    def _upload(self, sending: _Sending, position: int, content: bytes | None) -> Outcome:
+    def _upload(self, sending: _Sending, state: OutboundState, now: int) -> Outcome:
         """Upload one file in each run, so that a failure at the third file does not upload the first two again."""
         event, client, record, message = sending
+        position, content = state.upload or (0, None)
         if content is None:
-            return Dead("a file of this message is gone")
+            return _leave_out(state, position, "Its content is gone")
         attachment = message.attachments[position]
-        file_id = client.upload_file(
-            attachment.name or "file", content, attachment.content_type, f"{FOLDER}/{record.handoff.id}"
-        )
-        row = ToPublish.from_json(event.payload).row
+        tries, since = state.unanswered or (0, now)
+        if tries >= UPLOAD_TRIES:
+            with contextlib.suppress(HubSpotRejected):
+                client.get_thread(str(record.handoff.thread_id))  # if HubSpot answers, it is the file's fault
+        try:
+            file_id = client.upload_file(
+                attachment.name or "file", content, attachment.content_type, f"{FOLDER}/{record.handoff.id}"
+            )
+        except HubSpotRejected as error:
+            _log_refusal(record, error)
+            return _leave_out(state, position, _WHY.get(error.status or 0, _REFUSED))
+        except HubSpotUnavailable as error:
+            state.unanswered = tries + error.ambiguous, since
+            if not error.ambiguous or tries < UPLOAD_TRIES or now - since < UPLOAD_MS:
+                raise
+            _log_refusal(record, error)
+            return _leave_out(state, position, "HubSpot did not take it in time")
+        state.unanswered = None
+        row = _row(event)
         files = list(message.attachments)
         files[position] = replace(attachment, file_id=file_id)
         event.state(OutboundState).is_unsure = False
@@ -129,12 +169,12 @@ class MessageTask(OutboundTask):
         thread_id = record.handoff.thread_id
         if thread_id is None:
             return None
-        files = {one.file_id for one in message.attachments}
+        files = {one.file_id for one in message.attachments if one.file_id}
         same = [
             str(one["id"])
             for one in client.thread_messages(thread_id)
             if one.get("direction") == "INCOMING"
-            and (one.get("text") or "") == message.text
+            and (one.get("text") or "") == _words(message, event.state(OutboundState))
             and {part.get("fileId") for part in one.get("attachments") or () if part.get("fileId")} == files
             and (moment(one) or event.received_at) >= event.received_at - SKEW_MS
         ]
@@ -142,15 +182,19 @@ class MessageTask(OutboundTask):
             known = tx.records.known_hubspot_ids(record.handoff.id, same)
         return next(((one, thread_id) for one in same if one not in known), None)
 
-    def _delivered(
-        self, event: Event, record: HandoffRecord, hubspot_id: str, thread_id: str
-    ) -> Callable[[Transaction], None]:
-        row = ToPublish.from_json(event.payload).row
+    def _delivered(self, sending: _Sending, hubspot_id: str, thread_id: str) -> Callable[[Transaction], None]:
+        event, _, record, message = sending
+        row = _row(event)
+        state = event.state(OutboundState)
+        missing = _missing(message, state)
 
         def effect(tx: Transaction) -> None:
             now = self._ledger.now_ms()
             tx.queue.reserve(lanes.thread(record.handoff.portal_id, thread_id), now=now)
-            tx.records.set_message(row, status=MessageStatus.DELIVERED.value, hubspot_id=hubspot_id)
+            values = {"status": MessageStatus.DELIVERED.value, "hubspot_id": hubspot_id, "error": missing or None}
+            tx.records.set_message(row, **values)
+            if missing and missing != _words(message, state):
+                rules.put_note(tx, record.handoff, missing, about=f"files:{row}", now=now)
             tx.records.drop_contents(row)
             current = tx.records.get(record.handoff.id, lock=True)
             if current is None:
@@ -168,3 +212,39 @@ class MessageTask(OutboundTask):
         if record is not None:
             plan = [rules.message_failed(tx, record, ToPublish.from_json(event.payload).row, error=error)]
             steps.put_signals(tx, record.handoff, plan, now=now)
+
+
+def _row(event: Event) -> int:
+    return ToPublish.from_json(event.payload).row
+
+
+def _leave_out(state: OutboundState, position: int, why: str) -> Outcome:
+    """Go on without a file."""
+    state.left_out = {**state.left_out, str(position): why}
+    state.unanswered, state.is_unsure = None, False
+    return Again()
+
+
+def _missing(message: Message, state: OutboundState) -> str:
+    """Return what agents read of the files that are not with the message; "" when none is missing."""
+    names = {str(position): one.name or "file" for position, one in enumerate(message.attachments)}
+    lines = [f"[ A file of the user's is missing: {names[at]}. {why}. ]" for at, why in state.left_out.items() if why]
+    return "\n".join(lines)
+
+
+def _words(message: Message, state: OutboundState) -> str:
+    """Return the user's text, verbatim; of a message that had nothing but files, what is missing of it."""
+    is_empty = not message.text.strip() and not any(one.file_id for one in message.attachments)
+    return _missing(message, state) if is_empty else message.text
+
+
+def _without_ids(message: Message) -> list[Attachment]:
+    return [replace(one, file_id=None) for one in message.attachments]
+
+
+def _log_refusal(record: HandoffRecord, error: HubSpotError) -> None:
+    logger.warning(
+        "HubSpot did not take a file of handoff %s (%s); the message goes without it, and the agents are told",
+        record.handoff.id,
+        error,
+    )
