@@ -11,6 +11,7 @@ import pytest
 from flask_hubspot_hitl import HubSpotHITL
 from flask_hubspot_hitl.botpress.chat import ChatBridge, ChatUser
 from flask_hubspot_hitl.botpress.hitl_api import HitlApiBridge
+from flask_hubspot_hitl.botpress.notices import DEFAULTS, NOT_DELIVERED
 
 from .botpress_story import Gate, Page, make_story
 from .conftest import MakeApp, Record, Serve
@@ -121,6 +122,63 @@ def test_an_agent_reaches_the_hosts_channel_while_the_bots_chat_is_down(story: S
     taken = [one for one in botpress.from_host("/events") if one["status"] == 200]
     assert [one["request_body"]["payload"]["kind"] for one in taken] == ["hitl.assigned", "hitl.ended"]
     assert page.to_bot() == ["hello", "thanks"]
+
+
+WRONG_KEY = [{"match": ".*", "mode": "status", "status": 401}]
+
+
+def test_the_bots_chat_refuses_our_key_for_an_hour(story: Story, botpress: Botpress) -> None:
+    page = Page(story, botpress)
+    botpress.chaos(faults=WRONG_KEY)
+    for number in range(3):
+        assert page.says(f"line {number}") is False
+    for _ in range(60):
+        story.run(60)
+    assert [author for author, _ in page.shown if author == "system"] == []
+    botpress.chaos(faults=[])
+    story.run(600)
+    assert page.to_bot() == ["hello", "line 0", "line 1", "line 2"]
+
+
+def test_studio_refuses_our_key_for_an_hour(story: Story, botpress: Botpress) -> None:
+    assert Gate(story, botpress).start("c1")["status"] == "open"
+    thread = story.hubspot.threads()[0]["id"]
+    botpress.chaos(faults=WRONG_KEY)
+    for number in range(3):
+        story.says(thread, f"line {number}", at=story.now + number)
+    for _ in range(60):
+        story.run(60)
+    assert sent(story) == []
+    botpress.chaos(faults=[])
+    story.run(600)
+    assert [one["payload"]["text"].partition(": ")[2] for one in botpress.get("messages")] == [
+        "line 0",
+        "line 1",
+        "line 2",
+    ]
+    assert sent(story) == ["SENT"] * 3
+
+
+@pytest.mark.parametrize("status", [400, 403, 413])
+def test_a_message_that_the_bots_chat_refuses_is_told_to_the_user_and_holds_up_nobody(
+    story: Story, botpress: Botpress, status: int
+) -> None:
+    page = Page(story, botpress)
+    with story.app.app_context():
+        page.bridge.user_message("u2", "hello")
+    story.run()
+    refusal = {"match": "POST .*/messages$", "mode": "status", "status": status}
+    botpress.chaos(faults=[{**refusal, "times": 2 if status == 403 else 1}])
+    page.says("refused")
+    story.run(1)
+    page.says("taken")
+    with story.app.app_context():
+        page.bridge.user_message("u2", "taken too")
+    story.run(1)
+    assert [text for author, text in page.shown if author == "system"] == [DEFAULTS[NOT_DELIVERED]]
+    taken = [one["payload"].get("text") for one in botpress.get("messages")]
+    assert {"taken", "taken too"} <= set(taken)
+    assert "refused" not in taken
 
 
 def test_signals_that_were_lost_are_read_back(story: Story, botpress: Botpress) -> None:

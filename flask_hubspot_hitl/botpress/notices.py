@@ -21,9 +21,10 @@ DEFAULTS = {
         "No human agent is available at the moment. Please try again later. "
         "I will continue assisting you for the time being."
     ),
+    "onMessageNotDelivered": "Sorry, this message could not be delivered. Please send it again in another way.",
     "userHitlCloseCommand": "/end",
 }
-"""Texts by Botpress's own names."""
+"""Texts by Botpress's own names, but for ``onMessageNotDelivered``, which is ours."""
 HANDOFF = "onHitlHandoffMessage"
 ASSIGNED = "onHumanAgentAssignedMessage"
 STOPPED = "onHitlStoppedMessage"
@@ -31,6 +32,7 @@ CANCELLED = "onUserHitlCancelledMessage"
 INCOMPATIBLE = "onIncompatibleMsgTypeMessage"
 CLOSED = "onUserHitlCloseMessage"
 TIMED_OUT = "onAgentAssignedTimeoutMessage"
+NOT_DELIVERED = "onMessageNotDelivered"
 CLOSE_COMMAND = "userHitlCloseCommand"
 LIMIT = 2_000
 """Characters of a text at most."""

@@ -12,8 +12,8 @@ from ..hubspot.options import ConnectionOptions
 from ..hubspot.transport import Transport
 from ..runtime import Runtime
 
-LATER = frozenset({408, 425, 429})
-"""HTTP statuses that say: try again later."""
+LATER = frozenset({401, 408, 425, 429})
+"""HTTP statuses that say: try again later. A wrong key can be put right, and is nobody's message's fault."""
 
 
 class BotpressUnavailable(DeliveryDelayed):
@@ -109,7 +109,7 @@ class Service:
         :param params: the query.
         :param headers: further headers.
         :returns: the answer's JSON object; {} for an empty or other body.
-        :raises BotpressUnavailable: no connection, no answer, 408, 425, 429 or 5xx.
+        :raises BotpressUnavailable: no connection, no answer, 401, 408, 425, 429 or 5xx.
         :raises BotpressRejected: any other answer that is not 2xx.
         """
         try:

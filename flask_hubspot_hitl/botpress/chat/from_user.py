@@ -8,6 +8,7 @@ from typing import Any
 from ...dispatch.tasks import Done, Outcome
 from ...handoffs import verbs
 from ...ledger import Event, Transaction
+from .. import notices
 from ..delivery import Payload
 from ..messages import to_agent
 from ..relay import BridgeState, NotYet, Told
@@ -27,7 +28,7 @@ class FromUser(Part):
         super().__init__(shared)
         self._from_bot = from_bot
         shared.relay.add("route", self._route_again, lost=self._unheld)
-        shared.relay.add("to_bot", self._to_bot)
+        shared.relay.add("to_bot", self._to_bot, lost=self._not_to_bot)
         shared.relay.add("event_to_bot", self._event_to_bot)
 
     def user_message(self, user: ChatUser, payload: Payload, message_id: str | None) -> bool:
@@ -98,6 +99,13 @@ class FromUser(Part):
         except BotpressRejected as error:
             self._renew(event, user_id, conversation_id, error)
         return Done(lambda tx: self._from_bot.watch(tx, user_id, conversation_id, since=sent_at))
+
+    def _not_to_bot(self, tx: Transaction, event: Event, told: Told) -> None:
+        """Tell the user that Botpress does not take a message; what we say in the user's name is left at that."""
+        if not told.more:
+            user_id = told.key.removeprefix("bot:")
+            said = self._sessions.said(notices.NOT_DELIVERED, None)
+            self._from_bot.put_notice(tx, user_id, f"undelivered:{event.id}", said)
 
     def _event_to_bot(self, event: Event, told: Told) -> None:
         user_id = told.key.removeprefix("bot:")
