@@ -63,6 +63,7 @@ class HubSpotHITL:
         from .clock import SystemClock
         from .config import Settings
         from .dispatch import servers
+        from .handoffs.emission import warn_of_unheard
         from .runtime import KEY, open_runtime
         from .web.blueprint import create_blueprint, exempt_from_csrf
 
@@ -76,11 +77,16 @@ class HubSpotHITL:
         app.cli.add_command(group)
         exempt_from_csrf(app)
         dispatcher = runtime.dispatcher
+        is_new = not app.testing
 
         @app.before_request
         def serve() -> None:
+            nonlocal is_new
             exempt_from_csrf(app)
             dispatcher.serve(start=not app.testing)
+            if is_new:
+                is_new = False
+                warn_of_unheard(app)
 
         @app.teardown_appcontext
         def rest(_error: BaseException | None) -> None:

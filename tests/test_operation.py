@@ -58,6 +58,7 @@ def test_status_of_a_quiet_app(story: Story) -> None:
         "hung_lanes": [],
         "hung_by_process": {},
         "full_processes": [],
+        "nothing_is_dispatched": None,
         "handoffs": {},
     }
     assert "handoffs     none" in command(story.app, "status").stdout
@@ -88,6 +89,29 @@ def test_status_tells_what_waits_what_is_stuck_and_what_was_given_up(story: Stor
     assert facts["handoffs"] == {"starting": 1, "waiting": 1}
     assert f"pending      {facts['pending']} (oldest 7 s)" in said
     assert f"hung         in:424242:{thread}" in said
+
+
+def test_status_and_the_log_say_when_nobody_listens(
+    make_app: MakeApp, hubspot: HubSpot, clock: ManualClock, caplog: pytest.LogCaptureFixture
+) -> None:
+    app = make_app(clock=clock, dispatcher="inline")
+    recorder = Recorder(app)
+    recorder.close()
+    story = Story(app, hubspot, clock, recorder)
+    thread = story.start("c1").thread_id
+    story.clock.advance(60)
+    assert "No receiver is connected to operator_assigned" not in caplog.text
+    story.client.get("/")
+    assert "No receiver is connected to operator_assigned, operator_message, conversation_completed" in caplog.text
+    caplog.clear()
+    story.client.get("/")
+    assert caplog.text == ""
+    story.says(thread)
+    assert "No receiver is connected to operator_message" in caplog.text
+    assert "no receiver is connected" in told(app, "status")["nothing_is_dispatched"]
+    assert "nothing is dispatched: no receiver is connected" in command(app, "status").stdout
+    with operator_message.connected_to(print, app):
+        assert told(app, "status")["nothing_is_dispatched"] is None
 
 
 def test_handoffs_lists_the_newest_first(story: Story) -> None:

@@ -15,11 +15,12 @@ from flask import current_app
 from flask.cli import AppGroup, with_appcontext
 
 from ..errors import HubSpotError, NotConfigured
+from ..handoffs.emission import CORE, unheard, warn_of_unheard
 from ..handoffs.history import History
 from ..handoffs.looking_back import LookingBack, Suspect, closed_since
 from ..handoffs.states import ToCompare
 from ..portals import arrivals
-from ..runtime import build_dispatcher, full_processes
+from ..runtime import Runtime, build_dispatcher, full_processes
 from .common import EVENT_ID, hubspot_id
 from .common import Command as _Command
 from .common import app_runtime as _runtime
@@ -28,6 +29,7 @@ from .common import say as _say
 from .common import when as _when
 
 WORKER_THREADS = 32
+NO_RECEIVER = "no receiver is connected to a core signal; see 'flask hubspot-hitl doctor'"
 
 
 @click.command(cls=_Command)
@@ -45,6 +47,7 @@ def worker(threads: int | None) -> None:
     dispatcher.mode, dispatcher.serving = "thread", True
     runtime.dispatcher = dispatcher  # what a receiver sends is seen at once
     asked = _count_signals()
+    warn_of_unheard(app)
     dispatcher.ensure_started()
     click.echo(f"Dispatching with {count} threads. Stop with Ctrl-C or SIGTERM.")
     while not asked:
@@ -103,8 +106,10 @@ def status(as_json: bool) -> None:
     with runtime.ledger.read() as tx:
         facts = tx.status(now=runtime.ledger.now_ms())
     facts["full_processes"] = full_processes(facts, runtime.settings)
+    facts["nothing_is_dispatched"] = why = _why_nothing(runtime)
     oldest = facts["oldest_pending_seconds"]
     lines = [
+        *([f"stopped      nothing is dispatched: {why}"] if why else []),
         f"pending      {facts['pending']}" + (f" (oldest {oldest:.0f} s)" if oldest is not None else ""),
         f"leased       {facts['leased']}",
         f"parked       {facts['parked']}",
@@ -115,6 +120,12 @@ def status(as_json: bool) -> None:
         "handoffs     " + (", ".join(f"{name} {count}" for name, count in sorted(facts["handoffs"].items())) or "none"),
     ]
     _say(facts, as_json, lines)
+
+
+def _why_nothing(runtime: Runtime) -> str | None:
+    """Return why no signal reaches anybody, or None."""
+    app: Any = current_app._get_current_object()  # type: ignore[attr-defined]
+    return runtime.dispatcher.blocked() or (NO_RECEIVER if len(unheard(app)) == len(CORE) else None)
 
 
 @click.command(cls=_Command)

@@ -18,6 +18,7 @@ from flask import Flask
 
 from .. import signals
 from ..config import Settings
+from ..dispatch.seldom import Seldom
 from ..dispatch.tasks import CallingTask, Dead, Done, Outcome, Retry, backoff_ms
 from ..domain import CloseReason, MessageStatus
 from ..errors import DeliveryDelayed, DeliveryFailed, LedgerUnavailable
@@ -39,10 +40,27 @@ MAX_UNFINISHED_STARTS = 5
 REASON_LIMIT = 500
 NOT_DELIVERED = "This message could not be delivered to the chat."
 
+UNHEARD = (
+    "No receiver is connected to %s: what it tells reaches nobody, and agents' messages fail after five minutes. "
+    "Connect a function where the app is made, such as 'operator_message.connect(show, app)'; signals hold it weakly"
+)
+
 _SIGNALS: dict[str, NamedSignal] = {
     name: value for name, value in vars(signals).items() if isinstance(value, NamedSignal)
 }
-_CORE = ("operator_assigned", "operator_message", "conversation_completed")
+CORE = ("operator_assigned", "operator_message", "conversation_completed")
+"""The signals that every host must hear."""
+
+
+def unheard(app: Flask) -> list[str]:
+    """Return the names of the core signals that nothing is connected to."""
+    return [name for name in CORE if not any(_SIGNALS[name].receivers_for(app))]
+
+
+def warn_of_unheard(app: Flask) -> None:
+    """Log which core signals nothing is connected to, if any."""
+    if names := unheard(app):
+        logger.warning(UNHEARD, ", ".join(names))
 
 
 def receivers_of(name: str, app: Flask) -> list[tuple[str, Receiver]]:
@@ -77,10 +95,11 @@ class Emitter:
         self._settings = settings
         self._ledger = ledger
         self._started_ms = ledger.now_ms()
+        self._seldom = Seldom()
 
     def has_listeners(self) -> bool:
         """Return True when a receiver is connected to a core signal."""
-        return any(True for name in _CORE for _ in _SIGNALS[name].receivers_for(self._app))
+        return len(unheard(self._app)) < len(CORE)
 
     # Which receiver is next ------------------------------------------------------------------------------
 
@@ -105,8 +124,10 @@ class Emitter:
         return list(state.receivers[1])
 
     def _must_be_heard(self, state: SignalState, signal: str) -> bool:
-        if signal in _CORE and self._settling() and not self.has_listeners():
+        if signal in CORE and self._settling() and not self.has_listeners():
             return True  # the host is still being put together: its handlers are not connected yet
+        if signal == "operator_message" or (signal in CORE and not self.has_listeners()):
+            self._seldom(logger, logging.WARNING, UNHEARD, signal)
         return signal == "operator_message" and not state.unheard
 
     def _settling(self) -> bool:
@@ -263,7 +284,7 @@ class SignalTask(CallingTask):
         return bool(event.state(SignalState).receipts)
 
 
-_AS_THEY_ARE = ("detail", "error", "event", "portal_id", "account", "change")
+_AS_THEY_ARE = ("detail", "error", "event", "portal_id", "account", "change", "actor_id")
 """The facts of a step that receivers get."""
 
 

@@ -8,24 +8,17 @@ from flask import Flask
 
 from ...config import unknown_settings
 from ...errors import NotConfigured
+from ...handoffs.emission import unheard
 from ...runtime import Runtime
-from ...signals import conversation_completed, operator_assigned, operator_message
 from .findings import Code, Finding, sentence
-
-CORE = {
-    "operator_assigned": operator_assigned,
-    "operator_message": operator_message,
-    "conversation_completed": conversation_completed,
-}
 
 
 def check(app: Flask, runtime: Runtime) -> Iterator[Finding]:
     """Check the app that this command has loaded."""
     for unknown in unknown_settings(app.config):
         yield Code.UNKNOWN_SETTING.found(sentence(unknown))
-    for name, signal in CORE.items():
-        if not any(signal.receivers_for(app)):
-            yield Code.NO_HANDLER.found(f"Nothing is connected to {name}.")
+    for name in unheard(app):
+        yield Code.NO_HANDLER.found(f"Nothing is connected to {name}.")
     yield from _check_key(runtime)
 
 
