@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Collection, Mapping
 from typing import Any
 
 from ..clock import Clock
+from ..dispatch.seldom import Seldom
 from ..errors import DeliveryDelayed, HITLError, HubSpotUnavailable
 from ..hubspot import addresses
 from ..hubspot.options import ConnectionOptions
 from ..hubspot.transport import Transport
 from ..runtime import Runtime
+
+logger = logging.getLogger(__name__)
 
 LATER = frozenset({401, 408, 425, 429})
 """HTTP statuses that say: try again later. A wrong key can be put right, and is nobody's message's fault."""
@@ -69,6 +73,7 @@ class Service:
         private_hosts: Collection[str] = (),
     ) -> None:
         self._headers = dict(headers or {})
+        self._seldom = Seldom()
         self._transport = Transport(
             base_url,
             ConnectionOptions(clock=clock, timeout=timeout, proxy=proxy, private_hosts=private_hosts),
@@ -128,6 +133,14 @@ class Service:
         kind = found.get("type")
         word = kind if isinstance(kind, str) and kind.isidentifier() else ""
         text = f"{doing}: Botpress answered {status} {word}".rstrip()
+        if status == 401:
+            self._seldom(
+                logger,
+                logging.WARNING,
+                "Botpress refuses our key (%s); what waits for it is kept for 24 hours. Check the settings "
+                "HUBSPOT_HITL_BOTPRESS_… of the bridge",
+                text,
+            )
         if status >= 500 or status in LATER:
             wait = self._transport.retry_after(answer.headers)
             raise BotpressUnavailable(text, ambiguous=status >= 500 and method != "GET", retry_after=wait)

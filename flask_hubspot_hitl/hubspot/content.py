@@ -76,8 +76,8 @@ def parse_message(raw: Mapping[str, Any]) -> ParsedMessage:
     rich = raw.get("richText")
     html = clean_html(rich) if isinstance(rich, str) and rich.strip() else None
     text = raw.get("text")
-    text = text if isinstance(text, str) else fields.text(text)
-    body = scrub(text) if text and text.strip() else ""
+    text = str(text) if isinstance(text, str | int | float) and not isinstance(text, bool) else ""
+    body = scrub(text) if text.strip() else ""
     if not body and isinstance(rich, str):
         body = html_to_text(rich)
     attachments: list[Attachment] = []
