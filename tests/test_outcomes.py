@@ -26,6 +26,11 @@ PUBLISH = "POST .*/custom-channels/.*/messages$"
 USUAL = {"handoff_started", "operator_message", "operator_assigned", "conversation_completed", "message_delivered"}
 """Signals of a good day."""
 
+OUTAGE = "HubSpot does not answer"
+"""Begins what the log says of any outage."""
+SLOW = "has no HubSpot thread yet"
+"""Of the log: on a busy machine HubSpot may take longer than Studio is made to wait."""
+
 Scene = Callable[[Story, Botpress], Iterator[str] | None]
 SCENES: dict[str, Scene] = {}
 
@@ -401,6 +406,8 @@ def test_each_row_is_true(
         facts = tx.status(now=story.now)
     heard |= {"dead list"} if facts["dead"] else set()
     heard |= {"status"} if facts["quarantined"] else set()
-    told = [one for one in caplog.records if one.levelno >= logging.WARNING and not one.name.endswith("throttle")]
-    heard |= {"log"} if told else set()
+    told = [one.getMessage() for one in caplog.records if one.levelno >= logging.WARNING]
+    heard |= (
+        {"log"} if any(not line.startswith("HubSpot does not answer") and SLOW not in line for line in told) else set()
+    )
     assert heard == rows()[number]
