@@ -23,6 +23,7 @@ from .ledger.url import SCHEMES, split_servers
 logger = logging.getLogger(__name__)
 
 PREFIX = "HUBSPOT_HITL_"
+MOST_THREADS = 64
 _DURATION_MAX = 10 * 365 * 86_400.0
 _ROUTES = "/webhook|/healthz|/connect|/oauth/[a-z]+|/botpress(?:/.*)?"
 
@@ -245,8 +246,8 @@ class Settings:
     dispatcher: str = _setting(_choice("thread", "external", "inline"), "thread", example="thread")
     dispatcher_threads: int | None = _setting(_count, None, example="4")
     """Default: 4 in a serving process, 32 in ``flask hubspot-hitl worker``."""
-    dispatcher_max_threads: int = _setting(_count, 64, example="64")
-    """How many threads a process may have, with those whose receivers hang."""
+    dispatcher_max_threads: int | None = _setting(_count, None, example="64")
+    """How many threads a process may have, with those that wait or hang. Default: see :attr:`most_threads`."""
     url_prefix: str = _setting(_prefix, "/hubspot", example="/hubspot")
     api_base_url: str = _setting(_url, "https://api.hubapi.com", example="https://api.hubapi.com")
     api_version: str | None = _setting(_choice("v3", "2026-03", "2026-09"), None, example="2026-09")
@@ -316,6 +317,11 @@ class Settings:
         return cls(**values)
 
     @property
+    def most_threads(self) -> int:
+        """Return how many threads a process may have that run lanes."""
+        return MOST_THREADS if self.dispatcher_max_threads is None else self.dispatcher_max_threads
+
+    @property
     def is_stand_in(self) -> bool:
         """Return True when API_BASE_URL is loopback: a stand-in plays HubSpot."""
         return is_loopback(self.api_base_url)
@@ -364,10 +370,9 @@ def _across(values: Mapping[str, Any]) -> list[str]:
         if route := re.fullmatch(f"(.*)({re.escape(prefix)}(?:{_ROUTES}))", url):
             why = f"ends in a route of ours, {route[2]}, which is added to it: leave that out"
             problems.append(_line("public_url", why, route[1]))
-    if (values.get("dispatcher_threads") or 0) > values.get("dispatcher_max_threads", 64):
-        problems.append(
-            _line("dispatcher_threads", "is more than HUBSPOT_HITL_DISPATCHER_MAX_THREADS, by default 64", "4")
-        )
+    if (values.get("dispatcher_threads") or 0) > (values.get("dispatcher_max_threads") or MOST_THREADS):
+        why = f"is more than HUBSPOT_HITL_DISPATCHER_MAX_THREADS, by default {MOST_THREADS}"
+        problems.append(_line("dispatcher_threads", why, "4"))
     base = values.get("api_base_url", "https://api.hubapi.com")
     if not is_loopback(base):
         for name in ("client_secret", "developer_api_key", "refresh_token", "access_token"):

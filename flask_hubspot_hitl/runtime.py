@@ -102,7 +102,7 @@ def open_runtime(app: Flask, settings: Settings, clock: Clock) -> Runtime:
     :raises LedgerUnavailable: when the database can't be opened.
     :raises ConfigError: when waiting would not change that.
     """
-    threads = settings.dispatcher_threads or min(SERVING_THREADS, settings.dispatcher_max_threads)
+    threads = settings.dispatcher_threads or min(SERVING_THREADS, settings.most_threads)
     if len(_open) >= MANY_APPS:
         gc.collect()  # a suite that makes many apps and closes none would come to the limit of open files before that
     is_testing = _is_testing(app)
@@ -126,7 +126,7 @@ def open_runtime(app: Flask, settings: Settings, clock: Clock) -> Runtime:
         logger.warning("%s; the files in it are not. Close it with chmod 700", exposed[0].upper() + exposed[1:])
     services = Services(settings=settings, ledger=ledger, clock=clock, secret_keys=lambda: _secret_keys(app))
     seldom = Seldom()
-    dispatcher = build_dispatcher(app, services, threads=threads, seldom=seldom)
+    dispatcher = build_dispatcher(app, services, threads=threads, grows=threads_grow(settings), seldom=seldom)
     _open.add(ledger)
     intake, links = Intake(settings, ledger), Links(services)
     return Runtime(settings, services, dispatcher, intake, Health(ledger), deployment, seldom, links)
@@ -201,10 +201,13 @@ def get_runtime(app: Flask | None = None) -> Runtime:
     return state
 
 
-def build_dispatcher(app: Flask, services: Services, *, threads: int, seldom: Seldom | None = None) -> Dispatcher:
+def build_dispatcher(
+    app: Flask, services: Services, *, threads: int, grows: bool = False, seldom: Seldom | None = None
+) -> Dispatcher:
     """Make a dispatcher with everything it can run.
 
     :param threads: how many threads run lanes.
+    :param grows: whether there are more while these wait.
     :param seldom: the app's, for log lines that may recur; None: a new one.
     """
     settings, ledger = services.settings, services.ledger
@@ -250,7 +253,8 @@ def build_dispatcher(app: Flask, services: Services, *, threads: int, seldom: Se
         threads=threads,
         lease_ttl=settings.lease_ttl,
         handler_timeout=settings.handler_timeout,
-        max_threads=settings.dispatcher_max_threads,
+        max_threads=settings.most_threads,
+        grows=grows,
         max_attempts=settings.max_attempts,
         guard=Adoption(settings, ledger),
         on_start=on_start,
@@ -259,10 +263,18 @@ def build_dispatcher(app: Flask, services: Services, *, threads: int, seldom: Se
     return Dispatcher(ledger, tasks, options, seldom=seldom)
 
 
+def threads_grow(settings: Settings, asked_for: int | None = None) -> bool:
+    """Return True unless somebody has chosen a number of threads, and no other one as the most.
+
+    :param asked_for: the number that a command was asked for; None: none.
+    """
+    return settings.dispatcher_max_threads is not None or not (asked_for or settings.dispatcher_threads)
+
+
 def full_processes(status: Mapping[str, Any], settings: Settings) -> list[str]:
     """Return the processes that dispatch nothing more, because hanging receivers have all their threads.
 
     :param status: the ledger's figures.
     """
     hung: Mapping[str, int] = status["hung_by_process"]
-    return sorted(owner for owner, count in hung.items() if count >= settings.dispatcher_max_threads)
+    return sorted(owner for owner, count in hung.items() if count >= settings.most_threads)

@@ -20,7 +20,7 @@ from ..handoffs.history import History
 from ..handoffs.looking_back import LookingBack, Suspect, closed_since
 from ..handoffs.states import ToCompare
 from ..portals import arrivals
-from ..runtime import Runtime, build_dispatcher, full_processes
+from ..runtime import Runtime, build_dispatcher, full_processes, threads_grow
 from .common import EVENT_ID, hubspot_id
 from .common import Command as _Command
 from .common import app_runtime as _runtime
@@ -38,12 +38,14 @@ NO_RECEIVER = "no receiver is connected to a core signal; see 'flask hubspot-hit
 def worker(threads: int | None) -> None:
     """Dispatch until SIGTERM; what is being worked on is finished first, a second SIGTERM stops at once."""
     runtime = _runtime()
-    most = runtime.settings.dispatcher_max_threads
+    most = runtime.settings.most_threads
     count = threads or runtime.settings.dispatcher_threads or min(WORKER_THREADS, most)
     if count > most:
         raise click.UsageError(f"{count} threads are more than HUBSPOT_HITL_DISPATCHER_MAX_THREADS, which is {most}.")
     app: Any = current_app._get_current_object()  # type: ignore[attr-defined]
-    dispatcher = build_dispatcher(app, runtime.services, threads=count, seldom=runtime.seldom)
+    dispatcher = build_dispatcher(
+        app, runtime.services, threads=count, grows=threads_grow(runtime.settings, threads), seldom=runtime.seldom
+    )
     dispatcher.mode, dispatcher.serving = "thread", True
     runtime.dispatcher = dispatcher  # what a receiver sends is seen at once
     asked = _count_signals()

@@ -17,9 +17,11 @@ class EngineOptions:
     mode: str
     """``thread`` (in serving processes), ``external`` (by ``worker`` or ``tick``) or ``inline`` (in the caller)."""
     threads: int
-    """Threads that run lanes in one process."""
+    """Threads that run lanes in one process, at first, and that are kept working."""
     max_threads: int = 64
-    """Threads that there may be with those whose receivers hang; at that bound none is replaced any more."""
+    """Threads that there may be, with those started in the place of others that wait or hang."""
+    grows: bool = False
+    """Whether a thread is started in the place of one whose receiver or call takes long, not only if it hangs."""
     lease_ttl: float
     """How long a lease holds that is not renewed: after that time another process takes the lane over."""
     handler_timeout: float

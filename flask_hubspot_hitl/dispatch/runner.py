@@ -14,8 +14,10 @@ from collections.abc import Callable, Mapping
 
 from ..errors import LedgerUnavailable
 from ..ledger import Event, EventState, Lease, Ledger, Step, Transaction, lanes
+from ..ledger.lanes import Work
 from ..ledger.plans import signal_event
 from .options import EngineOptions
+from .order import Order
 from .tasks import Again, Dead, Done, Outcome, Retry, Task, backoff_ms
 
 logger = logging.getLogger(__name__)
@@ -50,17 +52,19 @@ class Runner:
         self._max_attempts = options.max_attempts
         self._stopping = stopping
         self._say_once = say_once
+        self._order = Order()
 
-    def claim(self) -> Lease | None:
-        """Lease the lane that has been due the longest and take its first event.
+    def claim(self, *, least: Work = Work.LOOKING_BACK) -> Lease | None:
+        """Lease the lane that is next and take its first event.
 
+        :param least: the least urgent class of lanes that is looked at.
         :returns: None when nothing is due.
         """
         now = self._ledger.now_ms()
         lease: Lease | None = None
         try:
             with self._ledger.write() as tx:
-                lease = tx.queue.claim(owner=self.owner, now=now, ttl_ms=self._ttl_ms)
+                lease = self._order.claim(tx, owner=self.owner, now=now, ttl_ms=self._ttl_ms, least=least)
                 if lease is not None:
                     self._take_head(tx, lease, now)
         except LedgerUnavailable:

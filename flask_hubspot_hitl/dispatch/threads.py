@@ -1,6 +1,6 @@
 """Run lanes in the threads of one process: wake-ups, heartbeats, receivers that hang, and the end.
 
-Knows nothing of servers, forks and modes: see ``dispatcher``.
+Knows nothing of servers, forks and modes: see ``dispatcher``. How many threads there are is in ``scaling``.
 """
 
 from __future__ import annotations
@@ -14,15 +14,16 @@ import threading
 import time
 import weakref
 from collections.abc import Mapping
-from dataclasses import dataclass
 
 from ..errors import LedgerUnavailable
-from ..ledger import Lease, Ledger, Watch, patience
+from ..ledger import Ledger, Watch, patience
 from . import recovery
 from .bell import Bell
 from .options import EngineOptions
 from .owners import new_owner
 from .runner import Runner
+from .running import Held, Running
+from .scaling import WAITS_SECONDS, Threads
 from .seldom import Seldom
 from .stacks import stack_of
 from .tasks import Task
@@ -47,17 +48,7 @@ NO_DATABASE = (
 )
 
 
-@dataclass(slots=True, eq=False)
-class _Running:
-    """Describe a lane that one thread of the pool is running."""
-
-    lease: Lease
-    thread: threading.Thread
-    since: float
-    hung: bool = False
-
-
-_running_here: contextvars.ContextVar[_Running | None] = contextvars.ContextVar("hubspot_hitl_running", default=None)
+_running_here: contextvars.ContextVar[Running | None] = contextvars.ContextVar("hubspot_hitl_running", default=None)
 """The lane that a receiver is called for; a coroutine function runs in another thread than the lane's."""
 
 
@@ -80,13 +71,10 @@ class Pool:
     ) -> None:
         self._ledger = ledger
         self._options = options
-        self._lock = threading.Lock()
-        self._running: set[_Running] = set()
+        self._held = Held(options)
         self._bell = Bell()
         self._clock: threading.Thread | None = None
         self._watch = Watch()
-        self._threads: list[threading.Thread] = []
-        self._replaced: list[threading.Thread] = []
         self._stopping = self._bell.stopping
         self._over = threading.Event()
         self._trouble = threading.Event()
@@ -94,6 +82,9 @@ class Pool:
         self._calm_at: float | None = None
         self._is_new = True
         self._say_once = functools.partial(seldom, logger, logging.ERROR)
+        body = functools.partial(_serve, weakref.ref(self), self._bell)
+        self._threads = Threads(options, self._bell, body, self._say_once)
+        self._looks_often = False
         self.runner = Runner(
             ledger, tasks, options, owner=new_owner(), stopping=self._stopping, say_once=self._say_once
         )
@@ -120,20 +111,23 @@ class Pool:
         given = (weakref.ref(self), self._watch, self._bell, self._over)
         self._clock = threading.Thread(target=_keep_time, args=given, name="hubspot-hitl-clock", daemon=True)
         self._clock.start()
-        for number in range(threads):
-            self._start_thread(f"hubspot-hitl-{number}")
-
-    def _start_thread(self, name: str) -> None:
-        thread = threading.Thread(target=_serve, args=(weakref.ref(self), self._bell), name=name, daemon=True)
-        self._threads.append(thread)
-        thread.start()
+        self._threads.start(threads)
 
     def wake(self) -> bool:
         """Wake one idle thread to look for due lanes.
 
         :returns: False when all threads are busy.
         """
-        return self._bell.ring(len(self._threads))
+        if self._bell.ring():
+            return True
+        if self._threads.may_grow and not self._looks_often:
+            self._looks_often = True
+            self._watch.interrupt()  # for the clock to see whether they wait
+        return False
+
+    def leave(self) -> None:
+        """Forget the calling thread, which ends."""
+        self._threads.leave(threading.current_thread())
 
     def retire(self) -> None:
         """Stop claiming lanes; the threads finish the lanes they run, then end."""
@@ -150,9 +144,8 @@ class Pool:
         self.retire()
         ends = time.monotonic() + timeout
         own = _running_here.get()
-        with self._lock:
-            not_waited_for = {one.thread for one in self._running if one.hung or one is own}
-        for thread in list(self._threads):
+        not_waited_for = {one.thread for one in self._held if one.hung or one is own}
+        for thread in self._threads:
             # A signal may come while they start.
             if thread.is_alive() and thread not in not_waited_for:
                 thread.join(max(0.0, ends - time.monotonic()))
@@ -160,8 +153,7 @@ class Pool:
         self._watch.interrupt()
         if self._clock is not None and self._clock.is_alive():  # as the threads: it may be about to start
             self._clock.join(1.0)  # it closes its connection
-        with self._lock:
-            unfinished = [running.lease for running in self._running]
+        unfinished = [running.lease for running in self._held]
         try:
             for lease in unfinished:
                 with self._ledger.write() as tx:
@@ -182,11 +174,8 @@ class Pool:
 
     # Running what is due ---------------------------------------------------------------------------------
 
-    def take_turn(self) -> bool:
-        """Run due lanes in one of the pool's threads until no more are due.
-
-        :returns: False when the thread was replaced.
-        """
+    def take_turn(self) -> None:
+        """Run due lanes in one of the pool's threads until no more are due."""
         ran_any = False
         while not self._stopping.is_set():
             ran = False
@@ -201,15 +190,12 @@ class Pool:
                     "Bug in the dispatcher; it goes on with the next lane in a second. Please report this traceback"
                 )
                 self._stopping.wait(1.0)
-            if threading.current_thread() not in self._threads:
-                return False  # replaced while a receiver hung
             if not ran:
                 break
             ran_any = True
         if ran_any:
             self._watch.interrupt()  # what it ran may have left something for later
         self._ledger.rest()
-        return True
 
     def blocked(self) -> str | None:
         """Return the reason why nothing may be dispatched, or None."""
@@ -219,25 +205,22 @@ class Pool:
         return reason
 
     def run_one(self) -> bool:
-        """Claim the lane that is due the longest, and run it.
+        """Claim the lane that is next, and run it.
 
         :returns: False when nothing is due.
         """
-        lease = self.runner.claim()
-        if lease is None:
+        running = self._held.claim(lambda least: self.runner.claim(least=least))
+        if running is None:
             return False
-        self.wake()  # there may be more for another thread
-        self._run_lane(lease)
+        self._run_lane(running)
         return True
 
-    def _run_lane(self, lease: Lease) -> None:
+    def _run_lane(self, running: Running) -> None:
         """Run a lane's events in order, each settled before the next is read, until its share of time is used up."""
-        running = _Running(lease, threading.current_thread(), time.monotonic())
-        ends = running.since + LANE_SECONDS
-        with self._lock:
-            self._running.add(running)
+        lease, ends = running.lease, running.since + LANE_SECONDS
         reset = _running_here.set(running)
         try:
+            self.wake()  # there may be more for another thread
             for count in range(1, LANE_EVENTS + 1):
                 if lease.head is None:
                     return
@@ -249,8 +232,7 @@ class Pool:
                 self.runner.settle(lease, outcome, go_on=go_on)
         finally:
             _running_here.reset(reset)
-            with self._lock:
-                self._running.remove(running)
+            self._held.give_back(running)
 
     # Keeping time ----------------------------------------------------------------------------------------
 
@@ -287,6 +269,8 @@ class Pool:
                     tx.signs.show(self.runner.owner, now=self._ledger.now_ms())
                 self._next_sign = time.monotonic() + SIGN_SECONDS
             self._look_for_hung()
+            if not stopping and not self._trouble.is_set():
+                self._scale()
             nap = self._watch.poll if stopping or self._trouble.is_set() else self._look_for_due()
             self._ledger.rest()
             return min(nap, self._next_beat - time.monotonic())
@@ -305,27 +289,27 @@ class Pool:
 
         :returns: seconds until the next look.
         """
+        self._looks_often = False
         if not self._bell.idle:
+            self._looks_often = self._threads.may_grow
             self.wake()  # whoever is done first looks once more
-            return LOOK_SECONDS
+            return WAITS_SECONDS if self._looks_often else LOOK_SECONDS
         with self._ledger.read() as tx:
-            due = tx.queue.next_due()
+            due = tx.queue.next_due(self._held.works())
         left = LOOK_SECONDS if due is None else (due - self._ledger.now_ms()) / 1000
         if left <= 0:
             self.wake()
         return min(max(left, self._watch.poll), LOOK_SECONDS)
 
     def _beat(self) -> None:
-        with self._lock:
-            leases = [running.lease for running in self._running]
+        leases = [running.lease for running in self._held]
         if leases:
             with self._ledger.write() as tx:
                 tx.queue.heartbeat(leases, now=self._ledger.now_ms(), ttl_ms=self._options.lease_ms)
 
     def _look_for_hung(self) -> None:
         now = time.monotonic()
-        with self._lock:
-            late = [one for one in self._running if now - one.since > self._options.handler_timeout]
+        late = [one for one in self._held if now - one.since > self._options.handler_timeout]
         for running in late:
             if not running.hung:
                 running.hung = True
@@ -337,35 +321,39 @@ class Pool:
                     stack_of(running.thread.ident) or "(no stack)",
                 )  # fmt: skip
                 with self._ledger.write() as tx:
-                    if tx.queue.holds(running.lease) and running in self._running:
+                    if tx.queue.holds(running.lease) and running in self._held:
                         tx.queue.mark_hung(running.lease, now=self._ledger.now_ms())
-            if running.thread in self._threads and not self._stopping.is_set():
-                self._replace(running.thread, len(late))
-
-    def _replace(self, thread: threading.Thread, hung: int) -> None:
-        """Start another thread in the place of one that hangs, unless there are as many as there may be."""
-        self._replaced = [one for one in self._replaced if one.is_alive()]
-        if len(self._threads) + len(self._replaced) >= self._options.max_threads:
+        if len(late) >= self._options.max_threads:
             self._say_once(
                 "%s and none is replaced any more: HUBSPOT_HITL_DISPATCHER_MAX_THREADS allows no more threads. When "
                 "all hang nothing is dispatched until one returns, and webhooks are stored meanwhile. Look for the "
                 "stacks above, and give the calls in your receivers a time-out",
-                f"{hung} of {self._options.max_threads} threads hang,",
+                f"{len(late)} of {self._options.max_threads} threads hang,",
             )
-            return
-        self._threads.remove(thread)
-        self._replaced.append(thread)
-        self._start_thread(thread.name)
+
+    def _scale(self) -> None:
+        """Start threads in the place of those that wait, and let those go that are not needed any more."""
+        running = list(self._held)
+        self._threads.grow(running, self._count_due)
+        self._threads.shrink(running)
+
+    def _count_due(self, most: int) -> int:
+        with self._ledger.read() as tx:
+            return tx.queue.count_due(now=self._ledger.now_ms(), most=most, works=self._held.works())
 
 
 def _serve(pool_of: weakref.ref[Pool], bell: Bell) -> None:
     """Run due lanes, and wait without holding the pool: the body of each thread that runs lanes."""
     while not bell.stopping.is_set():
         pool = pool_of()
-        if pool is None or not pool.take_turn():
+        if pool is None:
             return
+        pool.take_turn()
         del pool
-        bell.wait()
+        if not bell.wait():
+            if (pool := pool_of()) is not None:
+                pool.leave()
+            return
 
 
 def _keep_time(pool_of: weakref.ref[Pool], watch: Watch, bell: Bell, over: threading.Event) -> None:

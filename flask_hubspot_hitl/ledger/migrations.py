@@ -42,6 +42,21 @@ def _receipts_into_progress(connection: sa.Connection) -> None:
     connection.exec_driver_sql("DROP TABLE hitl_receipt")
 
 
+def _lanes_have_work(connection: sa.Connection) -> None:
+    """How urgent each lane is, and whose what waits in it is."""
+    kinds = {2: ("portal", "receipt", "dead"), 3: ("timer", "accounts"), 4: ("reconcile", "prune", "journal")}
+    for work, prefixes in kinds.items():
+        for prefix in prefixes:
+            connection.execute(
+                sa.text("UPDATE hitl_lane SET work = :work WHERE substr(key, 1, :size) = :prefix"),
+                {"work": work, "prefix": f"{prefix}:", "size": len(prefix) + 1},
+            )
+    connection.exec_driver_sql(
+        "UPDATE hitl_lane SET portal_id = coalesce((SELECT min(e.portal_id) FROM hitl_event e"
+        " WHERE e.lane = hitl_lane.key AND e.state = 0), '') WHERE due_at IS NOT NULL"
+    )
+
+
 STEPS: dict[int, tuple[str | Callable[[sa.Connection], None], ...]] = {
     # Installations of several portals; what setup finds out about channel and accounts; what bridges remember.
     2: (
@@ -61,6 +76,12 @@ STEPS: dict[int, tuple[str | Callable[[sa.Connection], None], ...]] = {
         " updated_at BIGINT NOT NULL, PRIMARY KEY (bridge, key))",
     ),
     3: (_receipts_into_progress,),
+    4: (
+        "ALTER TABLE hitl_lane ADD COLUMN work INTEGER DEFAULT '1' NOT NULL",
+        "ALTER TABLE hitl_lane ADD COLUMN portal_id TEXT DEFAULT '' NOT NULL",
+        _lanes_have_work,
+        "DROP INDEX IF EXISTS hitl_lane_due",
+    ),
 }
 """The step to each version, the same on both engines: SQL as text, and functions where rows have to be rewritten.
 

@@ -7,15 +7,16 @@ itself. ``fence`` rises at every claim, and every later write of the claimant is
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import InitVar, dataclass, field, fields
 from typing import Any, TypeVar
 
 import sqlalchemy as sa
 
 from ..domain import Handoff
-from . import codec, lanes
+from . import codec, due, lanes
 from .connection import Connection, Row
+from .due import Due
 from .schema import EventState, event, in_state, lane
 from .states import State
 
@@ -117,25 +118,23 @@ class Statements:
         given = sa.bindparam
         new = insert(event).values({name: given(name) for name in _PUT}).inline()
         self.put = new.on_conflict_do_nothing(index_elements=["dedupe_key"])
-        touch = insert(lane).values(key=given("key"), due_at=given("due_at"), wake=1)
+        whose = {"work": given("work"), "portal_id": given("portal_id")}
+        touch = insert(lane).values(key=given("key"), due_at=given("due_at"), wake=1, **whose)
         self.touch = touch.on_conflict_do_update(
             index_elements=["key"],
-            set_={"wake": lane.c.wake + 1, "due_at": sa.func.coalesce(lane.c.due_at, touch.excluded.due_at)},
-        )
-        due = (
-            sa.select(lane.c.key)
-            .where(lane.c.due_at <= given("now"))
-            .order_by(lane.c.due_at)
-            .limit(1)
-            .with_for_update(skip_locked=True)
-            .scalar_subquery()
+            set_={
+                "wake": lane.c.wake + 1,
+                "due_at": sa.func.coalesce(lane.c.due_at, touch.excluded.due_at),
+                "portal_id": sa.case((lane.c.portal_id == "", touch.excluded.portal_id), else_=lane.c.portal_id),
+            },
         )
         lease = (
             sa.update(lane)
             .values(owner=given("by"), due_at=given("until"), fence=lane.c.fence + 1, hung_since=None)
             .returning(lane.c.key, lane.c.fence, lane.c.wake, lane.c.failures)
         )
-        self.claim = lease.where(lane.c.key == due)
+        self.claim = lease.where(lane.c.key == due.next_key())
+        self.claim_in_turn = lease.where(lane.c.key == due.next_key_in_turn())
         self.claim_lane = lease.where(
             lane.c.key == given("lane_key"),
             sa.or_(lane.c.owner.is_(None), lane.c.due_at.is_(None), lane.c.due_at <= given("now")),
@@ -180,14 +179,13 @@ class Statements:
         fence = sa.select(lane.c.fence).where(lane.c.key == given("lane_key")).with_for_update().scalar_subquery()
         wake = sa.select(lane.c.wake).where(lane.c.key == given("lane_key")).scalar_subquery()
         self.finish_held = self.finish.where(fence == given("mine")).returning(wake.label("wake"))
-        self.next_due = sa.select(sa.func.min(lane.c.due_at)).where(lane.c.due_at.is_not(None))
 
 
-class Queue:
+class Queue(Due):
     """Read and write events and lanes, in one transaction."""
 
     def __init__(self, connection: Connection, statements: Statements) -> None:
-        self._connection = connection
+        super().__init__(connection)
         self._say = statements
 
     def put(self, events: Sequence[NewEvent], *, now: int) -> int:
@@ -200,12 +198,13 @@ class Queue:
         """
         if not events:
             return 0
-        due: dict[str, int] = {}
+        wanted: dict[str, dict[str, Any]] = {}
         for new in events:
             if new.lane is not None and new.state == EventState.PENDING:
                 at = now if new.due_at is None else new.due_at
-                due[new.lane] = min(at, due.get(new.lane, at))
-        self._touch(due)
+                row = wanted.setdefault(new.lane, _row(new.lane, at, new.portal_id))
+                row["due_at"] = min(at, row["due_at"])
+        self._touch(wanted.values())
         rows = [
             {
                 **{name: getattr(new, name) for name in _AS_THEY_ARE},
@@ -227,20 +226,34 @@ class Queue:
 
         :raises UnknownLane: when a key is not of the table in ``lanes``.
         """
-        self._touch(dict.fromkeys(keys, now))
+        self._touch([_row(key, now) for key in keys])
 
     def touch(self, key: str, *, due_at: int) -> None:
         """Insert a lane or make it due, without shortening a lease or a back-off."""
-        self._connection.change_many(self._say.touch, [{"key": key, "due_at": due_at}])
+        self._connection.change(self._say.touch, _row(key, due_at))
 
-    def _touch(self, due: Mapping[str, int]) -> None:
-        if due:
-            rows = [{"key": key, "due_at": due[key]} for key in sorted(due, key=lanes.lock_order)]
-            self._connection.change_many(self._say.touch, rows)
+    def _touch(self, rows: Iterable[dict[str, Any]]) -> None:
+        if in_order := sorted(rows, key=lambda row: lanes.lock_order(row["key"])):
+            self._connection.change_many(self._say.touch, in_order)
 
-    def claim(self, *, owner: str, now: int, ttl_ms: int) -> Lease | None:
-        """Lease the lane that has been due the longest, or None when nothing is due."""
-        return self._lease(self._say.claim, owner, {"now": now, "by": owner, "until": now + ttl_ms})
+    def claim(
+        self,
+        *,
+        owner: str,
+        now: int,
+        ttl_ms: int,
+        works: Sequence[lanes.Work] = due.EVERY_WORK,
+        portal: str | None = None,
+    ) -> Lease | None:
+        """Lease the lane that has been due the longest, of the first class that has one; None when nothing is due.
+
+        :param works: the classes that are looked at, in this order.
+        :param portal: whose lanes come first within a class; None: nobody's.
+        """
+        given = {"now": now, "by": owner, "until": now + ttl_ms, **due.places(works)}
+        if portal is None:
+            return self._lease(self._say.claim, owner, given)
+        return self._lease(self._say.claim_in_turn, owner, {**given, "turn": portal})
 
     def claim_lane(self, key: str, *, owner: str, now: int, ttl_ms: int) -> Lease | None:
         """Lease one lane by its key, whatever it waits for; None while another process holds it."""
@@ -331,11 +344,6 @@ class Queue:
         if gap != int(taken.after_gap):
             self._connection.change(self._say.gap, {"lane_key": taken.lane, "is_gap": gap})
 
-    def next_due(self) -> int | None:
-        """Return the epoch ms at which the next lane becomes due, or None."""
-        row = self._connection.row(self._say.next_due, {})
-        return None if row is None else row[0]
-
     def release_owner(self, owner: str, *, now: int) -> int:
         """Release every lane of an owner that is gone; return the number of lanes."""
         result = self._connection.execute(
@@ -367,6 +375,10 @@ class Queue:
     def has_unbegun(self, key: str) -> bool:
         """Return True when a lane has a pending event that was not begun yet."""
         return self._connection.row(self._say.unbegun, {"lane_key": key}) is not None
+
+
+def _row(key: str, due_at: int, portal_id: str | None = None) -> dict[str, Any]:
+    return {"key": key, "due_at": due_at, "work": int(lanes.work_of(key)), "portal_id": portal_id or ""}
 
 
 def _event(row: Row) -> Event:

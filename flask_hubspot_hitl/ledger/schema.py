@@ -12,7 +12,7 @@ from typing import Any
 
 import sqlalchemy as sa
 
-VERSION = 3
+VERSION = 4
 SCHEMA = "hubspot_hitl"
 """Where an app's new tables go on PostgreSQL: apart from its own, which a migration tool takes for all there are."""
 metadata = sa.MetaData()
@@ -56,6 +56,8 @@ lane = _table(
     sa.Column("failures", sa.Integer, nullable=False, server_default="0", comment="of the head, in a row"),
     sa.Column("gap", sa.Integer, nullable=False, server_default="0", comment="1: the last event died"),
     sa.Column("hung_since", sa.BigInteger, comment="ms; a receiver runs past HANDLER_TIMEOUT"),
+    sa.Column("work", sa.Integer, nullable=False, server_default="1", comment="how urgent: Work of lanes"),
+    sa.Column("portal_id", sa.Text, nullable=False, server_default="", comment="'' where it is not known"),
 )
 
 event = _table(
@@ -210,7 +212,8 @@ bridge = _table(
 
 # Written as text, the same on both engines: SQLAlchemy's own way names a dialect, and would load both of them.
 PARTIAL_INDEXES = (
-    "CREATE INDEX IF NOT EXISTS hitl_lane_due ON hitl_lane (due_at) WHERE due_at IS NOT NULL",
+    "CREATE INDEX IF NOT EXISTS hitl_lane_work ON hitl_lane (work, due_at) WHERE due_at IS NOT NULL",
+    "CREATE INDEX IF NOT EXISTS hitl_lane_turn ON hitl_lane (work, portal_id, due_at) WHERE due_at IS NOT NULL",
     "CREATE INDEX IF NOT EXISTS hitl_event_pending ON hitl_event (lane, sort_at, id) WHERE state = 0",
     "CREATE INDEX IF NOT EXISTS hitl_event_parked ON hitl_event (portal_id, thread_id) WHERE state = 1",
     "CREATE INDEX IF NOT EXISTS hitl_event_done ON hitl_event (done_at) WHERE state = 2",

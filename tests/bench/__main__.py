@@ -12,7 +12,7 @@ import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
-from . import dispatch, flat, imports, intake, latency, machine, memory, outbound, profiles, seam
+from . import dispatch, flat, imports, intake, latency, machine, memory, outbound, profiles, seam, waiting
 from .figures import Figure, table
 from .stage import DATABASES, Stage
 
@@ -25,8 +25,8 @@ SUBJECTS: dict[str, Callable[[Stage], Iterator[Figure]]] = {
     "flat": flat.run,
     "memory": memory.run,
 }
-ASKED_FOR: dict[str, Callable[[Stage], Iterator[Figure]]] = {"seam": seam.run}
-"""Takes long, and answers a question of ours only: left out unless ``--only`` names it."""
+ASKED_FOR: dict[str, Callable[[Stage], Iterator[Figure]]] = {"seam": seam.run, "waiting": waiting.run}
+"""Take long, and answer questions of ours only: left out unless ``--only`` names them."""
 
 
 def say(text: str) -> None:
@@ -46,6 +46,9 @@ def parser() -> argparse.ArgumentParser:
     made.add_argument("--database", action="append", choices=DATABASES, help="only on this one")
     made.add_argument("--rounds", type=int, help="how often each is measured (default: 5, with --quick 2)")
     made.add_argument("--quick", action="store_true", help="less of everything: all of it in a few minutes")
+    made.add_argument(
+        "--before", metavar="PATH", type=Path, help="an older version's files, measured in turn (waiting)"
+    )
     made.add_argument("--json", metavar="FILE", help="write the figures to a file as well, or to '-' instead")
     made.add_argument("--profile", choices=profiles.SUBJECTS, help="show where the time goes instead of measuring")
     return made
@@ -61,7 +64,7 @@ def main() -> int:
     signal.signal(signal.SIGTERM, lambda number, frame: sys.exit(128 + number))  # ends what was started
     with contextlib.ExitStack() as stack:
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="hitl-bench-")))
-        stage = Stage(stack, folder, say=say, chosen=chosen, rounds=rounds, quick=options.quick)
+        stage = Stage(stack, folder, say=say, chosen=chosen, rounds=rounds, quick=options.quick, before=options.before)
         if options.profile:
             profiles.run(stage, options.profile)
             return 0

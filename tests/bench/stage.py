@@ -56,12 +56,15 @@ class Stage:
         chosen: tuple[str, ...] = DATABASES,
         rounds: int = 3,
         quick: bool = False,
+        before: Path | None = None,
     ) -> None:
         self.folder = folder
         self.say = say
         self.databases = chosen
         self.rounds = rounds
         self.quick = quick
+        self.before = before
+        """A folder with the files of an older version, for what is measured beside it."""
         self._stack = stack
 
     @cached_property

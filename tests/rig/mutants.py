@@ -62,8 +62,8 @@ class DoneFirstEmitter(Emitter):
 class NoLeaseQueue(Queue):
     """No lease: a lane that is being run can be claimed by anybody."""
 
-    def claim(self, *, owner: str, now: int, ttl_ms: int) -> Lease | None:
-        return super().claim(owner=owner, now=now, ttl_ms=0)
+    def claim(self, *, ttl_ms: int, **which: Any) -> Lease | None:
+        return super().claim(ttl_ms=0, **which)
 
     def heartbeat(self, leases: Iterable[Lease], *, now: int, ttl_ms: int) -> None:
         """There is nothing to prolong."""

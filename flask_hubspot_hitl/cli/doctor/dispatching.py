@@ -37,7 +37,7 @@ def check(app: Flask, runtime: Runtime) -> Iterator[Finding]:
         yield Code.HUNG.found(f"Handlers run for more than {runtime.settings.handler_timeout:g} s in: {lanes}.")
     full = full_processes(status, runtime.settings)
     if full:
-        most = runtime.settings.dispatcher_max_threads
+        most = runtime.settings.most_threads
         yield Code.FULL.found(f"Handlers hang in all {most} threads of: {', '.join(full[:5])}.")
     oldest = status["oldest_pending_seconds"] or 0
     if oldest > LATE_SECONDS:
