@@ -53,7 +53,7 @@ def rules() -> set[str]:
     """The anchors of the rules: A, B, B1 and so on."""
     named = {name for node in tree(ROOT / "docs" / "rules.rst").findall(nodes.target) for name in node["ids"]}
     named |= {name for node in tree(ROOT / "docs" / "rules.rst").findall(nodes.section) for name in node["ids"]}
-    return {name.upper() for name in named if re.fullmatch(r"[a-g][0-9]?", name)}
+    return {name.upper() for name in named if re.fullmatch(r"[a-h][0-9]?", name)}
 
 
 @cache
