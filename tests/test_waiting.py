@@ -19,8 +19,10 @@ def test_nobody_waits_for_what_can_wait(what: str, database: str) -> None:
     missed: list[dict[str, float]] = []
     while len(missed) < TRIES:
         found = waiting.measure(ROOT, what, database, quick=False)
-        wanted = {name: target.limit for name, (_, target) in waiting.FIGURES[what].items() if target}
-        if all(found[name] <= limit for name, limit in wanted.items()):
+        if all(
+            found[name] <= target.limit if target.at_most else found[name] >= target.limit
+            for name, (_, target) in waiting.FIGURES[what].items()
+        ):
             return
         missed.append(found)
     pytest.fail(f"{missed}")
