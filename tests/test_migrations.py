@@ -17,7 +17,7 @@ from sqlalchemy.engine import make_url
 from flask_hubspot_hitl import HubSpotHITL, LedgerUnavailable
 from flask_hubspot_hitl.clock import ManualClock, SystemClock
 from flask_hubspot_hitl.handoffs.states import Receipt, SignalState, kind_of
-from flask_hubspot_hitl.ledger import Ledger, Step, schema
+from flask_hubspot_hitl.ledger import Ledger, Step, lanes, schema
 from flask_hubspot_hitl.ledger.migrations import STEPS
 
 from .conftest import MakeApp
@@ -241,6 +241,18 @@ def test_how_far_receivers_are_is_kept_with_the_event(database_url: str) -> None
         }
         assert state.plan == [Step(signal="installation_added", facts={"portal_id": "424242"})]
     ledger.close()
+
+
+@every_database
+@pytest.mark.parametrize("version", OLD)
+def test_each_lane_gets_its_class_and_what_waits_in_it_its_portal(database_url: str, version: int) -> None:
+    make_store(database_url, version)
+    create(database_url)
+    with engine_of(database_url).connect() as connection:
+        found = connection.exec_driver_sql("SELECT key, work, portal_id, due_at FROM hitl_lane").all()
+    assert {key: work for key, work, _, _ in found} == {key: int(lanes.work_of(key)) for key, _, _, _ in found}
+    ours = {"out:bbbb", "in:424242:6300112299", "timer:bbbb:assignment-timeout"}
+    assert all(portal == ("424242" if key in ours else "") for key, _, portal, due_at in found if due_at)
 
 
 def create(url: str) -> int | None:

@@ -90,7 +90,8 @@ def _count_due() -> sa.Select[Any]:
     counts = []
     for place in _PLACES:
         some = sa.select(lane.c.key).where(lane.c.work == _given(place), lane.c.due_at <= _given("now"))
-        counts.append(sa.select(sa.func.count()).select_from(some.limit(_given("most")).subquery()).scalar_subquery())
+        some = some.order_by(lane.c.due_at).limit(_given("most"))  # by index, whatever PostgreSQL knows of the table
+        counts.append(sa.select(sa.func.count()).select_from(some.subquery()).scalar_subquery())
     first, *others = counts
     return sa.select(sum(others, first))
 

@@ -17,9 +17,10 @@ from collections.abc import Callable, Iterator
 from functools import partial
 from pathlib import Path
 
-from flask_hubspot_hitl.handoffs import rules
+from flask_hubspot_hitl.ledger import Step, lanes
+from flask_hubspot_hitl.ledger.plans import signal_event
 
-from ..helpers import begin_handoff, own_port
+from ..helpers import own_port
 from .figures import Case, Figure, Target, interleave
 from .stage import ROOT, Host, Stage
 
@@ -102,7 +103,7 @@ def backlog(stage: Stage, kind: str) -> dict[str, float]:
     """Ten thousand lanes of one portal are due; another portal's agent takes a conversation."""
     count = BACKLOG // (10 if stage.quick else 1)
     with stage.host(kind, threads=1) as host:
-        _open_elsewhere(host, count)
+        _fill(host, count)
         with _served(stage, host) as (port, _):
             stage.wait_until(lambda: host.stored() < 0.95 * count)
             sent = time.monotonic()
@@ -112,15 +113,19 @@ def backlog(stage: Stage, kind: str) -> dict[str, float]:
     return {"another portal's event in a backlog": (at - sent) * 1000, "what is left of 10,000 lanes then": left}
 
 
-def _open_elsewhere(host: Host, count: int) -> None:
-    """Open handoffs in another portal; that they have started is still to be told, each in a lane of its own."""
+def _fill(host: Host, count: int) -> None:
+    """Put a signal of another portal into each of so many lanes."""
     ledger = host.runtime.ledger
+    told = [Step(signal="installation_added", facts={"portal_id": OTHER_PORTAL})]
     for start in range(0, count, 200):
         with ledger.write() as tx:
             now = ledger.now_ms()
-            for number in range(start, min(start + 200, count)):
-                record = begin_handoff(tx, f"elsewhere{number}", now=now, portal_id=OTHER_PORTAL)
-                rules.opened(tx, record, thread_id=f"99{number}", timeout_ms=0, now=now)
+            keys = [f"99{number}" for number in range(start, min(start + 200, count))]
+            events = [
+                signal_event(told, key=key, lane=lanes.thread(OTHER_PORTAL, key), sort_at=now, portal_id=OTHER_PORTAL)
+                for key in keys
+            ]
+            tx.queue.put(events, now=now)
 
 
 @contextlib.contextmanager
