@@ -16,6 +16,8 @@ from .running import Running
 
 WAITS_SECONDS = 0.015
 """Seconds after which a thread that runs a task counts as waiting. Also between two looks for such."""
+TURN_SECONDS = 0.003
+"""The same for each thread there is, where that is longer: threads that compute take turns, and wait for theirs."""
 BUSY_SHARE = 0.75
 """Share of one core that this process uses when it counts as busy: then its threads wait for each other, and more of
 them would not help."""
@@ -105,7 +107,9 @@ class Threads:
         grows = not self._is_computing(now) and self._options.grows
         if self._bell.idle or not self._threads:
             return
-        after = WAITS_SECONDS if grows else self._options.handler_timeout
+        after = self._options.handler_timeout
+        if grows:
+            after = max(WAITS_SECONDS, TURN_SECONDS * len(self._threads))
         waiting = sum(now - one.since > after for one in running)
         wanted = max(self._first, waiting if grows else 0) - (len(self._threads) - waiting)
         wanted = min(wanted, self._options.max_threads - len(self._threads))
