@@ -168,11 +168,9 @@ def test_a_lane_is_its_events_portals(ledger: Ledger) -> None:
     assert [tuple(one) for one in found] == [("7", int(Work.LIVE))]
 
 
-@every_database
+@pytest.mark.parametrize("database_url", ["sqlite"], indirect=True)
 def test_what_waits_for_later_is_passed_over_by_index(ledger: Ledger) -> None:
     """Ten thousand timers cost a claim nothing: each look is a search in an index, and never a scan of the lanes."""
-    if not ledger.is_sqlite:
-        pytest.skip("a small table is read whole by PostgreSQL, whatever there is")
     with ledger.read() as tx:
         connection = tx._connection
         said = tx.queue._say

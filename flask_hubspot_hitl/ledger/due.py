@@ -5,7 +5,6 @@ Lanes that wait for later cost nothing, however many there are: in each index th
 
 from __future__ import annotations
 
-import itertools
 from collections.abc import Sequence
 from typing import Any
 
@@ -27,7 +26,7 @@ _given = sa.bindparam
 
 def places(works: Sequence[Work]) -> dict[str, int]:
     """Return the parameters of the statements below that take classes, in the order to look at them."""
-    return dict(itertools.zip_longest(_PLACES, map(int, works), fillvalue=_NONE))
+    return {place: int(works[number]) if number < len(works) else _NONE for number, place in enumerate(_PLACES)}
 
 
 def next_key() -> sa.ColumnElement[str]:
@@ -63,7 +62,9 @@ def _portals() -> sa.Select[Any]:
     One step in the index for each portal, however many lanes it has.
     """
     of_work = sa.and_(lane.c.work == _given("work"), lane.c.due_at.is_not(None))
-    first = sa.select(sa.func.min(lane.c.portal_id).label("portal_id"), sa.literal_column("1").label("number"))
+    first: sa.Select[Any] = sa.select(
+        sa.func.min(lane.c.portal_id).label("portal_id"), sa.literal_column("1").label("number")
+    )
     found = first.where(of_work, lane.c.portal_id >= _given("since")).cte("found", recursive=True)
     later = sa.select(sa.func.min(lane.c.portal_id)).where(of_work, lane.c.portal_id > found.c.portal_id)
     going_on = sa.and_(found.c.portal_id.is_not(None), found.c.number < PORTALS_AT_ONCE)

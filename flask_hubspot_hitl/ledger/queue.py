@@ -118,7 +118,7 @@ class Statements:
         given = sa.bindparam
         new = insert(event).values({name: given(name) for name in _PUT}).inline()
         self.put = new.on_conflict_do_nothing(index_elements=["dedupe_key"])
-        whose = {"work": given("work"), "portal_id": given("portal_id")}
+        whose: dict[str, Any] = {"work": given("work"), "portal_id": given("portal_id")}
         touch = insert(lane).values(key=given("key"), due_at=given("due_at"), wake=1, **whose)
         self.touch = touch.on_conflict_do_update(
             index_elements=["key"],
