@@ -99,7 +99,7 @@ def test_h2_as_many_threads_as_at_first_are_kept_working(crews: Callable[..., Cr
     crew.time.go_on(WAITS_SECONDS)
     assert crew.grow() == 12, "six wait: as many work"
     crew.take(6)
-    crew.time.go_on(2 * WAITS_SECONDS)
+    crew.time.go_on(1.5 * WAITS_SECONDS)
     assert crew.grow() == 12, "so many take turns, and may not have had theirs yet"
     crew.time.go_on(2 * WAITS_SECONDS)
     assert crew.grow() == 24, "all wait: twice as many"

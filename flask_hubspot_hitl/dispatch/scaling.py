@@ -16,7 +16,7 @@ from .running import Running
 
 WAITS_SECONDS = 0.015
 """Seconds after which a thread that runs a task counts as waiting. Also between two looks for such."""
-TURN_SECONDS = 0.003
+TURN_SECONDS = 0.002
 """The same for each thread there is, where that is longer: threads that compute take turns, and wait for theirs."""
 BUSY_SHARE = 0.75
 """Share of one core that this process uses when it counts as busy: then its threads wait for each other, and more of
