@@ -55,12 +55,15 @@ class Crew:
         self.threads = Threads(
             options(**given),
             self.bell,
-            lambda: self.over.wait(PATIENCE) and None,
+            self._wait,
             lambda text, what: self.said.append(text % what),
             now=lambda: self.time.wall,
             spent=lambda: self.time.spent,
         )
         self.threads.start(4)
+
+    def _wait(self) -> None:
+        self.over.wait(PATIENCE)
 
     def take(self, count: int) -> None:
         """So many threads begin a task now."""
@@ -185,7 +188,7 @@ def test_h2_a_system_without_more_threads_is_told_and_lived_with(
     ],
 )
 def test_h2_who_chooses_a_number_alone_gets_it(
-    make_app: MakeApp, settings: dict[str, str], asked_for: int | None, grows: bool
+    make_app: MakeApp, settings: dict[str, Any], asked_for: int | None, grows: bool
 ) -> None:
     app = make_app(**{f"HUBSPOT_HITL_{name}": value for name, value in settings.items()})
     found: Settings = state_of(app).settings

@@ -62,9 +62,7 @@ def _portals() -> sa.Select[Any]:
     One step in the index for each portal, however many lanes it has.
     """
     of_work = sa.and_(lane.c.work == _given("work"), lane.c.due_at.is_not(None))
-    first: sa.Select[Any] = sa.select(
-        sa.func.min(lane.c.portal_id).label("portal_id"), sa.literal_column("1").label("number")
-    )
+    first: Any = sa.select(sa.func.min(lane.c.portal_id).label("portal_id"), sa.literal_column("1").label("number"))
     found = first.where(of_work, lane.c.portal_id >= _given("since")).cte("found", recursive=True)
     later = sa.select(sa.func.min(lane.c.portal_id)).where(of_work, lane.c.portal_id > found.c.portal_id)
     going_on = sa.and_(found.c.portal_id.is_not(None), found.c.number < PORTALS_AT_ONCE)
