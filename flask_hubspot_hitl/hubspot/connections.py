@@ -1,11 +1,12 @@
-"""Connect by our own parse of an address, and to the very IP address that was checked.
+"""Connect by our own parse of an address, to the very IP address that was checked, and for a bounded time.
 
-Of ours it may import :mod:`.addresses` only.
+Of ours it may import ``clock`` and :mod:`.addresses` only.
 """
 
 from __future__ import annotations
 
 import http.cookiejar
+import io
 import ipaddress
 import socket
 from collections.abc import Collection
@@ -16,8 +17,16 @@ import urllib3
 from requests.adapters import HTTPAdapter
 from urllib3.util import connection as sockets
 
+from ..clock import Deadline
 from . import addresses
 from .addresses import AddressRefused
+
+attempt = Deadline("hubspot_attempt")
+"""Bounds what a session does in a block, in seconds, from the connection to the last byte.
+
+A session's own time-outs bound each wait for the next bytes: who sends or takes one now and then is never late.
+"""
+_CHUNK = 65_536
 
 
 def session(
@@ -64,6 +73,10 @@ class _Connection(urllib3.connection.HTTPConnection):
 
     private_hosts: frozenset[str] = frozenset()
 
+    def connect(self) -> None:
+        super().connect()
+        self.sock = _Bounded(self.sock)
+
     def _new_conn(self) -> socket.socket:
         try:
             return self._connect(self._look_up())
@@ -90,10 +103,81 @@ class _Connection(urllib3.connection.HTTPConnection):
         options = self.socket_options
         for ip in ips:
             try:
-                return sockets.create_connection((ip, self.port), self.timeout, self.source_address, options)
+                timeout = _left(self.timeout)
+                return sockets.create_connection((ip, self.port), timeout, self.source_address, options)
             except OSError as error:
                 problem = error
         raise problem
+
+
+class _Bounded:
+    """Be a connection's socket, whose every wait ends with the attempt."""
+
+    def __init__(self, of: socket.socket) -> None:
+        self._of = of
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._of, name)
+
+    def sendall(self, data: Any) -> None:
+        """Send all of it, at the pace of the other side."""
+        view = memoryview(data).cast("B")
+        for start in range(0, len(view), _CHUNK):
+            with _Wait(self._of):
+                self._of.sendall(view[start : start + _CHUNK])
+
+    def makefile(self, mode: str, *_: Any) -> io.BufferedReader:
+        """Return what answers are read from."""
+        return io.BufferedReader(_Received(self._of))
+
+
+class _Received(io.RawIOBase):
+    """Read from a socket until the attempt's end."""
+
+    def __init__(self, of: socket.socket) -> None:
+        self._of = of
+        self._raw = of.makefile("rb", buffering=0)
+
+    def readable(self) -> bool:
+        return True
+
+    def readinto(self, buffer: Any) -> int | None:
+        with _Wait(self._of):
+            return self._raw.readinto(buffer)
+
+    def close(self) -> None:
+        self._raw.close()
+        super().close()
+
+
+class _Wait:
+    """Bound one wait of a socket's by what is left of the attempt."""
+
+    __slots__ = ("_of", "_usual")
+
+    def __init__(self, of: socket.socket) -> None:
+        self._of = of
+
+    def __enter__(self) -> None:
+        self._usual = self._of.gettimeout()
+        bound = _left(self._usual)
+        if bound != self._usual:
+            self._of.settimeout(bound)
+
+    def __exit__(self, *_: object) -> None:
+        if self._of.gettimeout() != self._usual and self._of.fileno() != -1:
+            self._of.settimeout(self._usual)
+
+
+def _left(usual: float | None) -> float:
+    """Return the seconds to wait: a connection's own time-out, at most what is left of the attempt.
+
+    :raises TimeoutError: when nothing is left.
+    """
+    left = attempt.left()
+    if left <= 0:
+        raise TimeoutError("the time for this attempt is over")
+    return left if usual is None else min(usual, left)
 
 
 class _TLSConnection(_Connection, urllib3.connection.HTTPSConnection):

@@ -18,6 +18,8 @@ class ConnectionOptions:
     clock: Clock
     timeout: tuple[float, float] = (3.05, 10.0)
     """Seconds to wait for a connection, and for the next bytes of an answer."""
+    attempt_seconds: float = 60.0
+    """Seconds that an attempt may take from the connection to the last byte, at most."""
     proxy: str | None = None
     """URL of an HTTP proxy; None: connect directly."""
     private_hosts: Collection[str] = ()

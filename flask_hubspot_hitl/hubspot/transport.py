@@ -25,13 +25,10 @@ import urllib3
 from ..clock import Deadline, wall_ms
 from ..errors import HubSpotConflict, HubSpotError, HubSpotNotFound, HubSpotRejected, HubSpotUnavailable
 from ..process import Process, gives_threads_time
-from . import addresses, redaction, strict_json
+from . import addresses, connections, redaction, strict_json
 from .addresses import AddressRefused
-from .connections import session
 from .options import ConnectionOptions
 
-#: Seconds that a single attempt may last when the caller sets no deadline.
-ATTEMPT_SECONDS = 60.0
 #: Seconds that HubSpot can make us wait, at most (its own 477 names up to a day).
 MAX_RETRY_AFTER = 86_400.0
 
@@ -170,7 +167,9 @@ class Transport:
             respect_retry_after_header=False,
         )
         given = self._options
-        made = session(private_hosts=given.private_hosts, proxy=given.proxy, retries=retries, size=given.pool_size)
+        made = connections.session(
+            private_hosts=given.private_hosts, proxy=given.proxy, retries=retries, size=given.pool_size
+        )
         made.headers["User-Agent"] = "Flask-HubSpot-HITL"
         return made
 
@@ -234,31 +233,29 @@ class Transport:
         form: Mapping[str, Any] | None,
         files: Mapping[str, Any] | None,
     ) -> Answer:
-        left = deadline.left()
-        budget = ATTEMPT_SECONDS if left == math.inf else left
-        ends_at = time.monotonic() + budget
         failure: HubSpotUnavailable
-        try:
-            response = self._session.request(
-                method,
-                f"{self.base_url}{path}",
-                headers=dict(headers or {}),
-                params=params,
-                json=json_body,
-                data=form,
-                files=files,
-                timeout=(max(min(self._connect_timeout, budget), 0.01), max(min(self._read_timeout, budget), 0.01)),
-                allow_redirects=False,
-                stream=True,
-            )
-        except (requests.RequestException, urllib3.exceptions.HTTPError, OSError, ValueError) as error:
-            failure = _no_answer(error, doing, self._service, safe=method in _SAFE)
-        else:
-            with response:
-                return self._read(response, doing, ends_at, safe=method in _SAFE)
+        with connections.attempt(min(self._options.attempt_seconds, deadline.left())):
+            try:
+                response = self._session.request(
+                    method,
+                    f"{self.base_url}{path}",
+                    headers=dict(headers or {}),
+                    params=params,
+                    json=json_body,
+                    data=form,
+                    files=files,
+                    timeout=(self._connect_timeout, self._read_timeout),
+                    allow_redirects=False,
+                    stream=True,
+                )
+            except (requests.RequestException, urllib3.exceptions.HTTPError, OSError, ValueError) as error:
+                failure = _no_answer(error, doing, self._service, safe=method in _SAFE)
+            else:
+                with response:
+                    return self._read(response, doing, safe=method in _SAFE)
         raise failure  # outside the handler: the library's error, which holds the URL, is not chained
 
-    def _read(self, response: requests.Response, doing: str, ends_at: float, *, safe: bool) -> Answer:
+    def _read(self, response: requests.Response, doing: str, *, safe: bool) -> Answer:
         chunks: list[bytes] = []
         size = 0
         problem = None
@@ -268,13 +265,14 @@ class Transport:
                 size += len(chunk)
                 if size > self._options.max_response_bytes:
                     problem = "the answer is too big"
-                elif time.monotonic() > ends_at:
+                elif connections.attempt.left() <= 0:
                     problem = "the answer takes too long"
                 if problem:
                     break
                 chunks.append(chunk)
         except (urllib3.exceptions.HTTPError, OSError, ValueError):
-            problem = "the connection broke in the middle of the answer"
+            is_late = connections.attempt.left() <= 0
+            problem = "the answer takes too long" if is_late else "the connection broke in the middle of the answer"
         status = response.status_code
         if problem and 200 <= status < 300:
             raise HubSpotUnavailable(f"{doing}: {problem}", status=status, ambiguous=not safe)
