@@ -15,6 +15,7 @@
     ├── LedgerUnavailable                the database can't be read or written
     └── HubSpotError                     a call to HubSpot failed
         ├── HubSpotUnavailable           try again later: no connection, time-out, 429, 5xx, dead token
+        │   ├── CallPostponed            not asked: the budget of requests, or of threads, is for others just now
         │   └── TokenRevoked             HubSpot refuses our token; somebody must reconnect the portal
         └── HubSpotRejected              HubSpot said no: trying again would not help
             ├── HubSpotNotFound          404
@@ -94,6 +95,9 @@ class DeliveryDelayed(HITLError):
     After a day the receiver is given up.
     """
 
+    is_failure = True
+    """False when nothing was tried: the pauses do not grow then, and the text is ours and may be shown."""
+
     def __init__(self, message: str = "", *, retry_after: float | None = None) -> None:
         """Make the error.
 
@@ -162,6 +166,13 @@ class HubSpotUnavailable(HubSpotError):
         super().__init__(message, status=status, category=category, correlation_id=correlation_id)
         self.ambiguous = ambiguous
         self.retry_after = retry_after
+
+
+class CallPostponed(HubSpotUnavailable):
+    """The call was not made, by our own doing: to keep to a budget, or to leave threads for other servers.
+
+    ``retry_after`` says when its turn may come.
+    """
 
 
 class TokenRevoked(HubSpotUnavailable):
