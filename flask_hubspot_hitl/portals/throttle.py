@@ -1,8 +1,9 @@
 """Limit the requests to HubSpot: one budget, one pause and one circuit for each portal, shared by all processes.
 
-The portal's row holds all three. A process takes requests out of the row in small lots, so that most calls cost no
-transaction; the requests that are left of a lot at the end of its second are returned with the next lot. A process
-learns of a pause or an outage that another one met within a second, with its next lot.
+The portal's row holds all three; ``budget`` divides the first. A process takes requests out of the row in small lots,
+each for one class of work, so that most calls cost no transaction; the requests that are left of a lot at the end of
+its second are returned with the next lot. A process learns of a pause or an outage that another one met within a
+second, with its next lot.
 """
 
 from __future__ import annotations
@@ -10,17 +11,18 @@ from __future__ import annotations
 import logging
 import random
 import threading
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 
-from ..errors import HubSpotUnavailable, LedgerUnavailable
+from ..errors import CallPostponed, HubSpotUnavailable, LedgerUnavailable
+from ..hubspot.bulkhead import Bulkhead, Passage
 from ..hubspot.transport import Availability
-from ..ledger import Ledger
+from ..ledger import Ledger, lanes
 from ..ledger.buckets import Bucket
+from ..ledger.lanes import Work
+from . import budget
 
 logger = logging.getLogger(__name__)
 
-#: Seconds that are counted: HubSpot counts ten rolling seconds, and eleven whole ones hold them for certain.
-WINDOW = 11
 #: Attempts in a row without an answer that open the circuit.
 OUTAGES = 5
 #: Milliseconds that the circuit stays open, at first and at most.
@@ -39,6 +41,7 @@ class Permit:
 
     at_ms: int
     probe: bool = False
+    passage: Passage | None = field(default=None, compare=False, repr=False)
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,41 +52,68 @@ class Refusal:
     until: int
     lasting: bool = True
     """Whether the reason lasts until ``until``; False: it may end earlier, so ask again."""
+    is_ours: bool = False
+    """Whether it is the budget that forbids them, and not HubSpot."""
+
+
+@dataclass(slots=True)
+class _Lot:
+    """Hold what one class of work may still send in this process, and who of it waits."""
+
+    left: int = 0
+    second: int = 0
+    """The epoch second in which it may be sent."""
+    size: int = 1
+    behind: int = 0
+    """Callers that were refused for want of budget since the last lot, or since this second."""
+    behind_since: int = 0
+
+
+def is_in_lane() -> bool:
+    """Return True in a thread that runs a lane, whatever the lane; False for a call of the host's own."""
+    return lanes.doing.get(None) is not None
 
 
 class Throttle:
     """Be the gate of one portal in this process; see :class:`.hubspot.transport.Gate`.
 
     :param limit: requests per ten seconds.
+    :param share: requests that may be under way at once in this process; None: any number.
     """
 
-    def __init__(self, ledger: Ledger, portal_id: str, limit: int) -> None:
+    def __init__(self, ledger: Ledger, portal_id: str, limit: int, share: int | None = None) -> None:
         self._ledger = ledger
         self._portal_id = portal_id
         self._limit = limit
+        self._bulkhead = Bulkhead("HubSpot", ledger.now_ms, share, holds=is_in_lane, shuts=False)
         self._lock = threading.Lock()
-        self._lot = 0  # requests that we may still send
-        self._second = 0  # and the epoch second in which
-        self._size = 1
+        self._lots = {work: _Lot() for work in Work}
         self._shut: Refusal | None = None
-        self._behind = 0  # refused for want of budget since the last lot, or since this second
-        self._behind_since = 0
         self._outages = 0
         self._blocked_until = 0
         self._calm = False
 
     def enter(self, doing: str) -> Permit:
-        """Implement :meth:`.hubspot.transport.Gate.enter` on the portal's row."""
+        """Implement :meth:`.hubspot.transport.Gate.enter` on the portal's row, for the class of work being done."""
+        passage = self._bulkhead.enter(doing)
+        try:
+            return replace(self._permit(doing, lanes.doing.get()), passage=passage)
+        except BaseException:
+            self._bulkhead.leave(passage, Availability.UNKNOWN, None)
+            raise
+
+    def _permit(self, doing: str, work: Work) -> Permit:
         with self._lock:
             now = self._ledger.now_ms()
             if self._shut is not None and now < self._shut.until:
                 raise self._refused(doing, self._shut, now)
             self._shut = None
-            if self._lot and now // 1000 == self._second:
-                self._lot -= 1
+            lot = self._lots[work]
+            if lot.left and now // 1000 == lot.second:
+                lot.left -= 1
                 return Permit(now)
             try:
-                got = self._take(now)
+                got = self._take(work, lot, now)
             except LedgerUnavailable as error:
                 raise HubSpotUnavailable(f"{doing}: the budget of requests can't be read ({error})") from error
             if isinstance(got, Refusal):
@@ -94,11 +124,14 @@ class Throttle:
 
     def leave(self, permit: Permit, shown: Availability, retry_after: float | None) -> None:
         """Implement :meth:`.hubspot.transport.Gate.leave` on the portal's row."""
+        hung = permit.passage is not None and self._bulkhead.hangs(permit.passage)
+        if permit.passage is not None:
+            self._bulkhead.leave(permit.passage, shown, retry_after)
         with self._lock:
-            trips = permit.probe and shown is Availability.DOWN
+            trips = False
             if shown is Availability.DOWN:
                 self._outages += 1
-                trips = trips or self._outages >= OUTAGES
+                trips = permit.probe or hung or self._outages >= OUTAGES
             elif shown is not Availability.UNKNOWN:
                 self._outages = 0
                 self._calm = self._calm or (shown is Availability.UP and permit.at_ms >= self._blocked_until)
@@ -114,31 +147,35 @@ class Throttle:
                     error,
                 )
 
-    def _take(self, now: int) -> Permit | Refusal:
-        """Take a lot out of the portal's row, and return what is left of the last one; the caller holds the lock."""
+    def _take(self, work: Work, lot: _Lot, now: int) -> Permit | Refusal:
+        """Take a lot out of the portal's row, and return what is left of old ones; the caller holds the lock."""
         second = now // 1000
-        if self._second != second:
-            self._size = 1
-        elif self._lot == 0:
-            self._size = min(self._size * 2, max(1, self._limit // 10))
+        if lot.second != second:
+            lot.size = 1
+        elif lot.left == 0:
+            lot.size = min(lot.size * 2, max(1, self._limit // 10))
         with self._ledger.write() as tx:
             bucket = tx.buckets.lock(self._portal_id)
-            if self._lot and self._second in bucket.slots:
-                bucket.slots[self._second] = max(0, bucket.slots[self._second] - self._lot)
+            for of, one in self._lots.items():
+                if one.second != second:
+                    budget.give_back(bucket, of, one.left, one.second)
             if self._calm and now >= bucket.blocked_until:
                 bucket.pauses = 0
-            got = admit(bucket, now, self._size, self._limit, self._behind)
+            got = admit(bucket, work, now, lot.size, self._limit, lot.behind)
             tx.buckets.save(bucket)
+        for one in self._lots.values():
+            if one.second != second:
+                one.left = 0
         self._calm = False
-        self._second, self._lot = second, 0
+        lot.second = second
         self._blocked_until = bucket.blocked_until
         if isinstance(got, Refusal):
-            if second - self._behind_since >= WINDOW:
-                self._behind, self._behind_since = 0, second
-            self._behind += got.lasting is False and bucket.open_until == 0
+            if second - lot.behind_since >= budget.WINDOW:
+                lot.behind, lot.behind_since = 0, second
+            lot.behind += got.is_ours
             return got
         count, probe = got
-        self._lot, self._behind = count - 1, 0
+        lot.left, lot.behind = count - 1, 0
         return Permit(now, probe)
 
     def _learn(self, permit: Permit, shown: Availability, retry_after: float | None, trips: bool) -> None:
@@ -168,7 +205,8 @@ class Throttle:
 
     def _refused(self, doing: str, why: Refusal, now: int) -> HubSpotUnavailable:
         wait_ms = max(why.until - now, 0)
-        return HubSpotUnavailable(f"{doing}: not asked, {why.why}", retry_after=wait_ms / 1000)
+        kind = CallPostponed if why.is_ours else HubSpotUnavailable
+        return kind(f"{doing}: not asked, {why.why}", retry_after=wait_ms / 1000)
 
 
 def closed(bucket: Bucket, now: int) -> Refusal | None:
@@ -180,43 +218,33 @@ def closed(bucket: Bucket, now: int) -> Refusal | None:
     return None
 
 
-def admit(bucket: Bucket, now: int, wanted: int, limit: int, behind: int) -> tuple[int, bool] | Refusal:
+def admit(bucket: Bucket, work: Work, now: int, wanted: int, limit: int, behind: int) -> tuple[int, bool] | Refusal:
     """Take requests out of the budget.
 
     A caller that is refused for want of budget is told when its turn comes.
 
     :param wanted: the most requests to take.
     :param limit: requests per ten seconds.
-    :param behind: callers that were refused before, and whose turn comes first.
+    :param behind: callers of this class that were refused before, and whose turn comes first.
     :returns: how many requests were taken, and whether the first one is a probe.
     """
     if (shut := closed(bucket, now)) is not None:
         return shut
-    second = now // 1000
-    bucket.slots = {at: count for at, count in bucket.slots.items() if abs(second - at) < WINDOW and count}
+    budget.forget(bucket, now)
     probing = bucket.open_until > 0
     if probing and bucket.probe_until > now:
         wait_ms = int(random.uniform(1_000, 5_000))  # noqa: S311 - spreads callers, guards nothing
         return Refusal("HubSpot is down, and somebody is trying", now + wait_ms, lasting=False)
-    free = limit - sum(bucket.slots.values())
-    if free <= 0:
-        return Refusal("the budget of requests is used up", _turn(bucket, behind), lasting=False)
-    count = 1 if probing else min(wanted, free)
-    bucket.slots[second] = bucket.slots.get(second, 0) + count
+    room = budget.room(bucket, work, limit, now)
+    if room <= 0:
+        until = budget.turn(bucket, work, limit, now, behind)
+        bucket.waiting[work] = max(bucket.waiting.get(work, 0), until + budget.LATE_MS)
+        return Refusal(budget.spent(bucket, work, limit), until, lasting=False, is_ours=True)
+    count = 1 if probing else min(wanted, room)
+    budget.take(bucket, work, count, now)
     if probing:
         bucket.probe_until = now + PROBE_MS
     return count, probing
-
-
-def _turn(bucket: Bucket, behind: int) -> int:
-    """Return the epoch ms when the budget has room for one more request after ``behind`` others."""
-    rounds, rest = divmod(behind, sum(bucket.slots.values()))
-    freed = 0
-    for second, count in sorted(bucket.slots.items()):
-        freed += count
-        if freed > rest:
-            return (second + WINDOW * (rounds + 1)) * 1000
-    raise ValueError("nothing is used up")
 
 
 def pause(bucket: Bucket, permit: Permit, now: int, retry_after: float | None) -> None:
