@@ -143,7 +143,8 @@ class Relay(Task):
             if now - event.received_at >= OUTAGE_MS:
                 return Dead(str(error))
             wait = error.retry_after
-            return Retry(str(error), at_ms=None if wait is None else now + max(500, int(wait * 1000)))
+            least_ms = 500 if error.is_failure else 0
+            return Retry(str(error), at_ms=None if wait is None else now + max(least_ms, int(wait * 1000)))
         except LedgerUnavailable:
             raise
         except HITLError as error:

@@ -10,8 +10,10 @@ from ..clock import Clock
 from ..dispatch.seldom import Seldom
 from ..errors import DeliveryDelayed, HITLError, HubSpotUnavailable
 from ..hubspot import addresses
+from ..hubspot.bulkhead import Bulkhead
 from ..hubspot.options import ConnectionOptions
 from ..hubspot.transport import Transport
+from ..portals.throttle import is_in_lane
 from ..runtime import Runtime
 
 logger = logging.getLogger(__name__)
@@ -32,6 +34,12 @@ class BotpressUnavailable(DeliveryDelayed):
         """
         super().__init__(message, retry_after=retry_after)
         self.ambiguous = ambiguous
+
+
+class BotpressPostponed(BotpressUnavailable):
+    """The call was not made: Botpress does not answer or answers slowly, or has its share of the threads."""
+
+    is_failure = False
 
 
 class BotpressRejected(HITLError):
@@ -60,6 +68,7 @@ class Service:
     :param timeout: seconds to connect, and seconds to read.
     :param proxy: the URL of an HTTP proxy.
     :param private_hosts: host names that may be on a private address.
+    :param share: calls that may be under way at once; None: any number.
     """
 
     def __init__(
@@ -71,12 +80,14 @@ class Service:
         timeout: tuple[float, float] = (3.05, 10.0),
         proxy: str | None = None,
         private_hosts: Collection[str] = (),
+        share: int | None = None,
     ) -> None:
         self._headers = dict(headers or {})
         self._seldom = Seldom()
         self._transport = Transport(
             base_url,
             ConnectionOptions(clock=clock, timeout=timeout, proxy=proxy, private_hosts=private_hosts),
+            gate=Bulkhead("Botpress", clock.now_ms, share, holds=is_in_lane),
             service="Botpress",
             secrets=addresses.parse(base_url).target.split("/"),
         )
@@ -84,8 +95,15 @@ class Service:
     @classmethod
     def of(cls, runtime: Runtime, base_url: str, *, headers: Mapping[str, str] | None = None) -> Service:
         """Make a service with an app's proxy, private hosts and clock, which is closed with the app."""
-        settings, clock = runtime.settings, runtime.services.clock
-        made = cls(base_url, clock=clock, headers=headers, proxy=settings.proxy, private_hosts=settings.private_hosts)
+        settings, services = runtime.settings, runtime.services
+        made = cls(
+            base_url,
+            clock=services.clock,
+            headers=headers,
+            proxy=settings.proxy,
+            private_hosts=settings.private_hosts,
+            share=services.share,
+        )
         runtime.on_close.append(made.close)
         return made
 
@@ -115,6 +133,7 @@ class Service:
         :param headers: further headers.
         :returns: the answer's JSON object; {} for an empty or other body.
         :raises BotpressUnavailable: no connection, no answer, 401, 408, 425, 429 or 5xx.
+        :raises BotpressPostponed: not asked; this is no failure.
         :raises BotpressRejected: any other answer that is not 2xx.
         """
         try:
@@ -122,7 +141,8 @@ class Service:
                 method, path, doing=doing, headers={**self._headers, **(headers or {})}, params=params, json_body=body
             )
         except HubSpotUnavailable as error:
-            raise BotpressUnavailable(str(error), ambiguous=error.ambiguous) from None
+            made = BotpressUnavailable if error.retry_after is None else BotpressPostponed
+            raise made(str(error), ambiguous=error.ambiguous, retry_after=error.retry_after) from None
         found = answer.json() or {}
         status = answer.status
         code = found.get("code")

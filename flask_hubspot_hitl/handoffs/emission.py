@@ -206,8 +206,12 @@ class Emitter:
         if now - since >= DELAYED_MS:
             receipt.verdict = "dead"
             return
-        wait = backoff_ms(state.delays, counts=False, jitter=random.random())  # noqa: S311 - spreads retries, guards nothing
-        state.delays += 1
+        wait = 0
+        if error.is_failure:
+            wait = backoff_ms(state.delays, counts=False, jitter=random.random())  # noqa: S311 - spreads retries, guards nothing
+            state.delays += 1
+        else:
+            state.not_asked = str(error)
         if error.retry_after is not None:
             wait = max(wait, int(error.retry_after * 1000))
         state.not_before = max(state.not_before, now + wait)
@@ -220,7 +224,7 @@ class Emitter:
             at_ms, state.not_before = state.not_before, 0
             if not at_ms:
                 at_ms = now + backoff_ms(max(0, attempts - 1), counts=True, jitter=random.random())  # noqa: S311 - spreads retries, guards nothing
-            return Retry("a receiver failed", at_ms=at_ms)
+            return Retry(state.not_asked or "a receiver failed", at_ms=at_ms)
         if state.step < len(state.plan or ()):
             return self._unheard(event, state, now)
         dead = [one for one in state.receipts.values() if one.verdict == "dead"]

@@ -77,6 +77,8 @@ class SignalState(Decided):
     """The keywords that the current step's receivers get."""
     not_before: int = field(default=0)
     """Epoch ms until which a receiver asked to be left alone."""
+    not_asked: str | None = field(default=None)
+    """Why a receiver's service was not asked in this run, in words of ours."""
 
     def forget_verdicts(self) -> None:
         """Have every receiver called again that has not accepted or refused the event."""
@@ -231,6 +233,41 @@ class CompareState(State):
     """Hold the handoff that is to be compared with its thread; nothing of it is stored."""
 
     record: HandoffRecord | None = field(default=None)
+
+
+@dataclass(slots=True, kw_only=True)
+class ListState:
+    """Hold how far one of HubSpot's lists was read."""
+
+    since_ms: int | None = None
+    """Epoch ms that the list was asked for; a cursor belongs to it."""
+    after: str | None = None
+    """The cursor of the next page; None on the first."""
+    size: int = 0
+    """Threads on a page; 0: not known yet."""
+    pages: int = 0
+    in_vain: int = 0
+    """How many pages in a row had no thread that was looked for."""
+    is_over: bool = False
+
+
+@dataclass(slots=True, kw_only=True, eq=False)
+class LookBackState(State):
+    """Hold how far a look at a portal is: one that has to wait for the budget of requests goes on where it was."""
+
+    seen: list[str] = field(default_factory=list, metadata=stored("seen"))
+    """The threads that have been dealt with."""
+    lists: dict[str, ListState] = field(
+        default_factory=dict,
+        metadata=stored(
+            "lists",
+            Codec(
+                lambda lists: {name: asdict(one) for name, one in lists.items()},
+                lambda value: {name: ListState(**one) for name, one in value.items()},
+            ),
+        ),
+    )
+    """By inbox and list."""
 
 
 # What we owe HubSpot -------------------------------------------------------------------------------------

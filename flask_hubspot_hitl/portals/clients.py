@@ -30,6 +30,9 @@ from .remote_files import Fetcher
 from .throttle import Throttle
 from .tokens import DatabaseTokens, digest
 
+SHARES = 4
+"""One server may hold one of so many parts of the threads that there may be."""
+
 
 @dataclass(slots=True, weakref_slot=True)
 class Services:
@@ -60,7 +63,17 @@ class Services:
             limit=settings.max_attachment_bytes,
             proxy=settings.proxy,
             private_hosts=settings.private_hosts,
+            share=self.share,
+            now_ms=self.ledger.now_ms,
         )
+
+    @property
+    def share(self) -> int:
+        """How many threads of one process may wait for one and the same server."""
+        settings = self.settings
+        if settings.dispatcher_threads is not None and settings.dispatcher_max_threads is None:
+            return max(1, settings.dispatcher_threads - 1)
+        return max(1, settings.most_threads // SHARES)
 
     def _begin_anew(self) -> None:
         # The parent's clients are kept, and neither used nor closed: their locks, budgets and connections are its own.
@@ -87,7 +100,7 @@ class Services:
         self._process.check()
         with self._lock:
             if portal_id not in self._clients:
-                gate = Throttle(self.ledger, portal_id, self.settings.rate_limit)
+                gate = Throttle(self.ledger, portal_id, self.settings.rate_limit, self.share)
                 tokens = self._tokens(portal_id, gate)
                 self._clients[portal_id] = HubSpotClient(self._client_options(), tokens=tokens, gate=gate)
             return self._clients[portal_id]
@@ -115,7 +128,7 @@ class Services:
         if portal_id in self._checked:
             return
         token = StaticToken(self.settings.access_token or "", on_refused=lambda: self._refused(portal_id))
-        gate = Throttle(self.ledger, portal_id, self.settings.rate_limit)
+        gate = Throttle(self.ledger, portal_id, self.settings.rate_limit, self.share)
         client = HubSpotClient(self._client_options(), tokens=token, gate=gate)
         try:
             owner = str(client.account_info().get("portalId"))

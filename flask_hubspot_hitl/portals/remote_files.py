@@ -6,23 +6,28 @@ the agent gets the link instead.
 
 from __future__ import annotations
 
-import time
-from collections.abc import Collection, Iterable
+import threading
+from collections.abc import Callable, Collection, Iterable
 from urllib.parse import unquote
 
 import requests
 import urllib3
 
+from ..clock import uptime_ms
 from ..domain import Attachment
-from ..errors import HubSpotUnavailable
+from ..errors import CallPostponed, HubSpotUnavailable
 from ..hubspot import addresses, connections, transport
 from ..hubspot.addresses import Address, AddressRefused
+from ..hubspot.bulkhead import Bulkhead
 from ..hubspot.text import clean_name, guess_content_type
+from ..hubspot.transport import Availability
 from ..process import Process
 
 REDIRECTS = 3
 SECONDS = 20.0
 """Seconds that one file may take, in all."""
+HOSTS = 200
+"""Hosts that are remembered at once, with how they answer."""
 _CHUNK = 65_536
 
 
@@ -44,6 +49,8 @@ class Fetcher:
     :param proxy: URL of an HTTP proxy.
     :param private_hosts: hosts that may be in a private network.
     :param seconds: the longest that one file may take, in all.
+    :param share: files that are fetched from one host at once; None: any number.
+    :param now_ms: tells the time in epoch ms.
     """
 
     def __init__(
@@ -54,9 +61,15 @@ class Fetcher:
         proxy: str | None = None,
         private_hosts: Collection[str] = (),
         seconds: float = SECONDS,
+        share: int | None = None,
+        now_ms: Callable[[], int] = uptime_ms,
     ) -> None:
         self._hosts: tuple[str, ...] = ()
         self.allow(*hosts)
+        self._share = share
+        self._now_ms = now_ms
+        self._bulkheads: dict[str, Bulkhead] = {}
+        self._lock = threading.Lock()
         self._limit = limit
         self._seconds = seconds
         self._private_hosts = private_hosts
@@ -65,11 +78,12 @@ class Fetcher:
         self._process = Process(self._begin_anew)
 
     def _new_session(self) -> requests.Session:
-        return connections.session(private_hosts=self._private_hosts, proxy=self._proxy)
+        return connections.session(private_hosts=self._private_hosts, proxy=self._proxy, size=self._share or 10)
 
     def _begin_anew(self) -> None:
         # The parent's connections are kept: closing them in the child would end them at the other side.
         self._inherited, self._session = self._session, self._new_session()
+        self._bulkheads, self._lock = {}, threading.Lock()
 
     def allow(self, *hosts: str) -> None:
         """Put more hosts on the list."""
@@ -89,51 +103,82 @@ class Fetcher:
     def fetch(self, wanted: Attachment) -> tuple[Attachment, bytes]:
         """Fetch the file at ``wanted.url``.
 
-        Where threads get no time, each wait is bounded, but not their sum.
+        Where threads get no time, the looking up of names is not bounded.
 
         :returns: the file's name, type and size, and its bytes.
         :raises NotFetched: when it can't be had.
+        :raises CallPostponed: when its host has its share of the threads, or answers slowly.
         """
         self._process.check()
         try:
             with transport.deadline(self._seconds):
                 return transport.bounded(lambda: self._fetch(wanted), doing="fetching a file", safe=True)
-        except HubSpotUnavailable:
-            raise NotFetched("it takes too long", later=True) from None
+        except CallPostponed:
+            raise
+        except HubSpotUnavailable as error:
+            is_left_alone = error.retry_after is not None
+            raise NotFetched("its host does not answer" if is_left_alone else "it takes too long", later=True) from None
 
     def _fetch(self, wanted: Attachment) -> tuple[Attachment, bytes]:
-        ends = time.monotonic() + self._seconds
         try:
             address = addresses.parse(addresses.spell(wanted.url or ""))
-            for _ in range(REDIRECTS + 1):
-                if not self.allows(address):
-                    raise NotFetched("its host is not on the list")
-                if (left := ends - time.monotonic()) <= 0:
-                    raise NotFetched("it takes too long", later=True)
-                timeout = (min(3.05, left), min(10.0, left))
-                with self._session.get(address.url, stream=True, allow_redirects=False, timeout=timeout) as answer:
-                    if answer.status_code in (301, 302, 303, 307, 308):
-                        address = addresses.follow(address, answer.headers.get("Location", ""))
-                        continue
-                    if answer.status_code != 200:
-                        raise NotFetched("its host refuses it", later=answer.status_code >= 500)
-                    return self._read(wanted, address, answer, ends)
+            with connections.attempt(self._seconds):
+                for _ in range(REDIRECTS + 1):
+                    if not self.allows(address):
+                        raise NotFetched("its host is not on the list")
+                    found = self._ask(wanted, address)
+                    if not isinstance(found, Address):
+                        return found
+                    address = found
         except AddressRefused as refused:
             raise NotFetched(f"its address {refused}") from None
-        except (requests.RequestException, urllib3.exceptions.HTTPError, OSError, ValueError):
-            raise NotFetched("its host does not answer", later=True) from None
         raise NotFetched("it is redirected too often")
 
-    def _read(
-        self, wanted: Attachment, address: Address, answer: requests.Response, ends: float
-    ) -> tuple[Attachment, bytes]:
+    def _ask(self, wanted: Attachment, address: Address) -> tuple[Attachment, bytes] | Address:
+        """Ask one host; return the file, or the address that leads on."""
+        bulkhead = self._bulkhead(address.origin.partition("://")[2])
+        passage = bulkhead.enter("fetching a file")
+        shown = Availability.DOWN
+        try:
+            with self._session.get(address.url, stream=True, allow_redirects=False, timeout=(3.05, 10.0)) as answer:
+                found = self._taken(wanted, address, answer)
+            shown = Availability.UP
+            return found
+        except (NotFetched, AddressRefused) as error:
+            is_down = isinstance(error, NotFetched) and error.later
+            shown = Availability.DOWN if is_down else Availability.UP
+            raise
+        except (requests.RequestException, urllib3.exceptions.HTTPError, OSError, ValueError):
+            is_late = connections.attempt.left() <= 0
+            raise NotFetched("it takes too long" if is_late else "its host does not answer", later=True) from None
+        finally:
+            bulkhead.leave(passage, shown, None)
+
+    def _bulkhead(self, host: str) -> Bulkhead:
+        with self._lock:
+            if host not in self._bulkheads:
+                if len(self._bulkheads) >= HOSTS:
+                    self._bulkheads = {name: one for name, one in self._bulkheads.items() if not one.is_idle}
+                self._bulkheads[host] = Bulkhead(host, self._now_ms, self._share)
+            return self._bulkheads[host]
+
+    def _taken(
+        self, wanted: Attachment, address: Address, answer: requests.Response
+    ) -> tuple[Attachment, bytes] | Address:
+        if answer.status_code in (301, 302, 303, 307, 308):
+            return addresses.follow(address, answer.headers.get("Location", ""))
+        if answer.status_code != 200:
+            raise NotFetched("its host refuses it", later=answer.status_code >= 500)
+        return self._read(wanted, address, answer)
+
+    def _read(self, wanted: Attachment, address: Address, answer: requests.Response) -> tuple[Attachment, bytes]:
         chunks: list[bytes] = []
         size = 0
         while chunk := answer.raw.read1(_CHUNK, decode_content=True):
             size += len(chunk)
             if size > self._limit:
                 raise NotFetched("it is too large")
-            if time.monotonic() > ends:
+            if connections.attempt.left() <= 0:
                 raise NotFetched("it takes too long", later=True)
             chunks.append(chunk)
         kind = answer.headers.get("Content-Type", "").partition(";")[0].strip().lower() or None
