@@ -3,18 +3,23 @@
 from __future__ import annotations
 
 import random
+import statistics
+import threading
+import time
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import pytest
 from flask import Flask
 
-from flask_hubspot_hitl import HubSpotHITL
+from flask_hubspot_hitl import HubSpotHITL, Message, message_delivered, operator_message
 from flask_hubspot_hitl.clock import ManualClock
 from flask_hubspot_hitl.handoffs import rules
+from flask_hubspot_hitl.handoffs.states import ToSweep
 from flask_hubspot_hitl.handoffs.sweeps import HOUR_MS, SweepTask
 from flask_hubspot_hitl.hubspot.client import HubSpotClient
-from flask_hubspot_hitl.ledger import lanes
+from flask_hubspot_hitl.ledger import NewEvent, Topic, lanes
 
 from .conftest import MakeApp, Serve
 from .helpers import HubSpot, Json, Recorder, begin_handoff, state_of, wait_until
@@ -189,6 +194,130 @@ def test_a_difference_that_was_read_and_is_no_news_is_not_read_again(inbox: Inbo
     inbox.restart()
     inbox.restart()  # who has the thread was news
     assert [one.rpartition("/")[2] for one in inbox.calls(inbox.restart)] == ["threads"]
+
+
+# Where the budget of requests is short
+
+
+@pytest.fixture
+def poor(make_app: MakeApp, hubspot: HubSpot, clock: ManualClock) -> Inbox:
+    """An inbox of an app with the default RATE_LIMIT."""
+    return Inbox(make_app(clock=clock, dispatcher="inline"), hubspot, clock)
+
+
+def test_a_look_that_has_to_wait_for_the_budget_goes_on_where_it_was(poor: Inbox, record: Record) -> None:
+    recorder = record(poor.app)
+    poor.hubspot.chaos(page_size=5)
+    threads = poor.ours(550)
+    moved = [threads[50], threads[250], threads[450]]
+    move(poor.hubspot, moved)
+
+    def look() -> None:
+        poor.restart()
+        for _ in range(4):
+            poor.clock.advance(11)
+            poor.state.dispatcher.run_due()
+
+    calls = poor.calls(look)
+    assert len([one for one in calls if one.endswith("/threads")]) == 110
+    asked = [one["query"].get("after") for one in poor.hubspot.requests() if one["path"].endswith("/threads")]
+    assert len(set(asked)) == 110, "no page is read twice"
+    assert heard(recorder, moved) == MOVED
+
+
+def test_the_command_waits_for_the_budget(poor: Inbox, record: Record) -> None:
+    recorder = record(poor.app)
+    threads = poor.ours(80)
+    move(poor.hubspot, threads[70:73])
+    before = poor.clock.now_ms()
+    assert reconcile(poor.app, "--all")["threads"] == 80
+    assert poor.clock.now_ms() - before > 22_000, "160 calls, of which half a hundred go in eleven seconds"
+    poor.state.dispatcher.run_due()
+    assert heard(recorder, threads[70:73]) == MOVED
+    assert lanes.doing.get() is lanes.Work.LIVE
+
+
+def test_users_and_agents_are_not_kept_waiting_by_a_look(poor: Inbox, record: Record) -> None:
+    record(poor.app)
+    poor.hubspot.chaos(page_size=10)
+    poor.ours(700)
+    poor.restart()
+    handoff = HubSpotHITL()
+    with poor.app.app_context():
+        for number in range(12):  # three calls each, in the very same seconds
+            assert handoff.start(f"new-{number}", name="Rosa", contact="+34911222333").thread_id is not None
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("how", ["start", "hour", "command"])
+def test_messages_are_as_quick_during_a_look_at_a_thousand_handoffs(
+    make_app: MakeApp, serve: Serve, hubspot: HubSpot, record: Record, clock: ManualClock, how: str
+) -> None:
+    """Three threads have moved while nobody listened; RATE_LIMIT and threads are the default ones."""
+    app = make_app(contact_policy="anonymous")
+    inbox, recorder = Inbox(app, hubspot, clock), record(app)
+    threads = inbox.ours(1_000)
+    move(hubspot, threads[400:403])
+    hubspot.chaos(deliver=True, drop_deliveries=True)
+    hubspot.chaos(drop_deliveries=False)
+    serve(app)
+    talk = Talk(app, hubspot)
+    quiet = talk.pairs(15)
+
+    def look() -> None:
+        if how == "command":
+            inbox.command()
+            return
+        ledger = inbox.state.ledger
+        told = ToSweep(at_start=how == "start").to_json()
+        new = NewEvent(dedupe_key=how, lane=lanes.sweep(how), topic=Topic.SWEEP, sort_at=0, payload=told)
+        with ledger.write() as tx:
+            tx.queue.put([new], now=ledger.now_ms())
+        inbox.state.dispatcher.wake()
+
+    looking = threading.Thread(target=look)
+    looking.start()
+    during = talk.pairs(25)
+    looking.join()
+    wait_until(lambda: heard(recorder, threads[400:403]) == MOVED)
+    medians = [statistics.median(took) for took in (quiet, during)]
+    print(f"{how}: median {medians[0]:.3f} s, with a look {medians[1]:.3f} s; slowest with a look {max(during):.3f} s")
+    assert max(during) < 0.5
+    assert medians[1] <= 2 * medians[0]
+
+
+class Talk:
+    """A conversation, and how long its messages take."""
+
+    def __init__(self, app: Flask, hubspot: HubSpot) -> None:
+        self.app = app
+        self.hubspot = hubspot
+        self.hitl = HubSpotHITL()
+        self.heard: dict[str, float] = {}
+        operator_message.connect(self._heard, app)
+        message_delivered.connect(self._heard, app)
+        with app.app_context():
+            self.thread = self.hitl.start("talk", name="Rosa").thread_id
+
+    def _heard(self, app: Flask, *, message: Message, **extra: object) -> None:
+        self.heard[message.text] = time.monotonic()
+
+    def pairs(self, count: int) -> list[float]:
+        """Pairs of a user's and an agent's message; the seconds that each took."""
+        took = []
+        for _ in range(count):
+            user, agent = (f"{who} {len(self.heard)}" for who in ("user", "agent"))
+            began = time.monotonic()
+            with self.app.app_context():
+                self.hitl.send("talk", user)
+            wait_until(partial(self.heard.__contains__, user))
+            took.append(self.heard[user] - began)
+            began = time.monotonic()
+            self.hubspot.act(self.thread, "reply", text=agent)
+            wait_until(partial(self.heard.__contains__, agent))
+            took.append(self.heard[agent] - began)
+            time.sleep(0.4)
+        return took
 
 
 # Random histories

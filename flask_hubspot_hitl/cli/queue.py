@@ -8,17 +8,20 @@ import signal
 import sys
 import threading
 import time
-from typing import Any
+from collections.abc import Callable
+from functools import partial
+from typing import Any, TypeVar
 
 import click
 from flask import current_app
 from flask.cli import AppGroup, with_appcontext
 
-from ..errors import HubSpotError, NotConfigured
+from ..errors import CallPostponed, HubSpotError, NotConfigured
 from ..handoffs.emission import CORE, unheard, warn_of_unheard
 from ..handoffs.history import History
 from ..handoffs.looking_back import LookingBack, Suspect, closed_since
-from ..handoffs.states import ToCompare
+from ..handoffs.states import LookBackState, ToCompare
+from ..ledger import lanes
 from ..portals import arrivals
 from ..runtime import Runtime, build_dispatcher, full_processes, threads_grow
 from .common import EVENT_ID, hubspot_id
@@ -176,20 +179,24 @@ def reconcile(thread_id: str | None, everything: bool, as_json: bool) -> None:
         raise click.ClickException(f"No handoff of ours has the thread {thread_id}.")
     failed: list[dict[str, Any]] = []
     suspects = [Suspect(one, ToCompare()) for one in found]
-    if thread_id is None and not everything:
-        suspects = _suspects(looking_back, sorted({one.handoff.portal_id for one in found}), failed, as_json)
     read = fed = 0
-    with _progress("Reading threads", hidden=as_json) as at:
-        for done, suspect in enumerate(suspects, start=1):
-            try:
-                compared = looking_back.compare(suspect.record, suspect.how)
-            except (HubSpotError, NotConfigured) as error:
-                failed.append({"thread_id": suspect.record.handoff.thread_id, "error": str(error)})
-            else:
-                read += compared.is_read
-                with ledger.write() as tx:
-                    fed += looking_back.settle(tx, suspect.record, compared, now=ledger.now_ms())
-            at(done, len(suspects))
+    reset = lanes.doing.set(lanes.Work.LOOKING_BACK)
+    try:
+        if thread_id is None and not everything:
+            suspects = _suspects(looking_back, sorted({one.handoff.portal_id for one in found}), failed, as_json)
+        with _progress("Reading threads", hidden=as_json) as at:
+            for done, suspect in enumerate(suspects, start=1):
+                try:
+                    compared = _patiently(partial(looking_back.compare, suspect.record, suspect.how))
+                except (HubSpotError, NotConfigured) as error:
+                    failed.append({"thread_id": suspect.record.handoff.thread_id, "error": str(error)})
+                else:
+                    read += compared.is_read
+                    with ledger.write() as tx:
+                        fed += looking_back.settle(tx, suspect.record, compared, now=ledger.now_ms())
+                at(done, len(suspects))
+    finally:
+        lanes.doing.reset(reset)
     if fed:
         runtime.dispatcher.wake()
     lost = {one.get("portal_id") for one in failed}
@@ -212,12 +219,30 @@ def _suspects(
     """Find the handoffs whose threads have moved; a portal that can't be asked is added to ``failed``."""
     suspects: list[Suspect] = []
     for portal_id in portals:
+        so_far = LookBackState()
+
+        def look(portal_id: str = portal_id, so_far: LookBackState = so_far) -> None:
+            for one in looking_back.at_portal(portal_id, thorough=True, so_far=so_far, told=at):
+                suspects.append(one)
+
         with _progress("Comparing with HubSpot's lists", hidden=as_json) as at:
             try:
-                suspects += looking_back.at_portal(portal_id, thorough=True, told=at)
+                _patiently(look)
             except (HubSpotError, NotConfigured) as error:
                 failed.append({"portal_id": portal_id, "error": str(error)})
     return suspects
+
+
+T = TypeVar("T")
+
+
+def _patiently(ask: Callable[[], T]) -> T:
+    """Ask HubSpot, and wait where there is no budget for it just now: users and agents go first."""
+    while True:
+        try:
+            return ask()
+        except CallPostponed as error:
+            _runtime().services.clock.sleep(error.retry_after or 1.0)
 
 
 @click.command(cls=_Command)

@@ -19,7 +19,7 @@ from ..hubspot.client import HubSpotClient
 from ..ledger import HandoffRecord, NewEvent, Transaction
 from ..portals.clients import Services
 from .history import History, agent_of, moment
-from .states import ToCompare
+from .states import ListState, LookBackState, ToCompare
 
 logger = logging.getLogger(__name__)
 
@@ -61,6 +61,8 @@ class _List:
     inbox_id: str | None
     """None: those of all inboxes."""
     filters: dict[str, Any]
+    at: ListState
+    """How far it was read."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,8 +72,14 @@ class _Work:
     client: HubSpotClient
     portal_id: str
     written: Mapping[str, int]
+    so_far: LookBackState
     told: Callable[[int], None]
-    """Is told how many handoffs have been dealt with since the last time."""
+    """Is told how many handoffs have been dealt with."""
+
+    def saw(self, thread_id: str) -> None:
+        """Note that a thread has been dealt with."""
+        self.so_far.seen.append(thread_id)
+        self.told(len(self.so_far.seen))
 
 
 class LookingBack:
@@ -84,31 +92,34 @@ class LookingBack:
 
     # Which threads have moved ----------------------------------------------------------------------------
 
-    def at_portal(self, portal_id: str, *, thorough: bool, told: Told | None = None) -> list[Suspect]:
-        """Return the handoffs of a portal that are to be read.
+    def at_portal(
+        self, portal_id: str, *, thorough: bool, so_far: LookBackState, told: Told | None = None
+    ) -> Iterator[Suspect]:
+        """Return the handoffs of a portal that are to be read, one after the other.
 
         :param thorough: look for what became of closed handoffs, too.
+        :param so_far: how far it is; a look that was broken off goes on there, with those that are left.
         :param told: is told, now and then, how far it is.
         :raises HubSpotUnavailable: when HubSpot's lists can't be read now.
         :raises NotConfigured: when we have no token for the portal.
         """
         since = closed_since(self._services.settings, self._ledger.now_ms())
+        seen = set(so_far.seen)
         inboxes: dict[str | None, list[HandoffRecord]] = {}
         with self._ledger.read() as tx:
             records = tx.records.to_reconcile(closed_since=since if thorough else None, portal_id=portal_id)
             written = tx.records.agents_wrote(portal_id, closed_since=since)
             for one in records:
-                inboxes.setdefault(_inbox_of(tx, one), []).append(one)
-        done = 0
+                if one.handoff.thread_id not in seen:
+                    inboxes.setdefault(_inbox_of(tx, one), []).append(one)
 
-        def more(count: int) -> None:
-            nonlocal done
-            done += count
+        def count(done: int) -> None:
             if told is not None:
                 told(done, len(records))
 
-        work = _Work(self._services.client(portal_id), portal_id, written, more)
-        return [one for inbox_id, mine in inboxes.items() for one in self._in_inbox(work, inbox_id, mine, thorough)]
+        work = _Work(self._services.client(portal_id), portal_id, written, so_far, count)
+        for inbox_id, mine in inboxes.items():
+            yield from self._in_inbox(work, inbox_id, mine, thorough)
 
     def _in_inbox(
         self, work: _Work, inbox_id: str | None, records: list[HandoffRecord], thorough: bool
@@ -116,15 +127,19 @@ class LookingBack:
         """Return the handoffs of one inbox that are to be read."""
         unseen = {str(one.handoff.thread_id): one for one in records}
         goal = {name for name, one in unseen.items() if one.handoff.is_open}
-        yield from self._on_list(work, _List("open", inbox_id, {"status": "OPEN"}), unseen, goal)
+        yield from self._on_list(work, _list(work, "open", inbox_id, {"status": "OPEN"}), unseen, goal)
         if not thorough:
             return
         for name, filters in (("archived", {"archived": True}), ("closed", {"status": "CLOSED"})):
             left = {key: one for key, one in unseen.items() if (name == "archived") is _is_archived(one)}
             if left:
-                # Every thread has a message: the first one, that made it.
-                since = min(max(_opened(one), work.written.get(one.handoff.id, 0)) for one in left.values()) - SLACK_MS
-                yield from self._on_list(work, _List(name, inbox_id, {**filters, "since_ms": since}), left, set(left))
+                where = _list(work, name, inbox_id, filters)
+                if where.at.since_ms is None:
+                    # Every thread has a message: the first one, that made it.
+                    began = (max(_opened(one), work.written.get(one.handoff.id, 0)) for one in left.values())
+                    where.at.since_ms = min(began) - SLACK_MS
+                where.filters["since_ms"] = where.at.since_ms
+                yield from self._on_list(work, where, left, set(left))
 
     def _on_list(
         self, work: _Work, where: _List, unseen: dict[str, HandoffRecord], goal: set[str]
@@ -139,15 +154,15 @@ class LookingBack:
             if record is None:
                 continue
             goal.discard(str(record.handoff.thread_id))
-            work.told(1)
+            work.saw(str(record.handoff.thread_id))
             written = work.written.get(record.handoff.id, 0)
             if differs(record, written, thread):
                 seen = digest(record, written, thread)
                 if not self._knows(record, seen):
                     yield Suspect(record, ToCompare(seen=seen))
         for name in sorted(goal):
+            work.saw(name)
             yield Suspect(unseen.pop(name), ToCompare(glance=True))
-            work.told(1)
 
     def _listed(self, work: _Work, where: _List, goal: set[str]) -> Iterator[Json]:
         """Return a list's threads, page after page, until what is left of the goal is cheaper read one by one.
@@ -155,22 +170,24 @@ class LookingBack:
         How long the list is can be known from the last look only. Where it is not, the list is given up once as many
         pages in a row were in vain as there are threads left: that costs at most twice what the cheaper way does.
         """
+        at = where.at
+        if at.is_over:
+            return
         key = f"looking-back:{work.portal_id}:{where.inbox_id}:{where.name}"
         with self._ledger.read() as tx:
             known = tx.once.get(key, now=self._ledger.now_ms()) or {}
-        size, expected = int(known.get("size", PAGE_SIZES[0])), int(known.get("pages", 0))
-        pages = in_vain = 0
-        after: str | None = None
-        while goal:
-            if (expected - pages if expected > pages else max(in_vain, 1)) >= len(goal):
+        at.size, expected = at.size or int(known.get("size", PAGE_SIZES[0])), int(known.get("pages", 0))
+        pages = at.pages
+        while goal and not at.is_over:
+            if (expected - pages if expected > pages else max(at.in_vain, 1)) >= len(goal):
                 pages *= 2  # worth another try when there are twice as many threads to look for
                 break
             try:
-                found, after = work.client.threads_page(
-                    inbox_id=where.inbox_id, limit=size, after=after, **where.filters
+                found, at.after = work.client.threads_page(
+                    inbox_id=where.inbox_id, limit=at.size, after=at.after, **where.filters
                 )
             except HubSpotRejected as error:
-                smaller = [one for one in PAGE_SIZES if one < size]
+                smaller = [one for one in PAGE_SIZES if one < at.size]
                 if not smaller:
                     logger.warning(
                         "HubSpot refuses the list of threads of portal %s (%s); they are read one by one. Run "
@@ -179,17 +196,17 @@ class LookingBack:
                         error,
                     )
                     break
-                size = smaller[0]
+                at.size = smaller[0]
                 continue
             pages, before = pages + 1, len(goal)
             yield from found
-            in_vain = in_vain + 1 if len(goal) == before else 0
-            if after is None:
-                break
+            at.in_vain = at.in_vain + 1 if len(goal) == before else 0
+            at.pages, at.is_over = pages, at.after is None
+        at.is_over = True
         if pages:
             now = self._ledger.now_ms()
             with self._ledger.write() as tx:
-                tx.once.put(key, {"size": size, "pages": pages}, expires_at=now + DAY_MS)
+                tx.once.put(key, {"size": at.size, "pages": pages}, expires_at=now + DAY_MS)
 
     # One thread ------------------------------------------------------------------------------------------
 
@@ -249,6 +266,12 @@ def digest(record: HandoffRecord, written: int, thread: Mapping[str, Any]) -> st
     ours = (handoff.state, handoff.operator and handoff.operator.actor_id, record.status_mark, record.assigned_mark)
     names = ("status", "archived", "assignedTo", "latestMessageSentTimestamp")
     return "|".join(str(one) for one in (*ours, written, *(thread.get(name) for name in names)))
+
+
+def _list(work: _Work, name: str, inbox_id: str | None, filters: dict[str, Any]) -> _List:
+    """Describe one of HubSpot's lists, with how far it was read."""
+    at = work.so_far.lists.setdefault(f"{inbox_id}:{name}", ListState())
+    return _List(name, inbox_id, {**filters}, at)
 
 
 def closed_since(settings: Settings, now: int) -> int:

@@ -9,14 +9,15 @@ from __future__ import annotations
 import logging
 import zlib
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 
-from ..dispatch.tasks import CallingTask, Done, Outcome, Retry, Task
-from ..errors import NotConfigured
+from ..dispatch.tasks import CallingTask, Done, Outcome, Retry, Task, outage
+from ..errors import HubSpotUnavailable, NotConfigured
 from ..ledger import Event, HandoffRecord, Lease, NewEvent, Topic, Transaction, lanes
 from ..portals import accounts, installations
 from ..portals.clients import Services
 from .looking_back import DAY_MS, LookingBack, Suspect, closed_since
-from .states import CompareState, ToCompare, ToLookBack, ToSweep
+from .states import CompareState, LookBackState, ToCompare, ToLookBack, ToSweep
 
 logger = logging.getLogger(__name__)
 
@@ -105,13 +106,19 @@ class LookBackTask(_Looking):
     words = "Portal %s can't be looked at (%s); its handoffs are left as they are until the next hour"
 
     def call(self, event: Event, lease: Lease, now: int) -> Outcome:
-        """Read HubSpot's lists."""
+        """Read HubSpot's lists; when there is no budget for more, what was found is compared before it goes on."""
         thorough = ToLookBack.from_json(event.payload).thorough
-        found = self._looking_back.at_portal(str(event.portal_id), thorough=thorough)
+        found: list[Suspect] = []
 
         def effect(tx: Transaction) -> None:
             tx.queue.put(list(_compare_events(tx, found, key=str(event.id), now=now)), now=now)
 
+        try:
+            so_far = event.state(LookBackState)
+            for one in self._looking_back.at_portal(str(event.portal_id), thorough=thorough, so_far=so_far):
+                found.append(one)
+        except HubSpotUnavailable as error:
+            return replace(outage(error, self._ledger.now_ms()), effect=effect)
         return Done(effect)
 
 
