@@ -28,7 +28,13 @@ from flask.cli import ScriptInfo
 from werkzeug.serving import make_server
 from werkzeug.wrappers import Request, Response
 
-from flask_hubspot_hitl import DeliveryDelayed, conversation_completed, operator_assigned, operator_message
+from flask_hubspot_hitl import (
+    DeliveryDelayed,
+    HubSpotUnavailable,
+    conversation_completed,
+    operator_assigned,
+    operator_message,
+)
 from flask_hubspot_hitl.cli.doctor import Code, Finding, Level, Report, examination
 from flask_hubspot_hitl.cli.doctor.command import doctor, show
 from flask_hubspot_hitl.clock import Clock, ManualClock, to_datetime
@@ -615,6 +621,14 @@ def a_call_that_is_refused(clinic: Clinic) -> None:
     clinic.hubspot.chaos(faults=[{"match": "GET .*/inboxes", "status": 400}])
 
 
+@breaks(Code.POSTPONED)
+def a_budget_that_is_spent(clinic: Clinic) -> None:
+    app = clinic.open(rate_limit=3)
+    for _ in range(3):
+        with contextlib.suppress(HubSpotUnavailable):
+            state_of(app).services.client(PORTAL).account_info()
+
+
 @breaks(Code.NOBODY_DISPATCHES)
 def no_worker(clinic: Clinic) -> None:
     clinic.open(dispatcher="external")
@@ -758,6 +772,7 @@ CHANGING = (
     (r"knows [0-9]+:", "knows N:"),
     (r"in [0-9.]+ s\.$", "in N s."),
     (r"oldest for [0-9]+ s", "oldest for N s"),
+    (r"[0-9]+ s left", "N s left"),
     (r"\(?/?[\w/.-]*hitl.sqlite3", "FILE"),
     (r"threads of: \S+\.$", "threads of: PROCESS."),
     (r"folder /[\w/.-]*", "folder FOLDER"),

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
+import itertools
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
@@ -11,10 +13,11 @@ import sqlalchemy as sa
 from click.testing import Result
 from flask import Flask
 
-from flask_hubspot_hitl import operator_message
+from flask_hubspot_hitl import DeliveryDelayed, operator_message
 from flask_hubspot_hitl.clock import ManualClock
 from flask_hubspot_hitl.dispatch.housekeeping import EVERY_MS
-from flask_hubspot_hitl.ledger import SCHEMA
+from flask_hubspot_hitl.errors import CallPostponed
+from flask_hubspot_hitl.ledger import SCHEMA, NewEvent, lanes
 
 from .conftest import MakeApp
 from .databases import slow_on_postgresql
@@ -50,6 +53,8 @@ def test_status_of_a_quiet_app(story: Story) -> None:
     assert told(story.app, "status") == {
         "pending": 0,
         "oldest_pending_seconds": None,
+        "waits": [],
+        "budgets": [],
         "leased": 0,
         "parked": 0,
         "done": 0,
@@ -112,6 +117,81 @@ def test_status_and_the_log_say_when_nobody_listens(
     assert "nothing is dispatched: no receiver is connected" in command(app, "status").stdout
     with operator_message.connected_to(print, app):
         assert told(app, "status")["nothing_is_dispatched"] is None
+
+
+def test_status_tells_which_class_waits_for_how_long_and_for_what(make_app: MakeApp, clock: ManualClock) -> None:
+    app = make_app(clock=clock, dispatcher="inline", rate_limit=20, attachment_hosts="127.0.0.1")
+    state = state_of(app)
+    client = state.services.client("424242")
+    clock.advance((1000.5 - clock.now_ms() % 1000) / 1000)  # a second begins
+    now = clock.now_ms()
+    with lane_of_work(lanes.Work.LOOKING_BACK), contextlib.suppress(CallPostponed):
+        for _ in range(20):
+            client.inboxes()
+    events = [
+        ("out:h1", "publish", "fetching a file: not asked, files.example.com answers slowly"),
+        ("out:h2", "publish", "fetching a file: not asked, files.example.com answers slowly"),
+        ("receipt:h1", "receipt", "setting the status of a message: not asked, HubSpot is down"),
+        ("reconcile:portal:1", "look-back", "listing threads: not asked, the budget of requests is spent on messages"),
+        ("reconcile:hourly", "reconcile-all", "until the next hour"),
+        ("in:1:2", "message", None),
+    ]
+    with state.ledger.write() as tx:
+        for lane, topic, error in events:
+            new = NewEvent(dedupe_key=f"{lane}:1", lane=lane, topic=topic, sort_at=now, due_at=now, error=error)
+            tx.queue.put([new], now=now)
+            if error is not None:
+                lease = tx.queue.claim_lane(lane, owner="me", now=now, ttl_ms=1)
+                assert lease is not None
+                tx.queue.release(lease, now=now, due_at=now + 12_000)
+    clock.advance(3)
+    said = command(app, "status").stdout.splitlines()
+    assert [line for line in said if line.startswith(("waits", "budget"))] == [
+        "waits        messages: 2, the oldest for 3 s: files.example.com answers slowly; 9 s left",
+        "waits        messages: 1, the oldest for 3 s: no thread has taken it yet",
+        "waits        receipts: 1, the oldest for 3 s: HubSpot is down; 9 s left",
+        "waits        looking back: 1, the oldest for 3 s: the budget of requests is spent on messages; 9 s left",
+        "budget       portal 424242: spent on looking back 5, messages 1, of 20; 8 s left",
+    ]
+    facts = told(app, "status")
+    assert facts["waits"][0] == {
+        "class": "messages",
+        "events": 2,
+        "seconds": 3,
+        "why": "files.example.com answers slowly",
+        "next_seconds": 9,
+    }
+
+
+class Busy(DeliveryDelayed):
+    """As a bridge raises it."""
+
+    is_failure = False
+
+
+def test_a_receiver_that_puts_a_message_off_is_asked_again_as_soon_as_it_says(story: Story) -> None:
+    asked: list[int] = []
+
+    def put_off(sender: Flask, **extra: Any) -> None:
+        asked.append(story.now)
+        raise Busy("telling Botpress: not asked, Botpress answers slowly", retry_after=2)
+
+    thread = story.start("c1").thread_id
+    with operator_message.connected_to(put_off, story.app):
+        story.says(thread)
+        for _ in range(8):
+            story.run(2)
+        assert [later - sooner for sooner, later in itertools.pairwise(asked)] == [2_000] * 8
+        (one,) = told(story.app, "status")["waits"]
+    assert (one["class"], one["why"]) == ("messages", "Botpress answers slowly")
+
+
+@contextlib.contextmanager
+def lane_of_work(work: lanes.Work) -> Iterator[None]:
+    """As in a lane of that class."""
+    reset = lanes.doing.set(work)
+    yield
+    lanes.doing.reset(reset)
 
 
 def test_handoffs_lists_the_newest_first(story: Story) -> None:

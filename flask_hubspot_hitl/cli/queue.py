@@ -30,6 +30,7 @@ from .common import app_runtime as _runtime
 from .common import progress as _progress
 from .common import say as _say
 from .common import when as _when
+from .waits import budget_words, budgets, wait_words, waits
 
 WORKER_THREADS = 32
 NO_RECEIVER = "no receiver is connected to a core signal; see 'flask hubspot-hitl doctor'"
@@ -108,14 +109,19 @@ def tick() -> None:
 def status(as_json: bool) -> None:
     """Show what waits, what is stuck, and what was given up."""
     runtime = _runtime()
+    now = runtime.ledger.now_ms()
     with runtime.ledger.read() as tx:
-        facts = tx.status(now=runtime.ledger.now_ms())
+        facts = tx.status(now=now)
+        facts["waits"] = waits(tx, now)
+        facts["budgets"] = budgets(tx, runtime.settings.rate_limit, now)
     facts["full_processes"] = full_processes(facts, runtime.settings)
     facts["nothing_is_dispatched"] = why = _why_nothing(runtime)
     oldest = facts["oldest_pending_seconds"]
     lines = [
         *([f"stopped      nothing is dispatched: {why}"] if why else []),
         f"pending      {facts['pending']}" + (f" (oldest {oldest:.0f} s)" if oldest is not None else ""),
+        *(f"waits        {wait_words(one)}" for one in facts["waits"]),
+        *(f"budget       {budget_words(one)}" for one in facts["budgets"]),
         f"leased       {facts['leased']}",
         f"parked       {facts['parked']}",
         f"dead         {facts['dead']}",

@@ -8,7 +8,7 @@ from __future__ import annotations
 import secrets
 from collections import Counter
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import sqlalchemy as sa
 
@@ -40,6 +40,27 @@ from .states import KindOf, State, no_kind
 _TIMERS = [kind.prefix for kind in lanes.Lane if kind.is_timer]
 _waiting = sa.and_(in_state(EventState.PENDING), *(event.c.lane.not_like(f"{prefix}:%") for prefix in _TIMERS))
 """Chooses the events that wait to be run, without timers."""
+
+
+DUE_MS = 1_000
+"""Milliseconds that a lane may be due before it counts as waiting for a thread."""
+
+
+def _is_telling(error: str | None, is_timer: bool) -> bool:
+    """Return True when an event's last failure tells what it waits for; a timer's next time is noted like one."""
+    return error is not None and (not is_timer or "not asked, " in error)
+
+
+class Waiting(NamedTuple):
+    """Hold what waits for one and the same reason. Times are epoch ms."""
+
+    work: lanes.Work
+    why: str | None
+    """Why the last try failed; None: no thread has taken it yet."""
+    events: int
+    since: int
+    due_at: int
+    """When it is tried again."""
 
 
 _FACTS = ("id", "state", "topic", "portal_id", "thread_id", "handoff_id", "attempts", "received_at", "error")
@@ -157,6 +178,33 @@ class Transaction(Part):
             "hung_by_process": dict(Counter(one.owner for one in hung)),
             "handoffs": self.records.count_by_state(),
         }
+
+    def waits(self, *, now: int) -> list[Waiting]:
+        """Return what waits, by class and reason, the most urgent first, without timers whose time has not come."""
+        rows = self._connection.execute(
+            sa.select(
+                *(event.c.lane, lane.c.due_at, lane.c.owner, sa.func.count().label("events")),
+                sa.func.min(event.c.received_at).label("received_at"),
+                sa.func.min(event.c.sort_at).label("sort_at"),
+                sa.func.max(event.c.error).label("error"),
+            )
+            .join(lane, lane.c.key == event.c.lane)
+            .where(in_state(EventState.PENDING), lane.c.due_at.is_not(None))
+            .group_by(event.c.lane, lane.c.due_at, lane.c.owner)
+        )
+        found: dict[tuple[lanes.Work, str | None], Waiting] = {}
+        for row in rows:
+            is_timer = row.lane.startswith(tuple(f"{prefix}:" for prefix in _TIMERS))
+            is_due = row.due_at <= now - DUE_MS
+            if (row.owner is not None and row.due_at > now) or not (is_due or _is_telling(row.error, is_timer)):
+                continue
+            work, why = lanes.work_of(row.lane), None if is_due else row.error
+            since = row.sort_at if is_timer else row.received_at
+            one = found.setdefault((work, why), Waiting(work, why, 0, since, row.due_at))
+            found[work, why] = Waiting(
+                work, why, one.events + row.events, min(one.since, since), min(one.due_at, row.due_at)
+            )
+        return sorted(found.values(), key=lambda one: (one.work, one.since, -one.events))
 
     def count(self, state: EventState, portal_id: str | None = None) -> int:
         """Return the number of events in a state, of one portal or of all."""

@@ -10,7 +10,8 @@ from ...dispatch.dispatcher import TICK
 from ...dispatch.owners import is_dead
 from ...dispatch.threads import SIGN_SECONDS
 from ...runtime import Runtime, full_processes
-from .findings import Code, Finding
+from ..waits import wait_words, waits
+from .findings import Code, Finding, sentence
 
 ALIVE_SECONDS = 3 * SIGN_SECONDS
 """Seconds after its last sign of life for which a process counts as alive."""
@@ -18,6 +19,8 @@ TICKED_SECONDS = 600.0
 """Seconds between two runs of ``tick``: cron may be that seldom."""
 LATE_SECONDS = 120.0
 """Seconds after which a lane that is due counts as late."""
+REASONS = 5
+"""Reasons that are told for what is late, those of the most urgent first."""
 
 
 def check(app: Flask, runtime: Runtime) -> Iterator[Finding]:
@@ -27,6 +30,7 @@ def check(app: Flask, runtime: Runtime) -> Iterator[Finding]:
     with ledger.read() as tx:
         signs = tx.signs.all()
         status = tx.status(now=now)
+        waiting = waits(tx, now)
     if mode == "inline":
         if not app.testing:
             yield Code.INLINE.found("HUBSPOT_HITL_DISPATCHER is inline.")
@@ -41,7 +45,8 @@ def check(app: Flask, runtime: Runtime) -> Iterator[Finding]:
         yield Code.FULL.found(f"Handlers hang in all {most} threads of: {', '.join(full[:5])}.")
     oldest = status["oldest_pending_seconds"] or 0
     if oldest > LATE_SECONDS:
-        yield Code.LATE.found(f"{status['pending']} event(s) are waiting, the oldest for {_span(oldest)}.")
+        reasons = "".join(f" {sentence(wait_words(one))}" for one in waiting[:REASONS])
+        yield Code.LATE.found(f"{status['pending']} event(s) are waiting, the oldest for {_span(oldest)}.{reasons}")
     given_up = status["dead"] + status["quarantined"]
     if given_up:
         yield Code.GIVEN_UP.found(f"{given_up} event(s) were given up or could not be read.")

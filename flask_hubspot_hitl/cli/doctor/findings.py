@@ -499,6 +499,14 @@ class Code(Enum):
         "may do more than it has to.",
         "Take them out of the app's scopes, or, if you need them for something else, set HUBSPOT_HITL_SCOPES to all.",
     )
+    POSTPONED = (
+        "HH520",
+        Level.WARNING,
+        "HubSpot was not asked, to leave room for others.",
+        "What it would have told is not known to be right or wrong. Messages wait for seconds; nothing is lost.",
+        "Look at: flask hubspot-hitl status, and run this again. If it recurs and HubSpot allows the account more "
+        "requests, raise HUBSPOT_HITL_RATE_LIMIT.",
+    )
 
     # The dispatcher -----------------------------------------------------------------------------------------------
     NOBODY_DISPATCHES = (
@@ -526,7 +534,7 @@ class Code(Enum):
         "HH604",
         Level.WARNING,
         "Events have been waiting for long.",
-        "HubSpot is down, a handler keeps failing, or there are too few threads.",
+        "HubSpot or another server is down or slow, a handler keeps failing, or there are too few threads.",
         "Look at: flask hubspot-hitl status, and at the app's log.",
     )
     GIVEN_UP = (

@@ -6,7 +6,15 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from ...config import Settings
-from ...errors import HubSpotNotFound, HubSpotRejected, HubSpotUnavailable, NotConfigured, TokenRevoked, WrongPortal
+from ...errors import (
+    CallPostponed,
+    HubSpotNotFound,
+    HubSpotRejected,
+    HubSpotUnavailable,
+    NotConfigured,
+    TokenRevoked,
+    WrongPortal,
+)
 from ...hubspot import scopes
 from ...hubspot.client import HubSpotClient
 from ...hubspot.setup import wanted
@@ -47,6 +55,8 @@ def check(runtime: Runtime, portal_id: str) -> Iterator[Finding]:
         yield Code.NO_TOKEN.found(sentence(error), portal_id=portal_id)
     except TokenRevoked as error:
         yield Code.REVOKED.found(sentence(error), portal_id=portal_id)
+    except CallPostponed as error:
+        yield Code.POSTPONED.found(f"{sentence(error)[:-1]}: {error.retry_after or 0:.0f} s left.", portal_id=portal_id)
     except HubSpotUnavailable as error:
         is_no = error.status is not None and 400 <= error.status < 408
         yield (Code.APP_REFUSED if is_no else Code.HUBSPOT_DOWN).found(sentence(error), portal_id=portal_id)
