@@ -27,7 +27,7 @@ START = 1_700_000_000
 
 
 class Model:
-    """The rules of docs/rules.rst C9, one request at a time, from a list of all that were ever sent."""
+    """The rules of docs/rules.rst H3, one request at a time, from a list of all that were ever sent."""
 
     def __init__(self, limit: int) -> None:
         self.limit = limit
