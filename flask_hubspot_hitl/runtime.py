@@ -263,12 +263,9 @@ def build_dispatcher(
     return Dispatcher(ledger, tasks, options, seldom=seldom)
 
 
-def threads_grow(settings: Settings, asked_for: int | None = None) -> bool:
-    """Return True unless somebody has chosen a number of threads, and no other one as the most.
-
-    :param asked_for: the number that a command was asked for; None: none.
-    """
-    return settings.dispatcher_max_threads is not None or not (asked_for or settings.dispatcher_threads)
+def threads_grow(settings: Settings) -> bool:
+    """Return True unless somebody has chosen how many threads a serving process has, and no number as the most."""
+    return settings.dispatcher_max_threads is not None or settings.dispatcher_threads is None
 
 
 def full_processes(status: Mapping[str, Any], settings: Settings) -> list[str]:

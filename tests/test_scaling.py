@@ -18,7 +18,6 @@ from flask_hubspot_hitl.dispatch.running import Running
 from flask_hubspot_hitl.dispatch.scaling import BUSY_SHARE, WAITS_SECONDS, Threads
 from flask_hubspot_hitl.dispatch.tasks import Done, Outcome, Task
 from flask_hubspot_hitl.ledger import Event, Lease, Ledger, NewEvent
-from flask_hubspot_hitl.runtime import threads_grow
 
 from .conftest import MakeApp
 from .helpers import state_of, wait_until
@@ -177,25 +176,19 @@ def test_h2_a_system_without_more_threads_is_told_and_lived_with(
 
 
 @pytest.mark.parametrize(
-    ("settings", "asked_for", "grows"),
+    ("settings", "grows"),
     [
-        ({}, None, True),
-        ({"DISPATCHER_THREADS": "4"}, None, False),
-        ({"DISPATCHER_MAX_THREADS": "8"}, None, True),
-        ({"DISPATCHER_THREADS": "4", "DISPATCHER_MAX_THREADS": "8"}, None, True),
-        ({}, 8, False),
-        ({"DISPATCHER_MAX_THREADS": "16"}, 8, True),
+        ({}, True),
+        ({"DISPATCHER_THREADS": "4"}, False),
+        ({"DISPATCHER_MAX_THREADS": "8"}, True),
+        ({"DISPATCHER_THREADS": "4", "DISPATCHER_MAX_THREADS": "8"}, True),
     ],
 )
-def test_h2_who_chooses_a_number_alone_gets_it(
-    make_app: MakeApp, settings: dict[str, Any], asked_for: int | None, grows: bool
-) -> None:
+def test_h2_who_chooses_a_number_alone_gets_it(make_app: MakeApp, settings: dict[str, Any], grows: bool) -> None:
     app = make_app(**{f"HUBSPOT_HITL_{name}": value for name, value in settings.items()})
     found: Settings = state_of(app).settings
-    assert threads_grow(found, asked_for) is grows
     assert found.most_threads == int(settings.get("DISPATCHER_MAX_THREADS", 64))
-    if asked_for is None:
-        assert state_of(app).dispatcher.pool._options.grows is grows
+    assert state_of(app).dispatcher.pool._options.grows is grows
 
 
 # --- the same with threads that run lanes ----------------------------------------------------------------

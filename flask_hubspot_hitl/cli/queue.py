@@ -23,7 +23,7 @@ from ..handoffs.looking_back import LookingBack, Suspect, closed_since
 from ..handoffs.states import LookBackState, ToCompare
 from ..ledger import lanes
 from ..portals import arrivals
-from ..runtime import Runtime, build_dispatcher, full_processes, threads_grow
+from ..runtime import Runtime, build_dispatcher, full_processes
 from .common import EVENT_ID, hubspot_id
 from .common import Command as _Command
 from .common import app_runtime as _runtime
@@ -47,9 +47,8 @@ def worker(threads: int | None) -> None:
     if count > most:
         raise click.UsageError(f"{count} threads are more than HUBSPOT_HITL_DISPATCHER_MAX_THREADS, which is {most}.")
     app: Any = current_app._get_current_object()  # type: ignore[attr-defined]
-    dispatcher = build_dispatcher(
-        app, runtime.services, threads=count, grows=threads_grow(runtime.settings, threads), seldom=runtime.seldom
-    )
+    grows = runtime.settings.dispatcher_max_threads is not None  # it has many from the beginning
+    dispatcher = build_dispatcher(app, runtime.services, threads=count, grows=grows, seldom=runtime.seldom)
     dispatcher.mode, dispatcher.serving = "thread", True
     runtime.dispatcher = dispatcher  # what a receiver sends is seen at once
     asked = _count_signals()
