@@ -9,7 +9,7 @@ from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Any
 
-from .text import scrub
+from .text import one_line, scrub
 
 
 def build_incoming(
@@ -73,6 +73,6 @@ def iso_time(ms: int) -> str:
 
 def _participant(identifier: Mapping[str, str], name: str | None) -> dict[str, Any]:
     found: dict[str, Any] = {"deliveryIdentifier": {key: identifier[key] for key in ("type", "value")}}
-    if name and name.strip():
-        found["name"] = scrub(name).strip()
+    if shown := one_line(name):
+        found["name"] = shown
     return found

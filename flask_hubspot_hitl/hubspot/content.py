@@ -15,7 +15,7 @@ from urllib.parse import unquote, urlsplit
 from ..domain import Attachment
 from . import addresses, fields
 from .markup import clean_html, html_to_text
-from .text import clean_name, escape_text, guess_content_type, scrub
+from .text import clean_name, escape_text, guess_content_type, one_line, scrub
 
 __all__ = [
     "ParsedMessage",
@@ -127,8 +127,8 @@ def render_first_message(
     transcript: str | None = None,
 ) -> str:
     """Write the text that opens a handoff in HubSpot: its subject, the user, and the conversation before."""
-    who = ", ".join(part for part in (_line(name), _line(contact_line)) if part)
-    about = [_line(title), scrub(description or "").strip(), f"From: {who}" if who else ""]
+    who = ", ".join(part for part in (one_line(name), one_line(contact_line)) if part)
+    about = [one_line(title), scrub(description or "").strip(), f"From: {who}" if who else ""]
     parts = ["\n".join(filter(None, about)) or "A user asks to talk to a person."]
     if transcript and transcript.strip():
         parts.append(f"Conversation so far:\n{scrub(transcript).strip()}")
@@ -226,8 +226,4 @@ def _actor(value: object) -> str | None:
 def _words(value: object) -> str:
     if isinstance(value, int | float) and not isinstance(value, bool):
         return str(value)
-    return _line(value) if isinstance(value, str) else ""
-
-
-def _line(value: str | None) -> str:
-    return " ".join(scrub(value or "").split())
+    return one_line(value) if isinstance(value, str) else ""

@@ -1,4 +1,4 @@
-"""Keep secrets out of what urllib3 logs. Imports nothing of ours."""
+"""Keep secrets and people's addresses out of what urllib3 logs. Imports nothing of ours."""
 
 from __future__ import annotations
 
@@ -13,10 +13,12 @@ SHORTEST_SECRET = 8
 
 
 class _Redaction(logging.Filter):
-    """Blot out secrets, and whatever a query holds, in the URLs that urllib3 logs."""
+    """Blot out secrets, addresses, and whatever a query holds, in the URLs that urllib3 logs."""
 
     _QUERY = re.compile(r"([?&][^=&\s\"']*)=[^&\s\"']*")
     _PATH = re.compile(r"(channel-account-staging-tokens|access-tokens|refresh-tokens)/[^/?\s\"']+")
+    _PERSON = re.compile(r"(contacts)/[^/?\s\"']*(?:@|%40)[^/?\s\"']*", re.IGNORECASE)
+    """A contact that is read by its e-mail address."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -25,7 +27,7 @@ class _Redaction(logging.Filter):
 
     def filter(self, record: logging.LogRecord) -> bool:
         message = record.getMessage()
-        clean = self._PATH.sub(r"\1/…", self._QUERY.sub(r"\1=…", message))
+        clean = self._PERSON.sub(r"\1/…", self._PATH.sub(r"\1/…", self._QUERY.sub(r"\1=…", message)))
         for secret in itertools.chain.from_iterable(list(self.hidden.values())):
             clean = clean.replace(secret, "…")
         if clean != message:

@@ -25,6 +25,19 @@ def scrub(text: str) -> str:
     return _UNUSABLE.sub("\ufffd", text)
 
 
+def one_line(text: str | None) -> str:
+    """Return a name or a title on one line, without control characters and marks of direction: "" for None.
+
+    Such marks would turn round what stands behind the name.
+    """
+    line = " ".join(scrub(text or "").split())
+    return _visible(line)
+
+
+def _visible(text: str) -> str:
+    return "".join(c for c in text if c in _JOINERS or unicodedata.category(c) not in _INVISIBLE)
+
+
 def escape_text(text: str) -> str:
     """Return plain text as HTML that shows exactly it; line ends become ``<br>``."""
     return "<br>".join(html.escape(scrub(text)).splitlines())
@@ -37,8 +50,7 @@ def clean_name(name: object, fallback: str = "file", *, content_type: str | None
     raises.
     """
     text = re.split(r"[/\\]", name)[-1] if isinstance(name, str) else ""
-    text = "".join(c for c in text if c in _JOINERS or unicodedata.category(c) not in _INVISIBLE)
-    text = text.strip(" \u00a0").rstrip(". ")
+    text = _visible(text).strip(" \u00a0").rstrip(". ")
     if text.startswith("."):
         text = text.lstrip(". ")
         text = f"{fallback}.{text}" if _EXTENSION.fullmatch(f".{text}") else text
