@@ -171,6 +171,10 @@ def _count(value: Any) -> int:
     return number
 
 
+def _days(value: Any) -> int:
+    return 0 if str(value).strip() == "0" else _count(value)
+
+
 def _choice(*allowed: str) -> Callable[[Any], str]:
     def parse(value: Any) -> str:
         text = str(value).strip()
@@ -285,6 +289,8 @@ class Settings:
     """How long what an event brought is kept once it is done; its dedupe key stays for ``RETENTION``."""
     retention: float = _setting(_positive(_seconds), 7 * 86_400.0, example="604800")
     """How long dedupe keys are kept; older events are acknowledged and ignored."""
+    keep_conversations: int = _setting(_days, 400, example="400")
+    """Days after which a handoff that has ended is deleted, with all that was said in it; 0: never."""
 
     @classmethod
     def from_config(cls, config: Mapping[str, Any], *, not_yet: Collection[str] = ()) -> Settings:

@@ -110,6 +110,7 @@ STRINGS: dict[str, tuple[Any, Any]] = {
     "lease_ttl": ("15", 15.0),
     "handler_timeout": (" 300 ", 300.0),
     "max_attempts": ("12", 12),
+    "keep_conversations": ("30", 30),
     "rate_limit": ("190", 190),
     "max_body_bytes": ("4096", 4096),
     "max_attachment_bytes": ("1", 1),

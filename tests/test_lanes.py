@@ -47,6 +47,7 @@ KEYS = {
     lanes.receipts("h1"): ("receipt:h1", Lane.RECEIPTS),
     lanes.receipt_of_event(5): ("receipt:event:5", Lane.RECEIPTS),
     lanes.news(5): ("dead:5", Lane.NEWS),
+    lanes.erasure("424242", "77"): ("erase:424242:77", Lane.ERASURES),
 }
 
 

@@ -25,7 +25,7 @@ from .databases import every_database
 from .helpers import HubSpot, Json, Recorder, state_of, wait_until
 
 STORES = Path(__file__).parent / "stores"
-OLD = [1, 2, 3]
+OLD = [1, 2, 3, 4]
 SECRET_KEY = "a secret of the app's"
 NOW = 1_789_900_100_000
 

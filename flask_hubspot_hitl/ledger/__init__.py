@@ -12,8 +12,9 @@ from .installations import Installation, InstallationState
 from .lanes import Topic
 from .notify import Watch
 from .patience import patience
+from .people import Belongings
 from .place import file_name, locate
-from .plans import Plan, Snapshot, Step
+from .plans import Bare, Plan, Snapshot, Step
 from .queue import Event, Lease, NewEvent
 from .rows import HandoffRecord
 from .schema import SCHEMA, EventState
@@ -27,6 +28,8 @@ __all__ = [
     "PLAIN",
     "SCHEMA",
     "AccountRecord",
+    "Bare",
+    "Belongings",
     "ChannelRecord",
     "Event",
     "EventState",

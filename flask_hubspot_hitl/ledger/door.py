@@ -10,6 +10,7 @@ import sqlalchemy as sa
 
 from ..clock import Clock, wall_ms
 from ..errors import LedgerUnavailable
+from . import wiping
 from .connection import Connection
 from .database import Database
 from .notify import FileWatch, Listener, Notifier, QuietWatch, Watch
@@ -120,6 +121,23 @@ class Ledger:
     def exposed(self) -> str | None:
         """Return what is wrong with the rights of a SQLite file's folder, in words; None when nothing is."""
         return self._database.files.exposed() if self.is_sqlite else None
+
+    def wipe(self, *, anew: bool = False) -> bool:
+        """Have what was erased leave the files of a SQLite database.
+
+        :param anew: write the whole database anew where that was never done: rows that were deleted by versions before
+            schema 4 were not overwritten. Nobody else can write meanwhile.
+        :returns: False when others used the database all the time. True on PostgreSQL: dead rows are the server's.
+        """
+        if not self.is_sqlite:
+            return True
+        with self.read() as tx:
+            anew = anew and not tx.get_meta(wiping.OVERWRITTEN)
+        is_clean = wiping.wipe(self._database.files, anew=anew)
+        if is_clean and anew:
+            with self.write() as tx:
+                tx.set_overwritten()
+        return is_clean
 
     def _check(self) -> None:
         if not self._is_right:

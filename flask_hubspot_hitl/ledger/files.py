@@ -167,6 +167,7 @@ class Files:
         try:
             connection.execute("PRAGMA journal_mode=WAL").close()
             connection.execute("PRAGMA synchronous=FULL").close()
+            connection.execute("PRAGMA secure_delete=ON").close()  # what is deleted is overwritten at once
             connection.execute("SELECT 1 FROM sqlite_master").close()  # opens the log
             connection.place, connection.opened = self, self.identity()
             if connection.opened[0] != before:

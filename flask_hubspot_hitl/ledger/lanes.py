@@ -33,6 +33,7 @@ class Topic(StrEnum):
     PRUNE = "prune"
     JOURNAL = "journal"
     LIFECYCLE = "lifecycle"
+    WIPE = "wipe"
 
 
 class Rank(IntEnum):
@@ -80,6 +81,8 @@ class Lane(Enum):
     THREAD = "in", Rank.THREAD, Work.LIVE, False
     RECEIPTS = "receipt", Rank.LAST, Work.RECEIPT, False
     NEWS = "dead", Rank.LAST, Work.RECEIPT, False
+    ERASURES = "erase", Rank.LAST, Work.LIVE, False
+    """Its tasks hold no other lane while they run: an erasure has a transaction of its own."""
 
     def __init__(self, prefix: str, rank: Rank, work: Work, is_timer: bool) -> None:
         self.prefix = prefix
@@ -111,6 +114,15 @@ def kind_of(key: str) -> Lane:
     if kind is None or not colon:
         raise UnknownLane(f"there is no lane {key!r}; its kind belongs into the table Lane of ledger/lanes.py")
     return kind
+
+
+def is_known(key: str) -> bool:
+    """Return False for a lane of a kind that only a newer version knows."""
+    try:
+        kind_of(key)
+    except UnknownLane:
+        return False
+    return True
 
 
 def lock_order(key: str) -> tuple[int, str]:
@@ -234,6 +246,11 @@ def portal(portal_id: str) -> str:
 def news(event_id: int) -> str:
     """Return the lane of the signal that an event was given up."""
     return Lane.NEWS.key(str(event_id))
+
+
+def erasure(*parts: str) -> str:
+    """Return the lane of an erasure, or of what follows from one: it waits for no lane of the person's."""
+    return Lane.ERASURES.key(*parts)
 
 
 def bridge_topic(name: str) -> str:

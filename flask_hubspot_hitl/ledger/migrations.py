@@ -82,6 +82,11 @@ STEPS: dict[int, tuple[str | Callable[[sa.Connection], None], ...]] = {
         _lanes_have_work,
         "DROP INDEX IF EXISTS hitl_lane_due",
     ),
+    # What was erased, and the threads of a handoff that is to be deleted.
+    5: (
+        "CREATE TABLE hitl_erased (key TEXT NOT NULL PRIMARY KEY, erased_at BIGINT NOT NULL)",
+        "CREATE INDEX hitl_thread_handoff ON hitl_thread (handoff_id)",
+    ),
 }
 """The step to each version, the same on both engines: SQL as text, and functions where rows have to be rewritten.
 

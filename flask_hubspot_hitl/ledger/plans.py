@@ -10,7 +10,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 from ..clock import to_datetime, to_ms
-from ..domain import CloseReason, Handoff, HandoffState, Operator
+from ..domain import Author, CloseReason, Handoff, HandoffState, Message, MessageStatus, Operator
 from .codec import operator_from_json, operator_to_json
 from .lanes import Topic
 from .queue import NewEvent
@@ -71,6 +71,60 @@ class Snapshot:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Bare:
+    """Hold what is left to tell of a handoff that was erased: ids and times, no name, no contact, no words.
+
+    It stands in no row but that of the signal's own event, and is gone when the receivers have accepted that.
+    """
+
+    handoff: Handoff
+    message: Message | None = None
+
+    @classmethod
+    def of(cls, handoff: Handoff, message: Message | None = None) -> Bare:
+        """Return a handoff, and a message of the user's that was not delivered, without what they held."""
+        return cls.from_json(cls(handoff=handoff, message=message).to_json())
+
+    @classmethod
+    def from_json(cls, value: Mapping[str, Any]) -> Bare:
+        """Return what :meth:`to_json` gave."""
+        told, said = value["handoff"], value.get("message")
+        times: dict[str, Any] = {name: to_datetime(told[name]) for name in _TIMES if told[name] is not None}
+        state, reason = HandoffState(told["state"]), told["reason"]
+        handoff = Handoff(
+            **{name: told[name] for name in _IDS},
+            **times,
+            state=state,
+            reason=CloseReason(reason) if reason else None,
+        )
+        if said is None:
+            return cls(handoff=handoff)
+        at = None if said["created_at"] is None else to_datetime(said["created_at"])
+        status, error = MessageStatus(said["status"]), said["error"]
+        message = Message(said["message_id"], Author(said["author"]), created_at=at, status=status, error=error)
+        return cls(handoff=handoff, message=message)
+
+    def to_json(self) -> dict[str, Any]:
+        """Return it as it is stored."""
+        handoff, said = self.handoff, self.message
+        moments = {name: getattr(handoff, name) for name in _TIMES}
+        told = {
+            **{name: getattr(handoff, name) for name in _IDS},
+            **{name: at and to_ms(at) for name, at in moments.items()},
+            "state": handoff.state,
+            "reason": handoff.reason,
+        }
+        if said is None:
+            return {"handoff": told}
+        message = {name: getattr(said, name) for name in ("message_id", "author", "status", "error")}
+        return {"handoff": told, "message": {**message, "created_at": said.created_at and to_ms(said.created_at)}}
+
+
+_IDS = ("id", "conversation_id", "portal_id", "inbox_id", "thread_id")
+_TIMES = ("opened_at", "assigned_at", "closed_at")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Step:
     """Hold one signal that is to be sent."""
 
@@ -83,6 +137,8 @@ class Step:
     previous: Operator | None = None
     reason: str | None = None
     """Why the conversation ended, a :class:`CloseReason`."""
+    bare: Bare | None = None
+    """What is told in the place of rows that are gone."""
     facts: Mapping[str, Any] = field(default_factory=dict)
     """Keywords that receivers get as they are, all JSON; those of another version stay here unsent."""
 
@@ -90,7 +146,7 @@ class Step:
     def from_json(cls, value: Mapping[str, Any]) -> Step:
         """Return what :meth:`to_json` gave."""
         left = dict(value)
-        snapshot = left.pop("snapshot", None)
+        snapshot, bare = left.pop("snapshot", None), left.pop("bare", None)
         return cls(
             signal=left.pop("signal"),
             handoff_id=left.pop("handoff", None),
@@ -99,6 +155,7 @@ class Step:
             operator=operator_from_json(left.pop("operator", None)),
             previous=operator_from_json(left.pop("previous", None)),
             reason=left.pop("reason", None),
+            bare=None if bare is None else Bare.from_json(bare),
             facts=left,
         )
 
@@ -110,6 +167,8 @@ class Step:
         found |= {name: value for name, value in {**known, "reason": self.reason}.items() if value is not None}
         if self.operator is not None:
             found |= {"operator": operator_to_json(self.operator), "previous": operator_to_json(self.previous)}
+        if self.bare is not None:
+            found["bare"] = self.bare.to_json()
         return found
 
 

@@ -6,7 +6,6 @@ Stores and finds; what may happen to a handoff is decided in ``handoffs``.
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterable, Sequence
-from dataclasses import replace
 from typing import Any
 
 import sqlalchemy as sa
@@ -266,17 +265,3 @@ class Records(Part):
     def drop_contents(self, row_id: int) -> None:
         """Delete the bytes of a message's files."""
         self._connection.execute(sa.delete(blob).where(blob.c.message_row == row_id))
-
-    def erase(self, record: HandoffRecord) -> None:
-        """Empty everything personal of a handoff: contact, texts, files. Ids and times stay."""
-        handoff_id = record.handoff.id
-        rows = sa.select(message.c.id).where(message.c.handoff_id == handoff_id)
-        self._connection.execute(sa.delete(blob).where(blob.c.message_row.in_(rows)))
-        self._connection.execute(
-            sa.update(message)
-            .where(message.c.handoff_id == handoff_id)
-            .values(text="", html=None, attachments="[]", error=None)
-        )
-        record.sender = None
-        record.handoff = replace(record.handoff, contact=None, name=None, title=None, description=None, attributes={})
-        self.update(record)

@@ -12,7 +12,7 @@ from typing import Any
 
 import sqlalchemy as sa
 
-VERSION = 4
+VERSION = 5
 SCHEMA = "hubspot_hitl"
 """Where an app's new tables go on PostgreSQL: apart from its own, which a migration tool takes for all there are."""
 metadata = sa.MetaData()
@@ -115,6 +115,15 @@ thread = _table(
     sa.Column("thread_id", sa.Text, primary_key=True),
     sa.Column("handoff_id", sa.Text, nullable=False),
     comment="every thread that a handoff has had; HubSpot may answer a publish with another one",
+)
+
+sa.Index("hitl_thread_handoff", thread.c.handoff_id)
+
+erased = _table(
+    "hitl_erased",
+    sa.Column("key", sa.Text, primary_key=True, comment="a thread, or the id it was opened by; nothing of a person"),
+    sa.Column("erased_at", sa.BigInteger, nullable=False, comment="ms"),
+    comment="what comes late for these is refused, and not stored",
 )
 
 message = _table(
@@ -221,6 +230,7 @@ PARTIAL_INDEXES = (
     "CREATE UNIQUE INDEX IF NOT EXISTS hitl_handoff_open ON hitl_handoff (conversation_id)"
     " WHERE state IN ('starting', 'waiting', 'assigned')",
     "CREATE INDEX IF NOT EXISTS hitl_handoff_starting ON hitl_handoff (portal_id) WHERE state = 'starting'",
+    "CREATE INDEX IF NOT EXISTS hitl_handoff_closed ON hitl_handoff (closed_at) WHERE closed_at IS NOT NULL",
 )
 
 

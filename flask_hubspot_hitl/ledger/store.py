@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 
 import sqlalchemy as sa
 
-from . import codec, lanes, queue, records
+from . import codec, lanes, people, queue, records, wiping
 from .bridges import Bridges
 from .buckets import Buckets
 from .channels import Channels
@@ -73,6 +73,7 @@ class Statements:
     def __init__(self, database: Database) -> None:
         self.queue = queue.Statements(database.insert)
         self.records = records.Statements(database.insert, database.each)
+        self.people = people.Statements(database.each)
 
 
 class Transaction(Part):
@@ -97,6 +98,8 @@ class Transaction(Part):
         """The signs of life of the processes that dispatch."""
         self.bridges = Bridges(connection, database)
         """What bridges to other services remember."""
+        self.people = people.People(connection, database, statements.people)
+        """What is kept of people: to be listed, erased, or deleted for its age."""
 
     def get_meta(self, name: str) -> str | None:
         """Return a stored value; None when its name is not known."""
@@ -106,6 +109,10 @@ class Transaction(Part):
     def set_meta(self, name: str, value: str) -> None:
         """Store a value under a name; the one before is replaced."""
         self._put(meta, {"name": name}, {"value": value})
+
+    def set_overwritten(self) -> None:
+        """Remember that nothing was ever deleted here without being overwritten."""
+        self.set_meta(wiping.OVERWRITTEN, "1")
 
     def is_used(self) -> bool:
         """Return True for a store that holds a portal, a channel, an account or a handoff."""
@@ -274,14 +281,6 @@ class Transaction(Part):
         """Delete a lane and its events, of a handoff whose ``start`` raised."""
         self._connection.execute(sa.delete(event).where(event.c.lane == lane_key))
         self._connection.execute(sa.delete(lane).where(lane.c.key == lane_key))
-
-    def erase_payloads(self, handoff_id: str) -> None:
-        """Empty the payloads of a handoff's finished events; their dedupe keys stay."""
-        self._connection.execute(
-            sa.update(event)
-            .where(event.c.handoff_id == handoff_id, event.c.state != EventState.PENDING)
-            .values(payload=None, progress=None)
-        )
 
     # Retention -------------------------------------------------------------------------------------------
 
