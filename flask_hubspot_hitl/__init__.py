@@ -49,6 +49,7 @@ from .signals import (
     operator_assigned,
     operator_message,
     operator_unassigned,
+    person_erased,
     webhook_rejected,
 )
 
@@ -72,6 +73,7 @@ __all__ = [
     "installation_added",
     "installation_revoked",
     "channel_account_changed",
+    "person_erased",
     # values
     "Attachment",
     "Author",

@@ -22,6 +22,7 @@ from .dispatch.tasks import Task
 from .errors import ConfigError
 from .handoffs import accounts
 from .handoffs.emission import Emitter
+from .handoffs.erasing import EraseTask, WipeTask
 from .handoffs.files import Links
 from .handoffs.inbound import InboundTask
 from .handoffs.intake import Intake
@@ -144,7 +145,7 @@ def _open_ledger(
             schema=SCHEMA,
             is_testing=is_testing,
             kind_of=kind_of,
-            on_open=_remember,
+            on_open=lambda tx: _remember(tx, clock.now_ms()),
         )
         try:
             ledger.create(anew=anew)
@@ -156,8 +157,9 @@ def _open_ledger(
     return ledger
 
 
-def _remember(tx: Transaction) -> None:
+def _remember(tx: Transaction, now: int) -> None:
     """Let a store that is opened for the first time know what it was made for."""
+    housekeeping.remember(tx, now=now)
     api_version.remember(tx)
     app_kind.remember(tx)
 
@@ -214,12 +216,13 @@ def build_dispatcher(
     emitter = Emitter(app, settings, ledger, Links(services))
     inbound = InboundTask(services, emitter)
     sweep, looking_back = SweepTask(services), LookingBack(services, inbound.history)
-    told = (Kind.MESSAGE, Kind.ASSIGNED, Kind.STATUS, Kind.RESTORED, Kind.DELETED, Kind.PRIVACY_DELETED)
+    told = (Kind.MESSAGE, Kind.ASSIGNED, Kind.STATUS, Kind.RESTORED, Kind.DELETED)
     tasks: dict[str, Task] = {kind.value: inbound for kind in told}
     tasks |= {
         Topic.SIGNAL: inbound,
         Topic.ACCOUNT_REMOVED: inbound,
         Topic.ACCOUNTS: accounts.AccountsTask(services),
+        Kind.PRIVACY_DELETED.value: EraseTask(services, inbound.history),
         Kind.NEW_MESSAGE.value: GapTask(services, inbound),
         Topic.UNPARK: UnparkTask(services),
         Topic.ASSIGNMENT_TIMEOUT: AssignmentTimeoutTask(emitter, services, inbound.history),
@@ -236,6 +239,7 @@ def build_dispatcher(
         Topic.PRUNE: housekeeping.PruneTask(settings, ledger),
         Topic.JOURNAL: JournalTask(services),
         Topic.LIFECYCLE: LifecycleTask(services),
+        Topic.WIPE: WipeTask(ledger),
     }
 
     def on_start() -> None:

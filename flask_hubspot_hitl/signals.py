@@ -149,3 +149,9 @@ channel_account_changed = _signals.signal("channel-account-changed")
 :param portal_id: the HubSpot account.
 :param change: created, updated or removed.
 :param account: a dict: account_id, channel_id, inbox_id, name, authorized."""
+
+person_erased = _signals.signal("person-erased")
+"""What was kept of a person, or of one of their threads, was erased: erase what you keep: ``conversation_ids``, ``by``.
+
+:param conversation_ids: a list of your own ids, as the handoffs were given them; nothing else is left to tell.
+:param by: command (``flask hubspot-hitl erase``), or hubspot, which has deleted a thread for privacy."""

@@ -37,7 +37,7 @@ def test_retention(database_url: str) -> None:
     assert housekeeping.tidy(ledger, SETTINGS)["payloads"] == 0
     clock.advance(DAY + 1)
     gone = housekeeping.tidy(ledger, SETTINGS)
-    assert gone == {"payloads": 1_200, "events": 0, "lanes": 0, "keys": 0, "deliveries": 0}
+    assert {kind: count for kind, count in gone.items() if count} == {"payloads": 1_200}
     with ledger.write() as tx:
         again = [NewEvent(dedupe_key="e7", lane="in:1:1", topic="t", sort_at=0)]
         assert tx.queue.put(again, now=clock.now_ms()) == 0, "the key is still there"

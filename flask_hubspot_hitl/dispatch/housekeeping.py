@@ -1,10 +1,12 @@
-"""Delete what is no longer needed in small transactions: payloads, dedupe keys, idle lanes, what has expired.
+"""Delete what is no longer needed in small transactions: payloads, dedupe keys, idle lanes, what has expired, and
+conversations that are older than ``KEEP_CONVERSATIONS``.
 
 A large DELETE would hold SQLite's only write lock; each transaction here takes milliseconds.
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from ..config import Settings
@@ -16,6 +18,12 @@ EVERY_MS = 600_000
 """Milliseconds between two runs."""
 CHUNK = 500
 """Rows that one transaction deletes at most."""
+BITE = 100
+"""Rows of conversations that one transaction deletes at most: they are long."""
+DAY_MS = 86_400_000
+NOTICE_MS = 7 * DAY_MS
+"""Milliseconds that a store waits with the first conversation after an upgrade; ``doctor`` tells what would go."""
+_PRUNES_FROM = "prunes_conversations_from"
 DELIVERIES = "once:"
 """Prefix of the names under which bridges store how far a delivery is."""
 MAX_CHUNKS = 200
@@ -31,27 +39,64 @@ def schedule(tx: Transaction, *, now: int) -> None:
 def tidy(ledger: Ledger, settings: Settings) -> dict[str, int]:
     """Delete now, in small transactions.
 
-    :returns: how many of each kind were deleted.
+    :returns: how many of each kind were deleted; of conversations the rows.
     """
     now = ledger.now_ms()
-    gone = {"payloads": 0, "events": 0, "lanes": 0, "keys": 0, "deliveries": 0}
-    for what in gone:
+    done_before, forget_before = now - int(settings.retention * 1000), now - int(settings.payload_ttl * 1000)
+    bites: dict[str, Callable[[Transaction], int]] = {
+        "payloads": lambda tx: tx.forget_payloads(before=forget_before, limit=CHUNK),
+        "events": lambda tx: tx.prune(before=done_before, limit=CHUNK),
+        "lanes": lambda tx: tx.prune_lanes(limit=CHUNK),
+        "keys": lambda tx: tx.once.prune(now=now, limit=CHUNK),
+        "deliveries": lambda tx: tx.bridges.prune(DELIVERIES, before=done_before, limit=CHUNK),
+    }
+    sizes = dict.fromkeys(bites, CHUNK)
+    before = _kept_since(ledger, settings, now)
+    if before is not None:
+        bites["conversations"] = lambda tx: tx.people.prune_conversations(before=before, limit=BITE)
+        bites["given up"] = lambda tx: tx.people.prune_dead(before=before, limit=BITE)
+        sizes |= {"conversations": BITE, "given up": BITE}
+    gone = dict.fromkeys((*bites, "conversations", "given up"), 0)
+    for what, bite in bites.items():
         for _ in range(MAX_CHUNKS):
             with ledger.write() as tx:
-                if what == "payloads":
-                    count = tx.forget_payloads(before=now - int(settings.payload_ttl * 1000), limit=CHUNK)
-                elif what == "events":
-                    count = tx.prune(before=now - int(settings.retention * 1000), limit=CHUNK)
-                elif what == "lanes":
-                    count = tx.prune_lanes(limit=CHUNK)
-                elif what == "keys":
-                    count = tx.once.prune(now=now, limit=CHUNK)
-                else:
-                    count = tx.bridges.prune(DELIVERIES, before=now - int(settings.retention * 1000), limit=CHUNK)
+                count = bite(tx)
             gone[what] += count
-            if count < CHUNK:
+            if count < sizes[what]:
                 break
     return gone
+
+
+# How long conversations are kept -----------------------------------------------------------------------------
+
+
+def remember(tx: Transaction, *, now: int) -> None:
+    """Let a store that was in use before conversations were deleted for their age wait a week with the first one."""
+    if tx.get_meta(_PRUNES_FROM) is None:
+        is_used = tx.is_used()
+        tx.set_meta(_PRUNES_FROM, str(now + NOTICE_MS if is_used else 0))
+        if not is_used:
+            tx.set_overwritten()
+
+
+def prunes_from(tx: Transaction) -> int:
+    """Return the epoch ms before which no conversation is deleted for its age."""
+    return int(tx.get_meta(_PRUNES_FROM) or 0)
+
+
+def too_old(settings: Settings, now: int) -> int | None:
+    """Return the epoch ms before which a handoff must have ended to be deleted; None: they are kept for ever.
+
+    One that can still be reopened stays, whatever the setting says.
+    """
+    if not settings.keep_conversations:
+        return None
+    return now - max(settings.keep_conversations * DAY_MS, int(settings.reopen_window * 1000))
+
+
+def _kept_since(ledger: Ledger, settings: Settings, now: int) -> int | None:
+    with ledger.read() as tx:
+        return too_old(settings, now) if prunes_from(tx) <= now else None
 
 
 @dataclass(slots=True, kw_only=True, eq=False)

@@ -23,7 +23,7 @@ from ..dispatch.tasks import CallingTask, Dead, Done, Outcome, Retry, backoff_ms
 from ..domain import CloseReason, MessageStatus
 from ..errors import DeliveryDelayed, DeliveryFailed, LedgerUnavailable
 from ..hubspot.text import scrub
-from ..ledger import Event, Lease, Ledger, Step, Transaction
+from ..ledger import Bare, Event, Lease, Ledger, Step, Transaction
 from . import steps
 from .files import Links
 from .receivers import Receiver, call
@@ -288,7 +288,9 @@ class SignalTask(CallingTask):
         return bool(event.state(SignalState).receipts)
 
 
-_AS_THEY_ARE = ("detail", "error", "event", "portal_id", "account", "change", "actor_id")
+_AS_THEY_ARE = (
+    *("detail", "error", "event", "portal_id", "account", "change", "actor_id", "conversation_ids", "by"),
+)
 """The facts of a step that receivers get."""
 
 
@@ -306,6 +308,8 @@ def _values(tx: Transaction, event: Event, state: SignalState, links: Links) -> 
         if handoff is not None and step.snapshot is not None and not (is_this and len(plan) == 1):
             handoff = step.snapshot.onto(handoff)
         values["handoff"] = handoff
+    if step.bare is not None:
+        values |= _bare_values(step.bare, step.reason)
     if step.message_row is not None:
         values["message"] = tx.records.get_message(step.message_row)
     if step.operator is not None:
@@ -317,3 +321,10 @@ def _values(tx: Transaction, event: Event, state: SignalState, links: Links) -> 
     if event.after_gap:
         values["after_gap"] = True
     return values
+
+
+def _bare_values(bare: Bare, reason: str | None) -> dict[str, Any]:
+    """Return the keywords of a signal about a handoff that was erased."""
+    message = {} if bare.message is None else {"message": bare.message}
+    ended = {} if reason is None else {"reason": CloseReason(reason), "transcript": []}
+    return {"handoff": bare.handoff, **message, **ended}

@@ -12,7 +12,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
-from ..domain import CloseReason
+from ..domain import CloseReason, Handoff
 from ..errors import HubSpotNotFound
 from ..hubspot import fields
 from ..hubspot.content import ParsedMessage, parse_message, parse_time
@@ -187,7 +187,7 @@ class _Reading:
         """
         record = self._record
         if thread is None:
-            return [self._event(Kind.PRIVACY_DELETED, Kind.PRIVACY_DELETED, now)]  # once, however often it is seen
+            return [privacy_deletion(record.handoff, self._thread_id, now=now)]
         is_open = record.handoff.is_open
         if thread.get("archived") is True:
             return [self._state(Kind.DELETED, None, now)] if is_open else []
@@ -224,6 +224,21 @@ class _Reading:
             handoff=replace(handoff, thread_id=self._thread_id),
             payload=Told(value=value, message=message, is_read=True, entry=entry).to_json(),
         )
+
+
+def privacy_deletion(handoff: Handoff, thread_id: str, *, now: int) -> NewEvent:
+    """Return the event for a thread that is gone for good: one, however often that is seen.
+
+    :param now: epoch ms.
+    """
+    return NewEvent(
+        dedupe_key=f"in:read:{handoff.id}:{Kind.PRIVACY_DELETED}",
+        lane=lanes.erasure(handoff.portal_id, thread_id),
+        topic=Kind.PRIVACY_DELETED,
+        sort_at=now,
+        handoff=replace(handoff, thread_id=thread_id),
+        payload=Told(is_read=True, entry=Kind.PRIVACY_DELETED).to_json(),
+    )
 
 
 def _twins(unknown: list[ParsedMessage], rows: list[OperatorRow], ids: set[str]) -> dict[int, str]:

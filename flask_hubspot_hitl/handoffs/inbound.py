@@ -25,7 +25,7 @@ from ..ledger import Event, HandoffRecord, Lease, NewEvent, Topic, Transaction
 from ..portals.clients import Services
 from . import steps, transitions
 from .emission import Emitter, SignalTask
-from .history import History
+from .history import History, privacy_deletion
 from .states import InboundState, Seen, Told
 
 logger = logging.getLogger(__name__)
@@ -94,7 +94,7 @@ class InboundTask(SignalTask):
         except HubSpotNotFound:
             thread = {"archived": True}
         archived, value = thread.get("archived") is True, None
-        if event.topic in (Kind.DELETED, Kind.PRIVACY_DELETED, Kind.RESTORED):
+        if event.topic in (Kind.DELETED, Kind.RESTORED):
             if archived == (event.topic == Kind.RESTORED):
                 return Done()
         elif event.topic == Kind.ASSIGNED:
@@ -276,15 +276,12 @@ class InboundTask(SignalTask):
             return transitions.ended(tx, record, reason=CloseReason.ARCHIVED, occurred_ms=at_ms, now=now)
         if event.topic == Topic.ACCOUNT_REMOVED:
             return transitions.account_removed(tx, record, now=now)
-        if event.topic in (Kind.DELETED, Kind.PRIVACY_DELETED):
-            plan = transitions.ended(tx, record, reason=CloseReason.DELETED, occurred_ms=at_ms, now=now)
-            tx.records.erase(record)
-            tx.erase_payloads(record.handoff.id)
-            return plan
+        if event.topic == Kind.DELETED:
+            tx.queue.put([privacy_deletion(record.handoff, str(event.thread_id), now=now)], now=now)
         return []
 
 
-_ENDS = (Kind.DELETED, Kind.PRIVACY_DELETED, Topic.ACCOUNT_REMOVED)
+_ENDS = (Kind.DELETED, Topic.ACCOUNT_REMOVED)
 
 
 def _missing(event: Event, state: InboundState) -> str | None:

@@ -8,14 +8,14 @@ from __future__ import annotations
 
 import logging
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from ..config import Settings
 from ..hubspot.events import Inbound, Kind, Poison
 from ..ledger import EventState, Ledger, NewEvent, Transaction, lanes
 from ..portals import accounts
 from ..portals.arrivals import Arrivals
-from . import rules
+from . import erasing, rules
 from .parking import GAP_MS, SWEEP_MS, watch_parked
 from .states import Told
 
@@ -69,12 +69,14 @@ class Intake:
                 # Looked up again, after this: a handoff that is not starting here has its thread stored already.
                 starting = tx.records.starting_portals({portal for portal, _ in unknown})
                 known |= tx.records.handoffs_of_threads(unknown)
+            erased = tx.people.erased({mark for one in events for mark in _marks(one, known)})
             own = rules.own_accounts(
                 tx,
                 self._settings,
                 {(e.channel_id, e.account_id) for e in events if (e.portal_id, e.thread_id) in unknown},
             )
-        wanted = [new for event in events if (new := self._place(event, known, starting, own, now, hint))]
+        ours = _own_messages(events, own) | {one.dedupe_key for one in events if _marks(one, known) & erased}
+        wanted = [new for event in events if (new := self._place(event, known, starting, ours, now, hint))]
         if not wanted and not poison:
             return hinted
         with self._ledger.write() as tx:
@@ -84,10 +86,12 @@ class Intake:
                 tx.queue.touch(lanes.parked(portal), due_at=now + SWEEP_MS)
             wanted = self._within_bounds(tx, wanted) + self._quarantined(tx, poison, now)
             stored = tx.queue.put(wanted, now=now)
+            late = erasing.refuse_late(tx, wanted, now=now)
             for portal in portals:
                 if not tx.queue.has_pending(lanes.parked(portal)):
                     watch_parked(tx, portal, now=now)
         self.counts["stored"] += stored
+        self.counts["erased"] += late
         self.counts["repeated"] += len(wanted) - stored
         return stored + hinted
 
@@ -129,24 +133,27 @@ class Intake:
         event: Inbound,
         known: dict[tuple[str, str], str],
         starting: set[str],
-        own: set[tuple[str | None, str | None, str | None]],
+        ours: set[str],
         now: int,
         hint: bool,
     ) -> NewEvent | None:
-        """Return the event as it is stored, with its lane; None for events of threads that are not ours."""
+        """Return the event as it is stored, with its lane; None for events of threads that are not ours.
+
+        :param ours: dedupe keys of messages to a channel account of ours, whether their thread is known or not.
+        """
         key = (event.portal_id, event.thread_id)
         lane: str | None = lanes.thread(*key)
         state, due_at, payload = EventState.PENDING, None, dict(event.payload)
         if event.kind is not Kind.MESSAGE:
             payload = Told(value=event.value, hint=hint).to_json()
         if key not in known:
-            account = (event.portal_id, event.channel_id, event.account_id)
-            ours = event.kind is Kind.MESSAGE and account in own
             if event.portal_id in starting:
                 lane, state = None, EventState.PARKED
-            elif not ours:
+            elif event.dedupe_key not in ours:
                 self.counts["noise"] += 1
                 return None
+        elif event.kind is Kind.PRIVACY_DELETED:
+            lane = lanes.erasure(*key)  # it does not wait for a receiver of the thread's
         elif event.kind is Kind.NEW_MESSAGE:
             lane, due_at = lanes.new_messages(*key), now + GAP_MS
         return NewEvent(
@@ -203,3 +210,16 @@ class Intake:
                 :room
             ]  # in one order: no two wait for each other
         ]
+
+
+def _own_messages(events: Sequence[Inbound], own: set[tuple[str | None, str | None, str | None]]) -> set[str]:
+    """Return the dedupe keys of the messages that came through channel accounts of ours."""
+    messages = (one for one in events if one.kind is Kind.MESSAGE)
+    return {one.dedupe_key for one in messages if (one.portal_id, one.channel_id, one.account_id) in own}
+
+
+def _marks(event: Inbound, known: Mapping[tuple[str, str], str]) -> set[str]:
+    """Return by which keys the unknown thread of a message would be remembered, had it been erased."""
+    if event.kind is not Kind.MESSAGE or (event.portal_id, event.thread_id) in known:
+        return set()
+    return erasing.marks_of(event.portal_id, event.thread_id, Told.from_json(event.payload))

@@ -18,6 +18,7 @@ from ..errors import HubSpotRejected
 from ..hubspot.client import HubSpotClient
 from ..ledger import HandoffRecord, NewEvent, Transaction
 from ..portals.clients import Services
+from . import erasing
 from .history import History, agent_of, moment
 from .states import ListState, LookBackState, ToCompare
 
@@ -236,7 +237,8 @@ class LookingBack:
         """
         if compared.seen is not None:
             tx.once.put(_key(record), {"seen": compared.seen}, expires_at=now + 2 * DAY_MS)
-        return tx.queue.put(compared.events, now=now)
+        put = tx.queue.put(compared.events, now=now)
+        return put - erasing.refuse_late(tx, compared.events, now=now)
 
     def _knows(self, record: HandoffRecord, seen: str) -> bool:
         """Return True when both sides are as they were when the thread was last read: that it differs is no news."""

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import secrets
 import uuid
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -192,11 +192,17 @@ def unpark(
     """Move parked events into the lane of their ``thread``, named by its portal's id and its own."""
     placed: dict[str, list[int]] = {}
     for one in parked:
-        is_gap = one["topic"] == Kind.NEW_MESSAGE
-        key = (lanes.new_messages if is_gap else lanes.thread)(*thread)
+        key = _LANES.get(one["topic"], lanes.thread)(*thread)
         placed.setdefault(key, []).append(one["id"])
     for key in sorted(placed, key=lanes.lock_order):
         tx.unpark(placed[key], lane_key=key, handoff_id=handoff_id, now=now)
+
+
+_LANES: dict[str, Callable[[str, str], str]] = {
+    Kind.NEW_MESSAGE: lanes.new_messages,
+    Kind.PRIVACY_DELETED: lanes.erasure,
+}
+"""Events of a thread that have a lane of their own."""
 
 
 def start_timer(tx: Transaction, handoff: Handoff, *, due_at: int, now: int) -> None:

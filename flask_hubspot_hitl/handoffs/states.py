@@ -394,10 +394,9 @@ class ToCompare(Facts):
 
 # Which state the events of a topic have ------------------------------------------------------------------
 
+_STATELESS = (Kind.NEW_MESSAGE, Kind.ACCOUNT, Kind.OTHER, Kind.PRIVACY_DELETED)
 _KINDS: dict[str, type[State]] = {
-    **dict.fromkeys(
-        (kind.value for kind in Kind if kind not in (Kind.NEW_MESSAGE, Kind.ACCOUNT, Kind.OTHER)), InboundState
-    ),
+    **dict.fromkeys((kind.value for kind in Kind if kind not in _STATELESS), InboundState),
     **dict.fromkeys((Topic.SIGNAL, Topic.ACCOUNT_REMOVED), InboundState),
     Topic.ASSIGNMENT_TIMEOUT: TimeoutState,
     **dict.fromkeys((Topic.OPEN, Topic.NOTE, Topic.ASSIGN, Topic.PUBLISH, Topic.CLOSE, Topic.RECEIPT), OutboundState),

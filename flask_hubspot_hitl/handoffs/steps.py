@@ -51,6 +51,18 @@ def put_refusal(tx: Transaction, event: Event, channel_id: str, message_id: str,
     _put(tx, lane, str(event.attempts), told, now=now, portal_id=event.portal_id)
 
 
+def late_refusal(portal_id: str, key: str, channel_id: str, message_id: str, error: str) -> NewEvent:
+    """Return FAILED for an agent's message in a thread of which nothing is kept.
+
+    :param key: its dedupe key: that of the event that brought the message.
+    """
+    told = ToReceipt(channel_id, message_id, error)
+    lane = lanes.erasure("receipt", portal_id)
+    return NewEvent(
+        dedupe_key=key, lane=lane, topic=Topic.RECEIPT, sort_at=0, portal_id=portal_id, payload=told.to_json()
+    )
+
+
 def _put(tx: Transaction, lane: str, key: str, told: ToReceipt, *, now: int, **about: Any) -> None:
     key = f"{lane}:{key}"
     receipt = NewEvent(dedupe_key=key, lane=lane, topic=Topic.RECEIPT, sort_at=0, payload=told.to_json(), **about)

@@ -32,7 +32,7 @@ def make(ledger: Ledger, client: HubSpotClient, portal_id: str, contact: Contact
     :param name: the person's name.
     :raises HubSpotUnavailable: when it is being made, or may have been made, and is to be looked for again.
     """
-    keys = _keys(portal_id, contact)
+    keys = keys_of(portal_id, contact)
     known = _known(ledger, keys)
     if known is not None:
         there = client.contact(known)
@@ -62,8 +62,11 @@ def make(ledger: Ledger, client: HubSpotClient, portal_id: str, contact: Contact
     return made
 
 
-def _keys(portal_id: str, contact: Contact) -> list[str]:
-    """Return a key for each thing that tells the person; in one order, lest two who make him wait for each other."""
+def keys_of(portal_id: str, contact: Contact) -> list[str]:
+    """Return a key for each thing that tells the person; in one order, lest two who make him wait for each other.
+
+    :param contact: a parsed one.
+    """
     tells = {newest(number) for number in contact.numbers} | ({contact.email.lower()} if contact.email else set())
     return sorted("contact:" + hashlib.sha256(f"{portal_id}\n{one}".encode()).hexdigest() for one in tells)
 
