@@ -29,6 +29,7 @@ from werkzeug.serving import make_server
 from werkzeug.wrappers import Request, Response
 
 from flask_hubspot_hitl import (
+    CloseReason,
     DeliveryDelayed,
     HubSpotUnavailable,
     conversation_completed,
@@ -38,7 +39,9 @@ from flask_hubspot_hitl import (
 from flask_hubspot_hitl.cli.doctor import Code, Finding, Level, Report, examination
 from flask_hubspot_hitl.cli.doctor.command import doctor, show
 from flask_hubspot_hitl.clock import Clock, ManualClock, to_datetime
+from flask_hubspot_hitl.dispatch import housekeeping
 from flask_hubspot_hitl.dispatch.dispatcher import TICK
+from flask_hubspot_hitl.handoffs import rules
 from flask_hubspot_hitl.hubspot.oauth import Tokens
 from flask_hubspot_hitl.hubspot.paths import NEWEST, Paths
 from flask_hubspot_hitl.hubspot.scopes import SCOPES
@@ -58,6 +61,7 @@ from .helpers import (
     Json,
     app_event,
     assigned_event,
+    begin_handoff,
     channel_event,
     new_message_event,
     open_handoff,
@@ -276,6 +280,17 @@ def a_database_that_comes_up_empty(clinic: Clinic) -> None:
         pass
     url = state_of(app).settings.database_url
     clinic.open(database_url=f"{url}.empty", **own)
+
+
+@breaks(Code.OLD_CONVERSATIONS)
+def an_upgrade_with_old_conversations(clinic: Clinic) -> None:
+    app = clinic.open()
+    with state_of(app).ledger.write() as tx:
+        now = state_of(app).ledger.now_ms()
+        record = begin_handoff(tx, "c1", now=now)
+        long_ago = now - 500 * housekeeping.DAY_MS
+        rules.close(tx, record, reason=CloseReason.AGENT, detail=None, at_ms=long_ago, now=now)
+        tx.set_meta("prunes_conversations_from", str(now + housekeeping.NOTICE_MS))
 
 
 @breaks(Code.URL_PRIVATE, Code.HUBSPOT_DOWN)

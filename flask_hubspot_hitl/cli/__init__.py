@@ -6,6 +6,7 @@ import click
 from flask.cli import AppGroup
 
 from .doctor.command import doctor
+from .people import erase, export
 from .portals import install_url, installations, migrate, rekey
 from .project import project
 from .queue import adopt, dead, handoffs, reconcile, status, tick, worker
@@ -14,7 +15,7 @@ from .tools import replay, sign, simulate
 
 group = AppGroup("hubspot-hitl", help="Handoffs to live agents in HubSpot.")
 for _command in (
-    *(worker, tick, status, handoffs, reconcile, adopt, dead),
+    *(worker, tick, status, handoffs, reconcile, adopt, dead, erase, export),
     *(project, setup, teardown, doctor, inboxes, install_url, installations, rekey, migrate, sign, simulate, replay),
 ):
     group.add_command(_command)

@@ -107,6 +107,14 @@ class Code(Enum):
         "flask hubspot-hitl adopt",
     )
 
+    OLD_CONVERSATIONS = (
+        "HH207",
+        Level.WARNING,
+        "Old conversations will be deleted.",
+        "From this version on what was said is kept for HUBSPOT_HITL_KEEP_CONVERSATIONS days after a handoff's end.",
+        "Set HUBSPOT_HITL_KEEP_CONVERSATIONS to another number of days, or to 0 to keep them for ever.",
+    )
+
     # The public URL -----------------------------------------------------------------------------------------------
     URL_PRIVATE = (
         "HH301",

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 
+from ...dispatch import housekeeping
 from ...errors import LedgerUnavailable, NotConfigured
 from ...ledger import patience
 from ...ledger.crypto import Undecipherable
@@ -40,6 +42,19 @@ def check(runtime: Runtime) -> Iterator[Finding]:
     if reason is not None:
         yield Code.NOT_ADOPTED.found(sentence(reason.partition(";")[0]))
     yield from _check_secrets(runtime)
+    yield from _check_old(runtime)
+
+
+def _check_old(runtime: Runtime) -> Iterator[Finding]:
+    """Tell what the first pruning after an upgrade will delete."""
+    now = runtime.ledger.now_ms()
+    before = housekeeping.too_old(runtime.settings, now)
+    with runtime.ledger.read() as tx:
+        from_ms = housekeeping.prunes_from(tx)
+        count = 0 if before is None or from_ms <= now else tx.people.prunable(before=before + from_ms - now)
+    if count:
+        days = math.ceil((from_ms - now) / housekeeping.DAY_MS)
+        yield Code.OLD_CONVERSATIONS.found(f"{count} handoff(s) that ended long ago will go in {days} day(s).")
 
 
 def _check_secrets(runtime: Runtime) -> Iterator[Finding]:
