@@ -20,7 +20,7 @@ TEXT = {".py", ".js", ".html", ".css", ".sql", ".lua", ".golden"}
 TOOLS = [ROOT / name for name in ("setup.cfg", "pyproject.toml", "Makefile", ".ci/run")]
 CITED = re.compile(r"docs/(?:hubspot|botpress|rules)\.rst")
 SECTIONS = re.compile(r"docs/(hubspot|botpress)\.rst(?: \(|: )([^()]+)\)")
-RULES = re.compile(r"docs/rules\.rst ([A-H][0-9]*(?:, [A-H][0-9]*)*)\b")
+RULES = re.compile(r"docs/rules\.rst ([A-I][0-9]*(?:, [A-I][0-9]*)*)\b")
 LINK = re.compile(r"`docs/\w+\.rst <docs/\w+\.rst>`_|``docs/\w+\.rst``")
 MARK = re.compile(r"\[(?:spec|docs|run|live|code|reported|inferred)\]")
 OPEN_QUESTION = re.compile(r"[Oo]pen question ([0-9]+)")
@@ -53,7 +53,7 @@ def rules() -> set[str]:
     """The anchors of the rules: A, B, B1 and so on."""
     named = {name for node in tree(ROOT / "docs" / "rules.rst").findall(nodes.target) for name in node["ids"]}
     named |= {name for node in tree(ROOT / "docs" / "rules.rst").findall(nodes.section) for name in node["ids"]}
-    return {name.upper() for name in named if re.fullmatch(r"[a-h][0-9]?", name)}
+    return {name.upper() for name in named if re.fullmatch(r"[a-i][0-9]?", name)}
 
 
 @cache
@@ -132,9 +132,9 @@ def test_every_mark_is_one_that_the_page_explains(page: str) -> None:
 
 
 def test_the_rules_keep_their_anchors() -> None:
-    numbers = {"A": 0, "B": 9, "C": 9, "D": 0, "E": 0, "F": 6, "G": 3, "H": 4}
+    numbers = {"A": 0, "B": 9, "C": 9, "D": 0, "E": 0, "F": 6, "G": 3, "H": 4, "I": 6}
     assert rules() == {*numbers, *(f"{letter}{n + 1}" for letter, most in numbers.items() for n in range(most))}
-    named = [re.match(r"[A-H][0-9]?(?=\. )", title) for title in sections("rules")]
+    named = [re.match(r"[A-I][0-9]?(?=\. )", title) for title in sections("rules")]
     assert {one.group() for one in named if one} == rules(), "each anchor stands at the rule of its name"
 
 
