@@ -6,6 +6,7 @@ A large DELETE would hold SQLite's only write lock; each transaction here takes 
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
@@ -18,8 +19,10 @@ EVERY_MS = 600_000
 """Milliseconds between two runs."""
 CHUNK = 500
 """Rows that one transaction deletes at most."""
-BITE = 100
+BITE = 25
 """Rows of conversations that one transaction deletes at most: they are long."""
+PAUSE = 0.005
+"""Seconds between two such transactions, for those who wait to write."""
 DAY_MS = 86_400_000
 NOTICE_MS = 7 * DAY_MS
 """Milliseconds that a store waits with the first conversation after an upgrade; ``doctor`` tells what would go."""
@@ -64,6 +67,8 @@ def tidy(ledger: Ledger, settings: Settings) -> dict[str, int]:
             gone[what] += count
             if count < sizes[what]:
                 break
+            if sizes[what] == BITE:
+                time.sleep(PAUSE)
     return gone
 
 
