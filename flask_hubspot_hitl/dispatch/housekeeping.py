@@ -21,7 +21,7 @@ CHUNK = 500
 """Rows that one transaction deletes at most."""
 BITE = 25
 """Rows of conversations that one transaction deletes at most: they are long."""
-PAUSE = 0.005
+PAUSE = 0.05
 """Seconds between two such transactions, for those who wait to write."""
 DAY_MS = 86_400_000
 NOTICE_MS = 7 * DAY_MS
