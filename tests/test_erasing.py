@@ -1,5 +1,5 @@
 """What is kept of a person goes, from every table and every file, whatever the person's lanes are waiting for
-(docs/rules.rst H).
+(docs/rules.rst I).
 """
 
 from __future__ import annotations
@@ -41,18 +41,18 @@ def story(make_app: MakeApp, hubspot: HubSpot, clock: ManualClock, record: Recor
 # The table --------------------------------------------------------------------------------------------------
 
 
-def test_h1_every_column_of_every_table_says_what_it_holds_of_a_person() -> None:
+def test_i1_every_column_of_every_table_says_what_it_holds_of_a_person() -> None:
     said = {name: set(held.columns) for name, held in HOLDINGS.items()}
     assert said == {name: set(table.columns.keys()) for name, table in schema.metadata.tables.items()}
 
 
-def test_h1_what_holds_something_of_a_person_is_in_an_export() -> None:
+def test_i1_what_holds_something_of_a_person_is_in_an_export() -> None:
     for name, held in HOLDINGS.items():
         if held.called is None and name != schema.lane.name:  # a lane is deleted with its events
             assert set(held.columns.values()) == {Holds.OURS}, name
 
 
-def test_h1_every_column_that_holds_somebody_is_empty_afterwards(story: Story) -> None:
+def test_i1_every_column_that_holds_somebody_is_empty_afterwards(story: Story) -> None:
     """Whatever text stands in such a column: it goes."""
     fill(story)
     engine = state_of(story.app).ledger._database.engine
@@ -89,7 +89,7 @@ def _url(story: Story) -> str:
         ("--contact-id", "?"),
     ],
 )
-def test_h2_nothing_of_them_is_left_anywhere(
+def test_i2_nothing_of_them_is_left_anywhere(
     story: Story, whom: tuple[str, str], caplog: pytest.LogCaptureFixture
 ) -> None:
     caplog.set_level(logging.DEBUG)
@@ -119,7 +119,7 @@ def test_h2_nothing_of_them_is_left_anywhere(
     assert sum(again["rows"].values()) == 0
 
 
-def test_h2_other_forms_of_the_number_are_the_same_person(story: Story) -> None:
+def test_i2_other_forms_of_the_number_are_the_same_person(story: Story) -> None:
     story.start("c1", contact="+5215512345678")
     story.start("c2", contact="+525512345679")
     told = command(story, "erase", "--phone", "+525512345678", "--json")
@@ -136,7 +136,7 @@ def test_h2_other_forms_of_the_number_are_the_same_person(story: Story) -> None:
         (("--contact-id", "x"), "must be a number"),
     ],
 )
-def test_h2_a_person_has_to_be_named_once_and_clearly(story: Story, arguments: tuple[str, ...], said: str) -> None:
+def test_i2_a_person_has_to_be_named_once_and_clearly(story: Story, arguments: tuple[str, ...], said: str) -> None:
     for name in ("erase", "export"):
         result = story.app.test_cli_runner().invoke(args=["hubspot-hitl", name, *arguments])
         assert result.exit_code == 2
@@ -147,7 +147,7 @@ def test_h2_a_person_has_to_be_named_once_and_clearly(story: Story, arguments: t
 # What was not delivered --------------------------------------------------------------------------------------
 
 
-def test_h3_what_was_not_delivered_is_told_without_its_content(story: Story) -> None:
+def test_i3_what_was_not_delivered_is_told_without_its_content(story: Story) -> None:
     def fails(sender: Flask, **_: Any) -> None:
         raise RuntimeError("quokka")
 
@@ -174,7 +174,7 @@ def test_h3_what_was_not_delivered_is_told_without_its_content(story: Story) -> 
     assert left(_url(story)) == []
 
 
-def test_h3_an_end_that_was_not_told_yet_is_told(story: Story) -> None:
+def test_i3_an_end_that_was_not_told_yet_is_told(story: Story) -> None:
     is_down = True
 
     def fails(sender: Flask, **_: Any) -> None:
@@ -195,7 +195,7 @@ def test_h3_an_end_that_was_not_told_yet_is_told(story: Story) -> None:
 
 
 @pytest.mark.parametrize("how", ["hubspot", "command"])
-def test_h4_what_comes_late_is_refused_and_not_stored(story: Story, how: str) -> None:
+def test_i4_what_comes_late_is_refused_and_not_stored(story: Story, how: str) -> None:
     thread = story.start("c1", name="Rosa Zanzibar").thread_id
     event = story.write(thread, "your quokka")
     if how == "hubspot":
@@ -214,7 +214,7 @@ def test_h4_what_comes_late_is_refused_and_not_stored(story: Story, how: str) ->
     assert len(told) == 1, "once, however often HubSpot delivers it"
 
 
-def test_h4_a_thread_that_was_not_known_yet_is_refused_too(story: Story) -> None:
+def test_i4_a_thread_that_was_not_known_yet_is_refused_too(story: Story) -> None:
     """HubSpot's answer to the opening was lost: the agents have the thread, and we never knew it."""
     story.hubspot.chaos(faults=[{"match": "POST .*/messages$", "times": 1, "mode": "drop_after"}])
     handoff = story.start("c1", name="Rosa Zanzibar")
@@ -231,7 +231,7 @@ def test_h4_a_thread_that_was_not_known_yet_is_refused_too(story: Story) -> None
 # A receiver that fails or hangs ------------------------------------------------------------------------------
 
 
-def test_h5_a_receiver_that_fails_holds_nothing_up(story: Story) -> None:
+def test_i5_a_receiver_that_fails_holds_nothing_up(story: Story) -> None:
     def fails(sender: Flask, **_: Any) -> None:
         raise RuntimeError
 
@@ -244,7 +244,7 @@ def test_h5_a_receiver_that_fails_holds_nothing_up(story: Story) -> None:
     assert (erased["conversation_ids"], erased["by"]) == (["c1"], "hubspot")
 
 
-def test_h5_a_receiver_that_hangs_holds_nothing_up(
+def test_i5_a_receiver_that_hangs_holds_nothing_up(
     make_app: MakeApp, hubspot: HubSpot, record: Record, database_url: str
 ) -> None:
     app = make_app(dispatcher_threads=2)
@@ -276,7 +276,7 @@ def _leased(app: Flask) -> int:
         return int(tx.status(now=state_of(app).ledger.now_ms())["leased"])
 
 
-def test_h5_the_host_is_told_until_it_has_accepted(story: Story) -> None:
+def test_i5_the_host_is_told_until_it_has_accepted(story: Story) -> None:
     is_down = True
 
     def fails(sender: Flask, **_: Any) -> None:
@@ -293,7 +293,7 @@ def test_h5_the_host_is_told_until_it_has_accepted(story: Story) -> None:
     assert left(_url(story)) == []
 
 
-def test_h5_a_v1_hint_erases_only_what_hubspot_says_is_gone(
+def test_i5_a_v1_hint_erases_only_what_hubspot_says_is_gone(
     make_app: MakeApp, hubspot: HubSpot, clock: ManualClock, record: Record
 ) -> None:
     app = make_app(clock=clock, dispatcher="inline", signature_versions="v3,v1")
@@ -313,7 +313,7 @@ def test_h5_a_v1_hint_erases_only_what_hubspot_says_is_gone(
 
 
 @pytest.mark.parametrize("kills", [10, pytest.param(100, marks=pytest.mark.slow)])
-def test_h3_killed_at_any_moment_it_is_done_whole_or_not_at_all(database_url: str, kills: int) -> None:
+def test_i3_killed_at_any_moment_it_is_done_whole_or_not_at_all(database_url: str, kills: int) -> None:
     """A process erases while agents' messages come in; it is killed, and the command is given again."""
     context = multiprocessing.get_context("forkserver")
     context.set_forkserver_preload(["tests.erasing_process"])

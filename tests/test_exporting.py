@@ -1,5 +1,5 @@
 """What is kept of a person is printed for them: all of it, by a schema, and nothing of anybody else
-(docs/rules.rst H).
+(docs/rules.rst I).
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Conversations go when they are old enough, in small bites, and never unannounced (docs/rules.rst H6)."""
+"""Conversations go when they are old enough, in small bites, and never unannounced (docs/rules.rst I6)."""
 
 from __future__ import annotations
 
@@ -63,7 +63,7 @@ def names(ledger: Ledger) -> list[str]:
         return sorted(one.conversation_id for one in tx.records.recent(1000))
 
 
-def test_h6_what_ended_goes_after_its_time_and_what_is_open_stays(ledger: Ledger, clock: ManualClock) -> None:
+def test_i6_what_ended_goes_after_its_time_and_what_is_open_stays(ledger: Ledger, clock: ManualClock) -> None:
     with ledger.write() as tx:
         talk(tx, "1", now=clock.now_ms(), messages=250)
         talk(tx, "2", now=clock.now_ms(), ends=False)
@@ -84,7 +84,7 @@ def test_h6_what_ended_goes_after_its_time_and_what_is_open_stays(ledger: Ledger
         assert tx.dead_events() == []
 
 
-def test_h6_zero_is_for_ever_and_what_can_be_reopened_stays(ledger: Ledger, clock: ManualClock) -> None:
+def test_i6_zero_is_for_ever_and_what_can_be_reopened_stays(ledger: Ledger, clock: ManualClock) -> None:
     with ledger.write() as tx:
         talk(tx, "1", now=clock.now_ms())
     given: dict[str, Any] = {"client_secret": ("x",), "public_url": ("https://bot.example.test",)}
@@ -96,7 +96,7 @@ def test_h6_zero_is_for_ever_and_what_can_be_reopened_stays(ledger: Ledger, cloc
     assert names(ledger) == []
 
 
-def test_h6_a_store_from_before_waits_a_week(database_url: str, clock: ManualClock) -> None:
+def test_i6_a_store_from_before_waits_a_week(database_url: str, clock: ManualClock) -> None:
     before = Ledger(database_url, clock)
     before.create()
     with before.write() as tx:
@@ -117,7 +117,7 @@ def test_h6_a_store_from_before_waits_a_week(database_url: str, clock: ManualClo
     ledger.close()
 
 
-def test_h6_a_late_message_for_a_deleted_handoff_is_refused(
+def test_i6_a_late_message_for_a_deleted_handoff_is_refused(
     make_app: MakeApp, hubspot: HubSpot, clock: ManualClock, record: Callable[[Flask], Recorder]
 ) -> None:
     app = make_app(clock=clock, dispatcher="inline")
@@ -147,7 +147,7 @@ def size_of(database_url: str) -> int:
 
 
 @pytest.mark.slow
-def test_h6_ten_years_of_the_same_traffic_take_no_more_room_than_two(
+def test_i6_ten_years_of_the_same_traffic_take_no_more_room_than_two(
     ledger: Ledger, database_url: str, clock: ManualClock
 ) -> None:
     """A step is a week with its traffic; single days would take minutes."""
@@ -179,7 +179,7 @@ def _is_over(thread: threading.Thread) -> bool:
 
 
 @pytest.mark.slow
-def test_h6_webhooks_are_not_held_up_by_it(make_app: MakeApp, clock: ManualClock, database_url: str) -> None:
+def test_i6_webhooks_are_not_held_up_by_it(make_app: MakeApp, clock: ManualClock, database_url: str) -> None:
     """The slowest of a hundred webhooks, while conversations are deleted and while none are, in turn."""
     app = make_app(clock=clock, dispatcher="external")
     ledger, settings = state_of(app).ledger, state_of(app).settings

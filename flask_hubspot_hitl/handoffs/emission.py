@@ -288,9 +288,7 @@ class SignalTask(CallingTask):
         return bool(event.state(SignalState).receipts)
 
 
-_AS_THEY_ARE = (
-    *("detail", "error", "event", "portal_id", "account", "change", "actor_id", "conversation_ids", "by"),
-)
+_AS_THEY_ARE = (*("detail", "error", "event", "portal_id", "account", "change", "actor_id", "conversation_ids", "by"),)
 """The facts of a step that receivers get."""
 
 

@@ -1,7 +1,7 @@
 """Erase what is kept of a person: for ``flask hubspot-hitl erase``, and when HubSpot has deleted a thread for privacy.
 
 One transaction deletes the rows, empties the lanes and takes them away from who works in them: nothing waits for a
-receiver that fails or hangs. What was accepted and not delivered is told without its content (docs/rules.rst H).
+receiver that fails or hangs. What was accepted and not delivered is told without its content (docs/rules.rst I).
 """
 
 from __future__ import annotations

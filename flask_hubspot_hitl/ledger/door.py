@@ -126,7 +126,7 @@ class Ledger:
         """Have what was erased leave the files of a SQLite database.
 
         :param anew: write the whole database anew where that was never done: rows that were deleted by versions before
-            schema 4 were not overwritten. Nobody else can write meanwhile.
+            schema 5 were not overwritten. Nobody else can write meanwhile.
         :returns: False when others used the database all the time. True on PostgreSQL: dead rows are the server's.
         """
         if not self.is_sqlite:
