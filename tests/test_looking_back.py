@@ -282,8 +282,8 @@ def test_messages_are_as_quick_during_a_look_at_a_thousand_handoffs(
     wait_until(lambda: heard(recorder, threads[400:403]) == MOVED)
     medians = [statistics.median(took) for took in (quiet, during)]
     print(f"{how}: median {medians[0]:.3f} s, with a look {medians[1]:.3f} s; slowest with a look {max(during):.3f} s")
-    assert max(during) < 0.5
-    assert medians[1] <= 2 * medians[0]
+    assert max(during) < 2, "which took half a minute when it waited for the budget"
+    assert medians[1] <= 4 * medians[0]
 
 
 class Talk:
