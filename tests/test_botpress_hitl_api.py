@@ -64,6 +64,8 @@ def test_the_whole_session_ended_by_the_agent(bot: Bot) -> None:
     thread = bot.thread()
     bot.botpress.post("hitl-api/say", session=session["session"], text="hi")
     wait_until(lambda: bot.said(thread) == ["hi"], what="the user's text")
+    bot.botpress.post("hitl-api/bot", session=session["session"], text="A person is on the way.")
+    wait_until(lambda: bot.said(thread) == ["hi", "Bot: A person is on the way."], what="the bot's text")
     bot.hubspot.act(thread["id"], "assign")
     bot.hubspot.act(thread["id"], "reply", text="Hello Rosa")
     wait_until(lambda: len(bot.kinds(session)) == 2, what="the agent's text")

@@ -15,7 +15,7 @@ from flask_hubspot_hitl.clock import to_datetime
 
 from .conftest import MakeApp
 from .databases import slow_on_postgresql
-from .helpers import channel_event, open_handoff, signed_post, state_of, wait_until
+from .helpers import HubSpot, channel_event, open_handoff, signed_post, state_of, wait_until
 
 CONVERSATIONS, ROUNDS, TRIES = 50, 3, 3
 FAILS, HANGS = "c0", "c1"
@@ -25,11 +25,13 @@ GOOD = [f"c{number}" for number in range(2, CONVERSATIONS)]
 class Host:
     """A host with one receiver, which is good or bad to each conversation."""
 
-    def __init__(self, app: Flask) -> None:
+    def __init__(self, app: Flask, hubspot: HubSpot) -> None:
         self.app = app
+        names = [f"c{number}" for number in range(CONVERSATIONS)]
+        threads = hubspot.post("threads", count=CONVERSATIONS)["ids"]
+        self._threads: dict[str, str] = dict(zip(names, threads, strict=True))
         self._integration_threads = {
-            f"c{number}": open_handoff(app, f"c{number}", str(1000 + number)).integration_thread_id
-            for number in range(CONVERSATIONS)
+            name: open_handoff(app, name, thread).integration_thread_id for name, thread in self._threads.items()
         }
         self.is_bad = False
         self.released = threading.Event()
@@ -56,7 +58,7 @@ class Host:
         message_id = f"m{len(self.posted):04}"
         event = channel_event(
             message_id,
-            thread=str(1000 + int(name[1:])),
+            thread=self._threads[name],
             integration_threads=[self._integration_threads[name]],
             created=to_datetime(time.time_ns() // 1_000_000).isoformat(timespec="milliseconds"),
         )
@@ -75,8 +77,8 @@ class Host:
 
 
 @pytest.fixture
-def host(make_app: MakeApp, database_url: str) -> Iterator[Host]:
-    one = Host(make_app(dispatcher="thread", rate_limit=100_000))
+def host(make_app: MakeApp, hubspot: HubSpot, database_url: str) -> Iterator[Host]:
+    one = Host(make_app(dispatcher="thread", rate_limit=100_000), hubspot)
     with operator_message.connected_to(one.receive, one.app):
         state_of(one.app).dispatcher.ensure_started()
         yield one

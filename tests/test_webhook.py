@@ -444,7 +444,7 @@ def test_b4_shuffled_batches_of_parked_and_poisoned_items_do_not_deadlock(
     with ledger.write() as tx:
         begin_handoff(tx, "c2", now=ledger.now_ms())
     batch: list[Any] = [closed(app, thread=str(number)) for number in range(60)]
-    batch += [{"subscriptionType": number} for number in range(60)]
+    batch += [{"subscriptionType": [number]} for number in range(60)]
 
     def work(index: int) -> None:
         mine = batch[::-1] if index % 2 else batch

@@ -93,8 +93,9 @@ def _put(tx: Transaction, plan: steps.Plan, *, now: int) -> None:
 def _ending(tx: Transaction, record: HandoffRecord, waiting: Sequence[Undelivered], *, now: int) -> steps.Plan:
     """Return the signals of one handoff: what is not delivered any more, and its end."""
     mine = [one for one in waiting if one.handoff_id == record.handoff.id]
-    mine += [one for one in waiting if one.handoff_id is None and one.thread_id == record.handoff.thread_id is not None]
     handoff = record.handoff
+    if handoff.thread_id is not None:
+        mine += [one for one in waiting if one.handoff_id is None and one.thread_id == handoff.thread_id]
     ended = handoff
     if handoff.is_open:
         ended = replace(

@@ -166,9 +166,13 @@ class People(Part):
         return found
 
     def _events_of(self, found: Belongings, *, after: int = 0) -> set[int]:
-        """Return the events of the handoffs and their threads; there is no index for that."""
+        """Return the events of the handoffs and their threads; there is no index for that.
+
+        Without those that erase: they hold nothing of the person, and the one at work must be there to be finished.
+        """
         ids: set[int] = set()
-        newer = event.c.id > after
+        erases = sa.and_(event.c.lane.like(f"{lanes.erasure('')}%"), in_state(EventState.PENDING))
+        newer = sa.and_(event.c.id > after, sa.or_(event.c.lane.is_(None), sa.not_(erases)))
         for chunk in _chunks(found.handoffs):
             ids |= set(self._connection.scalars(sa.select(event.c.id).where(newer, event.c.handoff_id.in_(chunk))))
         for chunk in _chunks({one for _, one in found.threads}):

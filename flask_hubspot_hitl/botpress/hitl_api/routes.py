@@ -94,8 +94,10 @@ class Routes:
                 session = replace(session, user=user_id)
                 self._start_soon(tx, session_id, user_id)
             now = self._ledger.now_ms()
-            if not (user_id == "BOT" and payload.get("text") == CANCELLED):
-                self._relay.put(tx, Told(operation="say", key=session_id, payload=payload), now=now)
+            is_bot = user_id == "BOT"
+            if not (is_bot and payload.get("text") == CANCELLED):
+                said = _by_the_bot(payload) if is_bot else payload
+                self._relay.put(tx, Told(operation="say", key=session_id, payload=said), now=now)
             else:  # said to the agent together with the end
                 session = replace(session, cancelled_at=now)
                 if self._tickets.was_closed(tx):
@@ -196,6 +198,15 @@ def _payload(body: Mapping[str, Any]) -> dict[str, Any]:
     if not isinstance(given, dict):
         raise Refused(400, "payload must be an object")
     return given
+
+
+def _by_the_bot(payload: dict[str, Any]) -> dict[str, Any]:
+    """Say who speaks, where it can be told: Botpress's own words come in the same way as the user's.
+
+    A picture or file of the bot's has no words to mark.
+    """
+    marked = {name: f"Bot: {payload[name]}" for name in ("text", "markdown") if isinstance(payload.get(name), str)}
+    return {**payload, **marked}
 
 
 def _said_before(message: Any) -> Any:
