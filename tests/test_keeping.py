@@ -152,9 +152,10 @@ def size_of(database_url: str) -> int:
 def test_i6_ten_years_of_the_same_traffic_take_no_more_room_than_two(
     ledger: Ledger, database_url: str, clock: ManualClock
 ) -> None:
-    """A step is a week with its traffic; single days would take minutes."""
-    sizes = []
-    for week in range(521):
+    """A step is a week with its traffic, on PostgreSQL four weeks; single days would take minutes."""
+    sizes: list[int] = []
+    weeks = 4 if database_url.startswith("postgresql") else 1
+    for week in range(0, 521, weeks):
         with ledger.write() as tx:
             now = clock.now_ms()
             for number in range(7):
@@ -165,11 +166,11 @@ def test_i6_ten_years_of_the_same_traffic_take_no_more_room_than_two(
             ]
             tx.queue.put(put, now=now)
             empty(tx, now)
-        clock.advance(7 * DAY)
+        clock.advance(weeks * 7 * DAY)
         housekeeping.tidy(ledger, SETTINGS)
         if database_url.startswith("postgresql"):
             size_of(database_url)
-        if week % 52 == 51:
+        if (week + weeks) // 52 > len(sizes):
             sizes.append(size_of(database_url))
     print("bytes at the end of each year:", sizes)
     assert max(sizes[1:]) <= sizes[1] * 1.1
