@@ -213,7 +213,7 @@ def build_dispatcher(
     :param seldom: the app's, for log lines that may recur; None: a new one.
     """
     settings, ledger = services.settings, services.ledger
-    emitter = Emitter(app, settings, ledger, Links(services))
+    emitter = Emitter(app, services)
     inbound = InboundTask(services, emitter)
     sweep, looking_back = SweepTask(services), LookingBack(services, inbound.history)
     told = (Kind.MESSAGE, Kind.ASSIGNED, Kind.STATUS, Kind.RESTORED, Kind.DELETED)

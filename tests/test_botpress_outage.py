@@ -34,18 +34,23 @@ def sent(story: Story) -> list[str]:
     return [one["statusType"] for one in bodies if "statusType" in one]
 
 
-@pytest.mark.parametrize("faults", [DOWN, GONE])
-def test_studio_is_down_for_ten_minutes(story: Story, botpress: Botpress, faults: list[Json]) -> None:
+def say_three_lines_while(story: Story, botpress: Botpress, faults: list[Json], *, rounds: int, seconds: float) -> None:
+    """The agent writes while Botpress answers so, for so many rounds; then it is right again."""
     assert Gate(story, botpress).start("c1")["status"] == "open"
     thread = story.hubspot.threads()[0]["id"]
     botpress.chaos(faults=faults)
     for number in range(3):
         story.says(thread, f"line {number}", at=story.now + number)
-    for _ in range(20):
-        story.run(30)
+    for _ in range(rounds):
+        story.run(seconds)
     assert sent(story) == []
     botpress.chaos(faults=[])
     story.run(600)
+
+
+@pytest.mark.parametrize("faults", [DOWN, GONE])
+def test_studio_is_down_for_ten_minutes(story: Story, botpress: Botpress, faults: list[Json]) -> None:
+    say_three_lines_while(story, botpress, faults, rounds=20, seconds=30)
     told = [one["request_body"]["payload"]["text"] for one in botpress.from_host("/messages") if one["status"] == 201]
     assert [text.partition(": ")[2] for text in told] == ["line 0", "line 1", "line 2"]
     assert sent(story) == ["SENT"] * 3
@@ -141,16 +146,7 @@ def test_the_bots_chat_refuses_our_key_for_an_hour(story: Story, botpress: Botpr
 
 
 def test_studio_refuses_our_key_for_an_hour(story: Story, botpress: Botpress) -> None:
-    assert Gate(story, botpress).start("c1")["status"] == "open"
-    thread = story.hubspot.threads()[0]["id"]
-    botpress.chaos(faults=WRONG_KEY)
-    for number in range(3):
-        story.says(thread, f"line {number}", at=story.now + number)
-    for _ in range(60):
-        story.run(60)
-    assert sent(story) == []
-    botpress.chaos(faults=[])
-    story.run(600)
+    say_three_lines_while(story, botpress, WRONG_KEY, rounds=60, seconds=60)
     assert [one["payload"]["text"].partition(": ")[2] for one in botpress.get("messages")] == [
         "line 0",
         "line 1",

@@ -17,15 +17,15 @@ from blinker import NamedSignal
 from flask import Flask
 
 from .. import signals
-from ..config import Settings
 from ..dispatch.seldom import Seldom
 from ..dispatch.tasks import CallingTask, Dead, Done, Outcome, Retry, backoff_ms
 from ..domain import CloseReason, MessageStatus
 from ..errors import DeliveryDelayed, DeliveryFailed, LedgerUnavailable
 from ..hubspot.text import scrub
 from ..ledger import Bare, Event, Lease, Ledger, Step, Transaction
+from ..portals.clients import Services
 from . import steps
-from .files import Links
+from .files import lasting
 from .receivers import Receiver, call
 from .states import Receipt, SignalState
 
@@ -89,12 +89,12 @@ def _label(receiver: Receiver) -> str:
 class Emitter:
     """Send the signals of stored plans, for one app."""
 
-    def __init__(self, app: Flask, settings: Settings, ledger: Ledger, links: Links) -> None:
+    def __init__(self, app: Flask, services: Services) -> None:
         self._app = app
-        self._links = links
-        self._settings = settings
-        self._ledger = ledger
-        self._started_ms = ledger.now_ms()
+        self._services = services
+        self._settings = services.settings
+        self._ledger = services.ledger
+        self._started_ms = self._ledger.now_ms()
         self._seldom = Seldom()
 
     def has_listeners(self) -> bool:
@@ -147,7 +147,7 @@ class Emitter:
             receipt.starts += 1
             state.begun = key, receiver
             if state.values is None:
-                state.values = _values(tx, event, state, self._links)
+                state.values = _values(tx, event, state, self._services)
             break
         tx.queue.save(event)
 
@@ -292,7 +292,7 @@ _AS_THEY_ARE = (*("detail", "error", "event", "portal_id", "account", "change", 
 """The facts of a step that receivers get."""
 
 
-def _values(tx: Transaction, event: Event, state: SignalState, links: Links) -> dict[str, Any]:
+def _values(tx: Transaction, event: Event, state: SignalState, services: Services) -> dict[str, Any]:
     """Return the keywords that the current step's receivers get."""
     plan = state.plan or []
     step = plan[state.step]
@@ -313,7 +313,7 @@ def _values(tx: Transaction, event: Event, state: SignalState, links: Links) -> 
     if step.operator is not None:
         values |= {"operator": step.operator, "previous": step.previous}
     if step.reason is not None and step.handoff_id is not None:
-        transcript = links.lasting(step.handoff_id, tx.records.messages_of(step.handoff_id))
+        transcript = lasting(services, step.handoff_id, tx.records.messages_of(step.handoff_id))
         values |= {"reason": CloseReason(step.reason), "transcript": transcript}
     values |= {name: step.facts[name] for name in _AS_THEY_ARE if name in step.facts}
     if event.after_gap:

@@ -35,34 +35,35 @@ KEPT = 1_000
 _PAGES = ("text/html", "application/xhtml+xml")
 
 
+def lasting(services: Services, handoff_id: str, messages: Iterable[Message]) -> list[Message]:
+    """Return messages with links that last for the files that HubSpot has.
+
+    Without a key to sign them with, HubSpot's own links stay, which end after an hour.
+    """
+    try:
+        signer = services.signer(PURPOSE)
+    except NotConfigured:
+        return list(messages)
+
+    def linked(message: Message, file: Attachment) -> Attachment:
+        if file.file_id is None or (message.author is not Author.OPERATOR and file.url is not None):
+            return file
+        token = signer.dumps([handoff_id, file.file_id])
+        return replace(file, url=services.settings.file_url(token))
+
+    return [
+        replace(one, attachments=tuple(linked(one, file) for file in one.attachments)) if one.attachments else one
+        for one in messages
+    ]
+
+
 class Links:
-    """Make, read and follow the links of one app. Thread-safe."""
+    """Follow the links of one app, and sign for what is asked for at once. Thread-safe."""
 
     def __init__(self, services: Services) -> None:
         self._services = services
         self._signed: OrderedDict[tuple[str, str], tuple[str, int]] = OrderedDict()
         self._lock = threading.Lock()
-
-    def lasting(self, handoff_id: str, messages: Iterable[Message]) -> list[Message]:
-        """Return messages with links that last for the files that HubSpot has.
-
-        Without a key to sign them with, HubSpot's own links stay, which end after an hour.
-        """
-        try:
-            signer = self._services.signer(PURPOSE)
-        except NotConfigured:
-            return list(messages)
-
-        def linked(message: Message, file: Attachment) -> Attachment:
-            if file.file_id is None or (message.author is not Author.OPERATOR and file.url is not None):
-                return file
-            token = signer.dumps([handoff_id, file.file_id])
-            return replace(file, url=self._services.settings.file_url(token))
-
-        return [
-            replace(one, attachments=tuple(linked(one, file) for file in one.attachments)) if one.attachments else one
-            for one in messages
-        ]
 
     def follow(self, token: str) -> str:
         """Return where the file is that a lasting link names.

@@ -21,7 +21,7 @@ from ..portals import routing
 from ..portals.clients import Services
 from . import rules
 from .before import render_history
-from .files import Links
+from .files import Links, lasting
 
 logger = logging.getLogger(__name__)
 
@@ -145,7 +145,7 @@ def transcript(app: App, conversation_id: str) -> list[Message]:
     with app.services.ledger.read() as tx:
         record = tx.records.newest_of(_identifier("conversation_id", conversation_id))
         messages = [] if record is None else tx.records.messages_of(record.handoff.id)
-    return [] if record is None else app.links.lasting(record.handoff.id, messages)
+    return [] if record is None else lasting(app.services, record.handoff.id, messages)
 
 
 def attachment_url(app: App, conversation_id: str, attachment: Attachment) -> str:

@@ -27,6 +27,14 @@ PLACE_SECONDS = 0.25
 """Seconds that a caller waits for a place where the server has its share, and answers as it always does."""
 
 
+def open_ms(trips: int) -> int:
+    """Return how long a server is left alone that did not answer, in milliseconds: longer each time.
+
+    :param trips: how often in a row that has happened before.
+    """
+    return min(OPEN_MS << min(trips, 10), OPEN_CAP_MS)
+
+
 @dataclass(frozen=True, slots=True)
 class Passage:
     """Let one call through."""
@@ -150,7 +158,7 @@ class Bulkhead:
             elif shown is Availability.DOWN and self._shuts:
                 failed_probe = self._open_until > 0 and passage.number == self._probe
                 if failed_probe or (not self._open_until and self._is_late(passage.at_ms, now)):
-                    self._open_until = now + min(OPEN_MS * 2 ** min(self._trips, 10), OPEN_CAP_MS)
+                    self._open_until = now + open_ms(self._trips)
                     self._trips += 1
 
     def _is_late(self, at_ms: int, now: int) -> bool:

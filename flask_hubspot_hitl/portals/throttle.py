@@ -14,7 +14,7 @@ import threading
 from dataclasses import dataclass, field, replace
 
 from ..errors import CallPostponed, HubSpotUnavailable, LedgerUnavailable
-from ..hubspot.bulkhead import Bulkhead, Passage
+from ..hubspot.bulkhead import Bulkhead, Passage, open_ms
 from ..hubspot.transport import Availability
 from ..ledger import Ledger, lanes
 from ..ledger.buckets import Bucket
@@ -25,8 +25,6 @@ logger = logging.getLogger(__name__)
 
 #: Attempts in a row without an answer that open the circuit.
 OUTAGES = 5
-#: Milliseconds that the circuit stays open, at first and at most.
-OPEN_MS, OPEN_CAP_MS = 2_000, 60_000
 #: Milliseconds without an outage after which the circuit opens as shortly as at first.
 FORGET_MS = 600_000
 #: Milliseconds that a probe may take before another one is let through.
@@ -267,6 +265,6 @@ def trip(bucket: Bucket, now: int) -> None:
     """Open the circuit, longer each time."""
     if bucket.open_until and now - bucket.open_until > FORGET_MS:
         bucket.trips = 0
-    bucket.open_until = now + min(OPEN_MS * 2 ** min(bucket.trips, 10), OPEN_CAP_MS)
+    bucket.open_until = now + open_ms(bucket.trips)
     bucket.trips += 1
     bucket.probe_until = 0
