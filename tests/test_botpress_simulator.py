@@ -317,3 +317,11 @@ def test_no_two_messages_have_the_same_time(user: Client) -> None:
     times = [one["createdAt"] for one in user("GET", f"/conversations/{conversation}/messages")["messages"]]
     assert len(times) == 18
     assert times == sorted(set(times), reverse=True)
+
+
+def test_what_is_not_served_does_not_look_missing(botpress: Botpress, bot: Client, user: Client) -> None:
+    refused = bot("GET", "/tables/Customers", status=501)
+    assert refused["category"] == "NOT_SERVED"
+    assert "GET /v1/chat/conversations" in refused["context"]["served"]
+    assert user("GET", "/nothing", status=404) == {"message": "Route doesn't exist"}
+    assert user("PATCH", "/hello", status=404) == {"message": "Method doesn't exist"}

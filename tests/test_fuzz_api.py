@@ -1,48 +1,46 @@
-"""A property-based fuzzer over the documented API: custom channels, conversations, OAuth, webhooks, all versions.
+"""A property-based fuzzer over HubSpot's documents, all families and versions that the stand-in serves.
 
-Whatever is asked, in the documents' shape or out of it: no 5xx, no undocumented status or content type, no answer that
-breaks its schema; and nothing is answered to a caller without credentials. ``HUBSPOT_FUZZ=200`` (examples for each
-operation and mode) searches longer, and at random; otherwise every run asks the same. The slow ones are other versions.
+Whatever is asked, in the documents' shape or out of it, alone or in walks: no 5xx, no undocumented status or content
+type, no answer off its schema; what the documents do not allow is refused, and so is a caller without credentials.
+``HUBSPOT_FUZZ=200`` searches longer (``fuzzing.py``); most documents are slow ones.
 """
 
 from __future__ import annotations
 
 import json
-import os
 import re
+from pathlib import Path
 from typing import Any
 
 import pytest
 import requests
 import schemathesis
-from hypothesis import HealthCheck, Phase, given, settings
-from hypothesis import strategies as st
-from hypothesis.errors import Unsatisfiable
-from schemathesis.checks import not_a_server_error
-from schemathesis.specs.openapi.checks import (
-    content_type_conformance,
-    response_schema_conformance,
-    status_code_conformance,
-)
 
+from .fuzzing import EXAMPLES, MORE, NEGATIVE, POSITIVE, Target, ask, walk
 from .simulator_helpers import LIFECYCLE, Host, Stand, bearer
 from .traffic import TOOL, Json, must_have_documents
 
-FAMILIES = ("custom-channels", "conversations", "oauth", "webhooks", "webhooks-journal")
+FAMILIES = (
+    *("custom-channels", "conversations", "oauth", "webhooks", "webhooks-journal"),
+    *("contacts", "files", "users", "tickets", "notes", "teams"),
+)
 DOCUMENTS = sorted(path for family in FAMILIES for path in (TOOL.parents[1] / "openapi").glob(f"{family}.*.json"))
-NOT_SERVED = re.compile(r"/webhooks-journal.*(/snapshots/|/status/|/filters)")
-"""Snapshots and filters of the journal are about CRM objects."""
-EXAMPLES = int(os.environ.get("HUBSPOT_FUZZ", "2"))
-CHECKS = [not_a_server_error, status_code_conformance, content_type_conformance, response_schema_conformance]
+NOT_SERVED = re.compile(
+    # snapshots and filters of the journal are about CRM objects; the rest is told as not served (501)
+    r"/webhooks-journal.*(/snapshots/|/status/|/filters)|.*/import-from-url/|.*/associations/"
+    r"|/crm/objects/2026-09/(users|tickets|notes)/(merge|batch/upsert)|/crm/v3/objects/users/batch/upsert"
+)
+STEPS = 25
+"""Calls of a walk."""
 # The 2026-09 document describes nothing but errors for the first, and so do all for revoking and for single files of
 # the journal (docs/hubspot.rst: Tokens; Journal).
-ONLY_ERRORS = ("/oauth/2026-09/token", "/token/revoke", "/earliest", "/latest", "/next")
+ONLY_ERRORS = ("/oauth/2026-09/token", "/token/revoke", "/earliest", "/latest", "/next", "/download")
 
 
 def test_there_are_documents() -> None:
     if not DOCUMENTS and not must_have_documents():
         pytest.skip(f"HubSpot's documents are not beside the repository: {TOOL} is missing")
-    assert len(DOCUMENTS) == 13
+    assert len(DOCUMENTS) == 22
 
 
 def without_loops(document: Json) -> Json:
@@ -68,11 +66,25 @@ def without_any_objects(node: Any) -> Any:
     return {name: without_any_objects(item) for name, item in node.items()}
 
 
-def operations(document: Json) -> list[Any]:
+def operations(path: Path) -> list[Any]:
     """Every operation of a document that the stand-in serves."""
-    document["paths"] = {path: of for path, of in document["paths"].items() if not NOT_SERVED.match(path)}
+    document: Json = json.loads(path.read_text(encoding="utf-8"))
+    kind = path.stem.partition(".")[0]  # of the records of which a document speaks that says {objectType}
+    paths = {path.replace("{objectType}", kind): without_object_type(of) for path, of in document["paths"].items()}
+    document["paths"] = {path: of for path, of in paths.items() if not NOT_SERVED.match(path)}
     schema: Any = schemathesis.openapi.from_dict(without_any_objects(without_loops(document)))
     return [found.ok() for found in schema.get_all_operations()]
+
+
+def without_object_type(item: Json) -> Json:
+    """A path's operations without the parameter whose place a word has taken."""
+    return {
+        method: {
+            **of,
+            "parameters": [one for one in of.get("parameters", []) if one.get("name") != "objectType"],
+        }
+        for method, of in item.items()
+    }
 
 
 class Known:
@@ -103,6 +115,28 @@ class Known:
             "integrationThreadId": ["conv-1"],
             "timestamp": ["2026-10-01T09:15:30.123Z"],
         }
+        self.everything = bearer(stand.sim("GET", "access-token?scopes=*")["access_token"])
+        agents = stand.ok("GET", "/crm/v3/objects/users", headers=self.everything)["results"]
+        folder = stand.ok("POST", "/files/v3/folders", json={"name": "known"})
+        parts = {"file": ("a.txt", b"a"), "options": (None, '{"access": "PRIVATE"}'), "folderPath": (None, "/known")}
+        team = {"name": "known", "members": [{"userId": "987", "type": "DEFAULT"}]}
+        teams = "/settings/teams/2026-09-beta"
+        self.ids |= {
+            "contactId": ["55512001", "55512002"],
+            "objectId": ["55512001", "55512003", agents[0]["id"]],
+            "userId": ["987", agents[0]["id"]],
+            "teamId": [stand.ok("POST", teams, json=team, headers=self.everything)["id"]],
+            "fileId": [stand.ok("POST", "/files/v3/files", files=parts)["id"]],
+            "folderId": [folder["id"]],
+            "taskId": [folder["id"]],
+            "folderPath": ["known", "other/place"],
+            "path": ["known", "known/a.txt"],
+            "options": ['{"access": "PRIVATE"}'],
+            "primaryObjectId": ["55512001"],
+            "objectIdToMerge": ["55512002"],
+            "idProperty": ["email", "hs_object_id"],
+            "parentFolderId": [folder["id"]],
+        }
         self.app_token = stand.app_token()
         subscribed = stand.ok("POST", "/webhooks-journal/subscriptions/2026-03", **LIFECYCLE, **self.app_bearer)
         self.ids["subscriptionId"].append(str(subscribed["id"]))
@@ -115,13 +149,6 @@ class Known:
         """The header with the app's own token."""
         return {"headers": bearer(self.app_token)}
 
-    def put(self, data: st.DataObject, values: Any) -> None:
-        """Replace most of the values that have a known name, so that what is asked for is there."""
-        if isinstance(values, dict):
-            for name in sorted(set(values) & set(self.ids)):
-                if data.draw(st.integers(0, 4)):
-                    values[name] = data.draw(st.sampled_from(self.ids[name]))
-
 
 def credentials(stand: Stand, operation: Any, known: Known) -> tuple[Json, Json]:
     """Headers and query that the operation is called with: a developer key where its document or path wants one."""
@@ -130,6 +157,8 @@ def credentials(stand: Stand, operation: Any, known: Known) -> tuple[Json, Json]
     channel_level = operation.path.endswith(
         ("/custom-channels/v3", "/2026-03", "/custom-channels/2026-09", "{channelId}")
     )
+    if operation.path.startswith(("/crm/", "/files/", "/settings/")):
+        return known.everything, {}
     if "webhooks" in operation.path or (channel_level and "custom-channels" in operation.path):
         return {}, dict(stand.developer)
     return ({}, {}) if "oauth" in operation.path else (bearer(stand.token), {})
@@ -141,59 +170,71 @@ def deaf(stand: Stand, host: Host) -> Stand:
     return stand
 
 
-LONG = ("conversations.2026-09", "custom-channels.2026-03", "custom-channels.2026-09", "oauth.v1")
-"""Most of the time, and operations that another version of the document has too."""
-BOTH = [pytest.param(path, marks=pytest.mark.slow if path.stem in LONG else (), id=path.stem) for path in DOCUMENTS]
+QUICK = ("conversations.v3", "oauth.2026-09", "webhooks.v3", "webhooks-journal.2026-03", "teams.2026-09-beta")
+"""Of each kind one that is done in seconds; the others are slow ones, and are looked at with more examples."""
+BOTH = [pytest.param(path, marks=() if path.stem in QUICK else pytest.mark.slow, id=path.stem) for path in DOCUMENTS]
+WALKED = [
+    pytest.param(path, marks=() if "teams" in path.stem else pytest.mark.slow, id=path.stem) for path in DOCUMENTS
+]
 
 
+@pytest.mark.timeout(900)  # some take minutes on a busy machine, in their slow form
 @pytest.mark.parametrize("path", BOTH)
-def test_fuzz(path: Any, deaf: Stand) -> None:
-    document = json.loads(path.read_text(encoding="utf-8"))
-    for operation in operations(document):
+def test_fuzz(path: Path, deaf: Stand) -> None:
+    examples = EXAMPLES if path.stem in QUICK else MORE
+    for operation in operations(path):
         known = Known(deaf)
-        headers, query = credentials(deaf, operation, known)
-        for mode in schemathesis.GenerationMode:
-            ask(deaf, operation, mode, known, headers, query)
+        for mode in (POSITIVE, NEGATIVE):
+            ask(target(deaf, known), operation, mode, examples=examples)
 
 
-def ask(stand: Stand, operation: Any, mode: Any, known: Known, headers: Json, query: Json) -> None:
-    """Call one operation in many ways."""
-
-    @settings(
-        max_examples=EXAMPLES,
-        derandomize="HUBSPOT_FUZZ" not in os.environ,
-        database=None,
-        deadline=None,
-        phases=(Phase.generate,),
-        suppress_health_check=list(HealthCheck),
+def target(stand: Stand, known: Known) -> Target:
+    """The stand-in, with what there is in it."""
+    return Target(
+        base=stand.base,
+        http=stand.http,
+        ids=known.ids,
+        credentials=lambda operation: credentials(stand, operation, known),
+        only_errors=ONLY_ERRORS,
+        lenient=lenient,
     )
-    @given(case=operation.as_strategy(generation_mode=mode), data=st.data())
-    def call(case: Any, data: st.DataObject) -> None:
-        known.put(data, case.path_parameters)
-        known.put(data, case.body)
-        case.query = {**(case.query or {}), **query}
-        sent = {"User-Agent": "schemathesis", **headers}
-        answer = case.call(base_url=stand.base, session=stand.http, headers=sent, timeout=30, allow_redirects=False)
-        if answer.status_code == 200 and operation.path.endswith(ONLY_ERRORS):
-            return
-        case.validate_response(answer, checks=CHECKS)
 
-    try:
-        call()
-    except (schemathesis.errors.InvalidSchema, Unsatisfiable):  # a request that may be anything can't be wrong
-        if mode is not schemathesis.GenerationMode.NEGATIVE:
-            raise
+
+FREE = "after|associations|attachments|filterGroups|limit|properties|propertiesWithHistory|recipients|sorts|timestamp"
+TEXT_OF = r"\(was string, became (number|integer|boolean)"
+LENIENT = {
+    r"PATCH \S+ `required`": "what is changed in part need not be told whole",
+    rf"(/crm/|/custom-channels)\S* `required` .*\b({FREE})\b": "the documents require what HubSpot does not "
+    "(docs/hubspot.rst: Message body; Contact search)",
+    rf"/crm/\S* `type` at \S*/additionalProperties {TEXT_OF}": "HubSpot makes text of numbers and booleans",
+}
+"""What is taken although the document does not allow it, and why."""
+
+
+def lenient(case: Any, why: str) -> bool:
+    """Whether there is nothing else wrong with the request."""
+    broken = " ".join(why.partition("Invalid component:")[2].partition("\n\n")[0].split()).split("violates ")[1:]
+    calls = [f"{case.operation.label} {one}" for one in broken]
+    return bool(calls) and all(any(re.search(known, one) for known in LENIENT) for one in calls)
+
+
+@pytest.mark.timeout(900)  # some take minutes on a busy machine, in their slow form
+@pytest.mark.parametrize("path", WALKED)
+def test_walks(path: Path, deaf: Stand) -> None:
+    """One call after the other in the same world, with the ids of what was made and removed before."""
+    walks = EXAMPLES if path.stem in QUICK else MORE
+    found = walk(lambda: target(deaf, Known(deaf)), operations(path), walks=walks, steps=STEPS)
+    assert any(status < 300 for statuses in found.values() for status in statuses)
 
 
 # --- credentials
 
 
 @pytest.mark.parametrize("path", DOCUMENTS, ids=lambda path: path.stem)
-def test_every_operation_wants_credentials(path: Any, stand: Stand) -> None:
-    document = json.loads(path.read_text(encoding="utf-8"))
+def test_every_operation_wants_credentials(path: Path, stand: Stand) -> None:
     known = Known(stand)
     few = stand.sim("GET", "access-token?scopes=oauth")["access_token"]
-    for operation in operations(document):
+    for operation in operations(path):
         if "oauth" in operation.path:
             continue  # has its own: client id and secret, or the token that is asked about
         target = stand.base + operation.path

@@ -87,11 +87,67 @@ def test_only_unique_properties_name_a_contact(stand: Stand) -> None:
 def test_a_change_needs_a_body_and_a_405_names_what_is_allowed(stand: Stand) -> None:
     contact = make(stand, firstname="a")
     assert stand.call("PATCH", f"{CONTACTS}/{contact}").status_code == 400
+    wrongs: list[Any] = [None, {}, []]
+    for wrong in wrongs:
+        assert stand.call("PATCH", f"{CONTACTS}/{contact}", json={"properties": {"city": wrong}}).status_code == 400
     thread = stand.publish()["conversationsThreadId"]
     assert stand.call("PATCH", f"/conversations/v3/conversations/threads/{thread}").status_code == 400
     refused = stand.call("PUT", f"{CONTACTS}/{contact}", json={})
     assert refused.status_code == 405
     assert {"GET", "PATCH", "DELETE"} <= set(refused.headers["Allow"].split(", "))
+
+
+@pytest.mark.parametrize("base", [CONTACTS, "/crm/objects/2026-09/contacts"])
+def test_properties_can_be_had_with_their_history(stand: Stand, base: str) -> None:
+    contact = make(stand, email="ana@example.com", firstname="Ana")
+    stand.ok("PATCH", f"{base}/{contact}", json={"properties": {"firstname": "Anna", "email": "ana@example.com"}})
+    stand.ok("PATCH", f"{base}/{contact}", json={"properties": {"firstname": ""}})
+    asked = ["firstname", "email", "lastname", "createdate"]
+    one = stand.ok("GET", f"{base}/{contact}", params={"propertiesWithHistory": ",".join(asked)})
+    told = {name: [entry["value"] for entry in past] for name, past in one["propertiesWithHistory"].items()}
+    assert told == {
+        "firstname": ["", "Anna", "Ana"],
+        "email": ["ana@example.com"],
+        "createdate": [one["createdAt"]],
+    }
+    times = [entry["timestamp"] for entry in one["propertiesWithHistory"]["firstname"]]
+    assert times == sorted(times, reverse=True)
+    assert times[-1] == one["createdAt"]
+    assert one["properties"]["email"] == "ana@example.com"
+    listed = stand.ok("GET", base, params={"propertiesWithHistory": asked})["results"]
+    assert listed[-1]["propertiesWithHistory"] == one["propertiesWithHistory"]
+    body = {"inputs": [{"id": contact}], "properties": [], "propertiesWithHistory": asked}
+    [read] = stand.ok("POST", f"{base}/batch/read", json=body)["results"]
+    assert read["propertiesWithHistory"] == one["propertiesWithHistory"]
+    assert "propertiesWithHistory" not in stand.ok("GET", f"{base}/{contact}")
+
+
+@pytest.mark.parametrize("version", ["2026-03", "2026-09"])
+def test_an_upsert_tells_no_nulls(stand: Stand, version: str) -> None:
+    inputs = [{"id": "a@example.com", "idProperty": "email", "properties": {"firstname": "A", "lastname": ""}}]
+    for properties in ({"firstname": "A"}, {"firstname": ""}):
+        body = {"inputs": [inputs[0] | {"properties": properties}]}
+        [made] = stand.ok("POST", f"/crm/objects/{version}/contacts/batch/upsert", json=body)["results"]
+        assert None not in made["properties"].values()
+
+
+def test_a_merge_keeps_every_address_and_what_was(stand: Stand) -> None:
+    winner = make(stand, email="a@example.com", firstname="Ana")
+    loser = make(stand, email="b@example.com", hs_additional_emails="c@example.com;d@example.com", lastname="Berg")
+    stand.ok("POST", f"{CONTACTS}/merge", json={"primaryObjectId": winner, "objectIdToMerge": loser})
+    for address in ("a@example.com", "b@example.com", "c@example.com", "d@example.com"):
+        hit = found(stand, {"propertyName": "email", "operator": "EQ", "value": address}) or found(
+            stand, {"propertyName": "hs_additional_emails", "operator": "CONTAINS_TOKEN", "value": address}
+        )
+        assert hit == [winner], address
+    names = {"properties": "email,lastname,hs_additional_emails"}
+    told = stand.ok("GET", f"{CONTACTS}/{loser}", params=names)
+    assert (told["id"], told["properties"]["email"], told["properties"]["lastname"]) == (
+        winner,
+        "a@example.com",
+        "Berg",
+    )
+    assert told["properties"]["hs_additional_emails"] == "b@example.com;c@example.com;d@example.com"
 
 
 def test_hubspots_own_client_reads_the_properties(stand: Stand) -> None:

@@ -2,35 +2,27 @@
 
 from __future__ import annotations
 
-import _thread
 import argparse
 import ipaddress
 import json
 import logging
-import os
 import re
-import signal
+import secrets
 import sys
-import threading
-from types import FrameType
-
-from werkzeug.serving import BaseWSGIServer, WSGIRequestHandler, make_server
 
 from .app import create_app
+from .behaviour import people
 from .engine.chaos import MEANINGS, Chaos
 from .engine.recording import Recording
 from .engine.simulation import Simulation
+from .model import preset
 from .model.errors import ApiError
+from .serving import listening, port, serve_until_told, server_on
 
-STOP_SECONDS = 0.05
-"""Seconds at most until a stand-in that was told to stop takes no more requests."""
-
-
-class QuietHandler(WSGIRequestHandler):
-    """Serve without logging requests: ``/_sim/requests`` has them."""
-
-    def log_request(self, code: int | str = "-", size: int | str = "-") -> None:
-        pass
+PORT = 8200
+"""Where the stand-in listens, unless somebody else does."""
+PUBLIC_URL = "http://localhost:5000"
+"""Where ``flask run`` serves an app."""
 
 
 def is_loopback(host: str) -> bool:
@@ -41,38 +33,27 @@ def is_loopback(host: str) -> bool:
         return host == "localhost"
 
 
-def port(text: str) -> int:
-    """Read a port to listen on, from the command line."""
-    if not re.fullmatch("[0-9]{1,5}", text, re.ASCII) or int(text) > 65_535:
-        raise argparse.ArgumentTypeError(f"{text!r} is no port: a number from 0 to 65535")
-    return int(text)
+def contact(text: str) -> dict[str, str]:
+    """Read a contact from the command line: ``KEY=VALUE,…``."""
+    pairs = [part.partition("=") for part in text.split(",")]
+    if not all(re.fullmatch(r"[a-z][a-z0-9_]*", key, re.ASCII) and value.strip() for key, _, value in pairs):
+        raise argparse.ArgumentTypeError(f"{text!r} is not KEY=VALUE,… such as email=ana@example.com,firstname=Ana")
+    return {key: value.strip() for key, _, value in pairs}
 
 
-def stop_with_stdin() -> None:
-    """Return at once; end this process when standard input ends, as it does when a parent has died."""
-
-    def watch() -> None:
-        while os.read(0, 4096):  # not sys.stdin: its lock would be held when the interpreter ends
-            pass
-        os.kill(os.getpid(), signal.SIGTERM)
-
-    threading.Thread(target=watch, daemon=True).start()
+def checked(given: list[dict[str, str]]) -> list[dict[str, str]]:
+    """Return the contacts of the command line. Raises ApiError for an address that is none, or that another has."""
+    trial = Simulation()
+    for one in given:
+        people.make_contact(trial, preset.PORTAL_ID, dict(one))
+    return [one | {"email": one["email"].lower()} if "email" in one else one for one in given]
 
 
-def serve_until_told(server: BaseWSGIServer, first_line: str, *, with_stdin: bool) -> None:
-    """Say where the stand-in is, and serve until SIGTERM or SIGINT, or until standard input ends."""
-
-    def stop(number: int, frame: FrameType | None) -> None:
-        # No exception: one that falls into a weak reference's callback is lost, and we would go on for ever. And no
-        # ``threading.Thread``: the main thread may just be starting one, with a lock that a second needs as well.
-        _thread.start_new_thread(server.shutdown, ())
-
-    signal.signal(signal.SIGTERM, stop)
-    signal.signal(signal.SIGINT, stop)
-    print(first_line, flush=True)
-    if with_stdin:
-        stop_with_stdin()
-    server.serve_forever(poll_interval=STOP_SECONDS)
+def settings_lines(sim: Simulation, public_url: str) -> list[str]:
+    """The preset app's settings as lines for a ``.env`` file, under the names that Flask reads, and a secret key."""
+    made = sim.world.installs[preset.APP_ID, preset.PORTAL_ID]
+    values = {**preset.env(sim.world, made, sim.base_url), "HUBSPOT_HITL_PUBLIC_URL": public_url}
+    return [f"FLASK_{name}={value}" for name, value in {"SECRET_KEY": secrets.token_urlsafe(32), **values}.items()]
 
 
 def main(arguments: list[str] | None = None, *, prog: str = "python -m flask_hubspot_hitl.simulator") -> int:
@@ -83,10 +64,27 @@ def main(arguments: list[str] | None = None, *, prog: str = "python -m flask_hub
     :returns: the exit status.
     """
     parser = argparse.ArgumentParser(prog=prog, description="The stand-in for HubSpot: serves until SIGTERM or Ctrl-C.")
-    parser.add_argument("--port", type=port, default=0, help="the port to listen on; 0 takes a free one")
+    parser.add_argument(
+        "--port", type=port, help=f"the port to listen on; 0 takes a free one (default: {PORT}, if nobody has it)"
+    )
     parser.add_argument("--host", default="127.0.0.1", help="the address to listen on (default: %(default)s)")
     parser.add_argument("--control-token", help="asked for on /_sim/*; needed with an address others can reach")
     parser.add_argument("--allow-host", action="append", default=[], help="a further name it is reached by")
+    parser.add_argument(
+        "--env",
+        nargs="?",
+        const=PUBLIC_URL,
+        metavar="PUBLIC_URL",
+        help="print the settings of an app that is served at PUBLIC_URL (default: %(const)s), as lines for .env",
+    )
+    parser.add_argument(
+        "--contact",
+        action="append",
+        default=[],
+        type=contact,
+        metavar="KEY=VALUE,…",
+        help="a further contact: email, phone, firstname, lastname, …; may be given more than once",
+    )
     parser.add_argument(
         "--chaos",
         action="append",
@@ -114,7 +112,12 @@ def main(arguments: list[str] | None = None, *, prog: str = "python -m flask_hub
         parser.error("--host other than loopback needs --control-token")
     logging.basicConfig(level=logging.WARNING, format="%(asctime)s %(name)s %(levelname)s %(message)s")
     try:
-        sim = Simulation(control_token=options.control_token, chaos=options.chaos, deliver=options.deliver)
+        sim = Simulation(
+            control_token=options.control_token,
+            chaos=options.chaos,
+            deliver=options.deliver,
+            contacts=checked(options.contact),
+        )
     except (ApiError, ValueError) as problem:
         parser.error(str(problem))
     sim.allowed_hosts = frozenset(name.lower() for name in options.allow_host)
@@ -123,13 +126,19 @@ def main(arguments: list[str] | None = None, *, prog: str = "python -m flask_hub
             sim.recording = Recording(options.record, redact_text=options.redact_text)
         except OSError as problem:
             parser.error(f"--record {options.record}: {problem.strerror}")
-    server = make_server(options.host, options.port, create_app(sim), threaded=True, request_handler=QuietHandler)
+    try:
+        listener = listening(options.host, options.port, PORT)
+    except OSError as problem:
+        parser.error(f"can't listen on {options.host} port {options.port or PORT}: {problem.strerror}")
+    server = server_on(listener, options.host, create_app(sim))
     name = options.allow_host[0] if options.allow_host else options.host
     shown = f"[{name}]" if ":" in name else name
-    sim.base_url = f"http://{shown}:{server.server_port}"
+    sim.base_url = f"http://{shown}:{server.port}"
 
-    first_line = f"HubSpot stand-in: {sim.base_url}/  (settings: {sim.base_url}/_sim/env)"
-    serve_until_told(server, first_line, with_stdin=options.stop_with_stdin)
+    lines = [f"HubSpot stand-in: {sim.base_url}/  (settings: {sim.base_url}/_sim/env)"]
+    if options.env:
+        lines = [f"# {lines[0]}", *settings_lines(sim, options.env)]
+    serve_until_told(server, "\n".join(lines), with_stdin=options.stop_with_stdin)
     if sim.recording is not None:
         with sim.lock:
             sim.recording.close()

@@ -12,8 +12,8 @@ import os
 from typing import Any
 from urllib.parse import urlsplit
 
-from flask import Flask, Response, g, request
-from werkzeug.exceptions import HTTPException, MethodNotAllowed
+from flask import Flask, Response, current_app, g, request
+from werkzeug.exceptions import HTTPException, MethodNotAllowed, NotFound
 
 from .api import (
     channel_messages,
@@ -23,24 +23,34 @@ from .api import (
     contacts,
     contacts_batch,
     conversations,
+    file_search,
     files,
+    folders,
     journal,
     oauth,
+    objects,
+    owners,
     properties,
+    teams,
+    visitors,
     webhooks,
 )
+from .api.query import check_query
 from .api.wire import bearer_value
-from .desk import control, control_journal, control_threads, desk, projects, settings
+from .desk import control, control_journal, control_staff, control_threads, desk, projects, settings
+from .engine import served
 from .engine.middleware import CONTROL, MAX_BODY, Middleware
 from .engine.simulation import Simulation, current
 from .engine.traffic import FOLDER, Traffic
 from .model.errors import ApiError, error_body
+from .model.kinds import scope_for
 
 logger = logging.getLogger(__name__)
 
 FAMILIES = (
-    *(channels, connect, channel_messages, conversations, files, contacts, contacts_batch, oauth, consent, webhooks),
-    *(journal, properties, control, control_journal, control_threads, desk, settings, projects),
+    *(channels, connect, channel_messages, conversations, files, file_search, folders, oauth, consent, webhooks),
+    *(contacts, contacts_batch, objects, properties, owners, teams, visitors, journal),
+    *(control, control_journal, control_staff, control_threads, desk, settings, projects),
 )
 LOOPBACK = frozenset({"127.0.0.1", "localhost", "::1"})
 SAFE_METHODS = frozenset({"GET", "HEAD", "OPTIONS"})
@@ -63,6 +73,7 @@ def create_app(sim: Simulation) -> Flask:
         app.register_blueprint(family.bp)
     app.before_request(refuse_strangers)
     app.before_request(count_call)
+    app.before_request(check_call)
     app.after_request(harden)
     app.register_error_handler(ApiError, api_error)
     app.register_error_handler(HTTPException, http_error)
@@ -110,6 +121,12 @@ def count_call() -> None:
     g.limit_headers = sim.limits.count((token.app_id, token.portal_id), sim.chaos, search=search)
 
 
+def check_call() -> None:
+    """Check what HubSpot's documents say of the query, on API calls. Raises ApiError (400)."""
+    if served.is_api(request.path) and request.url_rule is not None:
+        check_query()
+
+
 def harden(response: Response) -> Response:
     """Add the headers that every answer carries."""
     response.headers.update(g.get("limit_headers", {}))
@@ -130,7 +147,17 @@ def http_error(problem: HTTPException) -> Any:
     status = problem.code or 500
     if status < 400:
         return problem.get_response()
+    if isinstance(problem, NotFound) and request.url_rule is None and served.is_api(request.path):
+        return not_served()
     return error_body(status, problem.description or problem.name), status, _allow(problem)
+
+
+def not_served() -> Any:
+    """Answer a call that is not served: that a scope is missing, where HubSpot would say so, else what is served."""
+    token, scope = current().world.tokens.get(bearer_value()), scope_for(request.path)
+    if token is not None and scope is not None and scope not in token.scopes:
+        return api_error(ApiError.scopes(scope))
+    return api_error(served.refusal(request.method, request.path, current_app.url_map))
 
 
 def _allow(problem: HTTPException) -> dict[str, str]:

@@ -309,7 +309,10 @@ def update_account(channel_id: str, account_id: str) -> Any:
     channel = find_channel(sim.world, made.app_id, channel_id)
     account = find_account(sim, made.portal_id, channel.id, account_id)
     body = json_body({"authorized": bool, "name": str})
-    if body.get("authorized") is not None:
+    for name in ("authorized", "name"):
+        if name in body and body[name] is None:
+            raise ApiError.invalid(name, "must not be null")
+    if "authorized" in body:
         account.authorized = body["authorized"]
     account.name = body.get("name") or account.name
     events.account_event(sim, account, "UPDATED", now_ms())

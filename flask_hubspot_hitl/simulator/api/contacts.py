@@ -2,18 +2,17 @@
 
 from __future__ import annotations
 
-import fnmatch
-import re
 from typing import Any
 
 from flask import Blueprint, request
 
-from ..behaviour import people
+from ..behaviour import people, records
 from ..engine.simulation import Simulation, current
 from ..model.errors import ApiError
-from ..model.properties import NONE, OF_CONTACTS, sort_key, stored_key
-from ..model.world import JSON, Contact, iso, now_ms
-from .wire import ANY, bearer, json_body, on, page, query_bool, query_list, whole
+from ..model.properties import OF_CONTACTS
+from ..model.world import JSON, Contact, iso
+from .crm import NEW, asked_history, asked_properties, found, given_properties, history_of
+from .wire import bearer, json_body, on, page, query_bool
 
 bp = Blueprint("contacts", __name__)
 
@@ -28,31 +27,6 @@ BASES = (
 READ, WRITE = "crm.objects.contacts.read", "crm.objects.contacts.write"
 RETURNED = ("firstname", "lastname", "email", "lastmodifieddate", "hs_object_id", "createdate")
 QUERIED = ("firstname", "lastname", "email", "phone", "hs_additional_emails", "fax", "mobilephone", "company")
-OPERATORS = frozenset(
-    {
-        "EQ",
-        "NEQ",
-        "LT",
-        "LTE",
-        "GT",
-        "GTE",
-        "BETWEEN",
-        "IN",
-        "NOT_IN",
-        "HAS_PROPERTY",
-        "NOT_HAS_PROPERTY",
-        "CONTAINS_TOKEN",
-        "NOT_CONTAINS_TOKEN",
-    }
-)
-FILTER = {"propertyName!": str, "operator!": OPERATORS, "value": str, "highValue": str, "values": [str]}
-SEARCH = {
-    "filterGroups": [{"filters!": [FILTER]}],
-    "properties": [str],
-    "sorts": [ANY],  # the documents say strings, the guides objects
-    "query": str,
-}
-MAX_GROUPS, MAX_FILTERS, MAX_TOTAL, MAX_BODY, MAX_RESULTS = 6, 6, 18, 3000, 10_000
 
 
 def values_of(contact: Contact) -> dict[str, str | None]:
@@ -64,120 +38,37 @@ def values_of(contact: Contact) -> dict[str, str | None]:
     }
 
 
-def shape(contact: Contact, names: list[str] | None = None) -> JSON:
-    """Return a ``SimplePublicObject`` with the properties asked for, or the default ones."""
+def shape(contact: Contact, names: list[str] | None = None, past: list[str] | None = None) -> JSON:
+    """Return a ``SimplePublicObject`` with the properties asked for, or the default ones.
+
+    :param past: the properties to tell with all values that they had.
+    """
     values = values_of(contact)
-    wanted = dict.fromkeys([*(names or RETURNED), "hs_object_id", "createdate", "lastmodifieddate"])
+    wanted = dict.fromkeys([*(names or RETURNED), *(past or ()), "hs_object_id", "createdate", "lastmodifieddate"])
     if request.path.startswith("/crm/v3"):
         wanted = {name: None for name in wanted if values.get(name) is not None}
-    return {
+    answer = {
         "id": contact.id,
         "properties": {name: values.get(name) for name in wanted},
         "createdAt": iso(contact.created_ms),
         "updatedAt": iso(contact.updated_ms),
         "archived": contact.archived,
     }
+    told = history_of(past or [], lambda name: past_of(contact, name))
+    return answer | ({"propertiesWithHistory": told} if past else {})
 
 
-def asked_properties() -> list[str] | None:
-    """Return the query's ``properties``, repeated or separated by commas."""
-    return [name for name in query_list("properties") if name and "," not in name] or None
-
-
-# --- search
-
-
-def has_token(value: str, wanted: str) -> bool:
-    """Return True when CONTAINS_TOKEN holds: one of the words matches, with ``*`` as a wildcard."""
-    words = [value, *re.split(r"[\s;,]+", value), *re.split(r"[^\w]+", value)]
-    return any(fnmatch.fnmatchcase(word, re.sub(r"([\[?])", r"[\1]", wanted)) for word in words if word)
-
-
-def matches(values: dict[str, str | None], item: JSON) -> bool:
-    """Return True when a filter of the search holds. Strings are compared without regard to case."""
-    operator, name = str(item["operator"]), item["propertyName"]
-    value = (values.get(name) or "").lower()
-    if operator.endswith("HAS_PROPERTY"):
-        return bool(value) == (operator == "HAS_PROPERTY")
-    if operator in ("IN", "NOT_IN"):
-        if not item.get("values"):
-            raise ApiError.invalid("filterGroups", f"{operator} needs `values`")
-        # IN and NOT_IN compare with lower-case values only (docs/hubspot.rst: Contact search)
-        return bool(value) and (value in list(item["values"])) == (operator == "IN")
-    if item.get("value") is None:
-        raise ApiError.invalid("filterGroups", f"{operator} needs `value`")
-    wanted = str(item["value"]).lower()
-    if operator == "BETWEEN" and item.get("highValue") is None:
-        raise ApiError.invalid("filterGroups", "BETWEEN needs `highValue`")
-    if operator in ("CONTAINS_TOKEN", "NOT_CONTAINS_TOKEN"):
-        return has_token(value, wanted) == (operator == "CONTAINS_TOKEN")
-    return compares(name, values.get(name), operator, item)
-
-
-def compares(name: str, value: str | None, operator: str, item: JSON) -> bool:
-    """Return True when a value compares so: dates and numbers by what they mean. Raises ApiError (400)."""
-    try:
-        wanted, highest = (sort_key(name, item.get(one)) for one in ("value", "highValue"))
-    except ValueError as problem:
-        raise ApiError.invalid("filterGroups", f"the value for {name[:60]} {problem}") from None
-    found = stored_key(name, value)
-    if operator == "NEQ":
-        return found != wanted
-    return (
-        found != NONE
-        and {
-            "EQ": found == wanted,
-            "BETWEEN": wanted <= found <= highest,
-            "LT": found < wanted,
-            "LTE": found <= wanted,
-            "GT": found > wanted,
-            "GTE": found >= wanted,
-        }[operator]
-    )
+def past_of(contact: Contact, name: str) -> list[tuple[str, int]]:
+    """Return every value that a property had, and since when (epoch milliseconds), newest first."""
+    own = values_of(contact).get(name)
+    return people.history(contact, name) or ([(own, contact.updated_ms)] if own is not None else [])
 
 
 @on(bp, "POST", BASES, "/search")
 def search() -> Any:
     sim = current()
     made = bearer(sim, READ)
-    if len(request.get_data()) > MAX_BODY:
-        raise ApiError.invalid("body", f"must not be longer than {MAX_BODY} characters")
-    body = json_body(SEARCH)
-    groups = body.get("filterGroups") or []
-    sizes = [len(group["filters"]) for group in groups]
-    if len(groups) > MAX_GROUPS or max(sizes, default=0) > MAX_FILTERS or sum(sizes) > MAX_TOTAL:
-        raise ApiError.invalid("filterGroups", "too many filters")
-    query = (body.get("query") or "").lower()
-    found = []
-    indexed_ms = now_ms() - round(sim.chaos.search_lag * 1000)
-    for contact in sim.world.contacts_of(made.portal_id):
-        if contact.created_ms > indexed_ms:
-            continue
-        values = values_of(contact)
-        if query and not any(query in (values.get(name) or "").lower() for name in QUERIED):
-            continue
-        verdicts = [[matches(values, item) for item in group["filters"]] for group in groups]
-        if not groups or any(all(verdict) for verdict in verdicts):
-            found.append(contact)
-    for rule in (body.get("sorts") or [])[:1]:
-        descending = isinstance(rule, dict) and rule.get("direction") == "DESCENDING"
-        name = str(rule.get("propertyName") if isinstance(rule, dict) else rule)
-        descending, name = descending or name.startswith("-"), name.lstrip("-")
-        found.sort(key=lambda c: stored_key(name, values_of(c).get(name)), reverse=descending)
-    names = body.get("properties") or None
-    limit = whole(10 if body.get("limit") is None else body["limit"], "limit", 1, 200)
-    after = body.get("after") or "0"
-    if whole(after, "after", 0, 10**9) + limit > MAX_RESULTS:
-        raise ApiError.invalid("after", f"a search gives {MAX_RESULTS} results at most")
-    answer = page(
-        found,
-        lambda c: shape(c, names),
-        page_size=sim.chaos.page_size,
-        total=False,
-        after=after,
-        limit=limit,
-    )
-    return {"total": len(found), **answer}
+    return found(sim, sim.world.contacts_of(made.portal_id), values_of, QUERIED, shape)
 
 
 # --- one contact
@@ -204,49 +95,42 @@ def look_up(
 
 def find_contact(sim: Simulation, portal_id: str, contact_id: str) -> Contact:
     """Return the contact in the path, by id or by ``?idProperty=email``, else answer 404."""
-    found = look_up(sim, portal_id, contact_id, request.args.get("idProperty"), archived=query_bool("archived"))
-    if found is None:
+    known = look_up(sim, portal_id, contact_id, request.args.get("idProperty"), archived=query_bool("archived"))
+    if known is None:
         raise ApiError(404, "OBJECT_NOT_FOUND", "resource not found")
-    return found
-
-
-def given_properties(body: JSON) -> dict[str, str | None]:
-    """Return the properties of a write; values must be strings (numbers and booleans become one)."""
-    answer: dict[str, str | None] = {}
-    for name, value in body["properties"].items():
-        if isinstance(value, dict | list):
-            raise ApiError.invalid(f"properties.{name[:60]}", "must be a string")
-        text = None if value is None else str(value)
-        try:
-            sort_key(name.lower(), text)
-        except ValueError as problem:
-            raise ApiError.invalid(f"properties.{name[:60]}", str(problem)) from None
-        answer[name.lower()] = text
-    return answer
+    return known
 
 
 @on(bp, "GET", BASES)
 def list_contacts() -> Any:
     sim = current()
     made = bearer(sim, READ)
-    archived, names = query_bool("archived"), asked_properties()
-    found = [c for c in sim.world.contacts.values() if c.portal_id == made.portal_id and c.archived == archived]
-    return page(found, lambda c: shape(c, names), page_size=sim.chaos.page_size, total=False)
+    archived, names, past = query_bool("archived"), asked_properties(), asked_history()
+    listed = [c for c in sim.world.contacts.values() if c.portal_id == made.portal_id and c.archived == archived]
+    return page(listed, lambda c: shape(c, names, past), page_size=sim.chaos.page_size, total=False)
 
 
 @on(bp, "POST", BASES)
 def create_contact() -> Any:
     sim = current()
     made = bearer(sim, WRITE)
-    properties = given_properties(json_body({"properties!": {}}))
-    return shape(people.make_contact(sim, made.portal_id, properties), list(properties)), 201
+    return create_one(sim, made.portal_id, json_body(NEW)), 201
+
+
+def create_one(sim: Simulation, portal_id: str, body: JSON) -> JSON:
+    """Make a contact with its associations, or none at all. Raises ApiError."""
+    properties = given_properties(body)
+    others = records.targets(sim, portal_id, "contacts", body.get("associations") or [])
+    made = people.make_contact(sim, portal_id, properties)
+    records.associate(sim.world, "contacts", made.id, others)
+    return shape(made, list(properties))
 
 
 @on(bp, "GET", BASES, "/<contact_id>")
 def get_contact(contact_id: str) -> Any:
     sim = current()
     made = bearer(sim, READ)
-    return shape(find_contact(sim, made.portal_id, contact_id), asked_properties())
+    return shape(find_contact(sim, made.portal_id, contact_id), asked_properties(), asked_history())
 
 
 @on(bp, "PATCH", BASES, "/<contact_id>")
@@ -254,7 +138,7 @@ def update_contact(contact_id: str) -> Any:
     sim = current()
     made = bearer(sim, WRITE)
     contact = find_contact(sim, made.portal_id, contact_id)
-    properties = given_properties(json_body({"properties!": {}}))
+    properties = given_properties(json_body({"properties!": {}, "objectWriteTraceId": str}))
     people.change_contact(sim, contact, properties)
     return shape(contact, list(properties))
 

@@ -16,20 +16,20 @@ from ..behaviour import people
 from ..engine.simulation import Simulation, current
 from ..model.errors import ApiError
 from ..model.world import JSON, Contact, iso, now_ms
-from .contacts import BASES, READ, WRITE, given_properties, look_up, shape
-from .wire import bearer, json_body, on
+from .contacts import BASES, READ, WRITE, create_one, look_up, shape
+from .crm import NEW, given_properties
+from .wire import bearer, json_body, on, without_nulls
 
 bp = Blueprint("contacts_batch", __name__)
 
 MAX_INPUTS = 100
-PROPERTIES: JSON = {"properties!": {}}
-BY_ID: JSON = {"id!": str, "idProperty": str, "properties!": {}}
+BY_ID: JSON = {"id!": str, "idProperty": str, "properties!": {}, "objectWriteTraceId": str}
 
 
 def batch(spec: JSON, status: int, handle: Callable[[JSON, JSON], JSON]) -> Any:
     """Handle each of ``inputs``; what raises ApiError is collected."""
     started = iso(now_ms())
-    body = json_body({"inputs!": [spec], "properties": [str], "idProperty": str})
+    body = json_body({"inputs!": [spec], "properties": [str], "propertiesWithHistory": [str], "idProperty": str})
     if len(body["inputs"]) > MAX_INPUTS:
         raise ApiError.invalid("inputs", f"must not be more than {MAX_INPUTS}")
     results, problems = [], []
@@ -65,7 +65,8 @@ def read() -> Any:
     made = bearer(sim, READ)
 
     def one(item: JSON, body: JSON) -> JSON:
-        return shape(found(sim, made.portal_id, item, body.get("idProperty")), body.get("properties"))
+        contact = found(sim, made.portal_id, item, body.get("idProperty"))
+        return shape(contact, body.get("properties"), body.get("propertiesWithHistory"))
 
     return batch({"id!": str}, 200, one)
 
@@ -75,11 +76,7 @@ def create() -> Any:
     sim = current()
     made = bearer(sim, WRITE)
 
-    def one(item: JSON, body: JSON) -> JSON:
-        properties = given_properties(item)
-        return shape(people.make_contact(sim, made.portal_id, properties), list(properties))
-
-    return batch(PROPERTIES, 201, one)
+    return batch(NEW, 201, lambda item, body: create_one(sim, made.portal_id, item))
 
 
 @on(bp, "POST", BASES, "/batch/update")
@@ -105,13 +102,19 @@ def upsert() -> Any:
         contact = look_up(sim, made.portal_id, item["id"], unique)
         if contact is not None:
             people.change_contact(sim, contact, properties)
-            return shape(contact, list(properties)) | {"new": False}
+            return upserted(contact, properties, is_new=False)
         if unique is None:
             raise ApiError(404, "OBJECT_NOT_FOUND", "resource not found")
         contact = people.make_contact(sim, made.portal_id, {unique: item["id"]} | properties)
-        return shape(contact, list(properties)) | {"new": True}
+        return upserted(contact, properties, is_new=True)
 
     return batch(BY_ID, 200, one)
+
+
+def upserted(contact: Contact, properties: JSON, *, is_new: bool) -> JSON:
+    """Return a ``SimplePublicUpsertObject``, whose properties are never null."""
+    answer: JSON = without_nulls(shape(contact, list(properties)))
+    return answer | {"new": is_new}
 
 
 @on(bp, "POST", BASES, "/batch/archive")

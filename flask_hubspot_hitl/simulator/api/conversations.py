@@ -44,8 +44,11 @@ def find_thread(sim: Simulation, portal_id: str, thread_id: str) -> Thread:
 
 
 def with_ticket() -> bool:
-    """Return True when the caller asked for the thread's ticket."""
-    return "TICKET" in query_list("association")
+    """Return True when the caller asked for the thread's ticket, the only association that there is."""
+    asked = query_list("association")
+    if set(asked) - {"TICKET"}:
+        raise ApiError.invalid("association", "must be TICKET")
+    return bool(asked) and current().chaos.tickets == "ok"
 
 
 @on(bp, "GET", BASES, "/threads")

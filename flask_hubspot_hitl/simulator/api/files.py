@@ -12,9 +12,10 @@ from typing import Any
 
 from flask import Blueprint, Response, request, send_file
 
-from ..behaviour import shapes
+from ..behaviour import folders, shapes
 from ..engine.simulation import Simulation, current
 from ..model.errors import ApiError
+from ..model.folders import cleaned
 from ..model.world import JSON, File, iso, now_ms
 from .wire import bearer, check, json_body, moment_ms, on, parse_json, whole
 
@@ -23,6 +24,7 @@ bp = Blueprint("files", __name__)
 BASES = ("/files/v3/files", "/files/2026-03/files")
 READ = ("files", "files.read", "files.ui_hidden.read")
 WRITE = ("files", "files.write", "files.ui_hidden.write")
+DELETE = ("files", "files.delete", "files.ui_hidden.write")
 ACCESS = frozenset(
     {
         "PUBLIC_INDEXABLE",
@@ -42,6 +44,15 @@ OPTIONS = {
     "duplicateValidationStrategy": frozenset({"NONE", "REJECT", "RETURN_EXISTING"}),
     "duplicateValidationScope": frozenset({"ENTIRE_PORTAL", "EXACT_FOLDER"}),
     "expiresAt": str,
+}
+CHANGES = {
+    "access": ACCESS,
+    "name": str,
+    "expiresAt": str,
+    "clearExpires": bool,
+    "isUsableInContent": bool,
+    "parentFolderId": str,
+    "parentFolderPath": str,
 }
 TTL_DAYS = {"D": 1, "W": 7, "M": 30, "Y": 365}
 DAY_MS = 24 * 3600 * 1000
@@ -66,8 +77,9 @@ def store(
     folder: str,
     expires_ms: int | None = None,
 ) -> File:
-    """Keep a file."""
+    """Keep a file; folders that are not there yet are made."""
     stem, extension = clean_name(name)
+    folder = folders.ensure(sim, portal_id, folder)
     made = File(
         sim.ids.large(), portal_id, stem, extension, content_type, content, access, folder, now_ms(), expires_ms
     )
@@ -102,31 +114,63 @@ def duplicate(sim: Simulation, portal_id: str, content: bytes, folder: str, opti
     return None
 
 
-def upload_from_request(sim: Simulation, portal_id: str) -> File:
-    """Store the multipart upload of this request."""
+def folder_of(sim: Simulation, portal_id: str, path: str | None, folder_id: str | None) -> str:
+    """Return the path of the folder that is meant; folders of a path are made. Raises ApiError (404 for an id)."""
+    return folders.ensure(sim, portal_id, path) if path else folders.named(sim.world, portal_id, folder_id or "").path
+
+
+def new_content(sim: Simulation) -> tuple[bytes, str, str | None]:
+    """Return the part ``file`` of this request: content, type and name. Raises ApiError (400, 413)."""
     part = request.files.get("file")
     if part is None:
         raise ApiError.invalid("file", "the part `file` is required")
+    content, limit = part.stream.read(), sim.chaos.max_upload_bytes
+    if limit is not None and len(content) > limit:
+        raise ApiError(413, "VALIDATION_ERROR", f"The file is larger than {limit} bytes")
+    return content, part.mimetype or "application/octet-stream", part.filename
+
+
+def free_name(sim: Simulation, portal_id: str, folder: str, name: str, *, overwrite: bool) -> str:
+    """Return the name that a new file gets in a folder: the file that has it goes, or the new one gets a number.
+
+    Source: HubSpot OpenAPI, files v3, ``overwrite``; the number's form is inferred.
+    """
+    stem, extension = clean_name(name)
+    place = (portal_id, folder, extension, False)
+    there = {
+        one.name: one
+        for one in sim.world.files.values()
+        if (one.portal_id, one.folder, one.extension, one.archived) == place
+    }
+    if overwrite and stem in there:
+        there.pop(stem).archived = True
+    number, free = 0, stem
+    while free in there:
+        number += 1
+        free = f"{stem}-{number}"
+    return f"{free}.{extension}" if extension else free
+
+
+def upload_from_request(sim: Simulation, portal_id: str) -> File:
+    """Store the multipart upload of this request."""
+    content, content_type, own_name = new_content(sim)
     options = parse_json(request.form.get("options", "").encode("utf-8", "replace"), where="options")
     check(options, OPTIONS, "options")
     folder, folder_id = request.form.get("folderPath"), request.form.get("folderId")
     if bool(folder) == bool(folder_id):
         raise ApiError.invalid("folderPath", "exactly one of folderPath and folderId is required")
-    content, limit = part.stream.read(), sim.chaos.max_upload_bytes
-    if limit is not None and len(content) > limit:
-        raise ApiError(413, "VALIDATION_ERROR", f"The file is larger than {limit} bytes")
-    folder = folder or f"/folder-{folder_id}"
+    folder = cleaned(folder) if folder else folders.named(sim.world, portal_id, folder_id or "").path
     twin = duplicate(sim, portal_id, content, folder, options)
     if twin is not None:
         return twin
-    name = request.form.get("fileName") or part.filename or "file"
-    if "." not in name and part.filename and "." in part.filename:
-        name = f"{name}.{part.filename.rpartition('.')[2]}"
+    name = request.form.get("fileName") or own_name or "file"
+    if "." not in name and own_name and "." in own_name:
+        name = f"{name}.{own_name.rpartition('.')[2]}"
     return store(
         sim,
         portal_id,
-        name=name,
-        content_type=part.mimetype or "application/octet-stream",
+        name=free_name(sim, portal_id, folder, name, overwrite=options.get("overwrite") is True),
+        content_type=content_type,
         content=content,
         access=options["access"],
         folder=folder,
@@ -170,11 +214,32 @@ def update_file(file_id: str) -> Any:
     sim = current()
     made = bearer(sim, *WRITE)
     found = find_file(sim, made.portal_id, file_id)
-    body = json_body({"access": ACCESS, "name": str, "expiresAt": str, "clearExpires": bool})
+    body = json_body(CHANGES)
+    path, folder_id = body.get("parentFolderPath"), body.get("parentFolderId")
+    if path and folder_id:
+        raise ApiError.invalid("parentFolderId", "parentFolderId and parentFolderPath can't both be set")
     expires = moment_ms(body["expiresAt"], "expiresAt") if body.get("expiresAt") else found.expires_ms
+    found.folder = folder_of(sim, made.portal_id, path, folder_id) if path or folder_id else found.folder
     found.expires_ms = None if body.get("clearExpires") else expires
     found.access = body.get("access") or found.access
     found.name = clean_name(body["name"] + ".x")[0] if body.get("name") else found.name
+    found.usable = body["isUsableInContent"] if body.get("isUsableInContent") is not None else found.usable
+    found.updated_ms = now_ms()
+    return shapes.file(sim, found)
+
+
+@on(bp, "PUT", BASES, "/<file_id>")
+def replace_file(file_id: str) -> Any:
+    """Give a file another content, under the same id and address."""
+    sim = current()
+    made = bearer(sim, *WRITE)
+    found = find_file(sim, made.portal_id, file_id)
+    content, content_type, _ = new_content(sim)
+    options = parse_json(request.form.get("options", "{}").encode("utf-8", "replace"), where="options")
+    check(options, {"access": ACCESS, "expiresAt": str}, "options")
+    found.expires_ms = expiry_ms(options) or found.expires_ms
+    found.content, found.content_type, found.updated_ms = content, content_type, now_ms()
+    found.access = options.get("access") or found.access
     return shapes.file(sim, found)
 
 
@@ -182,7 +247,7 @@ def update_file(file_id: str) -> Any:
 @on(bp, "DELETE", BASES, "/<file_id>/gdpr-delete")
 def delete_file(file_id: str) -> Any:
     sim = current()
-    made = bearer(sim, "files", "files.delete", "files.ui_hidden.write")
+    made = bearer(sim, *DELETE)
     find_file(sim, made.portal_id, file_id).archived = True
     return "", 204
 

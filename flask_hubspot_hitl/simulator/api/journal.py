@@ -52,9 +52,7 @@ def app_token(sim: Simulation, scope: str) -> AppToken:
     if found.expires_ms <= now_ms():
         raise ApiError(401, "EXPIRED_AUTHENTICATION", "The OAuth token used to make this call expired")
     if scope not in found.scopes or sim.chaos.journal == "no_scope":
-        why = "One or more of the following scopes are required."
-        context = {"requiredGranularScopes": [scope]}
-        raise ApiError(403, "MISSING_SCOPES", why, errors=[{"message": why, "context": context}])
+        raise ApiError.scopes(scope)
     return found
 
 

@@ -275,6 +275,18 @@ def delete_refresh_token(value: str) -> Any:
     return "", 204
 
 
+@on(bp, "POST", ("/oauth/v2/private-apps/get/access-token-info",))
+def private_app_token_info() -> Any:
+    """Describe the static token of a private app (docs/hubspot.rst: Account information)."""
+    sim = current()
+    live = live_token(sim, json_body({"tokenKey!": str})["tokenKey"])
+    if live is None or live[0].expires_ms is not None:
+        raise ApiError.missing("Access token")
+    found, made = live
+    ids = {"userId": int(made.user_id), "hubId": int(made.portal_id), "appId": int(made.app_id)}
+    return ids | {"scopes": list(found.scopes)}
+
+
 # --- who am I, and goodbye
 
 

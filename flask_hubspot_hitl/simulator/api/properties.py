@@ -1,6 +1,6 @@
-"""CRM properties of contacts, to read; v3, 2026-03 and 2026-09.
+"""CRM properties, to read: those of contacts, and what all other objects have; v3, 2026-03 and 2026-09.
 
-Source: docs/hubspot.rst (Contact properties). The shape is what HubSpot's own clients read.
+Source: docs/hubspot.rst (Contact properties; Kinds of objects). The shape is what HubSpot's own clients read.
 """
 
 from __future__ import annotations
@@ -10,19 +10,16 @@ from typing import Any
 from flask import Blueprint
 
 from ..engine.simulation import current
+from ..model import kinds
 from ..model.errors import ApiError
-from ..model.properties import OF_CONTACTS, Property
+from ..model.properties import OF_ANY, OF_CONTACTS, Property
+from ..model.records import BY_NAME
 from ..model.world import JSON
-from .contacts import READ
 from .wire import bearer, on, query_bool
 
 bp = Blueprint("properties", __name__)
-BASES = tuple(
-    f"{base}/{kind}"
-    for base in ("/crm/v3/properties", "/crm/properties/2026-03", "/crm/properties/2026-09")
-    for kind in ("contacts", "contact", "0-1")
-)
-SCOPES = (READ, "crm.schemas.contacts.read")
+BASES = ("/crm/v3/properties", "/crm/properties/2026-03", "/crm/properties/2026-09")
+SCHEMAS = "crm.schemas.contacts.read"
 GROUP = "contactinformation"
 
 
@@ -56,16 +53,29 @@ def shape(one: Property) -> JSON:
     }
 
 
-@on(bp, "GET", BASES)
-def list_properties() -> Any:
-    bearer(current(), *SCOPES)
-    return {"results": [] if query_bool("archived") else [shape(one) for one in OF_CONTACTS.values()]}
+def properties_of(kind: str) -> dict[str, Property]:
+    """Return the properties of a kind of objects, for a token that may read them. Raises ApiError (400, 403, 501)."""
+    if kind in ("contacts", "contact", "0-1"):
+        bearer(current(), kinds.CONTACTS, SCHEMAS)
+        return OF_CONTACTS
+    name = BY_NAME[kind].name if kind in BY_NAME else kind
+    if name in kinds.READ:
+        bearer(current(), kinds.READ[name])
+        return OF_ANY
+    if name.startswith(("0-", "2-", "p_")):
+        raise ApiError(501, "NOT_SERVED", f"The stand-in has no properties of {name[:60]}, whatever HubSpot has")
+    raise ApiError(400, "VALIDATION_ERROR", f"Unable to infer object type from: {name[:60]}")
 
 
-@on(bp, "GET", BASES, "/<name>")
-def get_property(name: str) -> Any:
-    bearer(current(), *SCOPES)
-    found = OF_CONTACTS.get(name.lower())
+@on(bp, "GET", BASES, "/<kind>")
+def list_properties(kind: str) -> Any:
+    found = properties_of(kind)
+    return {"results": [] if query_bool("archived") else [shape(one) for one in found.values()]}
+
+
+@on(bp, "GET", BASES, "/<kind>/<name>")
+def get_property(kind: str, name: str) -> Any:
+    found = properties_of(kind).get(name.lower())
     if found is None:
         raise ApiError(404, "OBJECT_NOT_FOUND", f'Property "{name[:60]}" does not exist')
     return shape(found)

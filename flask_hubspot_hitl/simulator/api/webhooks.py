@@ -163,6 +163,8 @@ def update_subscriptions(app_id: str) -> Any:
     started = iso(now_ms())
     results, unknown = [], []
     for item in json_body({"inputs!": [{"id!": int, "active!": bool}]})["inputs"]:
+        if not -(2**31) <= item["id"] < 2**31:
+            raise ApiError.invalid("inputs.id", "must be a whole number of 32 bits")
         found = app.subscriptions.get(str(item["id"]))
         if found is None:
             unknown.append(str(item["id"]))

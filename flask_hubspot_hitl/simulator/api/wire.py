@@ -18,6 +18,7 @@ from ..model.errors import ApiError
 
 ANY = object()
 LATEST_MS = 253_402_300_799_999  # the end of the year 9999
+MOMENT = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}T[0-9]{2}:[0-9]{2}(:[0-9]{2}([.][0-9]+)?)?(Z|[+-][0-9]{2}:?[0-9]{2})")
 T = TypeVar("T")
 View = TypeVar("View", bound=Callable[..., Any])
 
@@ -54,6 +55,10 @@ def json_body(spec: JSON) -> JSON:
     body = parse_json(raw or b"{}")
     check(body, spec, "body")
     return dict(body)
+
+
+class Int32:
+    """Stands in a shape for a whole number of 32 bits, as the documents' ``int32``."""
 
 
 def check(value: Any, spec: Any, where: str) -> None:
@@ -94,8 +99,9 @@ def _check_type(value: Any, spec: type, where: str) -> None:
     if spec is float:
         if not is_number or abs(value) > 1e300:
             raise ApiError.invalid(where, "must be a number")
-    elif spec is int:
-        if not is_number or isinstance(value, float) or abs(value) >= 2**63:
+    elif spec in (int, Int32):
+        limit = 2**31 if spec is Int32 else 2**63
+        if not is_number or isinstance(value, float) or abs(value) >= limit:
             raise ApiError.invalid(where, "must be an integer")
     elif not isinstance(value, spec):
         raise ApiError.invalid(where, f"must be a {spec.__name__}")
@@ -111,10 +117,10 @@ def without_nulls(value: Any) -> Any:
 def moment_ms(value: Any, where: str) -> int:
     """Return a time given as ISO-8601 text or as epoch milliseconds, as epoch milliseconds."""
     if isinstance(value, str):
+        if not MOMENT.fullmatch(value):
+            raise ApiError.invalid(where, "must be an ISO-8601 time, such as 2026-10-01T09:15:30.123Z")
         try:
             parsed = datetime.fromisoformat(value)
-            if parsed.tzinfo is None:
-                raise ApiError.invalid(where, "must carry a time zone")
             value = round(parsed.timestamp() * 1000)
         except (ValueError, OverflowError):
             raise ApiError.invalid(where, "must be an ISO-8601 time") from None
@@ -148,9 +154,7 @@ def bearer(sim: Simulation, *scopes: str) -> Install:
     if made is None:
         raise ApiError(401, "INVALID_AUTHENTICATION", "The app is not installed in this account")
     if scopes and not set(scopes) & set(token.scopes):
-        why = "One or more of the following scopes are required."
-        context = {"requiredGranularScopes": list(scopes)}
-        raise ApiError(403, "MISSING_SCOPES", why, errors=[{"message": why, "context": context}])
+        raise ApiError.scopes(*scopes)
     return made
 
 

@@ -127,8 +127,26 @@ def make_contact(sim: Simulation, portal_id: str, properties: dict[str, str | No
 def change_contact(sim: Simulation, known: Contact, properties: dict[str, str | None]) -> None:
     """Change some properties. Raises ApiError when the e-mail address is another's."""
     refuse_duplicate(sim.world, known.portal_id, properties.get("email"), but=known.id)
-    known.properties |= properties
+    write(known, properties)
+
+
+def write(known: Contact, properties: dict[str, str | None]) -> None:
+    """Give some properties another value; what they were before stays in their history."""
     known.updated_ms = now_ms()
+    for name, value in properties.items():
+        before = known.properties.get(name)
+        if before == value:
+            continue
+        past = known.history.setdefault(name, [(before, known.created_ms)] if before is not None else [])
+        past.append((value or "", known.updated_ms))
+    known.properties |= properties
+
+
+def history(known: Contact, name: str) -> list[tuple[str, int]]:
+    """Every value that a property had, and since when (epoch milliseconds), newest first."""
+    value = properties_of(known).get(name)
+    last = [(value, known.created_ms)] if value is not None else []
+    return list(reversed(known.history.get(name, last)))
 
 
 def merge_contacts(sim: Simulation, winner: Contact, loser: Contact) -> None:
@@ -139,10 +157,10 @@ def merge_contacts(sim: Simulation, winner: Contact, loser: Contact) -> None:
     main, *further = [*dict.fromkeys(emails(winner) + emails(loser))] or [""]
     loser.archived, loser.merged_into = True, winner.id
     kept = {name: value for name, value in winner.properties.items() if value is not None}
-    winner.properties = {**loser.properties, **kept}
+    merged = {**loser.properties, **kept}
     if further:
-        winner.properties |= {"email": main, "hs_additional_emails": ";".join(further)}
-    winner.updated_ms = now_ms()
+        merged |= {"email": main, "hs_additional_emails": ";".join(further)}
+    write(winner, merged)
     for thread in sim.world.threads.values():
         if thread.contact_id == loser.id:
             threads.associate(thread, winner.id)

@@ -6,6 +6,7 @@ import hashlib
 from typing import TYPE_CHECKING, Any
 from urllib.parse import quote
 
+from ..model.folders import Folder
 from ..model.world import JSON, Actor, Channel, ChannelAccount, File, Inbox, Message, Thread, iso, now_ms
 
 if TYPE_CHECKING:
@@ -22,6 +23,11 @@ def given(**values: Any) -> JSON:
 def time_of(ms: int | None) -> str | None:
     """An optional time."""
     return None if ms is None else iso(ms)
+
+
+def iso_now() -> str:
+    """The time now."""
+    return iso(now_ms())
 
 
 def channel(item: Channel) -> JSON:
@@ -185,15 +191,42 @@ def file(sim: Simulation, item: File) -> JSON:
         extension=item.extension,
         type=file_kind(item.content_type),
         size=len(item.content),
-        path=f"{item.folder.rstrip('/')}/{full_name(item)}",
+        path=file_path(item),
+        parentFolderId=folder_id(sim, item.portal_id, item.folder),
         url=url,
         defaultHostingUrl=url,
         access=item.access,
-        isUsableInContent=False,
+        isUsableInContent=item.usable,
         fileMd5=hashlib.md5(item.content, usedforsecurity=False).hexdigest(),
         sourceGroup="CONVERSATIONS",
         expiresAt=item.expires_ms,
         archived=item.archived,
         createdAt=iso(item.created_ms),
-        updatedAt=iso(item.created_ms),
+        updatedAt=iso(item.updated_ms or item.created_ms),
+    )
+
+
+def file_path(item: File) -> str:
+    """Where a file lies in the file manager."""
+    return f"{item.folder.rstrip('/')}/{full_name(item)}"
+
+
+def folder_id(sim: Simulation, portal_id: str, path: str) -> str | None:
+    """The id of the folder with a path; None for the top."""
+    for one in sim.world.folders.values():
+        if one.portal_id == portal_id and one.path == path and not one.archived:
+            return one.id
+    return None
+
+
+def folder(sim: Simulation, item: Folder) -> JSON:
+    """``Folder``."""
+    return given(
+        id=item.id,
+        name=item.name,
+        path=item.path,
+        parentFolderId=folder_id(sim, item.portal_id, item.parent),
+        archived=item.archived,
+        createdAt=iso(item.created_ms),
+        updatedAt=iso(item.updated_ms),
     )

@@ -75,6 +75,8 @@ def comment(sim: Simulation, thread: Thread, actor_id: str, draft: Draft) -> Mes
     """An internal note: seen in the inbox only, never sent to the customer (docs/hubspot.rst: Sending as an agent)."""
     message = draft.message(sim, "COMMENT", thread, actor_id, {"actorId": actor_id})
     message.rich_text = message.rich_text or ""
+    if sim.chaos.notes == "hidden":
+        return message
     thread.messages.append(message)
     events.new_message(sim, thread, message, draft.at)
     return message

@@ -7,10 +7,11 @@ import re
 from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any
 
-from flask import Flask, request
+from flask import Flask, current_app, request
 from werkzeug.exceptions import HTTPException
 
 from ..app import api_error, harden, refuse_strangers
+from ..engine import served
 from ..engine.middleware import MAX_BODY, Middleware
 from ..model.errors import ApiError, error_body
 from . import control, hitl_api, people, runtime, webhook
@@ -65,10 +66,12 @@ def botpress_error(problem: BotpressError) -> Any:
 
 
 def http_error(problem: HTTPException) -> Any:
-    """No such route or method."""
+    """No such route or method. The stand-in has all routes of the Chat API, and few of the many of the others."""
     status = problem.code or 500
     if status < 400:
         return problem.get_response()
+    if status == 404 and request.url_rule is None and request.path.startswith("/v1/"):
+        return api_error(served.refusal(request.method, request.path, current_app.url_map))
     text = "Route doesn't exist" if status == 404 else "Method doesn't exist" if status == 405 else problem.name
     return {"message": text}, 404 if status == 405 else status
 

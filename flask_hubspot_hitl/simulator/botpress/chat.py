@@ -35,8 +35,10 @@ def check_webhook(endpoint: str | None, values: dict[str, Any] | None) -> None:
 
 def page_of(found: list[JSON], name: str) -> JSON:
     """A page of a list, as ``?nextToken=`` asks."""
-    token = request.args.get("nextToken") or "0"
-    start = int(token) if token.isascii() and token.isdigit() and len(token) < 10 else 0
+    token = request.args.get("nextToken", "0")
+    if not (token.isascii() and token.isdigit() and len(token) < 10):
+        raise BotpressError(400, "InvalidQuery", "the nextToken is none of ours")
+    start = int(token)
     meta = {"nextToken": str(start + PAGE)} if len(found) > start + PAGE else {}
     return {name: found[start : start + PAGE], "meta": meta}
 
@@ -50,10 +52,10 @@ def me() -> str:
         wanted = hmac.digest(signing.encode(), signed.encode("ascii"), hashlib.sha256)
         given = base64.urlsafe_b64decode(signature + "==")
         head, payload = (json.loads(base64.urlsafe_b64decode(part + "==")) for part in signed.split("."))
-        user_id = payload["id"]
-    except (ValueError, KeyError, TypeError):
+        user_id, algorithm = payload["id"], head["alg"]
+    except (ValueError, KeyError, TypeError, RecursionError):
         raise BotpressError(401, "Unauthorized", "Invalid user key") from None
-    if head.get("alg") != "HS256" or not hmac.compare_digest(given, wanted) or not isinstance(user_id, str):
+    if algorithm != "HS256" or not hmac.compare_digest(given, wanted) or not isinstance(user_id, str):
         raise BotpressError(401, "Unauthorized", "Invalid user key")
     if not FID.fullmatch(user_id):
         raise BotpressError(400, "InvalidPayload", "the user id has characters that are not allowed")

@@ -9,18 +9,20 @@ from typing import Any
 
 from .chat import FID, SHARED_KEY, bp, conversation_of, known, me, page_of
 from .signals import send_signals
-from .world import JSON, BotpressError, body_of, existing, now, world
+from .world import JSON, BotpressError, body_of, check_texts, existing, now, world
 
 
 def _put_user(user_id: str, body: JSON) -> JSON:
+    check_texts(body, "name", "pictureUrl", "profile")
     user = world.users.setdefault(user_id, {"id": user_id, "createdAt": now()})
-    user |= {name: body[name] for name in ("name", "pictureUrl", "profile") if isinstance(body.get(name), str)}
+    user |= {name: body[name] for name in ("name", "pictureUrl", "profile") if name in body}
     user["updatedAt"] = now()
     return user
 
 
 def _own_id(body: JSON) -> str | None:
     """An id that the caller chose."""
+    check_texts(body, "id")
     given = body.get("id")
     if given is not None and not (isinstance(given, str) and FID.fullmatch(given)):
         raise BotpressError(400, "InvalidPayload", "the id has characters that are not allowed, or is too long")
@@ -126,7 +128,10 @@ def list_participants(conversation_id: str, **_: str) -> Any:
 def add_participant(conversation_id: str, **_: str) -> Any:
     """The owner lets somebody in."""
     _owned(conversation_id, known())
-    participant = _user(body_of().get("userId"))
+    body = body_of()
+    if not isinstance(body.get("userId"), str):
+        raise BotpressError.of_shape("body/userId must be string")
+    participant = _user(body["userId"])
     if participant["id"] not in world.owners[conversation_id]:
         world.owners[conversation_id].append(participant["id"])
         _tell("participant_added", conversation_id, participant["id"])

@@ -10,7 +10,7 @@ from flask import Blueprint, Response, request
 from .chat import page_of
 from .payloads import as_runtime, check_runtime
 from .signals import message_created, send_signals
-from .world import JSON, BotpressError, body_of, existing, now, world
+from .world import JSON, BotpressError, body_of, check_tags, check_texts, existing, now, world
 
 bp = Blueprint("runtime", __name__, url_prefix="/v1/chat")
 LIMIT = 100
@@ -59,9 +59,8 @@ def create_message() -> Any:
         raise BotpressError(400, "InvalidPayload", "a bot sends as itself")
     existing(world.conversations, body["conversationId"], "the conversation")
     check_runtime(body["type"], body["payload"])
-    if not isinstance(body["tags"], dict):
-        raise BotpressError.of_shape("body/tags must be object")
-    message = world.new_message(body["conversationId"], world.bot_id, body["type"], body["payload"], tags=body["tags"])
+    tags = check_tags(body)
+    message = world.new_message(body["conversationId"], world.bot_id, body["type"], body["payload"], tags=tags)
     if world.owners[body["conversationId"]]:  # one of the Chat integration's, which tells its listeners
         send_signals(message_created(message, is_bot=True))
     return {"message": as_runtime(message)}, 201
@@ -105,10 +104,12 @@ def get_user(user_id: str) -> Any:
 def update_user(user_id: str) -> Any:
     """Change name, picture and tags; null clears."""
     user, body = existing(world.users, user_id, "the user"), body_of()
+    check_texts(body, "name", "pictureUrl", nullable=True)
+    tags = check_tags(body)
     for name in ("name", "pictureUrl"):
         if name in body:
             user.pop(name, None) if body[name] is None else user.__setitem__(name, body[name])
-    user |= {"tags": {**user.get("tags", {}), **(body.get("tags") or {})}, "updatedAt": now()}
+    user |= {"tags": {**user.get("tags", {}), **tags}, "updatedAt": now()}
     return {"user": _shown(user)}
 
 
@@ -130,6 +131,8 @@ def call_action() -> Any:
     body = body_of()
     if body.get("type") != "webchat:getOrCreateUser" or not isinstance(body.get("input"), dict):
         raise BotpressError(404, "MethodNotFound", "there is no such action")
+    check_texts(body["input"], "name", "pictureUrl", "email")
+    shown = {name: body["input"][name] for name in ("name", "pictureUrl") if name in body["input"]}
     user_id = world.new_id("user")
-    world.users[user_id] = {"id": user_id, "createdAt": now(), "updatedAt": now(), **body["input"]}
+    world.users[user_id] = {"id": user_id, "createdAt": now(), "updatedAt": now(), **shown}
     return {"output": {"userId": user_id}, "meta": {"cached": False}}

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import json
 from typing import Any
 
 from flask import Blueprint, request
 
+from ...hubspot import strict_json
 from . import studio
 from .world import BotpressError, BotpressWorld, world
 
@@ -20,7 +20,7 @@ def take() -> Any:
     if request.headers.get("x-bp-secret") != world.bp_secret:
         raise BotpressError(400, "Runtime", "The provided secret is invalid.")
     try:
-        body = json.loads(request.get_data())
+        body = strict_json.loads(request.get_data())
     except ValueError:
         body = {}
     world.webhook_events.append({"body": body, "query": dict(request.args), "path": "/", "method": "POST"})

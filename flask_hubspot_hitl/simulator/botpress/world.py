@@ -237,3 +237,31 @@ def body_of(refusal: Callable[[str], Exception] = _invalid) -> JSON:
     if not isinstance(value, dict):
         raise refusal("body must be object")
     return value
+
+
+TEXT_LIMITS = {"profile": 1000}
+"""How many characters a field may have (docs/botpress.rst: Chat API)."""
+TAG_LIMIT = 500
+
+
+def check_texts(body: JSON, *names: str, nullable: bool = False) -> None:
+    """Fields of a body that must be text where they are given. Raises BotpressError (400)."""
+    for name in names:
+        value = body.get(name)
+        if name not in body or (nullable and value is None):
+            continue
+        if not isinstance(value, str):
+            raise BotpressError.of_shape(f"body/{name} must be string")
+        if len(value) > TEXT_LIMITS.get(name, len(value)):
+            raise BotpressError.of_shape(f"body/{name} must NOT have more than {TEXT_LIMITS[name]} characters")
+
+
+def check_tags(body: JSON) -> dict[str, str]:
+    """The tags of a body: texts by name. Raises BotpressError (400)."""
+    tags = body.get("tags", {})
+    if not isinstance(tags, dict):
+        raise BotpressError.of_shape("body/tags must be object")
+    for name, value in tags.items():
+        if not isinstance(value, str) or len(value) > TAG_LIMIT:
+            raise BotpressError.of_shape(f"body/tags/{name[:60]} must be string, of {TAG_LIMIT} characters at most")
+    return tags

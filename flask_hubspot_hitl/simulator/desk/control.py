@@ -9,16 +9,17 @@ import json
 import re
 from typing import Any
 
-from flask import Blueprint, request
+from flask import Blueprint, current_app, request
 
-from ..api import connect, contacts
+from ..api import connect, contacts, crm
 from ..api.wire import check, parse_json
 from ..behaviour import people, shapes
 from ..behaviour.events import account_event
+from ..engine import served
 from ..engine.simulation import Simulation, current
 from ..model import preset
 from ..model.errors import ApiError
-from ..model.scopes import KINDS
+from ..model.scopes import KINDS, known_to
 from ..model.world import JSON, Actor, Install, Token, now_ms
 
 bp = Blueprint("control", __name__, url_prefix="/_sim")
@@ -57,7 +58,10 @@ def env() -> Any:
 
 @bp.get("/access-token")
 def access_token() -> Any:
-    """A long-lived token of the preset portal; ``?portalId=&appId=&scopes=a,b`` for others, or fewer scopes."""
+    """A long-lived token of the preset portal; ``?portalId=&appId=&scopes=a,b`` for others, or other scopes.
+
+    ``scopes=*`` are all that the app's kind knows.
+    """
     sim = current()
     portal_id, scopes = request.args.get("portalId", preset.PORTAL_ID), request.args.get("scopes")
     app_id = request.args.get("appId")
@@ -71,9 +75,24 @@ def access_token() -> Any:
             if (token.app_id, token.portal_id) == (made.app_id, made.portal_id):
                 return {"access_token": token.value}
     value = sim.ids.secret("static-access")
-    few = made.scopes if scopes is None else tuple(scopes.split(","))
-    sim.world.tokens[value] = Token(value, made.app_id, made.portal_id, few, None)
+    given = made.scopes if scopes is None else tuple(scopes.split(","))
+    if scopes == "*":
+        given = tuple(sorted(known_to(sim.world.apps[made.app_id].kind)))
+    sim.world.tokens[value] = Token(value, made.app_id, made.portal_id, given, None)
     return {"access_token": value}
+
+
+@bp.post("/grant")
+def grant() -> Any:
+    """Have the preset installation, and all its tokens, be granted further scopes, as when it is installed again."""
+    sim = current()
+    body = control_body({"scopes!": [str]})
+    made = preset_install(sim)
+    made.scopes = tuple(dict.fromkeys((*made.scopes, *body["scopes"])))
+    for token in sim.world.tokens.values():
+        if (token.app_id, token.portal_id) == (made.app_id, made.portal_id):
+            token.scopes = made.scopes
+    return {"scopes": list(made.scopes)}
 
 
 @bp.put("/target")
@@ -141,7 +160,7 @@ def make_contact() -> Any:
     portal_id = body.pop("portalId", None) or preset.PORTAL_ID
     if portal_id not in sim.world.portals:
         raise ApiError.invalid("portalId", "no such portal")
-    properties = contacts.given_properties({"properties": body})
+    properties = crm.given_properties({"properties": body})
     contact = people.make_contact(sim, portal_id, properties)
     return contacts.shape(contact, list(properties)), 201
 
@@ -157,15 +176,17 @@ def agents() -> Any:
 def put_agent(actor_id: str) -> Any:
     """Make an agent in the preset portal (or in ``portalId``), or give one another name or e-mail address.
 
-    null takes a name or an address away.
+    null takes a name or an address away. Who is ``archived`` is an owner of the past.
     """
     sim = current()
-    body = control_body({"name": str, "email": str, "portalId": str})
+    body = control_body({"name": str, "email": str, "portalId": str, "archived": bool})
     portal_id = body.get("portalId") or preset.PORTAL_ID
     if portal_id not in sim.world.portals or not re.fullmatch(r"A-[1-9][0-9]{0,17}", actor_id, re.ASCII):
         raise ApiError.missing("Portal, or an actor id such as A-987,")
     agent = sim.world.actors.setdefault((portal_id, actor_id), Actor(actor_id, portal_id, "AGENT"))
     agent.name, agent.email = body.get("name", agent.name), body.get("email", agent.email)
+    member = sim.world.member(agent)
+    member.archived, member.updated_ms = body.get("archived", member.archived), now_ms()
     return shapes.actor(agent)
 
 
@@ -239,6 +260,12 @@ def reset() -> Any:
     """Back to the preset: world, switches and logs."""
     current().reset()
     return {}
+
+
+@bp.get("/served")
+def list_served() -> Any:
+    """Every call of HubSpot's API that is served here; any other one answers 501."""
+    return served.calls(current_app.url_map)
 
 
 @bp.get("/requests")

@@ -5,17 +5,18 @@ from __future__ import annotations
 import base64
 import binascii
 import re
+from collections.abc import Sequence
 from typing import Any
 
 from flask import Blueprint
 
 from ..api import files
 from ..api.wire import LATEST_MS, check, moment_ms
-from ..behaviour import people, shapes, threads
+from ..behaviour import beginnings, people, records, shapes, threads
 from ..engine.simulation import Simulation, current
 from ..model import preset
 from ..model.errors import ApiError
-from ..model.world import JSON, Thread, now_ms
+from ..model.world import JSON, Message, Thread, now_ms
 from .control import control_body
 
 bp = Blueprint("control_threads", __name__, url_prefix="/_sim/threads")
@@ -34,14 +35,15 @@ VERBS: dict[str, JSON] = {
 }
 
 
-def thread_json(sim: Simulation, thread: Thread) -> JSON:
-    """``PublicThread`` with its messages and what only the stand-in knows."""
+def thread_json(sim: Simulation, thread: Thread, messages: Sequence[Message] | None = None) -> JSON:
+    """``PublicThread`` with its messages (or some of them) and what only the stand-in knows."""
     return shapes.thread(thread, ticket=True) | {
         "portalId": thread.portal_id,
         "integrationThreadId": thread.integration_thread_id,
         "customer": thread.customer,
         "purged": thread.purged,
-        "messages": [shapes.message(sim, message) for message in thread.messages],
+        "ticket": records.ticket_of(sim.world, thread),
+        "messages": [shapes.message(sim, message) for message in (thread.messages if messages is None else messages)],
     }
 
 
@@ -56,21 +58,53 @@ def list_threads() -> Any:
 def make_threads() -> Any:
     """Make ``count`` open threads in the preset inbox, each with a customer's first message's time; answer their ids.
 
-    They are our channel's, or those of ``channelId`` (1000: live chat). For tests with many; no event tells of them.
+    They are our channel's, or those of ``channelId`` (1000: live chat). ``messages``: how many each has, the customer's
+    and an agent's by turns. For tests with many; no event tells of them.
     """
     sim = current()
-    body = control_body({"count!": int, "channelId": str})
-    if not 1 <= body["count"] <= MOST_AT_ONCE:
-        raise ApiError.invalid("count", f"must be 1 to {MOST_AT_ONCE}")
+    body = control_body({"count!": int, "channelId": str, "messages": int})
+    many = body.get("messages") or 0
+    if not 1 <= body["count"] <= MOST_AT_ONCE or not 0 <= body["count"] * many <= MOST_AT_ONCE:
+        raise ApiError.invalid("count", f"must be 1 to {MOST_AT_ONCE}, and so must all messages together")
     now, made = now_ms(), []
+    agent = sim.world.agents(preset.PORTAL_ID)[0].id
     for _ in range(body["count"]):
         name = sim.ids.thread()
         account = body.get("channelId", preset.CHANNEL_ACCOUNT_ID)
         place = (preset.PORTAL_ID, preset.INBOX_ID, body.get("channelId", preset.CHANNEL_ID), account)
         customer = {"actorId": f"V-{name}", "deliveryIdentifier": {"type": "CHANNEL_SPECIFIC_OPAQUE_ID", "value": name}}
-        sim.world.threads[name] = Thread(name, *place, f"bulk.{name}", customer, now, name, received_ms=now)
+        thread = Thread(name, *place, f"bulk.{name}", customer, now, name, received_ms=now)
+        thread.messages += [bulk_message(sim, thread, number, agent, now - many + number) for number in range(many)]
+        sim.world.threads[name] = thread
         made.append(name)
     return {"ids": made}, 201
+
+
+@bp.post("/begin")
+def begin() -> Any:
+    """Begin a conversation as an agent does; ``to`` is a contact's phone number or e-mail address."""
+    sim = current()
+    body = control_body({"to!": str, "text!": str, "actorId": str, "channelAccountId": str, "createdAt": str})
+    actor_id = body.get("actorId") or sim.world.agents(preset.PORTAL_ID)[0].id
+    portals = [one.portal_id for one in sim.world.actors.values() if one.id == actor_id and one.type == "AGENT"]
+    if not portals:
+        raise ApiError.invalid("actorId", "no such agent")
+    account = beginnings.account_for(sim, portals[0], body.get("channelAccountId"))
+    at = moment_ms(body["createdAt"], "createdAt") if body.get("createdAt") else now_ms()
+    if not body["text"].strip():
+        raise ApiError.invalid("text", "is needed")
+    said = beginnings.begin(sim, account, body["to"].strip(), actor_id, threads.Draft(body["text"], None, [], at, at))
+    return thread_json(sim, find_thread(sim, said.thread_id)), 201
+
+
+def bulk_message(sim: Simulation, thread: Thread, number: int, agent: str, at: int) -> Message:
+    """One of many messages, counted from 0: every second one is the agent's."""
+    incoming = number % 2 == 0
+    direction = {"channelId": thread.channel_id, "direction": "INCOMING" if incoming else "OUTGOING"}
+    by, text = (thread.customer["actorId"] if incoming else agent), f"Message {number + 1} of {thread.id}"
+    made = Message(sim.ids.message(), "MESSAGE", thread.id, at, by, threads.HUBSPOT, text=text, extra=direction)
+    made.status = {"statusType": "RECEIVED" if incoming else "SENT"}
+    return made
 
 
 @bp.get("/<thread_id>")

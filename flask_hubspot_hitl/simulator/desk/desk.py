@@ -8,31 +8,44 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
-from flask import Blueprint, Response, render_template, request
+from flask import Blueprint, Response, render_template, request, send_from_directory
 
-from ..behaviour import people, shapes
+from ..behaviour import beginnings, people, shapes
 from ..engine.journal import Line
 from ..engine.simulation import Simulation, current
 from ..model.errors import ApiError
-from ..model.world import JSON, Message, Thread
+from ..model.world import JSON, Thread, now_ms
 from .control import control_body, deliver_now
-from .control_threads import find_thread, thread_json
+from .control_threads import find_thread
+from .curl import curl
+from .inbox import detail, has, summary, unread_of
 
 bp = Blueprint("desk", __name__)
 
-THREADS_SHOWN = 200
+DESIGN = Path(__file__).parents[2] / "design"
+STARTED = now_ms()
+THREADS_SHOWN = 5_000
 LINES_SHOWN = 300
-PREVIEW = 120
+PEOPLE_SHOWN = 50
+SEARCH_LIMIT = 200
 PING_SECONDS = 10
-SIDES = {"A": "agent", "V": "customer", "E": "customer", "I": "app", "S": "system"}
+MACHINE = 77
+"""The number of the machines that the page offers as owners."""
 
 
 @bp.get("/")
 def page() -> str:
     """The page; what is in it comes from ``static/desk.js``."""
     return render_template("desk.html")
+
+
+@bp.get("/static/design/<name>")
+def design(name: str) -> Response:
+    """The stylesheet and the module that all pages share."""
+    return send_from_directory(DESIGN, name)
 
 
 @bp.get("/favicon.ico")
@@ -72,21 +85,42 @@ def live() -> Response:
 
 @bp.get("/_sim/desk")
 def view() -> Any:
-    """Everything the page shows: the inbox, the thread ``?thread=ID``, and its wire (``?wire=all``: everybody's)."""
+    """Everything the page shows: the inbox, the thread ``?thread=ID``, and its wire (``?wire=all``: everybody's).
+
+    ``?search=WORDS`` leaves the threads that have them anywhere. Of a thread's messages come at most
+    ``MESSAGES_SHOWN``: the newest, or those before number ``?until=N``.
+    """
     sim = current()
     world = sim.world
     chosen = world.threads.get(request.args.get("thread", ""))
-    newest = sorted(world.threads.values(), key=latest_ms, reverse=True)[:THREADS_SHOWN]
+    search = request.args.get("search", "").strip()[:SEARCH_LIMIT]
+    summaries = [summary(sim, thread) for thread in world.threads.values() if has(sim, thread, search)]
+    unread = sum(one["unread"] for one in summaries) if not search else sum(map(unread_of, world.threads.values()))
     if request.args.get("wire") == "all":
         lines = sim.journal.newest(LINES_SHOWN)
     else:
         lines = [] if chosen is None else sim.journal.newest(LINES_SHOWN, ids_of(sim, chosen))
     return {
+        "started": STARTED,
         "agents": [shapes.actor(a) | {"portalId": a.portal_id} for p in world.portals for a in world.agents(p)],
-        "threads": [summary(sim, thread) for thread in newest],
-        "thread": None if chosen is None else detail(sim, chosen),
+        "machines": [{"id": f"{prefix}-{MACHINE}", "name": name} for prefix, (_, name) in people.MACHINES.items()],
+        "inboxes": [{"id": one.id, "name": one.name, "portalId": one.portal_id} for one in world.inboxes.values()],
+        "search": search,
+        "threads": sorted(summaries, key=lambda one: one["latest"], reverse=True)[:THREADS_SHOWN],
+        "unread": unread,
+        "people": people_of(sim),
+        "thread": None if chosen is None else detail(sim, chosen, request.args.get("until", type=int)),
         "wire": [line_summary(line) for line in lines],
     }
+
+
+def people_of(sim: Simulation) -> list[JSON] | None:
+    """Whom agents may begin a conversation with, the newest contacts; None where no channel lets them."""
+    if not any(beginnings.allows(channel) for channel in sim.world.channels.values()):
+        return None
+    known = [one for one in sim.world.contacts.values() if not one.archived and one.merged_into is None]
+    reached = [(one, one.properties.get("email") or one.properties.get("phone")) for one in reversed(known)]
+    return [{"to": to, "name": people.contact_name(one)} for one, to in reached if to][:PEOPLE_SHOWN]
 
 
 @bp.post("/_sim/desk/threads/<thread_id>/seen")
@@ -108,6 +142,7 @@ def wire_line(number: int) -> Any:
         "headers": headers,
         "sent": line.sent(),
         "answered": line.entry.get("response_body"),
+        "curl": curl(current(), line),
     }
 
 
@@ -128,91 +163,6 @@ def find_line(number: int) -> Line:
     if line is None:
         raise ApiError.missing("Line")
     return line
-
-
-def latest_ms(thread: Thread) -> int:
-    """When something was last said or done in a thread."""
-    return max((message.created_ms for message in thread.messages), default=thread.created_ms)
-
-
-def waiting_for_us(thread: Thread) -> list[tuple[int, Message]]:
-    """The customer's messages since an agent last answered, each with its place in the thread."""
-    found: list[tuple[int, Message]] = []
-    for place, message in enumerate(thread.messages):
-        if message.kind != "MESSAGE":
-            continue
-        if message.extra.get("direction") == "INCOMING":
-            found.append((place, message))
-        elif message.created_by.startswith("A-"):
-            found.clear()
-    return found
-
-
-def customer_name(sim: Simulation, thread: Thread) -> str:
-    """The customer by name, else by address."""
-    contact = sim.world.contacts.get(thread.contact_id)
-    name = thread.customer.get("name") or (people.contact_name(contact) if contact else None)
-    return str(name or thread.customer["deliveryIdentifier"]["value"])
-
-
-def actor_name(sim: Simulation, thread: Thread, actor_id: str) -> str:
-    """Anybody by name, else by actor id."""
-    if actor_id == thread.customer["actorId"]:
-        return customer_name(sim, thread)
-    return str((people.actor(sim.world, thread.portal_id, actor_id) or {}).get("name") or actor_id)
-
-
-def summary(sim: Simulation, thread: Thread) -> JSON:
-    """A thread as a row of the inbox."""
-    waiting = waiting_for_us(thread)
-    last = next((m for m in reversed(thread.messages) if m.kind == "MESSAGE"), None)
-    names = [] if last is None else [shapes.attachment(sim, one).get("name") or one["type"] for one in last.attachments]
-    return {
-        "id": thread.id,
-        "portalId": thread.portal_id,
-        "customer": customer_name(sim, thread),
-        "status": thread.status,
-        "archived": thread.archived,
-        "purged": thread.purged,
-        "assignedTo": thread.assigned_to,
-        "assignee": actor_name(sim, thread, thread.assigned_to) if thread.assigned_to else None,
-        "unread": sum(place >= thread.seen for place, _ in waiting),
-        "waitingSince": waiting[0][1].created_ms if waiting and thread.status == "OPEN" else None,
-        "latest": latest_ms(thread),
-        "preview": (last.text or ", ".join(names))[:PREVIEW] if last else "",
-        "failed": last is not None and (last.status or {}).get("statusType") == "FAILED",
-    }
-
-
-def detail(sim: Simulation, thread: Thread) -> JSON:
-    """A thread with its messages, each with its author's name and side, and the contact card."""
-    answer = thread_json(sim, thread) | summary(sim, thread)
-    for message, shown in zip(thread.messages, answer["messages"], strict=True):
-        shown["author"] = author(sim, thread, message)
-        if message.kind == "ASSIGNMENT" and message.extra.get("assignedTo"):
-            shown["assignee"] = actor_name(sim, thread, message.extra["assignedTo"])
-    contact = sim.world.contacts.get(thread.contact_id)
-    inbox = sim.world.inboxes.get(thread.inbox_id)
-    channel = sim.world.channels.get(thread.channel_id)
-    answer["contact"] = {
-        "id": thread.contact_id,
-        "known": contact is not None,
-        "properties": shapes.given(**contact.properties) if contact else {},
-        "identifier": thread.customer["deliveryIdentifier"],
-        "inbox": inbox.name if inbox else None,
-        "channel": channel.name if channel else None,
-        "ticket": thread.ticket_id,
-        "threads": sum(t.contact_id == thread.contact_id for t in sim.world.threads.values()),
-    }
-    return answer
-
-
-def author(sim: Simulation, thread: Thread, message: Message) -> JSON:
-    """Who wrote a message: name, and side (customer, agent, app or system)."""
-    prefix = message.created_by.partition("-")[0]
-    given = next((sender["name"] for sender in message.senders if sender.get("name")), None)
-    name = given or actor_name(sim, thread, message.created_by)
-    return {"name": name, "side": SIDES.get(prefix, "system")}
 
 
 # --- the wire view

@@ -1,19 +1,26 @@
-"""The inboxes' settings: which channels an admin has connected to which inbox, and what else could be connected.
+"""The inboxes' settings: which channels are connected to which inbox, what else could be; the agents and the contacts.
 
 ``static/settings.js`` draws what ``GET /_sim/settings`` answers. Choosing a channel opens ``/connect`` (``connect``)
-in a popup, as in HubSpot; the switches are the control routes ``/_sim/channel-accounts/<id>/<verb>``.
+in a popup, as in HubSpot; the switches are the control routes ``/_sim/channel-accounts/<id>/<verb>``. Who is there and
+works when is changed by ``/_sim/agents/<id>/availability``.
 """
 
 from __future__ import annotations
 
+import json
 from typing import Any
 
 from flask import Blueprint, render_template
 
+from ..behaviour import staff
 from ..engine.simulation import Simulation, current
-from ..model.world import JSON, Inbox
+from ..model.world import JSON, Actor, Contact, Inbox
+from .control_staff import find_user
 
 bp = Blueprint("settings", __name__)
+
+SHOWN = 50
+"""Contacts that the page shows, at most: the newest."""
 
 
 @bp.get("/settings")
@@ -24,9 +31,38 @@ def page() -> str:
 
 @bp.get("/_sim/settings")
 def view() -> Any:
-    """Every inbox with the channels that are connected to it, and those that could be."""
+    """Every inbox with the channels that are connected to it, and those that could be; agents; the newest contacts."""
     sim = current()
-    return {"inboxes": [settings_of(sim, inbox) for inbox in sim.world.inboxes.values()]}
+    known = [one for one in sim.world.contacts.values() if not one.archived and one.merged_into is None]
+    return {
+        "inboxes": [settings_of(sim, inbox) for inbox in sim.world.inboxes.values()],
+        "agents": [agent(sim, one) for portal_id in sim.world.portals for one in sim.world.agents(portal_id)],
+        "contacts": [contact(one) for one in reversed(known[-SHOWN:])],
+    }
+
+
+def agent(sim: Simulation, one: Actor) -> JSON:
+    """An agent, as the page shows and changes it; of working hours that can't be read there are none."""
+    held = find_user(sim, one.portal_id, one.id).properties
+    try:
+        hours = json.loads(held.get(staff.WORKING) or "[]")
+    except (ValueError, RecursionError):
+        hours = None
+    return {
+        "id": one.id,
+        "portal_id": one.portal_id,
+        "name": one.name or one.id,
+        "status": held.get(staff.STATUS),
+        "time_zone": held.get(staff.ZONE),
+        "hours": [period for period in hours if staff.is_period(period)] if isinstance(hours, list) else [],
+    }
+
+
+def contact(one: Contact) -> JSON:
+    """A contact, as the page shows it."""
+    name = " ".join(filter(None, (one.properties.get("firstname"), one.properties.get("lastname"))))
+    reach = {key: one.properties.get(key) for key in ("phone", "email")}
+    return {"id": one.id, "portal_id": one.portal_id, "name": name, **reach}
 
 
 def settings_of(sim: Simulation, inbox: Inbox) -> JSON:

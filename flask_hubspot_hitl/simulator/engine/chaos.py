@@ -15,7 +15,7 @@ from typing import Any
 
 from ..model.errors import ApiError
 from ..model.world import JSON
-from .switches import boolean, chance, delays, integer, one_of, optional, parse_line, seconds, switch
+from .switches import boolean, chance, delays, integer, one_of, optional, parse_line, seconds, switch, text
 
 MODES = ("status", "drop", "status_after", "drop_after", "delay")
 SIGNATURES = ("v1+v3", "v3", "v1", "wrong")
@@ -147,7 +147,15 @@ class Chaos:
         "free", one_of("free", "hold"), "whether an account that was removed still holds its delivery identifier"
     )
     own_publish_events: bool = switch(True, boolean, "conversation.newMessage tells of the app's own publishes")
-    notes: str = switch("ok", one_of("ok", "refused"), "whether a thread takes comments")
+    notes: str = switch(
+        "ok",
+        one_of("ok", "refused", "hidden"),
+        "whether a thread takes comments; hidden: it does, and shows none",
+    )
+    tickets: str = switch(
+        "ok", one_of("ok", "late"), "late: the threads of help desks have no ticket yet (open question 28)"
+    )
+    ticket_rule: str | None = switch(None, optional(text), "a rule of the portal's refuses to change this property")
     unassign_value: str = switch("empty", one_of("empty", "null", "missing"), "assignedTo when nobody is assigned")
     assignee_form: str = switch("actor", one_of("actor", "bare"), "assignedTo as A-987 or as 987")
     status_form: str = switch("object", one_of("object", "string"), "message.status in the channel's feed")
@@ -242,6 +250,21 @@ class Chaos:
     )
     legacy_new_scopes: bool = switch(
         True, boolean, "legacy apps know files.read and files.write beside files (open question 23)"
+    )
+    hours_set_away: bool = switch(
+        True, boolean, "outside of working hours HubSpot says that a user is away (open question 25)"
+    )
+    away_form: str = switch(
+        "away", one_of("away", "empty", "null"), "hs_availability_status of who is away (open question 26)"
+    )
+    time_zone_form: str = switch(
+        "name", one_of("name", "slash"), "hs_standard_time_zone as Europe/Madrid or europe_slash_madrid"
+    )
+    overnight_hours: str = switch(
+        "refused", one_of("refused", "ok"), "working hours that end before they begin (open question 27)"
+    )
+    team_member_ids: str = switch(
+        "user", one_of("user", "object"), "a team member's userId: the user's, or that of the CRM object"
     )
     rotate_refresh_tokens: bool = switch(False, boolean, "every refresh gives a new refresh token and kills the old")
 

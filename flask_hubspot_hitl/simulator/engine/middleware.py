@@ -10,6 +10,7 @@ import logging
 import re
 import socket
 import time
+import uuid
 from collections.abc import Iterable
 from contextlib import nullcontext
 from io import BytesIO
@@ -115,6 +116,9 @@ class Middleware:
             cut(environ)
         if mode == "delay" and fault is not None:
             time.sleep(fault.seconds)
+        said = entry["response_body"]
+        correlation_id = said.get("correlationId") if isinstance(said, dict) else None
+        shown.headers["X-HubSpot-Correlation-Id"] = correlation_id or str(uuid.uuid4())
         return shown(environ, start_response)
 
 

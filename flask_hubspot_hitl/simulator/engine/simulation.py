@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 import threading
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import cast
 
 from flask import current_app
@@ -31,8 +31,12 @@ class Simulation:
         control_token: str | None = None,
         chaos: Sequence[str] = (),
         deliver: Sequence[str] = (),
+        contacts: Sequence[Mapping[str, str]] = (),
     ) -> None:
-        """``chaos`` and ``deliver`` are the command line's. Raises ApiError or ValueError when they make no sense."""
+        """``chaos`` and ``deliver`` are the command line's. Raises ApiError or ValueError when they make no sense.
+
+        ``contacts`` are the properties of further contacts, which are there after each reset.
+        """
         self.lock = threading.RLock()
         self.base_url = base_url
         self.control_token = control_token
@@ -40,7 +44,8 @@ class Simulation:
         self._chaos_lines = tuple(chaos)
         self._connect_to = dict(connection(item) for item in deliver)
         self.ids = Ids()
-        self.world: World = preset.preset_world(self.ids)
+        self._contacts = tuple(contacts)
+        self.world: World = preset.preset_world(self.ids, self._contacts)
         self.chaos = self._first_chaos()
         self.requests: deque[JSON] = deque(maxlen=LOG_LIMIT)
         self.journal = Journal()
@@ -71,7 +76,7 @@ class Simulation:
             and token.expires_ms is not None
             and token.expires_ms > now_ms()
         }
-        self.world = preset.preset_world(self.ids)
+        self.world = preset.preset_world(self.ids, self._contacts)
         self.world.tokens.update(kept)
         self.chaos = self._first_chaos()
         self.requests.clear()

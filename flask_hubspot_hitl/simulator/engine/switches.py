@@ -33,6 +33,13 @@ def boolean(name: str, value: Any) -> bool:
     return value
 
 
+def text(name: str, value: Any) -> str:
+    """A text of at most 200 characters."""
+    if not isinstance(value, str) or not 0 < len(value) <= 200:
+        raise ApiError.invalid(name, "must be text of at most 200 characters")
+    return value
+
+
 def integer(low: int = 0, high: int = 10**9) -> Check:
     """A whole number in a range."""
 

@@ -33,6 +33,18 @@ class ApiError(Exception):
         """404: there is no such thing."""
         return cls(404, "OBJECT_NOT_FOUND", f"{what} does not exist")
 
+    @classmethod
+    def scopes(cls, *needed: str) -> ApiError:
+        """403: the token has none of these scopes (docs/hubspot.rst: Token errors)."""
+        page = "https://developers.hubspot.com/scopes"
+        detail = {
+            "message": "One or more of the following scopes are required.",
+            "context": {"requiredGranularScopes": list(needed)},
+        }
+        why = "This app hasn't been granted all required scopes to make this call. "
+        why += f"Read more about required scopes here: {page}."
+        return cls(403, "MISSING_SCOPES", why, errors=[detail], links={"scopes": page})
+
 
 def error_body(status: int, message: str) -> JSON:
     """An error body for an answer that comes from the edge and not from a family."""

@@ -6,6 +6,7 @@ The preset's ids and secrets are fixed: a host keeps working over a reset and ov
 from __future__ import annotations
 
 import os
+from collections.abc import Mapping, Sequence
 
 from .scopes import LEGACY_ONLY, NEW
 from .world import (
@@ -52,7 +53,7 @@ CAPABILITIES = {
     "allowedFileAttachmentMimeTypes": ["image/*", "audio/*", "application/pdf", "text/plain"],
     "maxFileAttachmentCount": 5,
     "maxFileAttachmentSizeBytes": 10_000_000,
-    "maxTotalFileAttachmentSizeBytes": 10_000_000,
+    "maxTotalFileAttachmentSizeBytes": 30_000_000,
 }
 
 AGENTS = (("987", "Noor Haddad", "noor@acme.test"), ("988", "Teo Lindqvist", "teo@acme.test"))
@@ -78,7 +79,10 @@ def add_agents(world: World, portal_id: str, *, preset: bool = False) -> None:
     """Give a portal its two agents, each with a name and an e-mail address."""
     for user_id, name, email in AGENTS:
         actor_id = f"A-{user_id if preset else world.ids.small()}"
-        world.actors[portal_id, actor_id] = Actor(actor_id, portal_id, "AGENT", name, email)
+        agent = world.actors[portal_id, actor_id] = Actor(actor_id, portal_id, "AGENT", name, email)
+        member = world.member(agent)
+        if preset:
+            member.owner_id, member.object_id = f"61{user_id}", f"45100{user_id}"
 
 
 def scopes_of(app: App) -> tuple[str, ...]:
@@ -99,8 +103,11 @@ def install(world: World, app_id: str, portal_id: str, refresh_token: str, acces
     return made
 
 
-def preset_world(ids: Ids) -> World:
-    """A fresh world with the preset app, portal, inboxes, channel, account, agents and contacts."""
+def preset_world(ids: Ids, contacts: Sequence[Mapping[str, str]] = ()) -> World:
+    """A fresh world with the preset app, portal, inboxes, channel, account, agents and contacts.
+
+    :param contacts: the properties of further contacts.
+    """
     world, now = World(ids), now_ms()
     add_app(world, App(APP_ID, CLIENT_ID, CLIENT_SECRET, DEVELOPER_KEY))
     world.portals[PORTAL_ID] = Portal(PORTAL_ID)
@@ -124,6 +131,9 @@ def preset_world(ids: Ids) -> World:
         if phone:
             properties["phone"] = phone
         world.contacts[number] = Contact(number, PORTAL_ID, properties, now, now)
+    for given in contacts:
+        number = ids.large()
+        world.contacts[number] = Contact(number, PORTAL_ID, dict(given), now, now)
     return world
 
 

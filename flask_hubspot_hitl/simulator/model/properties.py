@@ -73,6 +73,16 @@ _DEFINED = (
     Property("lastmodifieddate", "Last Modified Date", "datetime", "date", is_read_only=True),
 )
 OF_CONTACTS = {one.name: one for one in _DEFINED}
+OF_ANY = {
+    one.name: one
+    for one in (
+        Property("hs_createdate", "Object create date/time", "datetime", "date", is_read_only=True),
+        Property("hs_lastmodifieddate", "Object last modified date/time", "datetime", "date", is_read_only=True),
+        Property("hubspot_owner_id", "Owner", "enumeration", "select"),
+        OF_CONTACTS["hs_object_id"],
+    )
+}
+"""What objects of every other kind have at least."""
 
 
 def sort_key(name: str, value: str | None) -> Key:

@@ -30,6 +30,23 @@ _OTHERS = """
     tickets.sensitive tickets.sensitive.v2 webhooks-journal-data-access webhooks-journal-snapshot-management
     webhooks-journal-subscription-management webhooks-journal-subscription-read
 """
+_SCHEMAS = "companies contacts custom deals line_items quotes"
+_CMS = "domains functions knowledge_base.articles knowledge_base.settings membership.access_groups performance"
+_GUIDES = """
+    account-info.security.read accounting actions analytics.behavioral_events.send automation
+    automation.sequences.enrollments.write automation.sequences.read
+    behavioral_events.event_definitions.read_write business-intelligence business_units_view.read
+    collector.graphql_query.execute collector.graphql_schema.read communication_preferences.read
+    communication_preferences.read_write communication_preferences.statuses.batch.read
+    communication_preferences.statuses.batch.write communication_preferences.write content
+    conversations.visitor_identification.tokens.create crm.dealsplits.read_write crm.export crm.import crm.lists.read
+    crm.lists.write crm.objects.feedback_submissions.read crm.objects.marketing_events.read
+    crm.objects.marketing_events.write crm.objects.owners.read crm.pipelines.orders.read crm.pipelines.orders.write
+    ctas.read external_integrations.forms.access forms forms-uploaded-files hubdb integration-sync marketing-email
+    marketing.campaigns.read marketing.campaigns.write sales-email-read scheduler.meetings.meeting-link.read
+    settings.billing.write settings.currencies.read settings.currencies.write settings.security.security_health.read
+    settings.users.read settings.users.write social tax_rates.read timeline transactional-email
+"""
 
 DOCUMENTED = frozenset(
     {f"crm.objects.{thing}.{right}" for thing in [*_PLAIN.split(), *_SENSITIVE] for right in ("read", "write")}
@@ -39,26 +56,9 @@ DOCUMENTED = frozenset(
 """Every scope that an OpenAPI document names."""
 
 GUIDES = frozenset(
-    {
-        "automation",
-        "business-intelligence",
-        "content",
-        "conversations.visitor_identification.tokens.create",
-        "crm.lists.read",
-        "crm.lists.write",
-        "crm.objects.owners.read",
-        "crm.schemas.companies.read",
-        "crm.schemas.companies.write",
-        "crm.schemas.contacts.read",
-        "crm.schemas.contacts.write",
-        "crm.schemas.deals.read",
-        "crm.schemas.deals.write",
-        "forms",
-        "sales-email-read",
-        "settings.users.read",
-        "settings.users.write",
-        "timeline",
-    }
+    {f"crm.schemas.{thing}.{right}" for thing in _SCHEMAS.split() for right in ("read", "write")}
+    | {f"cms.{thing}.{right}" for thing in _CMS.split() for right in ("read", "write")}
+    | set(_GUIDES.split())
 )
 """Some that only guides name; there are more."""
 

@@ -13,7 +13,10 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any
 
+from .folders import Folder
 from .journal import Journal
+from .records import Record
+from .staff import Member, Team
 
 JSON = dict[str, Any]
 
@@ -259,6 +262,7 @@ class Contact:
     updated_ms: int
     archived: bool = False
     merged_into: str | None = None
+    history: dict[str, list[tuple[str, int]]] = field(default_factory=dict, repr=False)  # values and when, oldest first
 
 
 @dataclass
@@ -276,6 +280,8 @@ class File:
     created_ms: int
     expires_ms: int | None = None
     archived: bool = False
+    updated_ms: int | None = None
+    usable: bool = False
 
 
 @dataclass
@@ -339,15 +345,30 @@ class World:
         self.accounts: dict[str, ChannelAccount] = {}
         self.staging: dict[str, StagingToken] = {}
         self.actors: dict[tuple[str, str], Actor] = {}  # portal id, actor id
+        self.staff: dict[tuple[str, str], Member] = {}  # portal id, user id
+        self.teams: dict[str, Team] = {}
         self.visitors: dict[tuple[str, str, str], str] = {}  # portal id, identifier type, value -> visitor id
         self.contacts: dict[str, Contact] = {}
+        self.records: dict[str, Record] = {}
         self.files: dict[str, File] = {}
+        self.folders: dict[str, Folder] = {}
         self.threads: dict[str, Thread] = {}
         self.routes: dict[tuple[str, str], str] = {}  # account id, integration thread id -> thread id
 
     def agents(self, portal_id: str) -> list[Actor]:
         """The agents of a portal, first one first."""
         return [a for a in self.actors.values() if a.portal_id == portal_id and a.type == "AGENT"]
+
+    def members(self, portal_id: str) -> list[Member]:
+        """What else HubSpot knows of each agent of a portal, first one first."""
+        return [self.member(agent) for agent in self.agents(portal_id)]
+
+    def member(self, agent: Actor) -> Member:
+        """What else HubSpot knows of an agent."""
+        key, now = (agent.portal_id, agent.id.removeprefix("A-")), now_ms()
+        if key not in self.staff:
+            self.staff[key] = Member(key[1], self.ids.large(), self.ids.large(), now, now)
+        return self.staff[key]
 
     def contacts_of(self, portal_id: str) -> list[Contact]:
         """The contacts of a portal that are not archived, oldest first."""

@@ -1,7 +1,7 @@
 // What the plain pages share: a notice when something fails, and a sign that the page is live.
 
 import { follow } from "./api.js";
-import { byId } from "./dom.js";
+import { byId } from "./design/dom.js";
 
 /** Do something; what goes wrong stands in the page's notice until something goes right. */
 export async function attempt(doing) {

@@ -1,7 +1,7 @@
 // Development, Projects: draws every app with its words, what it may ask for, and what it hears.
 
 import { call } from "./api.js";
-import { byId, make, renew, unmasked } from "./dom.js";
+import { byId, make, renew, unmasked } from "./design/dom.js";
 import { live } from "./page.js";
 
 const KINDS = { project: "Project app", "legacy-public": "Legacy public app", "legacy-private": "Legacy private app" };

@@ -1,7 +1,7 @@
 // The wire view: every API call and delivery in the order they ended; bodies on demand, deliveries once more.
 
 import { call } from "./api.js";
-import { byId, clock, icon, keepEnd, make, renew, unmasked } from "./dom.js";
+import { byId, copied, exactly, icon, keepEnd, make, renew, unmasked } from "./design/dom.js";
 
 const LONGEST = 20_000;
 const followLines = keepEnd(byId("lines"));
@@ -23,7 +23,7 @@ function line(one, notice) {
       make("span", { className: `way ${one.kind}`, title: delivery ? "HubSpot to the app" : "The app to HubSpot" }, delivery ? "webhook" : one.method),
       make("span", { className: "target" }, unmasked(one.target) + again),
       make("span", { className: `pill ${tone(one.status)}` }, one.status === null ? "no answer" : String(one.status)),
-      make("time", {}, clock(one.at, { second: "2-digit", fractionalSecondDigits: 3 }))),
+      make("time", {}, exactly(one.at))),
   );
   details.addEventListener("toggle", async () => {
     if (!details.open || details.querySelector(".bodies")) return;
@@ -37,13 +37,18 @@ function line(one, notice) {
       notice(error);
     }
   });
-  return make("li", { className: one.kind }, details);
+  return make("li", { className: `${one.kind} ${tone(one.status) === "bad" ? "failed" : ""}` }, details);
 }
 
-const tone = (status) => (status === null || status >= 500 ? "bad" : status >= 400 ? "odd" : "good");
+const tone = (status) => (status === null || status >= 400 ? "bad" : "good");
 
 function show(full, notice) {
-  const blocks = [];
+  const copy = make("button", { type: "button" }, icon("copy"), " Copy as cURL");
+  copy.addEventListener("click", async () => {
+    if (await copied(full.curl, copy)) notice(null, "Copied. Put the secrets in the place of what stands for them.");
+  });
+  const doing = make("div", { className: "row" }, copy);
+  const blocks = [doing];
   const add = (title, value) => {
     if (value !== null && value !== undefined) blocks.push(make("h3", {}, title), make("pre", { tabIndex: 0 }, text(value)));
   };
@@ -59,7 +64,7 @@ function show(full, notice) {
       }
       again.disabled = false;
     });
-    blocks.push(again);
+    doing.append(again);
     add("To", full.url);
   } else if (full.fault) {
     add("Chaos", full.fault);
