@@ -11,7 +11,7 @@ BOUND = re.compile(r"([\w.-]+)(?:\[[\w,]+\])?>=([\w.]+)")
 setup = ConfigParser(interpolation=None)
 setup.read(Path(__file__).parents[1] / "setup.cfg", encoding="utf-8")
 extras = setup["options.extras_require"]
-wanted = [setup["options"]["install_requires"], *(extras[name] for name in extras if name != "test")]
+wanted = [setup["options"]["install_requires"], *(extras[name] for name in extras if name not in ("test", "docs"))]
 for line in "\n".join(wanted).split("\n"):
     if line:
         bound = BOUND.fullmatch(line)

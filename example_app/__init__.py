@@ -6,6 +6,15 @@
 
 from __future__ import annotations
 
-from .app import create_app
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
 
-__all__ = ["create_app"]
+if TYPE_CHECKING:
+    from .app import ChatApp
+
+
+def create_app(config: Mapping[str, Any] | None = None) -> ChatApp:
+    """Make the app; see :func:`.app.create_app`. What it needs is loaded then: ``demo`` does without."""
+    from .app import create_app
+
+    return create_app(config)

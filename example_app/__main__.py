@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import signal
 import socket
@@ -20,9 +21,12 @@ def _stop(_number: int, _frame: FrameType | None) -> None:
 
 @click.command()
 @click.option("--port", default=0, type=click.IntRange(0, 65535), help="The port to listen on; 0 takes a free one.")
-def main(port: int) -> None:
+@click.option("--settings-from-stdin", is_flag=True, help="Wait for more of the environment, a line of JSON.")
+def main(port: int, settings_from_stdin: bool) -> None:
     """Serve the example app on this machine; its address is the first line printed."""
     signal.signal(signal.SIGTERM, _stop)
+    if settings_from_stdin:
+        os.environ.update(json.loads(sys.stdin.readline() or sys.exit(1)))
     listener = socket.socket()
     if os.name == "posix":
         listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)

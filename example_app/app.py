@@ -45,6 +45,7 @@ def create_app(config: Mapping[str, Any] | None = None) -> ChatApp:
         EXAMPLE_BRIDGE=os.environ.get("EXAMPLE_BRIDGE", ""),
         EXAMPLE_NAME="",
         EXAMPLE_CONTACT="",
+        EXAMPLE_ADMIN=False,
     )
     app.config.from_prefixed_env()
     app.config.from_mapping({key: text for key, text in os.environ.items() if key.startswith("HUBSPOT_HITL_")})

@@ -6,24 +6,46 @@ import re
 import secrets
 import uuid
 from collections.abc import Sequence
+from dataclasses import asdict
 from io import BytesIO
+from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
-from flask import Blueprint, abort, current_app, render_template, request, send_file, session, url_for
+from flask import (
+    Blueprint,
+    abort,
+    current_app,
+    render_template,
+    request,
+    send_file,
+    send_from_directory,
+    session,
+    url_for,
+)
 from flask.typing import ResponseReturnValue
 from werkzeug.datastructures import FileStorage
 from werkzeug.exceptions import HTTPException
 
-from flask_hubspot_hitl import Attachment, ContactError, HistoryEntry, HITLError, LedgerUnavailable
+import flask_hubspot_hitl
+from flask_hubspot_hitl import (
+    Attachment,
+    ContactError,
+    HistoryEntry,
+    HITLError,
+    LedgerUnavailable,
+    NobodyAvailable,
+)
 from flask_hubspot_hitl.botpress.chat import ChatUser
 
+from . import pictures, promises
 from .bot import answer
 from .extensions import hitl
 from .store import File, get_store
 
 bp = Blueprint("chat", __name__)
 TEXT_LIMIT = 4000
+DESIGN = Path(flask_hubspot_hitl.__file__).parent / "design"
 
 
 @bp.before_request
@@ -64,6 +86,12 @@ def page() -> str:
     return render_template("chat.html", name=config["EXAMPLE_NAME"], contact=config["EXAMPLE_CONTACT"])
 
 
+@bp.get("/static/design/<name>")
+def design(name: str) -> ResponseReturnValue:
+    """The look of the extension's own pages, so that the chat has it too."""
+    return send_from_directory(DESIGN, name)
+
+
 @bp.get("/favicon.ico")
 def favicon() -> ResponseReturnValue:
     """There is none."""
@@ -77,9 +105,12 @@ def messages() -> dict[str, Any]:
     handoff = hitl.get(conversation())
     operator = handoff.operator.name if handoff and handoff.operator else None
     return {
-        "messages": [entry.to_json() for entry in get_store().entries(conversation(), after=min(max(after, 0), 2**62))],
+        "messages": [
+            pictures.line(entry) for entry in get_store().entries(conversation(), after=min(max(after, 0), 2**62))
+        ],
         "state": handoff.state.value if handoff else "bot",
         "operator": operator,
+        "standing": asdict(get_store().standing(conversation())),
     }
 
 
@@ -102,11 +133,14 @@ def send() -> dict[str, Any]:
     for one in shown:
         get_store().keep(conversation(), message_id, one.name, content)
     get_store().add(conversation(), f"user:{message_id}", "user", text, files=shown)
-    if with_humans:
-        return {"wants_human": False}
     said = answer(text)
-    get_store().add(conversation(), f"bot:{message_id}", "bot", said.text)
-    return {"wants_human": said.wants_human}
+    if with_humans:
+        if said.is_fact and not with_bridge:  # the agent may copy what the bot would have said
+            hitl.note(conversation(), said.text, draft=True)
+        return {"wants_human": False}
+    nobody = promises.nobody_is_there() if said.wants_human else None
+    get_store().add(conversation(), f"bot:{message_id}", "bot", nobody or said.text)
+    return {"wants_human": said.wants_human and nobody is None}
 
 
 def say(text: str, files: Sequence[Attachment], message_id: str, *, contact: str = "", name: str = "") -> None:
@@ -137,6 +171,15 @@ def file(key: str) -> ResponseReturnValue:
     return send_file(BytesIO(content), mimetype=kind, as_attachment=True, download_name=name, etag=False)
 
 
+@bp.get("/pictures/<int:number>/<int:place>")
+def picture(number: int, place: int) -> ResponseReturnValue:
+    """A picture of this conversation, the user's or an agent's, to be shown; what is no picture is not found."""
+    found = pictures.load(conversation(), min(number, 2**62), place)
+    if found is None:
+        abort(404, "There is no such picture.")
+    return found[0], {"Content-Type": found[1]}
+
+
 @bp.post("/human")
 def human() -> dict[str, Any]:
     """Hand the conversation to the humans."""
@@ -149,8 +192,15 @@ def human() -> dict[str, Any]:
     history = [HistoryEntry(entry.name or entry.speaker, entry.text) for entry in get_store().entries(conversation())]
     try:
         handoff = hitl.start(
-            conversation(), contact=contact, name=name or None, title="A chat from the web page", history=history
+            conversation(),
+            contact=contact,
+            name=name or None,
+            title="A chat from the web page",
+            history=history,
+            require_available=promises.can_be_asked(),
         )
+    except NobodyAvailable as nobody:
+        abort(409, promises.words(nobody.opens_at))
     except ContactError:
         abort(400, "We don't know this phone number or e-mail address. Is it spelled with its country code?")
     except LedgerUnavailable:
@@ -160,7 +210,38 @@ def human() -> dict[str, Any]:
         abort(502, "Sorry, our team can't be reached just now.")
     said = "I have called our team. Somebody will write to you here."
     get_store().add(conversation(), f"called:{handoff.id}", "bot", said)
+    place = hitl.waiting(conversation())
+    if place is not None:
+        get_store().stand(conversation(), ahead=place.ahead, estimate=place.estimate)
     return {"state": handoff.state.value}
+
+
+@bp.get("/availability")
+def availability() -> dict[str, Any]:
+    """What stands above the form: that nobody is there, and when somebody is back; else nothing."""
+    return {"nobody": promises.nobody_is_there()}
+
+
+@bp.post("/seen")
+def seen() -> dict[str, Any]:
+    """The page has shown the lines up to ``number``: the agent sees READ below what they wrote."""
+    number = min(max(request.form.get("number", 0, type=int), 0), 2**62)
+    key = get_store().newest(conversation(), "agent", until=number)
+    if key is not None:
+        read = current_app.extensions.get("chat_read", hitl.mark_read)
+        read(conversation(), key.partition(":")[2])
+    return {}
+
+
+@bp.post("/rating")
+def rating() -> dict[str, Any]:
+    """How it was, from 1 to 5, with a few words; or nothing, which takes the question away."""
+    score, comment = request.form.get("score", type=int), request.form.get("comment", "").strip()[:TEXT_LIMIT]
+    if score in range(1, 6):
+        hitl.rate(conversation(), f"{score} of 5", comment or None)
+        get_store().add(conversation(), f"rated:{uuid.uuid4().hex}", "bot", "Thank you! I have told our team.")
+    get_store().stand(conversation())
+    return {}
 
 
 @bp.post("/stop")

@@ -1,10 +1,12 @@
 """``flask --app example_app demo``: the stand-in and this app, each in its own process, until Ctrl-C.
 
-With ``--scripted`` the story of ``story.py`` is played instead. The processes end with this one.
+With ``--scripted`` the story of ``story.py`` is played instead. The processes end with this one. ``python -m
+example_app.demo`` is the same and starts sooner, because this process needs no app: it imports nothing of it.
 """
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
 import json
 import os
@@ -17,7 +19,6 @@ import tempfile
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack
 from pathlib import Path
 from types import FrameType, TracebackType
 from typing import Any
@@ -30,6 +31,9 @@ from .bridges import BRIDGES
 
 ROOT = Path(__file__).parents[1]
 NAME, PHONE = "Ada Lovelace", "+14155550123"
+USERS_SCOPE = "crm.objects.users.read"
+AVAILABILITY = {"HUBSPOT_HITL_AVAILABILITY": "hubspot", "HUBSPOT_HITL_INBOX_MEMBERS": "987,988"}
+"""Have the bot look whether one of the stand-in's agents is there, before it promises one."""
 PORT, DESK_PORT = 8100, 8200
 """Where the chat and the stand-in listen, if nobody else does."""
 START_SECONDS = 60.0
@@ -51,7 +55,7 @@ class Servers:
         self._ports = (port, desk_port)
         self._bridge = bridge
         self._children: list[subprocess.Popen[str]] = []
-        self._cleanup = ExitStack()
+        self._cleanup = contextlib.ExitStack()
         self.chat = self.desk = self.bot = ""
 
     def __enter__(self) -> Servers:
@@ -59,19 +63,25 @@ class Servers:
         try:
             folder = self._cleanup.enter_context(tempfile.TemporaryDirectory(prefix="example-app-"))
             own = {key: text for key, text in os.environ.items() if not key.startswith("HUBSPOT_HITL_") or key in KEPT}
-            self.desk = self._start("flask_hubspot_hitl.simulator", desk_port, own)
+            chat = self._begin("example_app", port, own, "--settings-from-stdin")  # it loads meanwhile
+            self.desk = self._address(self._begin("flask_hubspot_hitl.simulator", desk_port, own))
             settings = {
                 "FLASK_SECRET_KEY": f"demo-{secrets.token_urlsafe(32)}",
                 "FLASK_TRUSTED_HOSTS": json.dumps(["127.0.0.1", "localhost"]),
                 "FLASK_EXAMPLE_NAME": NAME,
                 "FLASK_EXAMPLE_CONTACT": PHONE,
+                "FLASK_EXAMPLE_ADMIN": "true",
                 "EXAMPLE_INSTANCE_PATH": folder,
             }
-            settings |= self.call("GET", "env")
+            settings |= self.call("GET", "env") | AVAILABILITY
+            self.call("POST", "grant", {"scopes": [USERS_SCOPE]})
             if self._bridge:
-                self.bot = self._start("flask_hubspot_hitl.simulator.botpress", 0, own)
+                self.bot = self._address(self._begin("flask_hubspot_hitl.simulator.botpress", 0, own))
                 settings |= {"EXAMPLE_BRIDGE": self._bridge, **self.call_bot("GET", "env")}
-            self.chat = self._start("example_app", port, own | settings)
+            assert chat.stdin is not None
+            with contextlib.suppress(BrokenPipeError), chat.stdin as stdin:  # it has ended: it has said why
+                stdin.write(f"{json.dumps(settings)}\n")
+            self.chat = self._address(chat)
             self.call("PUT", "target", {"url": f"{self.chat}/hubspot/webhook"})
             first, _, last = NAME.partition(" ")
             self.call("POST", "contacts", {"phone": PHONE, "firstname": first, "lastname": last})
@@ -89,10 +99,11 @@ class Servers:
     def __exit__(self, kind: type[BaseException] | None, value: BaseException | None, tb: TracebackType | None) -> None:
         self.stop()
 
-    def _start(self, module: str, port: int, env: dict[str, str]) -> str:
-        """Start ``python -m module``; the address is in the first line it prints."""
+    def _begin(self, module: str, port: int, env: dict[str, str], *options: str) -> subprocess.Popen[str]:
+        """Start ``python -m module``."""
         child = subprocess.Popen(  # noqa: S603 - only our own two modules
-            [sys.executable, "-m", module, "--port", str(port)],
+            [sys.executable, "-m", module, "--port", str(port), *options],
+            stdin=subprocess.PIPE if options else subprocess.DEVNULL,
             stdout=subprocess.PIPE,
             text=True,
             cwd=ROOT,
@@ -100,6 +111,11 @@ class Servers:
             preexec_fn=_die_with_parent if sys.platform == "linux" else None,
         )
         self._children.append(child)
+        return child
+
+    @staticmethod
+    def _address(child: subprocess.Popen[str]) -> str:
+        """Return where a process listens; it is in the first line it prints."""
         assert child.stdout is not None
         too_late = threading.Timer(START_SECONDS, child.kill)
         too_late.start()
@@ -108,7 +124,8 @@ class Servers:
         too_late.join()
         address = next((word.rstrip("/") for word in line.split() if word.startswith("http://")), None)
         if address is None:
-            raise click.ClickException(f"{module} did not start (port {port or 'chosen by the system'}); see above.")
+            command = " ".join(map(str, child.args)) if isinstance(child.args, list) else ""
+            raise click.ClickException(f"One of the processes did not start, see above: {command}")
         return address
 
     def call(self, method: str, path: str, body: Any = None) -> Any:
@@ -151,15 +168,17 @@ class Servers:
 
     def stop(self) -> None:
         """End the processes, and remove their files."""
-        for child in reversed(self._children):  # the app first: it must not find the others gone
+        for child in self._children:  # the app first: it must not find the others gone
             child.terminate()
             try:
                 child.wait(STOP_SECONDS)
             except subprocess.TimeoutExpired:
                 child.kill()
                 child.wait()
-            if child.stdout is not None:
-                child.stdout.close()
+            for pipe in (child.stdin, child.stdout):
+                if pipe is not None:
+                    with contextlib.suppress(BrokenPipeError):
+                        pipe.close()
         self._children.clear()
         self._cleanup.close()
 
@@ -237,6 +256,7 @@ def _or_free(wanted: int | None, usual: int) -> int:
 def _serve(servers: Servers) -> None:
     click.echo(f"Be the user here:   {servers.chat}/")
     click.echo(f"Be the agent here:  {servers.desk}/")
+    click.echo(f"Look inside here:   {servers.chat}/hubspot/admin")
     click.echo(f"{NAME}, {PHONE}, is a contact that HubSpot knows. Ctrl-C stops both.")
     sys.stdout.flush()
     servers.wait()
@@ -257,3 +277,7 @@ def _save(path: Path, entries: list[Any]) -> None:
     with path.open("w", encoding="utf-8") as file:
         for entry in entries:
             file.write(json.dumps(entry) + "\n")
+
+
+if __name__ == "__main__":
+    demo()

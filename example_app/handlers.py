@@ -6,7 +6,7 @@ from typing import Any
 
 from flask import Flask
 
-from flask_hubspot_hitl import CloseReason, Handoff, Message, Operator, signals
+from flask_hubspot_hitl import CloseReason, Handoff, Message, Operator, Waiting, signals
 
 from .store import File, get_store
 
@@ -20,15 +20,21 @@ def assigned(app: Flask, *, handoff: Handoff, operator: Operator, **extra: Any) 
 def message(app: Flask, *, handoff: Handoff, message: Message, **extra: Any) -> None:
     """An agent wrote. Raising DeliveryFailed("why") here would show the agent why it did not arrive."""
     name = message.operator.name if message.operator else None
-    files = [File(one.name or "file", one.url or "") for one in message.attachments]
+    files = [File(one.name or "file", one.url or "", one.file_id or "") for one in message.attachments]
     key = f"agent:{message.message_id}"
     get_store().add(handoff.conversation_id, key, "agent", message.text, name=name or "Our team", files=files)
+
+
+def moved(app: Flask, *, handoff: Handoff, waiting: Waiting, **extra: Any) -> None:
+    """The user's place in the queue is another one."""
+    get_store().stand(handoff.conversation_id, ahead=waiting.ahead, estimate=waiting.estimate)
 
 
 def completed(app: Flask, *, handoff: Handoff, reason: CloseReason, **extra: Any) -> None:
     """The conversation is the bot's again."""
     said = "You ended the chat." if reason is CloseReason.USER else "The chat with our team was completed."
     get_store().add(handoff.conversation_id, f"completed:{handoff.id}:{handoff.closed_at}", "system", said)
+    get_store().stand(handoff.conversation_id, may_rate=handoff.assigned_at is not None)
 
 
 def failed(app: Flask, *, handoff: Handoff, **extra: Any) -> None:
@@ -47,6 +53,7 @@ def connect(app: Flask) -> None:
     """Connect the handlers, for this app only."""
     signals.operator_assigned.connect(assigned, app)
     signals.operator_message.connect(message, app)
+    signals.queue_changed.connect(moved, app)
     signals.conversation_completed.connect(completed, app)
     signals.handoff_failed.connect(failed, app)
     signals.message_failed.connect(lost, app)

@@ -32,15 +32,22 @@ CREATE TABLE IF NOT EXISTS upload (
     content BLOB NOT NULL,
     PRIMARY KEY (conversation_id, key)
 );
+CREATE TABLE IF NOT EXISTS standing (
+    conversation_id TEXT PRIMARY KEY,
+    ahead INTEGER,
+    estimate REAL,
+    may_rate INTEGER NOT NULL
+);
 """
 
 
 @dataclass(frozen=True, slots=True)
 class File:
-    """A file beside a message, and where it can be had: the user's own here, an agent's at HubSpot."""
+    """A file beside a message, and where it can be had: the user's own here, an agent's at HubSpot by its id there."""
 
     name: str
     url: str = ""
+    file_id: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,6 +64,15 @@ class Entry:
     def to_json(self) -> dict[str, Any]:
         """As the page reads it."""
         return asdict(self)
+
+
+@dataclass(frozen=True, slots=True)
+class Standing:
+    """How a chat stands: conversations ahead of it in the queue, seconds it may take, whether its user may rate it."""
+
+    ahead: int | None = None
+    estimate: float | None = None
+    may_rate: bool = False
 
 
 class Store:
@@ -98,6 +114,34 @@ class Store:
             Entry(number, speaker, name, text, tuple(File(**file) for file in json.loads(files)), at)
             for number, speaker, name, text, files, at in rows
         ]
+
+    def newest(self, conversation_id: str, speaker: str, *, until: int) -> str | None:
+        """The key of a speaker's newest line up to number ``until``."""
+        with self._open() as db:
+            found = db.execute(
+                "SELECT key FROM entry WHERE conversation_id = ? AND speaker = ? AND number <= ?"
+                " ORDER BY number DESC LIMIT 1",
+                (conversation_id, speaker, until),
+            ).fetchone()
+        return None if found is None else str(found[0])
+
+    def stand(
+        self, conversation_id: str, *, ahead: int | None = None, estimate: float | None = None, may_rate: bool = False
+    ) -> None:
+        """Say how a chat stands now."""
+        with self._open() as db:
+            db.execute(
+                "INSERT OR REPLACE INTO standing (conversation_id, ahead, estimate, may_rate) VALUES (?, ?, ?, ?)",
+                (conversation_id, ahead, estimate, may_rate),
+            )
+
+    def standing(self, conversation_id: str) -> Standing:
+        """How a chat stands."""
+        with self._open() as db:
+            found = db.execute(
+                "SELECT ahead, estimate, may_rate FROM standing WHERE conversation_id = ?", (conversation_id,)
+            ).fetchone()
+        return Standing() if found is None else Standing(found[0], found[1], bool(found[2]))
 
     def keep(self, conversation_id: str, key: str, name: str, content: bytes) -> None:
         """Keep a file the user sent. The same ``key`` twice in a conversation is one file."""

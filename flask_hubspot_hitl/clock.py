@@ -130,10 +130,12 @@ def _machine_ms() -> int:
     return time.time_ns() // 1_000_000
 
 
+_BOOT: int | None = getattr(time, "CLOCK_BOOTTIME", None)
+
+
 def uptime_ms() -> int:
     """Return milliseconds since some past moment; they go on while the machine sleeps, where the system can tell."""
-    boot = getattr(time, "CLOCK_BOOTTIME", None)
-    return (time.monotonic_ns() if boot is None else time.clock_gettime_ns(boot)) // 1_000_000
+    return (time.monotonic_ns() if _BOOT is None else time.clock_gettime_ns(_BOOT)) // 1_000_000
 
 
 def wall_ms(clock: Clock) -> int:

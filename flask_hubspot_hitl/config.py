@@ -1,7 +1,7 @@
 """Read ``HUBSPOT_HITL_*`` into one frozen :class:`Settings`, or one :class:`ConfigError` that lists every problem.
 
-Of ours it may import ``errors``, ``ledger.url``, ``hubspot.addresses`` and ``hubspot.scopes`` only. Read once, at
-``init_app``.
+Of ours it may import ``errors``, ``ledger.url``, ``hubspot.addresses``, ``hubspot.hours`` and ``hubspot.scopes`` only.
+Read once, at ``init_app``.
 """
 
 from __future__ import annotations
@@ -9,23 +9,26 @@ from __future__ import annotations
 import difflib
 import json
 import logging
+import os
 import re
 from collections.abc import Callable, Collection, Iterator, Mapping
 from dataclasses import MISSING, dataclass, field, fields
 from typing import Any
 from urllib.parse import SplitResult, urlsplit
 
-from .errors import ConfigError
-from .hubspot import addresses
+from .errors import ConfigError, NotConfigured
+from .hubspot import addresses, hours
 from .hubspot.scopes import AppKind
 from .ledger.url import SCHEMES, split_servers
 
 logger = logging.getLogger(__name__)
 
 PREFIX = "HUBSPOT_HITL_"
+ENVIRONMENT = f"FLASK_{PREFIX}"
+"""How the environment variables begin that Flask's ``from_prefixed_env()`` reads."""
 MOST_THREADS = 64
 _DURATION_MAX = 10 * 365 * 86_400.0
-_ROUTES = "/webhook|/healthz|/connect|/oauth/[a-z]+|/botpress(?:/.*)?"
+_ROUTES = "/webhook|/healthz|/readyz|/connect|/oauth/[a-z]+|/botpress(?:/.*)?"
 
 
 class _Problem(ValueError):
@@ -165,7 +168,7 @@ def _positive(parse: Callable[[Any], float]) -> Callable[[Any], float]:
 
 def _count(value: Any) -> int:
     if isinstance(value, bool) or not re.fullmatch(r"[0-9]{1,9}", str(value).strip()):
-        raise _Problem("must be a whole number, such as 4")
+        raise _Problem("must be a whole number of at most nine digits, such as 4")
     if (number := int(value)) < 1:
         raise _Problem("must be at least 1")
     return number
@@ -173,6 +176,34 @@ def _count(value: Any) -> int:
 
 def _days(value: Any) -> int:
     return 0 if str(value).strip() == "0" else _count(value)
+
+
+def _said(read: Callable[[str], Any]) -> Callable[[Any], str]:
+    """Return what takes a text that ``read`` understands, and leaves it as it is."""
+
+    def parse(value: Any) -> str:
+        text = _text(value)
+        try:
+            read(text)
+        except ValueError as error:
+            raise _Problem(str(error)) from None
+        return text
+
+    return parse
+
+
+def _time_zone(value: Any) -> str:
+    text = _text(value)
+    if hours.read_zone(text) is None:
+        raise _Problem("must be a time zone that this machine knows (if it knows none, install tzdata)")
+    return text
+
+
+def _member(value: Any) -> str:
+    text = _text(value)
+    if not re.fullmatch(r"(?:[0-9]{1,19}/)?(?:A-|team:)?[0-9]{1,19}", text):
+        raise _Problem("must be agents or teams, each for all inboxes or for one, such as A-987,700200300/team:55")
+    return text
 
 
 def _choice(*allowed: str) -> Callable[[Any], str]:
@@ -223,11 +254,13 @@ class Settings:
     """Hold everything read from ``HUBSPOT_HITL_*``. Durations are seconds, ids strings; repr hides secrets."""
 
     client_secret: tuple[str, ...] = _setting(
-        _list_of(_secret), example="the app's client secret, under Auth in the app's settings", secret=True
+        _list_of(_secret), example="the client secret, under Auth in the settings of the app", secret=True
     )
     """Verifies webhooks. Several while the secret is being rotated; the first is used for OAuth."""
     public_url: tuple[str, ...] = _setting(_list_of(_url), example="https://bot.example.com")
     """The address HubSpot calls, with any mount prefix. Several while a domain moves."""
+    enabled: bool = _setting(_switch, True, example="true")
+    """False: nothing is handed over, and no other setting is read, see :func:`why_off`."""
     client_id: str | None = _setting(_text, None, example="the app's client id")
     app_id: str | None = _setting(_id, None, example="3131")
     app_kind: str | None = _setting(_choice(*AppKind), None, example="project")
@@ -270,8 +303,32 @@ class Settings:
     )
     contact_policy: str = _setting(_choice("require", "create", "anonymous"), "require", example="require")
     history: str = _setting(_choice("note", "message", "none"), "note", example="note")
+    quick_replies: bool = _setting(_switch, False, example="true")
+    """Whether agents may offer choices, and they come as ``Message.choices``; else as a line of text."""
+    inline_images: bool = _setting(_switch, False, example="true")
+    """Whether agents may put pictures into their text."""
+    notes_in: str | None = _setting(_choice("comment", "ticket", "both"), None, example="both")
+    """Where notes go in a help desk: the thread, its ticket, or both. Default: both, where the scopes are granted."""
+    tickets: bool = _setting(_switch, False, example="true")
+    """Whether ``start(ticket=…)`` may change tickets."""
+    availability: str = _setting(_choice("none", "hubspot", "hours"), "none", example="hubspot")
+    """What tells whether a live agent is there: HubSpot's users, or ``business_hours`` alone."""
+    inbox_members: tuple[str, ...] = _setting(_list_of(_member), (), example="A-987,700200300/team:55")
+    """Who answers in an inbox, or in all of them. Default: whoever has had a conversation there."""
+    business_hours: tuple[str, ...] = _setting(_list_of(_said(hours.read_line)), (), example="mon-fri 09:00-17:30")
+    """For agents who keep no working hours in HubSpot, and for ``availability = hours``."""
+    business_time_zone: str | None = _setting(_time_zone, None, example="Europe/Madrid")
+    business_holidays: tuple[str, ...] = _setting(_list_of(_said(hours.read_holiday)), (), example="12-25,2027-03-26")
+    automation_as_operator: bool = _setting(_switch, False, example="true")
+    """Whether a bot or AI agent of HubSpot's that has a conversation counts as its operator."""
+    agents_may_start: bool = _setting(_switch, False, example="true")
+    """Whether agents may begin conversations, which ``operator_started`` tells of."""
     start_timeout: float = _setting(_positive(_seconds), 5.0, example="5")
     assignment_timeout: float = _setting(_seconds, 0.0, example="300")
+    idle_warning: float = _setting(_seconds, 0.0, example="600")
+    """Seconds of the user's silence, once an agent has written, after which the host is warned."""
+    idle_timeout: float = _setting(_seconds, 0.0, example="900")
+    """Seconds of that silence after which the handoff ends; more than ``idle_warning``."""
     reopen_window: float = _setting(_seconds, 86_400.0, example="86400")
     lease_ttl: float = _setting(_positive(_seconds), 15.0, example="15")
     handler_timeout: float = _setting(_positive(_seconds), 300.0, example="300")
@@ -287,6 +344,8 @@ class Settings:
     """Hosts, without their subdomains, that may be in a private network: all others have to be public."""
     payload_ttl: float = _setting(_seconds, 86_400.0, example="86400")
     """How long what an event brought is kept once it is done; its dedupe key stays for ``RETENTION``."""
+    log_json: bool = _setting(_switch, False, example="true")
+    """Whether our loggers write JSON to standard error, one object a line, whatever the host has set up."""
     retention: float = _setting(_positive(_seconds), 7 * 86_400.0, example="604800")
     """How long dedupe keys are kept; older events are acknowledged and ignored."""
     keep_conversations: int = _setting(_days, 400, example="400")
@@ -302,6 +361,7 @@ class Settings:
         :raises ConfigError: listing every problem, each with its name, why, and an example.
         """
         problems: list[str] = []
+        hint = ""
         values: dict[str, Any] = {}
         for spec in fields(cls):
             raw = config.get(PREFIX + spec.name.upper())
@@ -309,7 +369,8 @@ class Settings:
                 if spec.name in not_yet:
                     values[spec.name] = ()
                 elif spec.default is MISSING:
-                    problems.append(_line(spec.name, "is missing", spec.metadata["example"]))
+                    problems.append(_missing(spec.name, spec.metadata["example"]))
+                    hint = NO_SETTINGS_YET
                 continue
             try:
                 values[spec.name] = spec.metadata["parse"](raw)
@@ -319,7 +380,7 @@ class Settings:
         for sentence in (*unknown_settings(config), *_not_used(values)):
             logger.warning("%s", sentence)
         if problems:
-            raise ConfigError(problems)
+            raise ConfigError(problems, hint)
         return cls(**values)
 
     @property
@@ -357,6 +418,59 @@ def _line(name: str, why: str, example: str) -> str:
     return f"{PREFIX}{name.upper()} {why}. Example: {example}"
 
 
+def _missing(name: str, example: str) -> str:
+    """Return the line for a setting that is missing; its example is a line of ``.env``."""
+    pasted = f"'<{example}>'" if " " in example else example
+    return _line(name, "is missing", f"{ENVIRONMENT}{name.upper()}={pasted}")
+
+
+NO_SETTINGS_YET = (
+    "Names that begin with FLASK_ are environment variables, which app.config.from_prefixed_env() reads before the "
+    "extension is made. The command flask reads them from .env; servers such as gunicorn do not: load it for them. "
+    "No account at HubSpot? 'flask hubspot-hitl simulate --env' prints settings for a stand-in. "
+    f"No live agents here (a build, another command, tests)? {ENVIRONMENT}ENABLED=0"
+)
+"""What somebody does whose settings are missing."""
+
+
+@dataclass(frozen=True, slots=True)
+class Off:
+    """Say that an app hands nothing over, and ``why``. ``is_wanted``: somebody has said so."""
+
+    why: str
+    is_wanted: bool
+    url_prefix: str
+
+    def error(self) -> NotConfigured:
+        """Return what a verb raises that needs live agents."""
+        return NotConfigured(f"this app runs without live agents: {self.why}")
+
+
+def why_off(config: Mapping[str, Any]) -> Off | None:
+    """Return why an app runs without live agents; None when it shall have them.
+
+    :param config: the app's. With ``HUBSPOT_HITL_ENABLED = 0`` no other setting needs to be there, or right.
+    :raises ConfigError: there is no setting, but the environment has some that nobody has read.
+    """
+    given = {key for key, value in config.items() if key.startswith(PREFIX) and value is not None}
+    unread = sorted(key for key in os.environ if key.startswith((PREFIX, ENVIRONMENT)))
+    prefix = config.get(f"{PREFIX}URL_PREFIX")
+    prefix = prefix.rstrip("/") if isinstance(prefix, str) and prefix.startswith("/") else "/hubspot"
+    if str(config.get(f"{PREFIX}ENABLED", "")).strip().lower() in ("false", "0", "off", "no"):
+        return Off(f"{PREFIX}ENABLED is false", True, prefix)
+    if given:
+        return None
+    if unread:
+        raise ConfigError(
+            [
+                f"the environment has {unread[0]}, but no setting has come into app.config: call "
+                "app.config.from_prefixed_env() (names with FLASK_ before them) before the extension is made"
+            ]
+        )
+    missing = " and ".join(f"{PREFIX}{spec.name.upper()}" for spec in fields(Settings) if spec.default is MISSING)
+    return Off(f"{missing} are missing. {NO_SETTINGS_YET}", False, prefix)
+
+
 def _wants_client_id(values: Mapping[str, Any]) -> list[str]:
     """Return the settings that need the client id, when there is none."""
     return [name for name in ("refresh_token", "journal") if values.get(name) and not values.get("client_id")]
@@ -379,16 +493,42 @@ def _across(values: Mapping[str, Any]) -> list[str]:
     if (values.get("dispatcher_threads") or 0) > (values.get("dispatcher_max_threads") or MOST_THREADS):
         why = f"is more than HUBSPOT_HITL_DISPATCHER_MAX_THREADS, by default {MOST_THREADS}"
         problems.append(_line("dispatcher_threads", why, "4"))
-    base = values.get("api_base_url", "https://api.hubapi.com")
-    if not is_loopback(base):
-        for name in ("client_secret", "developer_api_key", "refresh_token", "access_token"):
-            found = values.get(name) or ()
-            secrets = (found,) if isinstance(found, str) else found
-            if any(secret.startswith("sim-") for secret in secrets):
-                problems.append(
-                    _line(name, "is a stand-in's secret, but HUBSPOT_HITL_API_BASE_URL is not loopback", "…")
-                )
-    return problems
+    if trouble := idle_trouble(values.get("idle_warning", 0.0), values.get("idle_timeout", 0.0)):
+        problems.append(_line("idle_timeout", trouble, "900"))
+    problems += [
+        _line(name, f"is missing, and {PREFIX}{why} needs it", example) for name, why, example in _hours(values)
+    ]
+    why = "is a stand-in's secret, but HUBSPOT_HITL_API_BASE_URL is not loopback"
+    return problems + [_line(name, why, "…") for name in _of_a_stand_in(values)]
+
+
+def _of_a_stand_in(values: Mapping[str, Any]) -> Iterator[str]:
+    """Return the settings that hold a stand-in's secret, when HubSpot is called."""
+    if is_loopback(values.get("api_base_url", "https://api.hubapi.com")):
+        return
+    for name in ("client_secret", "developer_api_key", "refresh_token", "access_token"):
+        found = values.get(name) or ()
+        if any(secret.startswith("sim-") for secret in ((found,) if isinstance(found, str) else found)):
+            yield name
+
+
+def idle_trouble(warning: float, timeout: float) -> str | None:
+    """Return why these seconds of a user's silence don't go together: nothing ends that the host was not told of."""
+    if not (0 <= warning <= _DURATION_MAX and 0 <= timeout <= _DURATION_MAX):
+        return "and idle_warning must be numbers of seconds, zero or more"
+    if timeout and not 0 < warning < timeout:
+        return "must be more than idle_warning, which must be more than zero: the host is told before it ends"
+    return None
+
+
+def _hours(values: Mapping[str, Any]) -> Iterator[tuple[str, str, str]]:
+    """Return the settings of business hours that are missing: the name, what needs it, and an example."""
+    if values.get("availability") == "hours" and not values.get("business_hours"):
+        yield "business_hours", "AVAILABILITY", "mon-fri 09:00-17:30"
+    for name in ("business_hours", "business_holidays"):
+        if values.get(name) and not values.get("business_time_zone"):
+            yield "business_time_zone", name.upper(), "Europe/Madrid"
+            return
 
 
 def _not_used(values: Mapping[str, Any]) -> Iterator[str]:

@@ -51,7 +51,7 @@ class MessageStatus(StrEnum):
     DELIVERED = "delivered"
     """HubSpot has a user's message."""
     READ = "read"
-    """The other side has read it; nothing sets it today."""
+    """The user has read an agent's message: the host said so with ``mark_read``."""
     FAILED = "failed"
     """It will not reach the other side; ``Message.error`` says why."""
 
@@ -64,11 +64,60 @@ class CloseReason(StrEnum):
     USER = "user"
     """The user wanted the bot back: :meth:`.HubSpotHITL.stop`, by default."""
     TIMEOUT = "timeout"
-    """The host waited no longer: ``stop(reason="timeout")``."""
+    """The host waited no longer: ``stop(reason="timeout")``; or the user was silent for ``IDLE_TIMEOUT``."""
     ARCHIVED = "archived"
     """An agent moved the thread to the trash, or our channel was removed from the inbox."""
     DELETED = "deleted"
     """HubSpot deleted the thread for good."""
+
+
+class AvailabilityReason(StrEnum):
+    """Why somebody is there, nobody is, or nobody can tell."""
+
+    AVAILABLE = "available"
+    """Somebody is there."""
+    AWAY = "away"
+    """It is somebody's working time, and all who work now are away."""
+    CLOSED = "closed"
+    """It is nobody's working time."""
+    NO_MEMBERS = "no_members"
+    """Not known: who answers in the inbox is neither set nor seen yet, or HubSpot knows none of them."""
+    NOT_GRANTED = "not_granted"
+    """Not known: the account has not granted the scope."""
+    UNREACHABLE = "unreachable"
+    """Not known: HubSpot can't be asked just now."""
+    OFF = "off"
+    """Nobody is there: ``HUBSPOT_HITL_ENABLED`` is false."""
+
+
+@dataclass(frozen=True, slots=True)
+class Availability:
+    """Whether a live agent is there for an inbox.
+
+    :param open: True: somebody is there. False: nobody is. None: not known, which is no reason to turn anybody away.
+    :param agents: the actor ids (``A-987``) of those who are there; empty with business hours alone.
+    :param opens_at: when somebody's working time begins next, where nobody is there now; None when that is not known.
+    :param reason: why.
+    """
+
+    open: bool | None
+    agents: tuple[str, ...] = ()
+    opens_at: datetime | None = None
+    reason: AvailabilityReason = AvailabilityReason.UNREACHABLE
+
+
+@dataclass(frozen=True, slots=True)
+class Waiting:
+    """The place of a conversation that waits for an agent, among those that came through our own channel.
+
+    What else agents have in the inbox (live chat, e-mail, other channels) is not counted: HubSpot does not tell it.
+
+    :param ahead: how many conversations of the same inbox came before and wait, too; 0: the next one.
+    :param estimate: seconds until an agent takes it, as the last ones of the inbox went; None when too few are known.
+    """
+
+    ahead: int
+    estimate: float | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -130,6 +179,7 @@ class Attachment:
         sent as a link.
     :param file_id: HubSpot's id of the file.
     :param content: bytes, or a file object in binary mode, which is read to its end at once; from the host only.
+    :param is_voice: somebody has spoken it, instead of writing: HubSpot's ``VOICE_RECORDING``.
     """
 
     name: str | None = field(default=None, repr=False)
@@ -138,6 +188,30 @@ class Attachment:
     url: str | None = field(default=None, repr=False)
     file_id: str | None = None
     content: bytes | bytearray | memoryview | IO[bytes] | None = field(default=None, repr=False, compare=False)
+    is_voice: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Choice:
+    """One of the answers that an agent offers: HubSpot's quick replies.
+
+    Source: docs/hubspot.rst (Attachments).
+
+    :param label: what the user reads.
+    :param value: what the user answers by choosing it, to be given to :meth:`.HubSpotHITL.send`; of a link, its
+        address.
+    :param is_link: choosing it opens ``value``, an https address, and is no answer.
+    """
+
+    label: str = field(repr=False)
+    value: str = field(repr=False)
+    is_link: bool = False
+
+    def __str__(self) -> str:
+        """Return the choice as a line of text: the label, and the value where it is another."""
+        if self.label == self.value:
+            return f"• {self.label}"
+        return f"• {self.label}: {self.value}" if self.is_link else f"• {self.label} ({self.value})"
 
 
 @dataclass(frozen=True, slots=True)
@@ -149,6 +223,7 @@ class Message:
     :param text: plain text, verbatim.
     :param html: cleaned HTML of an agent's message, if HubSpot sent any.
     :param attachments: its files.
+    :param choices: the answers that an agent offers, with ``QUICK_REPLIES``; else they are a line of the text.
     :param operator: the agent who wrote it.
     :param created_at: when it was written, by the clock of the side it comes from.
     :param status: how far it has come.
@@ -164,6 +239,12 @@ class Message:
     created_at: datetime | None = None
     status: MessageStatus = MessageStatus.QUEUED
     error: str | None = field(default=None, repr=False)
+    choices: tuple[Choice, ...] = ()
+
+    @property
+    def text_with_choices(self) -> str:
+        """Return the text and a line for each choice, for where there are no buttons."""
+        return "\n".join(filter(None, [self.text, *map(str, self.choices)]))
 
 
 @dataclass(frozen=True, slots=True)

@@ -10,9 +10,11 @@
     │   ├── ContactInvalid (ValueError)  not a phone number with country code, nor an e-mail address
     │   └── ContactNotFound (LookupError) HubSpot answered that it does not know the contact
     ├── InboxNotConnected (LookupError)  no authorised channel account of ours in that inbox
+    ├── NobodyAvailable                  no live agent is there, and the handoff was to be for one who is
     ├── DeliveryFailed                   raised *by a receiver*: the message is refused for good
     ├── DeliveryDelayed                  raised *by a receiver*: not now; this was no attempt
     ├── LedgerUnavailable                the database can't be read or written
+    │   └── LaneTaken                    a task's lane was taken away: what it is about was erased, for one
     └── HubSpotError                     a call to HubSpot failed
         ├── HubSpotUnavailable           try again later: no connection, time-out, 429, 5xx, dead token
         │   ├── CallPostponed            not asked: the budget of requests, or of threads, is for others just now
@@ -25,6 +27,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from datetime import datetime
 
 
 class HITLError(Exception):
@@ -37,14 +40,15 @@ class ConfigError(HITLError, ValueError):
     ``problems`` holds them: a tuple of readable lines.
     """
 
-    def __init__(self, problems: Sequence[str]) -> None:
+    def __init__(self, problems: Sequence[str], hint: str = "") -> None:
         """Make the error, whose text lists all problems.
 
         :param problems: one line each: the setting's name, what is wrong, and an example.
+        :param hint: what helps with all of them.
         """
         self.problems = tuple(problems)
-        lines = "\n".join(f"  - {problem}" for problem in self.problems)
-        super().__init__(f"Flask-HubSpot-HITL cannot start; please fix:\n{lines}")
+        lines = "".join(f"\n  - {problem}" for problem in self.problems)
+        super().__init__(f"Flask-HubSpot-HITL cannot start; please fix:{lines}" + (f"\n{hint}" if hint else ""))
 
 
 class NotConfigured(HITLError):
@@ -82,6 +86,22 @@ class InboxNotConnected(HITLError, LookupError):
     """Our channel has no authorised account in the inbox asked for."""
 
 
+class NobodyAvailable(HITLError):
+    """``start(require_available=True)``: no live agent is there now; nothing was stored.
+
+    The parameters but the first are attributes, too.
+    """
+
+    def __init__(self, message: str, *, opens_at: datetime | None = None) -> None:
+        """Make the error.
+
+        :param message: why nobody is there.
+        :param opens_at: when somebody's working time begins next, an aware datetime in UTC; None when nobody knows.
+        """
+        super().__init__(message)
+        self.opens_at = opens_at
+
+
 class DeliveryFailed(HITLError):
     """Raise it in a receiver to refuse an operator's message for good.
 
@@ -111,6 +131,14 @@ class DeliveryDelayed(HITLError):
 
 class LedgerUnavailable(HITLError):
     """The database can't be read or written, and nothing was accepted. "Just now" in the text: waiting helps."""
+
+
+class LaneTaken(LedgerUnavailable):
+    """The task at work lost its lane, because its person was erased or its lease ran out: nothing was stored."""
+
+    def __init__(self) -> None:
+        """Make the error."""
+        super().__init__("what this was about was erased, or another process has it now")
 
 
 class HubSpotError(HITLError):

@@ -7,11 +7,15 @@ locks, threads or connections finds out by comparing process ids. Imports nothin
 from __future__ import annotations
 
 import os
+import random
 import sys
 import threading
 import weakref
 from collections.abc import Callable
 from types import ModuleType
+
+dice = random.SystemRandom()
+"""Chance without a state: the same in no two processes, and apart from the module's, which a host may have seeded."""
 
 
 class Process:

@@ -4,77 +4,132 @@ from __future__ import annotations
 
 import gc
 import logging
+import os
+import threading
 import weakref
-from collections.abc import Awaitable, Callable, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Awaitable, Callable
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING
 
 from flask import Flask, current_app
 
 from .clock import Clock
-from .config import PREFIX, Settings
-from .dispatch import housekeeping
+from .config import PREFIX, Off, Settings
 from .dispatch.dispatcher import GRACE_SECONDS, Dispatcher
 from .dispatch.options import EngineOptions
 from .dispatch.seldom import Seldom
-from .dispatch.tasks import Task
-from .errors import ConfigError
-from .handoffs import accounts
-from .handoffs.emission import Emitter
-from .handoffs.erasing import EraseTask, WipeTask
-from .handoffs.files import Links
-from .handoffs.inbound import InboundTask
-from .handoffs.intake import Intake
-from .handoffs.journal import JournalTask, LifecycleTask
-from .handoffs.looking_back import LookingBack
-from .handoffs.outbound import AssignTask, CloseTask, NoteTask, OpenTask, ReceiptTask
-from .handoffs.parking import GapTask, UnparkTask
-from .handoffs.states import kind_of
-from .handoffs.sweeps import LookBackTask, ReconcileTask, ResumeTask, SweepTask
-from .handoffs.timeouts import AssignmentTimeoutTask
-from .handoffs.user_messages import MessageTask
-from .hubspot.events import Kind
-from .ledger import SCHEMA, Ledger, Misconfigured, Topic, Transaction, file_name, locate
+from .errors import ConfigError, LedgerUnavailable
+from .ledger import SCHEMA, Ledger, Misconfigured, State, Transaction, file_name, locate
 from .ledger.health import Health
-from .portals import api_version, app_kind, journal
-from .portals.clients import Services
+from .metrics import Meter, Metrics, Reading
 from .portals.deployment import Adoption, Deployment
+
+if TYPE_CHECKING:
+    from .dispatch.tasks import Task
+    from .handoffs.facts import Redact
+    from .handoffs.files import Links
+    from .handoffs.intake import Intake
+    from .handoffs.parts import Parts
+    from .portals.clients import Services
 
 logger = logging.getLogger(__name__)
 
 
 KEY = "hubspot_hitl"
 MayInstall = Callable[[str | None], bool | Awaitable[bool]]
+MayAdminister = Callable[[], bool | str | Awaitable[bool | str | None] | None]
 SERVING_THREADS = 4
 """Threads that run lanes in a process that serves, unless DISPATCHER_THREADS is set."""
 MANY_APPS = 8
 """Open apps of one process at which garbage is collected before another one is made."""
 
 
-@dataclass(slots=True)
-class Runtime:
-    """Hold everything of one app, in ``app.extensions["hubspot_hitl"]``."""
+_loading = threading.RLock()
+"""Held while an app's parts are loaded, and while the process forks: a child would wait for ever for a module that a
+thread of its parent's was loading."""
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(before=_loading.acquire, after_in_parent=_loading.release, after_in_child=_loading.release)
 
-    settings: Settings
-    services: Services
-    dispatcher: Dispatcher
-    intake: Intake
-    health: Health
-    deployment: Deployment
-    seldom: Seldom
-    """Logs what may happen again and again."""
-    links: Links
-    """Leads to the files of conversations."""
-    may_install: MayInstall | None = None
-    """Decides who may connect a portal; None: those who debug the app, and those who have a link."""
-    on_close: list[Callable[[], None]] = field(default_factory=list)
-    """What else is closed with the app; bridges add theirs."""
+
+class Runtime:
+    """Hold everything of one app, in ``app.extensions["hubspot_hitl"]``.
+
+    What only a process that takes webhooks, calls HubSpot or dispatches needs is loaded when it is first asked for.
+    """
+
+    def __init__(self, app: Flask, settings: Settings, ledger: Ledger, clock: Clock, deployment: Deployment) -> None:
+        self.settings = settings
+        self.ledger = ledger
+        """The app's database."""
+        self.clock = clock
+        self.deployment = deployment
+        self.health = Health(ledger)
+        self.meter = Meter()
+        """Takes what is measured."""
+        self.seldom = Seldom()
+        """Logs what may happen again and again."""
+        self.redact: Redact | None = None
+        """The host's own: what agents may read of a user's history and facts."""
+        self.may_install: MayInstall | None = None
+        """Decides who may connect a portal; None: those who debug the app, and those who have a link."""
+        self.may_administer: MayAdminister | None = None
+        """Decides who sees the admin's pages, and says who it is; None: there are none."""
+        self.on_close: list[Callable[[], None]] = []
+        """What else is closed with the app; bridges add theirs."""
+        self._app = app
+        self._parts: Parts | None = None
+        self._tasks: dict[str, Task] | None = None
+        self._more_tasks: dict[str, Task] = {}
+        threads = _threads(settings)
+        self.dispatcher = self.new_dispatcher(threads=threads, grows=threads_grow(settings))
 
     @property
-    def ledger(self) -> Ledger:
-        """Return the app's database."""
-        return self.services.ledger
+    def parts(self) -> Parts:
+        """Return what takes webhooks and calls HubSpot."""
+        if self._parts is None:
+            with _loading:
+                from .handoffs.parts import Parts
+
+                if self._parts is None:
+                    self._parts = Parts(
+                        self.settings, self.ledger, self.clock, self.meter, lambda: _secret_keys(self._app)
+                    )
+        return self._parts
+
+    @property
+    def services(self) -> Services:
+        """Return the HubSpot clients, and what they need."""
+        return self.parts.services
+
+    @property
+    def intake(self) -> Intake:
+        """Return what takes in webhooks."""
+        return self.parts.intake
+
+    @property
+    def links(self) -> Links:
+        """Return what leads to the files of conversations."""
+        return self.parts.links
+
+    def tasks(self) -> dict[str, Task]:
+        """Return what is run, by the topic of the event."""
+        if self._tasks is None:
+            with _loading:
+                from .handoffs.topics import tasks_of
+
+                self._tasks = {**tasks_of(self._app, self.services), **self._more_tasks}
+        return self._tasks
+
+    def measure(self, metrics: Metrics) -> None:
+        """Hand what is measured to ``metrics``, for as long as there is the app."""
+        self.meter.metrics = metrics
+        this = weakref.ref(self)
+
+        def read() -> list[Reading]:
+            runtime = this()
+            return [] if runtime is None else runtime.gauges()
+
+        metrics.watch(read)
 
     def close(self, timeout: float = GRACE_SECONDS) -> None:
         """Close what the app has open; see :meth:`.HubSpotHITL.close`.
@@ -83,27 +138,77 @@ class Runtime:
         """
         self.dispatcher.stop(timeout)
         _open.discard(self.ledger)
-        for close in (*self.on_close, self.services.close, self.ledger.close):
+        for close in self.on_close:
             close()
+        if self._parts is not None:
+            self._parts.services.close()
+        self.ledger.close()
         self.health = Health(self.ledger)  # what it found out before holds no more
+
+    def gauges(self) -> list[Reading]:
+        """Return the gauges' values; none while the database can't be used."""
+        from .handoffs import gauges
+
+        try:
+            return list(gauges.read(self.services, self.dispatcher))
+        except LedgerUnavailable:
+            return []
+
+    def why_not_ready(self) -> str | None:
+        """Return why this process does not do its work: ``closing``, ``database`` or ``handlers``; None: it does."""
+        if self.dispatcher.is_over:
+            return "closing"
+        if self.health.trouble() is not None:
+            return "database"
+        return "handlers" if self.dispatcher.is_full() else None
 
     def add_task(self, topic: str, task: Task) -> None:
         """Have events of another topic run by a task; for bridges, while the app is being put together.
 
         :raises RuntimeError: when the topic has a task already.
         """
-        if topic in self.dispatcher.tasks:
+        if topic in self._more_tasks:
             raise RuntimeError(f"there is a task for {topic!r} already; is the bridge on this app twice?")
-        self.dispatcher.tasks[topic] = task
+        self._more_tasks[topic] = task
+        if self._tasks is not None:
+            self._tasks[topic] = task
+
+    def new_dispatcher(self, *, threads: int, grows: bool = False) -> Dispatcher:
+        """Make a dispatcher with everything it can run.
+
+        :param threads: how many threads run lanes.
+        :param grows: whether there are more while these wait.
+        """
+        settings = self.settings
+
+        def on_start() -> None:
+            from .handoffs import topics
+
+            topics.put_first(self._app, self.services)
+
+        options = EngineOptions(
+            mode=settings.dispatcher,
+            threads=threads,
+            lease_ttl=settings.lease_ttl,
+            handler_timeout=settings.handler_timeout,
+            max_threads=settings.most_threads,
+            grows=grows,
+            max_attempts=settings.max_attempts,
+            meter=self.meter,
+            guard=Adoption(settings, self.ledger),
+            on_start=on_start,
+            is_testing=_is_testing(self._app),
+        )
+        return Dispatcher(self.ledger, self.tasks, options, seldom=self.seldom)
 
 
 def open_runtime(app: Flask, settings: Settings, clock: Clock) -> Runtime:
     """Open the app's database and put everything together; nothing runs yet.
 
-    :raises LedgerUnavailable: when the database can't be opened.
-    :raises ConfigError: when waiting would not change that.
+    A database that is away just now is opened when it is first needed and there.
+
+    :raises ConfigError: the database can't be used, and waiting would not change that.
     """
-    threads = settings.dispatcher_threads or min(SERVING_THREADS, settings.most_threads)
     if len(_open) >= MANY_APPS:
         gc.collect()  # a suite that makes many apps and closes none would come to the limit of open files before that
     is_testing = _is_testing(app)
@@ -120,17 +225,14 @@ def open_runtime(app: Flask, settings: Settings, clock: Clock) -> Runtime:
 
     # Where a store was before, none is made: processes that serve it still would take the new one for theirs.
     anew = any_will_do() or deployment.is_first()
+    threads = _threads(settings)
     ledger = _open_ledger(app, settings, clock, pool_size=threads + 16, is_testing=is_testing, anew=anew)
     ledger.why_not = why_not
     exposed = ledger.exposed()
     if exposed is not None:
         logger.warning("%s; the files in it are not. Close it with chmod 700", exposed[0].upper() + exposed[1:])
-    services = Services(settings=settings, ledger=ledger, clock=clock, secret_keys=lambda: _secret_keys(app))
-    seldom = Seldom()
-    dispatcher = build_dispatcher(app, services, threads=threads, grows=threads_grow(settings), seldom=seldom)
     _open.add(ledger)
-    intake, links = Intake(settings, ledger), Links(services)
-    return Runtime(settings, services, dispatcher, intake, Health(ledger), deployment, seldom, links)
+    return Runtime(app, settings, ledger, clock, deployment)
 
 
 def _open_ledger(
@@ -144,11 +246,18 @@ def _open_ledger(
             pool_size=pool_size,
             schema=SCHEMA,
             is_testing=is_testing,
-            kind_of=kind_of,
+            kind_of=_kind_of,
             on_open=lambda tx: _remember(tx, clock.now_ms()),
         )
         try:
             ledger.create(anew=anew)
+        except Misconfigured:
+            ledger.close()
+            raise
+        except LedgerUnavailable as error:
+            logger.warning(
+                "The app starts all the same, and webhooks are answered with 503 until it is back: %s", error
+            )
         except BaseException:
             ledger.close()
             raise
@@ -157,8 +266,17 @@ def _open_ledger(
     return ledger
 
 
+def _kind_of(topic: str) -> type[State]:
+    from .handoffs.states import kind_of
+
+    return kind_of(topic)
+
+
 def _remember(tx: Transaction, now: int) -> None:
     """Let a store that is opened for the first time know what it was made for."""
+    from .dispatch import housekeeping
+    from .portals import api_version, app_kind
+
     housekeeping.remember(tx, now=now)
     api_version.remember(tx)
     app_kind.remember(tx)
@@ -191,91 +309,35 @@ def get_runtime(app: Flask | None = None) -> Runtime:
     """Return the extension's part of an app.
 
     :param app: None: the current one.
+    :raises NotConfigured: when the app runs without live agents.
     :raises RuntimeError: when there is no app context, or the extension is not on the app.
     """
     target = app or current_app
     try:
-        state: Runtime = target.extensions[KEY]
+        state: Runtime | Off = target.extensions[KEY]
     except KeyError:
         raise RuntimeError(
             "HubSpotHITL is not on this app. Did you forget to call 'init_app(app)' or 'app.register_extension(hitl)'?"
         ) from None
+    if isinstance(state, Off):
+        raise state.error()
     return state
 
 
-def build_dispatcher(
-    app: Flask, services: Services, *, threads: int, grows: bool = False, seldom: Seldom | None = None
-) -> Dispatcher:
-    """Make a dispatcher with everything it can run.
+def off_of(app: Flask | None = None) -> Off | None:
+    """Return why an app runs without live agents; None when it has them, or not the extension.
 
-    :param threads: how many threads run lanes.
-    :param grows: whether there are more while these wait.
-    :param seldom: the app's, for log lines that may recur; None: a new one.
+    :param app: None: the current one.
+    :raises RuntimeError: when there is no app context.
     """
-    settings, ledger = services.settings, services.ledger
-    emitter = Emitter(app, services)
-    inbound = InboundTask(services, emitter)
-    sweep, looking_back = SweepTask(services), LookingBack(services, inbound.history)
-    told = (Kind.MESSAGE, Kind.ASSIGNED, Kind.STATUS, Kind.RESTORED, Kind.DELETED)
-    tasks: dict[str, Task] = {kind.value: inbound for kind in told}
-    tasks |= {
-        Topic.SIGNAL: inbound,
-        Topic.ACCOUNT_REMOVED: inbound,
-        Topic.ACCOUNTS: accounts.AccountsTask(services),
-        Kind.PRIVACY_DELETED.value: EraseTask(services, inbound.history),
-        Kind.NEW_MESSAGE.value: GapTask(services, inbound),
-        Topic.UNPARK: UnparkTask(services),
-        Topic.ASSIGNMENT_TIMEOUT: AssignmentTimeoutTask(emitter, services, inbound.history),
-        Topic.SWEEP: sweep,
-        Topic.LOOK_BACK: LookBackTask(services, looking_back),
-        Topic.RECONCILE: ReconcileTask(services, looking_back),
-        Topic.RESUME: ResumeTask(services),
-        Topic.OPEN: OpenTask(services),
-        Topic.NOTE: NoteTask(services),
-        Topic.ASSIGN: AssignTask(services),
-        Topic.PUBLISH: MessageTask(services),
-        Topic.CLOSE: CloseTask(services),
-        Topic.RECEIPT: ReceiptTask(services),
-        Topic.PRUNE: housekeeping.PruneTask(settings, ledger),
-        Topic.JOURNAL: JournalTask(services),
-        Topic.LIFECYCLE: LifecycleTask(services),
-        Topic.WIPE: WipeTask(ledger),
-    }
+    found = (app or current_app).extensions.get(KEY)
+    return found if isinstance(found, Off) else None
 
-    def on_start() -> None:
-        sweep.put_start()
-        with ledger.write() as tx:
-            if settings.journal:
-                journal.schedule(tx, now=ledger.now_ms())
-            housekeeping.schedule(tx, now=ledger.now_ms())
-            ending = list(api_version.warnings(tx, settings))
-        for one in ending:
-            logger.warning("%s", one)
 
-    options = EngineOptions(
-        mode=settings.dispatcher,
-        threads=threads,
-        lease_ttl=settings.lease_ttl,
-        handler_timeout=settings.handler_timeout,
-        max_threads=settings.most_threads,
-        grows=grows,
-        max_attempts=settings.max_attempts,
-        guard=Adoption(settings, ledger),
-        on_start=on_start,
-        is_testing=_is_testing(app),
-    )
-    return Dispatcher(ledger, tasks, options, seldom=seldom)
+def _threads(settings: Settings) -> int:
+    return settings.dispatcher_threads or min(SERVING_THREADS, settings.most_threads)
 
 
 def threads_grow(settings: Settings) -> bool:
     """Return True unless somebody has chosen how many threads a serving process has, and no number as the most."""
     return settings.dispatcher_max_threads is not None or settings.dispatcher_threads is None
-
-
-def full_processes(status: Mapping[str, Any], settings: Settings) -> list[str]:
-    """Return the processes that dispatch nothing more, because hanging receivers have all their threads.
-
-    :param status: the ledger's figures.
-    """
-    hung: Mapping[str, int] = status["hung_by_process"]
-    return sorted(owner for owner, count in hung.items() if count >= settings.most_threads)

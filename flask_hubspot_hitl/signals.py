@@ -65,18 +65,53 @@ operator_message = _signals.signal("operator-message")
 :param handoff: the :class:`Handoff`.
 :param message: the :class:`Message`, with text, html, attachments, operator and message_id."""
 
+operator_started = _signals.signal("operator-started")
+"""An agent began a conversation, if AGENTS_MAY_START is set: ``portal_id``, ``contact``, ``message``, ``event``.
+
+A receiver says whose it is, by ``hitl.accept(event, conversation_id)``, or raises ``DeliveryFailed``. Once accepted,
+the message comes again as that of a handoff.
+
+:param portal_id: the HubSpot account.
+:param contact: a :class:`Contact` with the number or address that the agent writes to, or None.
+:param message: the :class:`Message`.
+:param event: a str that names it for hitl.accept."""
+
 conversation_completed = _signals.signal("conversation-completed")
-"""The conversation is the bot's again: ``handoff``, ``reason``, ``detail``, ``transcript``.
+"""The conversation is the bot's again: ``handoff``, ``reason``, ``detail``, ``transcript``, ``operators``,
+``seconds_to_assignment``, ``seconds_to_answer``, ``seconds_open``.
 
 :param handoff: the :class:`Handoff`.
 :param reason: a :class:`CloseReason`.
 :param detail: further words for the reason, or None.
-:param transcript: the handoff's :class:`Message` objects, oldest first."""
+:param transcript: the handoff's :class:`Message` objects, oldest first.
+:param operators: each :class:`Operator` who had the conversation or wrote, in the order in which they came; machines
+    are left out.
+:param seconds_to_assignment: from the handoff's beginning until a person took it first, a float; None when nobody did.
+:param seconds_to_answer: until a person wrote first; None when nobody did.
+:param seconds_open: until this end; None when it is not known."""
 
 operator_unassigned = _signals.signal("operator-unassigned")
 """The agent gave the conversation back to the queue: ``handoff``.
 
 :param handoff: the :class:`Handoff`."""
+
+automation_assigned = _signals.signal("automation-assigned")
+"""A machine of HubSpot's took the conversation, and no human will answer: ``handoff``, ``actor``.
+
+With ``AUTOMATION_AS_OPERATOR`` it comes behind that of an assignment. Source: docs/hubspot.rst (Actors).
+
+:param handoff: the :class:`Handoff`.
+:param actor: its actor id: ``L-…``, an AI agent; ``B-…``, a bot of a chatflow."""
+
+inbox_changed = _signals.signal("inbox-changed")
+"""An agent moved the conversation to another inbox: ``handoff``, ``inbox_id``, ``previous``.
+
+No webhook tells of it: it is seen when the thread is read, within the hour. Source: docs/hubspot.rst (Merges and
+transfers).
+
+:param handoff: the :class:`Handoff`.
+:param inbox_id: the inbox or help desk it is in now.
+:param previous: the one it was in before, or None where that was not known."""
 
 conversation_reopened = _signals.signal("conversation-reopened")
 """A closed conversation belongs to the humans again: ``handoff``.
@@ -99,14 +134,40 @@ assignment_timed_out = _signals.signal("assignment-timed-out")
 
 :param handoff: the :class:`Handoff`."""
 
-assignment_refused = _signals.signal("assignment-refused")
-"""HubSpot does not assign the thread as ``start(assign_to=…)`` asked; the inbox's own routing applies: ``handoff``, …
+idle_warning = _signals.signal("idle-warning")
+"""The user has not written for ``IDLE_WARNING`` (seconds) since an agent did: ``handoff``, ``ends_at``.
 
-Further: ``actor_id``, ``error``.
+Sent once for each such silence; the user's next message sets it back.
+
+:param handoff: the :class:`Handoff`.
+:param ends_at: when the handoff ends, not before, if the user writes nothing, a datetime in UTC; None: it does not end
+    for it."""
+
+queue_changed = _signals.signal("queue-changed")
+"""The place of a conversation that waits for an agent has changed: ``handoff``, ``waiting``.
+
+Sent at most once in five seconds for each handoff; ``hitl.waiting`` tells the first place. Only our own channel counts.
+
+:param handoff: the :class:`Handoff`.
+:param waiting: a :class:`Waiting`: how many are ahead, and the estimate in seconds."""
+
+assignment_refused = _signals.signal("assignment-refused")
+"""HubSpot does not assign the thread as the host asked: ``handoff``, ``actor_id``, ``error``.
+
+The handoff stays with whom it was.
 
 :param handoff: the :class:`Handoff`, which goes on.
-:param actor_id: the agent who was asked for, ``A-987``.
+:param actor_id: the agent who was asked for, ``A-987``; None when the conversation was to be taken back.
 :param error: why, a str."""
+
+ticket_refused = _signals.signal("ticket-refused")
+"""HubSpot does not change the ticket as the host asked: ``handoff``, ``properties``, ``error``.
+
+The agents read it in a note.
+
+:param handoff: the :class:`Handoff`, which goes on.
+:param properties: a dict: what the ticket should have had, by HubSpot's names.
+:param error: why, a str; a rule of the portal's own, for one."""
 
 message_delivered = _signals.signal("message-delivered")
 """HubSpot has a message of the user: ``handoff``, ``message``.
@@ -127,11 +188,25 @@ webhook_rejected = _signals.signal("webhook-rejected")
 :param reason: a value of :class:`.hubspot.signature.Verdict`, or "body_gone"; no receiver can change the answer.
 :param remote_addr: the address that the request came from."""
 
+bot_reply_dropped = _signals.signal("bot-reply-dropped")
+"""What the bot said in a turn of ``hitl.bot_turn()`` came too late: ``handoff``, ``text``. Sent at once.
+
+:param handoff: the conversation's newest :class:`Handoff`, or None where it was erased.
+:param text: what the bot would have said."""
+
 event_dead = _signals.signal("event-dead")
 """An event was given up, see ``flask hubspot-hitl dead list``: ``event``, ``error``.
 
 :param event: a dict: id, topic, portal_id, thread_id, handoff_id, attempts.
 :param error: why, a str."""
+
+bridge_refused = _signals.signal("bridge-refused")
+"""Botpress refuses the key of a bridge; what waits for it is kept for 24 hours: ``bridge``, ``error``.
+
+Sent once, until Botpress takes the key again.
+
+:param bridge: chat, studio or hitl-api.
+:param error: which call was refused, a str."""
 
 installation_added = _signals.signal("installation-added")
 """A portal has installed the app, or has come back: ``portal_id``.

@@ -20,6 +20,8 @@ from urllib.parse import urlsplit
 import pytest
 import requests
 
+from example_app.demo import AVAILABILITY, USERS_SCOPE
+
 from . import helpers
 from .helpers import HubSpot
 
@@ -31,7 +33,7 @@ SHOTS = ROOT / "test-output"
 CHROMIUM = os.environ.get("CHROMIUM") or shutil.which("chromium") or "/usr/bin/chromium"
 FLAGS = ("no-sandbox", "disable-gpu", "disable-quic", "no-first-run")
 QUIET = ("disable-background-networking", "disable-component-update", "disable-sync")
-SIZES = {"desktop": (1280, 800), "phone": (390, 844)}
+SIZES = {"desktop": (1280, 800), "tablet": (768, 1024), "phone": (390, 844)}
 PATIENCE_MS = 60_000
 NAME, PHONE = "Rosa Vidal", "+34911222333"
 """A contact of the preset portal: a stand-in that was started anew knows it by the same id."""
@@ -102,9 +104,10 @@ class Site:
             "FLASK_SECRET_KEY": secrets.token_urlsafe(32),
             "FLASK_EXAMPLE_NAME": NAME,
             "FLASK_EXAMPLE_CONTACT": PHONE,
+            "FLASK_EXAMPLE_ADMIN": "true",
             "EXAMPLE_INSTANCE_PATH": str(folder),
         }
-        self.chat = Server("example_app", kept | settings | self.hubspot.env())
+        self.chat = Server("example_app", kept | settings | self.hubspot.env() | AVAILABILITY)
         try:
             self.start_chat()
         except BaseException:
@@ -127,6 +130,7 @@ class Site:
     def reset(self) -> None:
         """The stand-in back to the preset, delivering to the example app."""
         self.hubspot.reset()
+        self.hubspot.control("POST", "grant", {"scopes": [USERS_SCOPE]})
         self.hubspot.target(f"{self.chat.url}/hubspot/webhook")
 
     def close(self) -> None:
@@ -148,11 +152,14 @@ class Watch:
         self.complaints: list[str] = []
         self.outage = False  # while it lasts, that a server can't be reached is no complaint
 
-    def context(self, size: str = "desktop", scheme: Any = "light") -> BrowserContext:
+    def context(self, size: str = "desktop", scheme: Any = "light", *, java_script: bool = True) -> BrowserContext:
         """A browser window of its own: its cookies, its size, its colours."""
         width, height = SIZES[size]
         made = self._chromium.new_context(
-            viewport={"width": width, "height": height}, color_scheme=scheme, accept_downloads=True
+            viewport={"width": width, "height": height},
+            color_scheme=scheme,
+            accept_downloads=True,
+            java_script_enabled=java_script,
         )
         made.set_default_timeout(PATIENCE_MS)
         made.on("console", lambda message: self._heard(message.type, message.text))

@@ -34,7 +34,7 @@ from .simulator_helpers import running as running_stand
 if TYPE_CHECKING:
     from playwright.sync_api import Browser
 
-pytest_plugins = ["flask_hubspot_hitl.testing"]
+pytest_plugins = ["flask_hubspot_hitl.testing", "tests.slow"]
 
 # A busy machine is slow, and that is no finding.
 settings.register_profile("any machine", deadline=None, suppress_health_check=[HealthCheck.too_slow])
@@ -80,9 +80,13 @@ def pytest_sessionfinish(session: pytest.Session) -> None:
 
 
 def pytest_terminal_summary(terminalreporter: Any, config: pytest.Config) -> None:
-    """What was found."""
+    """What was found, and which versions of other people's clients were run."""
     for line in config.stash.get(TRAFFIC_SAID, []):
         terminalreporter.write_line(f"traffic: {line}")
+    for outcome in ("passed", "failed"):
+        for report in terminalreporter.getreports(outcome):
+            if report.when == "call" and (client := dict(report.user_properties).get("client")):
+                terminalreporter.write_line(f"client: {client}: {outcome}")
 
 
 # --- Botpress --------------------------------------------------------------------------------------------
@@ -140,6 +144,12 @@ def node_library(request: pytest.FixtureRequest) -> Path:
 
 
 # --- a real browser --------------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="session")
+def axe(node_library: Path) -> str:
+    """The source of axe-core."""
+    return (node_library / "node_modules" / "axe-core" / "axe.min.js").read_text(encoding="utf-8")
 
 
 @pytest.fixture(scope="module")
@@ -266,6 +276,8 @@ class MakeApp(Protocol):
         name: str = "bot",
         clock: Clock | None = None,
         may_install: Callable[[str | None], bool | Awaitable[bool]] | None = None,
+        may_administer: Callable[[], Any] | None = None,
+        redact: Callable[[str], str] | None = None,
         **config: Any,
     ) -> Flask: ...
 
@@ -312,6 +324,8 @@ def make_app(request: pytest.FixtureRequest, hubspot: HubSpot, tmp_path: Path, _
         name: str = "bot",
         clock: Clock | None = None,
         may_install: Callable[[str | None], bool | Awaitable[bool]] | None = None,
+        may_administer: Callable[[], Any] | None = None,
+        redact: Callable[[str], str] | None = None,
         **config: Any,
     ) -> Flask:
         app = Flask(name, instance_path=str(tmp_path / "instance"))
@@ -327,7 +341,7 @@ def make_app(request: pytest.FixtureRequest, hubspot: HubSpot, tmp_path: Path, _
         settings |= {key if key.isupper() else f"HUBSPOT_HITL_{key.upper()}": value for key, value in config.items()}
         app.config.from_mapping({key: value for key, value in settings.items() if value is not None})
         app.config["TEST_PORT"] = port
-        HubSpotHITL(app, clock=clock, may_install=may_install)
+        HubSpotHITL(app, clock=clock, may_install=may_install, may_administer=may_administer, redact=redact)
         apps.append(app)
         return app
 

@@ -3,18 +3,27 @@
 from __future__ import annotations
 
 import json
+import re
 import subprocess
+import threading
+from collections.abc import Callable, Iterable
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
+import requests
 import sqlalchemy as sa
 from sqlalchemy.engine import make_url
+from werkzeug import Request, Response
+from werkzeug.serving import WSGIRequestHandler, make_server
 
 from flask_hubspot_hitl import Attachment
 from flask_hubspot_hitl.ledger import EventState, NewEvent, lanes
 
 from .helpers import Json
 from .story import Story
+
+if TYPE_CHECKING:
+    from _typeshed.wsgi import StartResponse, WSGIEnvironment
 
 PHONE = "+34911222333"
 """Rosa Vidal's, whom the stand-in knows."""
@@ -30,6 +39,7 @@ def fill(story: Story, conversation_id: str = f"wa:{PHONE}", *, name: str = "Ros
         title="a quokka",
         description="The quokka has not come",
         attributes={"about": "quokka"},
+        facts={"Pet": "quokka"},
         history=[("user", "Where is my quokka?")],
     )
     photo = Attachment(name="quokka.txt", content_type="text/plain", content=b"a picture of a quokka")
@@ -41,8 +51,9 @@ def fill(story: Story, conversation_id: str = f"wa:{PHONE}", *, name: str = "Ros
     unread = {"message": {"id": "7", "text": "quokka"}, "channelId": "100458"}
     bridge = lanes.bridge(lanes.bridge_topic("chat"), conversation_id)
     said = {"operation": "say", "key": conversation_id, "payload": {"text": "quokka"}}
+    item = {"objectId": handoff.thread_id, "value": PHONE}
     events: list[Json] = [
-        {"lane": None, "state": EventState.QUARANTINED, "topic": "unreadable", "payload": {"value": PHONE}},
+        {"lane": None, "state": EventState.QUARANTINED, "topic": "unreadable", "payload": item},
         {"lane": None, "state": EventState.PARKED, "topic": "message", "payload": unread, **thread},
         {
             "lane": "in:424242:9",
@@ -51,12 +62,22 @@ def fill(story: Story, conversation_id: str = f"wa:{PHONE}", *, name: str = "Ros
             "handoff_id": handoff.id,
             "payload": unread,
         },
+        {
+            "lane": lanes.ticket(handoff.id),
+            "topic": "ticket-note",
+            "due_at": now + 3_600_000,
+            "portal_id": "424242",
+            "handoff_id": handoff.id,
+            "payload": {"text": "quokka"},
+        },
         {"lane": bridge, "topic": "botpress-chat", "payload": said},
     ]
     with ledger.write() as tx:
         for number, one in enumerate(events):
-            given: Json = {"dedupe_key": f"{conversation_id}:{number}", "sort_at": now, **one}
+            given: Json = {"dedupe_key": f"in:{handoff.id[:8]}-{number}", "sort_at": now, **one}
             tx.queue.put([NewEvent(**given)], now=now)
+        dead = next(one["id"] for one in tx.dead_events() if one["handoff_id"] == handoff.id)
+        tx.audit.note(who="sam@acme.test", what="retry", event_id=dead, handoff_id=handoff.id, now=now)
         user = {"id": conversation_id, "name": name, "contact": "+34 911 222 333", "conversation": "bp-1"}
         tx.bridges.put("chat", f"user:{conversation_id}", user, now=now)
         tx.bridges.put("chat", "conversation:bp-1", conversation_id, now=now)
@@ -91,3 +112,53 @@ def command(story: Story, *arguments: str) -> Any:
     result = story.app.test_cli_runner().invoke(args=["hubspot-hitl", *arguments])
     assert result.exit_code == 0, result.output
     return json.loads(result.stdout)
+
+
+class Held:
+    """A server in front of a stand-in, which holds back the answer to one call until ``go_on`` is set."""
+
+    def __init__(self, target: str) -> None:
+        self.target = target
+        self.reached, self.go_on = threading.Event(), threading.Event()
+        self.meanwhile: Callable[[], Any] = lambda: None
+        self._match: str | None = None
+        self._server = make_server("127.0.0.1", 0, self._serve, threaded=True, request_handler=_Quiet)
+        self.url = f"http://127.0.0.1:{self._server.port}"
+        self._thread = threading.Thread(target=self._server.serve_forever, kwargs={"poll_interval": 0.02}, daemon=True)
+        self._thread.start()
+
+    def hold(self, match: str) -> None:
+        """Hold back the answer to the next call whose method and path match."""
+        self._match = match
+
+    def stop_at(self, name: str) -> None:
+        """Wait, if this is what is to be held."""
+        if self._match is not None and re.search(self._match, name):
+            self._match = None
+            self.reached.set()
+            self.go_on.wait(60)
+
+    def _serve(self, environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
+        asked = Request(environ)
+        headers = {name: value for name, value in asked.headers.items() if name != "Host"}
+        path = asked.full_path if asked.query_string else asked.path
+        url = self.target + path
+        got = requests.request(asked.method, url, data=asked.get_data(), headers=headers, allow_redirects=False)
+        self.stop_at(f"{asked.method} {asked.path}")
+        kept = [(name, value) for name, value in got.headers.items() if name not in _HOPS]
+        return Response(got.content, got.status_code, kept)(environ, start_response)
+
+    def close(self) -> None:
+        """End it."""
+        self.go_on.set()
+        self._server.shutdown()
+        self._server.server_close()
+        self._thread.join(10)
+
+
+_HOPS = ("Content-Length", "Transfer-Encoding", "Connection", "Content-Encoding", "Server", "Date")
+
+
+class _Quiet(WSGIRequestHandler):
+    def log(self, type: str, message: str, *args: Any) -> None:
+        """Say nothing."""

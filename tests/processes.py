@@ -7,6 +7,7 @@ import importlib.util
 import json
 import os
 import signal
+import socket
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -56,7 +57,8 @@ class Host:
         return process
 
     def kill(self) -> None:
-        """``kill -9`` for all that was started, and for what that has started."""
+        """``kill -9`` for all that was started, and for what that has started; the port is free then."""
+        is_any = bool(self._processes)
         while self._processes:
             process = self._processes.pop()
             with contextlib.suppress(ProcessLookupError):
@@ -64,6 +66,15 @@ class Host:
             process.wait(60)
             assert process.stdout is not None
             process.stdout.close()
+        if is_any:
+            wait_until(self._is_port_free, what="workers, which nobody here can wait for, to be gone")
+
+    def _is_port_free(self) -> bool:
+        try:
+            socket.create_server(("127.0.0.1", self.port)).close()
+        except OSError:
+            return False
+        return True
 
     def close(self) -> None:
         self.kill()

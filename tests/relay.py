@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import ssl
 import sys
 import threading
 from collections.abc import Coroutine
@@ -24,10 +25,18 @@ class Relay:
     """Listens, and carries each connection to the next of its targets that answers.
 
     ``deaf``: what a PostgreSQL server sends is relayed without NotificationResponse messages. ``last_words``, once
-    set: a connection whose client has said this ends when the answer comes, instead of passing it on; once.
+    set: a connection whose client has said this ends when the answer comes, instead of passing it on; once. ``tls``:
+    who connects must speak TLS, what is carried on is plain.
     """
 
-    def __init__(self, *targets: Target, host: str = "127.0.0.1", port: int = 0, deaf: bool = False) -> None:
+    def __init__(
+        self,
+        *targets: Target,
+        host: str = "127.0.0.1",
+        port: int = 0,
+        deaf: bool = False,
+        tls: ssl.SSLContext | None = None,
+    ) -> None:
         self.last_words: bytes | None = None
         self._targets = list(targets)
         self._deaf = deaf
@@ -36,7 +45,7 @@ class Relay:
         self._whole = asyncio.Event()
         self._thread = threading.Thread(target=self._loop.run_forever, name="relay", daemon=True)
         self._thread.start()
-        self._server = self._run(asyncio.start_server(self._carry, host, port))
+        self._server = self._run(asyncio.start_server(self._carry, host, port, ssl=tls))
         self._run(self._mend())
         self.port: int = self._server.sockets[0].getsockname()[1]
 
@@ -131,8 +140,11 @@ class Relay:
                 self.last_words = None
                 tell.set()
             await self._say(writer, data)
-        if not writer.is_closing():
-            writer.write_eof()
+        if writer.can_write_eof():
+            if not writer.is_closing():
+                writer.write_eof()
+        else:  # TLS ends both ways at once
+            writer.close()
 
     async def _pass_messages(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         """A type byte, a length that counts itself, and the rest; the answer to SSLRequest is one byte alone."""

@@ -97,14 +97,17 @@ class Story:
         if at is not None:
             fields["createdAt"] = to_datetime(at).isoformat(timespec="milliseconds").replace("+00:00", "Z")
         message = self.hubspot.act(thread, "reply", text=text, **fields)
-        found = next(one for one in self.hubspot.threads() if one["id"] == thread)
+        return self.event_of(next(one for one in self.hubspot.threads() if one["id"] == thread), message)
+
+    def event_of(self, thread: Json, message: Json) -> Json:
+        """The channel's event for an agent's message."""
         return {
             "type": "OUTGOING_CHANNEL_MESSAGE_CREATED",
             "portalId": "424242",
             "channelId": message["channelId"],
             "eventTimestamp": message["createdAt"],
             "eventId": f"event-{message['id']}",
-            "channelIntegrationThreadIds": [found["integrationThreadId"]],
+            "channelIntegrationThreadIds": [thread["integrationThreadId"]],
             "message": message,
         }
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta, timezone
 from types import SimpleNamespace
 from typing import Any
 
@@ -55,7 +55,34 @@ UNDERSTOOD: list[tuple[Any, str]] = [
     ({"type": "reasoning", "summary": []}, ""),
     ({"role": "user", "content": [{"type": "text", "text": {"value": "hi", "annotations": []}}]}, "User: hi"),
     (SimpleNamespace(role="assistant", content="hello", tool_calls=None), "Bot: hello"),
-    # Anthropic, Gemini
+    ({"role": "assistant", "content": None, "refusal": "I can't do that"}, "Bot: I can't do that"),
+    (SimpleNamespace(role="assistant", content=None, refusal="I can't do that"), "Bot: I can't do that"),
+    ({"role": "SYSTEM", "content": "SECRET"}, ""),
+    ({"type": "reasoning", "content": [{"type": "reasoning_text", "text": "SECRET"}]}, ""),
+    (SimpleNamespace(type="reasoning", content=[{"type": "reasoning_text", "text": "SECRET"}]), ""),
+    (SimpleNamespace(type="function_call", name="f", arguments="{}"), ""),
+    ({"type": "web_search_call", "id": "w", "status": "completed"}, ""),
+    ({"type": "mcp_call", "id": "m", "output": "SECRET"}, ""),
+    ({"type": "custom_tool_call", "call_id": "c", "input": "SECRET"}, ""),
+    ({"type": "computer_call_output", "call_id": "c", "output": {}}, ""),
+    # Anthropic, Gemini, Bedrock
+    ({"type": "tool_result", "content": "SECRET"}, ""),
+    ({"type": "thinking", "content": "SECRET"}, ""),
+    (
+        {
+            "role": "assistant",
+            "content": [
+                {"type": "web_search_tool_result", "content": [{"type": "web_search_result", "title": "SECRET"}]},
+                {"type": "mcp_tool_use", "name": "f"},
+                {"type": "mcp_tool_result", "content": [{"type": "text", "text": "SECRET"}]},
+                {"type": "bash_code_execution_tool_result", "content": {"type": "text", "text": "SECRET"}},
+                {"type": "text", "text": "hello"},
+            ],
+        },
+        "Bot: hello",
+    ),
+    ({"role": "model", "parts": [{"text": "SECRET", "thought": True}, {"functionCall": {"name": "f"}}]}, ""),
+    ({"role": "assistant", "content": [{"text": "hello"}, {"toolUse": {"name": "f"}}]}, "Bot: hello"),
     ({"role": "user", "content": [{"type": "tool_result", "tool_use_id": "t", "content": "SECRET"}]}, ""),
     (
         {"role": "assistant", "content": [SimpleNamespace(type="text", text="one moment"), {"type": "tool_use"}]},
@@ -69,6 +96,10 @@ UNDERSTOOD: list[tuple[Any, str]] = [
     (SimpleNamespace(type="tool", content="SECRET", tool_call_id="c"), ""),
     (SimpleNamespace(type="chat", role="Noor", content="hi"), "Noor: hi"),
     ({"type": "human", "content": "hi", "additional_kwargs": {}, "id": None}, "User: hi"),
+    ({"type": "HumanMessageChunk", "content": "hi"}, "User: hi"),
+    ({"type": "ToolMessageChunk", "content": "SECRET"}, ""),
+    ({"type": "SystemMessageChunk", "content": "SECRET"}, ""),
+    ({"type": "ai", "content": ["hello", {"type": "non_standard", "value": {"x": "SECRET"}}]}, "Bot: hello"),
     ({"type": "ai", "data": {"content": "hello", "type": "ai", "tool_calls": []}}, "Bot: hello"),
     (
         {"lc": 1, "type": "constructor", "id": ["HumanMessage"], "kwargs": {"content": "hi", "type": "human"}},
@@ -133,6 +164,8 @@ STRANGE: list[Any] = [
     ("user", b"SECRET"),
     (7, "SECRET"),
     SimpleNamespace(role="user", text="SECRET"),
+    ("user", 10**5000),
+    HistoryEntry("user", "SECRET", datetime.min.replace(tzinfo=timezone(timedelta(hours=5)))),
     17,
     None,
     b"SECRET",

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -13,9 +15,11 @@ from flask_hubspot_hitl.ledger.connection import Connection, PlainConnection
 from flask_hubspot_hitl.ledger.group_commit import Together
 from flask_hubspot_hitl.testing.serving import Server
 
-from .bench import host, load
+from .bench import against, host, load, versions, yardstick
+from .bench.against import Row, Wanted
 from .bench.figures import Figure, Target, interleave, table
-from .bench.stage import some_request, told
+from .bench.site import Site
+from .bench.stage import Stage, some_request, told
 from .helpers import HubSpot, state_of
 
 
@@ -135,3 +139,72 @@ def test_a_figure_is_held_against_its_target(target: Target | None, met: bool | 
     line = table([figure]).splitlines()[-1]
     assert line.split()[:5] == ["w", "20", "10", "…", "90"]
     assert ("MISSED" in line) == (met is False)
+
+
+# Versions beside each other -----------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("wanted", "met"),
+    [
+        (Wanted(1.5, of_ratio=True), True),
+        (Wanted(2.1, of_ratio=True), False),
+        (Wanted(25, at_most=True), True),
+        (Wanted(19, at_most=True), False),
+        (None, None),
+    ],
+)
+def test_a_row_holds_this_version_against_the_first_other_one(wanted: Wanted | None, met: bool | None) -> None:
+    values: dict[str, tuple[float, ...]] = {
+        "now": (20.0, 30.0, 10.0),
+        "old": (10.0, 20.0, 5.0),
+        "older": (20.0, 30.0, 0.0),
+    }
+    row = Row("events", "sqlite", "events/s", values, wanted)
+    assert (row.ratios("old"), row.met) == ((2.0, 1.5, 2.0), met)
+    assert Row("events", "sqlite", "events/s", {"now": (1.0,)}, Wanted(1.5, of_ratio=True)).met is None
+    line = against.table([row]).splitlines()[-1]
+    assert "20 (10–30)" in line
+    assert "2 (1.5–2)" in line
+    assert ("MISSED" in line) == (met is False)
+
+
+def test_the_yardstick_settles_every_event(tmp_path: Path, sqlite_url: str) -> None:
+    assert yardstick.measure("sqlite", 50, folder=tmp_path, url=sqlite_url)["rate"] > 0
+
+
+def test_an_unknown_revision_is_refused_by_name(tmp_path: Path) -> None:
+    with pytest.raises(SystemExit, match="git has no revision 'no-such-thing'"):
+        versions.of_git("no-such-thing", tmp_path)
+
+
+def test_what_is_measured_is_the_version_that_is_named(tmp_path: Path) -> None:
+    """A package that is found elsewhere is refused: it would be this one's figures under another's name."""
+    version = replace(versions.at_hand(tmp_path), folder=tmp_path)
+    (tmp_path / "bodies.json").write_text("[[], []]")
+    given = {"HUBSPOT_HITL_PUBLIC_URL": "https://bot.example.test", "HUBSPOT_HITL_CLIENT_SECRET": "s"}
+    with pytest.raises(RuntimeError, match="is measured, and not"):
+        version.run([f"{versions.MODULE}.py", "profiled", str(tmp_path / "bodies.json")], given)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("database_url", ["sqlite", "postgresql"], indirect=True)
+@pytest.mark.parametrize("revision", ["e16a440", "edcf0ba", None])
+def test_a_version_is_driven_by_its_public_doors(revision: str | None, database_url: str, tmp_path: Path) -> None:
+    kind = database_url.partition(":")[0]
+    with contextlib.ExitStack() as stack:
+        stage = Stage(stack, tmp_path, say=lambda text: None, chosen=(kind,), rounds=1, quick=True)
+        try:
+            version = versions.of_git(revision, tmp_path) if revision else versions.at_hand(tmp_path)
+        except SystemExit as error:
+            pytest.skip(f"not in this copy of the repository: {error}")
+        site = Site(stage, version, kind, database_url)
+        site.open(10)
+        found = against._drain(20, stage, site)
+        assert found["rate"] > 0
+        assert found["cpu"] > 0
+        assert site.signals() == 20
+        with site.serve("thread", processes=1) as server:
+            for request in site.requests(10):
+                server.post(request)
+            site.wait_for(30)

@@ -119,7 +119,7 @@ class Run:
         done = subprocess.run(
             [*DEMO, *options],
             cwd=ROOT,
-            env=environment(EXAMPLE_BRIDGE=bridge),
+            env=environment(EXAMPLE_BRIDGE=bridge, FLASK_HUBSPOT_HITL_START_TIMEOUT="60"),
             capture_output=True,
             text=True,
             timeout=100,

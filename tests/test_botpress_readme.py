@@ -1,4 +1,4 @@
-"""What the README says of Botpress, run as pasted: the host's code, and the Studio's two snippets in Node."""
+"""What ``docs/bridges.rst`` says, run as pasted: the host's code, and the Studio's two snippets in Node."""
 
 from __future__ import annotations
 

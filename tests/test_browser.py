@@ -88,7 +88,7 @@ def test_the_whole_story_in_two_tabs(site: Site, watch: Watch) -> None:
     answer = said(chat, "I am looking into it, <b>Rosa</b>.")
     expect(answer).to_have_class("agent")
     expect(answer.locator(".by bdi")).to_have_text(AGENT)
-    expect(said(desk, "looking into it").locator(".receipt")).to_have_text("Sent")
+    expect(said(desk, "looking into it").locator(".receipt")).to_have_text(f"Read by {NAME}")  # the page tells
     attach(desk, "receipt.txt", b"on its way")
     desk.get_by_role("button", name="Send").click()
     assert download(chat.get_by_role("link", name="receipt.txt")) == b"on its way"
@@ -97,8 +97,6 @@ def test_the_whole_story_in_two_tabs(site: Site, watch: Watch) -> None:
     desk.keyboard.type("Between us: always right.")
     desk.keyboard.press("Enter")
     expect(said(desk, "Between us")).to_have_class("note ")
-    read = site.hubspot.threads()[0]["messages"][-2]["id"]
-    api(site, "PATCH", f"{CC}/100458/messages/{read}", {"statusType": "READ"})
     expect(desk.locator("#messages .receipt").last).to_have_text(f"Read by {NAME}")
     colleague = watch.open(site.desk.url)
     colleague.get_by_label("You are").select_option(label=COLLEAGUE)
@@ -322,13 +320,16 @@ CORPUS = (
 NO_ADDRESS = ("http://[", "javascript:alert(1)", "data:text/html,<script>alert(1)</script>", "//", "\0http://a.test")
 
 ODD = """() => [...document.querySelectorAll("*")].filter((node) =>
-  ["IMG", "IFRAME", "OBJECT", "EMBED", "BASE", "STYLE", "MATH", "MI"].includes(node.tagName.toUpperCase())
+  ["IFRAME", "OBJECT", "EMBED", "BASE", "STYLE", "MATH", "MI"].includes(node.tagName.toUpperCase())
+  || (node.tagName === "IMG" && !(node.matches("a.picture > img") && new URL(node.src).origin === location.origin))
   || (node.tagName === "SCRIPT" && node.getAttribute("src") === null)
   || (node.tagName === "META" && node.httpEquiv)
   || (node.tagName === "FORM" && node.getAttribute("action"))
-  || [...node.attributes].some(({ name, value }) => name.startsWith("on") || name === "style"
+  || [...node.attributes].some(({ name, value }) => name.startsWith("on")
+    || (name === "style" && !(node.id === "threads" && /^(--(above|below): \\d+px; ?){2}$/.test(value)))
     || (/^(href|src|xlink:href|formaction|srcdoc)$/.test(name) && /^\\s*(javascript|data|vbscript):/i.test(value))
-    || (/^(href|src)$/.test(name) && new URL(value, location).hostname === "elsewhere.test"))
+    || (/^(href|src)$/.test(name) && new URL(value, location).hostname === "elsewhere.test"
+      && !(node.matches(".bubble p > a[target=_blank][rel~=noopener]") && value.startsWith(node.textContent))))
 ).map((node) => node.outerHTML.slice(0, 200))"""
 
 
@@ -367,7 +368,7 @@ def test_hostile_texts_stay_texts_in_the_chat(site: Site, watch: Watch) -> None:
         expect(chat.get_by_label("Message", exact=True)).to_have_value("")
     expect(chat.locator("#messages li.agent")).to_have_count(len(CORPUS))
     shown = texts(chat, "#messages li.agent .bubble p")
-    assert shown == list(CORPUS)
+    assert [one.partition("\n[picture not shown")[0] for one in shown] == list(CORPUS)
     assert texts(chat, "#messages li.user .bubble p")[-len(CORPUS) :] == list(CORPUS)
     assert len(texts(chat, "#messages li.agent a.file")) == len(CORPUS)
     assert set(texts(chat, "#messages li.agent .by bdi")) == {CORPUS[1]}

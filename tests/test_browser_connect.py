@@ -91,6 +91,11 @@ def test_an_admin_connects_the_help_desk_and_removes_it_again(ready: Site, watch
     account.get_by_role("button", name="Switch off").click()
     expect(account.locator(".pill")).to_have_text("switched off")
     account.get_by_role("button", name="Remove").click()
+    asked = desk.get_by_role("dialog")
+    asked.get_by_role("button", name="Keep it").click()
+    expect(account.locator(".pill")).to_have_text("switched off")
+    account.get_by_role("button", name="Remove").click()
+    asked.get_by_role("button", name="Remove").click()
     expect(account).to_have_count(0)
     wait_for(lambda: ready.hubspot.pending() == 0, desk, "HubSpot to have told all of it")
     kinds = [

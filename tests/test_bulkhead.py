@@ -23,7 +23,7 @@ Make = Callable[..., Bulkhead]
 @pytest.fixture
 def make(clock: ManualClock) -> Make:
     return lambda share=4, **options: Bulkhead(
-        "files.example.com", clock.now_ms, share, **{"place_seconds": 0, **options}
+        "files.example.com", clock.now_ms, lambda: share, **{"place_seconds": 0, **options}
     )
 
 
@@ -192,7 +192,7 @@ def test_whatever_happens_it_never_holds_more_than_its_share_and_always_ends(mak
 FORKED = """
 import os
 from flask_hubspot_hitl.hubspot.bulkhead import Bulkhead
-bulkhead = Bulkhead("HubSpot", lambda: 0, 1)
+bulkhead = Bulkhead("HubSpot", lambda: 0, lambda: 1)
 bulkhead.enter("asking")
 if os.fork() == 0:
     bulkhead.enter("asking")

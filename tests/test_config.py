@@ -77,11 +77,14 @@ STRINGS: dict[str, tuple[Any, Any]] = {
     "client_secret": ("one, two", ("one", "two")),
     "public_url": ('["https://a.example/x/", "https://b.example"]', ("https://a.example/x", "https://b.example")),
     "client_id": (" id ", "id"),
+    "enabled": ("on", True),
     "dispatcher_max_threads": ("8", 8),
     "app_id": (3131, "3131"),
     "app_kind": ("project", "project"),
     "project_dir": ("hubspot-app", "hubspot-app"),
     "journal": ("on", True),
+    "quick_replies": ("on", True),
+    "inline_images": ("on", True),
     "developer_api_key": ("key", "key"),
     "portal_id": ("424242", "424242"),
     "channel_id": (100458, "100458"),
@@ -104,16 +107,28 @@ STRINGS: dict[str, tuple[Any, Any]] = {
     "encryption_key": ('["k1","k2"]', ("k1", "k2")),
     "contact_policy": ("create", "create"),
     "history": ("none", "none"),
+    "notes_in": ("both", "both"),
+    "tickets": ("1", True),
+    "agents_may_start": ("true", True),
     "start_timeout": ("2.5", 2.5),
     "assignment_timeout": ("0", 0.0),
+    "automation_as_operator": ("on", True),
+    "idle_warning": ("60", 60.0),
+    "idle_timeout": ("90.5", 90.5),
     "reopen_window": ("0", 0.0),
     "lease_ttl": ("15", 15.0),
     "handler_timeout": (" 300 ", 300.0),
     "max_attempts": ("12", 12),
     "keep_conversations": ("30", 30),
+    "availability": ("hubspot", "hubspot"),
+    "inbox_members": ("987, A-988,7/team:55", ("987", "A-988", "7/team:55")),
+    "business_hours": ("mon-fri 09:00-17:30, sat 10:00-12:00", ("mon-fri 09:00-17:30", "sat 10:00-12:00")),
+    "business_time_zone": ("Europe/Madrid", "Europe/Madrid"),
+    "business_holidays": ("12-25,2027-03-26", ("12-25", "2027-03-26")),
     "rate_limit": ("190", 190),
     "max_body_bytes": ("4096", 4096),
     "max_attachment_bytes": ("1", 1),
+    "log_json": ("1", True),
     "retention": ("86400", 86_400.0),
     "payload_ttl": ("3600", 3_600.0),
     "attachment_hosts": ("a.example, b.example", ("a.example", "b.example")),
@@ -126,6 +141,8 @@ def test_every_key_accepts_its_string_form() -> None:
     assert not missing, f"say how {missing} look(s) as a string"
     for name, (given, wanted) in STRINGS.items():
         more = {"client_id": "id"} if name in ("refresh_token", "journal") else {}
+        more |= {"business_time_zone": "UTC"} if name in ("business_hours", "business_holidays") else {}
+        more |= {"idle_warning": "1"} if name == "idle_timeout" else {}
         assert getattr(read(**{**more, name: given}), name) == wanted, name
 
 
@@ -192,6 +209,8 @@ BAD: dict[str, list[Any]] = {
     "api_version": ["v4", "2026-3", 3],
     "start_timeout": [0, "0", -1, "nan", "inf", "1e400", True, [], "5s", 10**12],
     "assignment_timeout": [-1, "nan", ""],
+    "automation_as_operator": ["maybe", 2],
+    "idle_warning": [-1, "nan", ""],
     "max_body_bytes": [0, "1MB"],
     "contact_policy": ["maybe"],
     "history": ["all"],
@@ -374,3 +393,8 @@ def test_a_public_url_may_have_the_path_of_its_mount() -> None:
     for url in ("https://bot.example.com/hubspot", "https://bot.example.com/webhook"):
         assert read(public_url=url).public_url == (url,)
     assert problems(public_url="https://bot.example.com/crm/webhook", url_prefix="/crm")
+
+
+@pytest.mark.parametrize("value", [10**9, "-1", "0.5", "many"])
+def test_a_count_that_is_none_or_too_large_is_told_what_it_may_be(value: Any) -> None:
+    assert "must be a whole number of at most nine digits" in problems(keep_conversations=value)[0]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import time
 from typing import Any
 
@@ -247,11 +248,62 @@ def test_text_from_html_when_there_is_none() -> None:
     """D05, D25: a link's target and an inline image reach the bot."""
     rich = '<div><a href="https://x.test/u">here</a></div><img src="https://x.test/i.png">'
     found = parse_message(message(text=" ", richText=rich))
-    assert found.text == "here (https://x.test/u)\n[image: https://x.test/i.png]"
+    assert found.text == "here (https://x.test/u)\n[picture not shown: https://x.test/i.png]"
     beside = parse_message(message(text="here", richText=rich))
-    assert beside.text == "here"
+    assert beside.text == "here\n[picture not shown: https://x.test/i.png]"
     assert "https://x.test/u" in str(beside.html)
     assert "https://x.test/i.png" in str(beside.html)
+
+
+PICTURE = "https://424242.fs1.hubspotusercontent-eu1.net/hubfs/424242/chat/cat%201.png"
+
+
+def told_of(source: str) -> str:
+    return f"[picture not shown: {source}]"
+
+
+GATED = "https://api-eu1.hubspot.com/filemanager/api/v2/files/190001/signed-url-redirect?portalId=424242"
+
+
+@pytest.mark.parametrize(
+    ("sources", "listed", "names", "lines"),
+    [
+        ([PICTURE], [], ["cat 1.png"], []),
+        ([PICTURE, PICTURE], [], ["cat 1.png"], []),
+        ([PICTURE], [{"fileId": "7", "name": "cat.png", "url": f"{PICTURE}?Expires=9&Signature=a"}], [], []),
+        ([GATED], [], ["image"], []),
+        ([GATED], [{"fileId": "190001", "name": "cat.png"}], [], []),
+        (["https://f.hubspotusercontent30.net/hubfs/1/a.gif"], [], ["a.gif"], []),
+        (["https://x.test/i.png"], [], [], [told_of("https://x.test/i.png")]),
+        (["https://hubspotusercontent-evil.net/i"], [], [], [told_of("https://hubspotusercontent-evil.net/i")]),
+        (["https://x.test/hubspot.net"], [], [], [told_of("https://x.test/hubspot.net")]),
+        (["https://hubspot.net.x.test/i"], [], [], [told_of("https://hubspot.net.x.test/i")]),
+        (["http://127.0.0.1/i", "//x.test/i"], [], [], [told_of("http://127.0.0.1/i"), "[picture not shown]"]),
+        (["data:image/png;base64,AA==", "/i.png", "javascript:x"], [], [], ["[picture not shown]"]),
+    ],
+)
+def test_pictures_in_the_text(
+    sources: list[str], listed: list[dict[str, Any]], names: list[str], lines: list[str]
+) -> None:
+    """D05: each that HubSpot has comes once, as a file; the others are told of, and never fetched."""
+    rich = "<p>look" + "".join(f'<img src="{one}">' for one in sources) + "</p>"
+    files = [{"type": "FILE", "fileUsageType": "IMAGE", **one} for one in listed]
+    for text in ("look", ""):
+        found = parse_message(message(text=text, richText=rich, attachments=files))
+        assert [one.name for one in found.pictures] == names
+        assert all(str(one.content_type).startswith("image/") for one in found.pictures)
+        told = re.findall(r"\[picture not shown[^]]*]", found.text)
+        assert sorted(set(told)) == sorted(lines)
+        assert found.text.startswith("look")
+        assert PICTURE not in found.text
+    assert [one.file_id for one in found.pictures] == (
+        ["190001"] if sources == [GATED] and names else [None] * len(names)
+    )
+
+
+def test_a_text_of_nothing_but_a_picture() -> None:
+    found = parse_message(message(text="", richText=f'<img src="{PICTURE}">'))
+    assert (found.text, [one.url for one in found.pictures]) == ("", [PICTURE])
 
 
 def test_html_never_stands_in_for_text() -> None:

@@ -462,7 +462,7 @@ def test_an_attempt_is_counted_once_however_often_it_is_written_down(line: BadLi
     ledger.create()
     task = Failing(line)
     options = EngineOptions(mode="inline", threads=1, lease_ttl=15, handler_timeout=60, max_attempts=3)
-    dispatcher = Dispatcher(ledger, {"work": task}, options)
+    dispatcher = Dispatcher(ledger, lambda: {"work": task}, options)
     try:
         with ledger.write() as tx:
             tx.queue.put([NewEvent(dedupe_key="a", lane="in:1:1", topic="work", sort_at=0)], now=0)

@@ -22,7 +22,7 @@ from typing import Any
 import pytest
 from flask import Flask
 
-from flask_hubspot_hitl import ConfigError, HITLError, LedgerUnavailable
+from flask_hubspot_hitl import ConfigError, HITLError, HubSpotHITL, LedgerUnavailable
 from flask_hubspot_hitl.clock import SystemClock
 from flask_hubspot_hitl.ledger import Ledger
 from flask_hubspot_hitl.ledger.health import EVERY_SECONDS, PROOF_SECONDS
@@ -70,9 +70,16 @@ def silent_server() -> Iterator[str]:
 
 
 def opening(make_app: MakeApp, url: str) -> HITLError:
-    """What an app with that database raises at its start."""
+    """What an app with that database raises at its start, or, where it starts all the same, when it needs it."""
+
+    def use() -> None:
+        app = make_app(dispatcher="external", database_url=url)
+        assert app.test_client().get("/hubspot/healthz").status_code == 503
+        with app.app_context():
+            HubSpotHITL().get("c1")
+
     with pytest.raises((ConfigError, LedgerUnavailable)) as caught:
-        make_app(dispatcher="external", database_url=url)
+        use()
     assert not any(part in str(caught.value) for part in PASSWORDS)
     return caught.value
 
@@ -82,7 +89,6 @@ FAULTS = {
     "no password": ("secure@{server}/postgres", "wants a password, and the URL has none"),
     "an unknown user": (f"nobody:{SECRET}@{{server}}/postgres", 'the user is not known.*"nobody"'),
     "an unknown database": (f"postgres:{SECRET}@{{server}}/nowhere", 'no such database.*"nowhere"'),
-    "an unknown host": (f"postgres:{SECRET}@no-such-host.invalid/postgres", "host is not known.*no-such-host.invalid"),
     "TLS": (f"postgres:{SECRET}@{{server}}/postgres?sslmode=require", "TLS fails"),
     "pg_hba.conf": (f"postgres:{SECRET}@{{server}}/closed", "does not let this user in from here"),
     "no CONNECT": (f"poor:{SECRET}@{{server}}/private", "GRANT CONNECT"),
@@ -148,6 +154,7 @@ def test_a_client_encoding_of_the_environment_s_is_not_used(
         ("crowd", "{server}", "no connection left.*too many connections"),
         ("postgres", "127.0.0.1:1", "nobody listens there.*port 1 .*refused"),
         ("postgres", "127.0.0.1:1,no-such-host.invalid", "nobody listens there.*host is not known"),
+        ("postgres", "no-such-host.invalid", "host is not known: check the name.*no-such-host.invalid"),
     ],
 )
 def test_what_may_pass_is_no_config_error(

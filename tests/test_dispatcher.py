@@ -11,15 +11,17 @@ import threading
 import time
 import uuid
 from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
 
 import pytest
 
 from flask_hubspot_hitl.clock import SystemClock
 from flask_hubspot_hitl.dispatch.dispatcher import Dispatcher
 from flask_hubspot_hitl.dispatch.options import EngineOptions
-from flask_hubspot_hitl.dispatch.tasks import Done, Effect, Outcome, Task, nothing
+from flask_hubspot_hitl.dispatch.tasks import Again, Done, Effect, Outcome, Task, nothing
 from flask_hubspot_hitl.dispatch.threads import LANE_EVENTS
 from flask_hubspot_hitl.ledger import Event, Lease, Ledger, NewEvent, Speed, Transaction
+from flask_hubspot_hitl.ledger.states import State, stored
 
 from .conftest import RelayOf
 from .databases import both_paths
@@ -83,7 +85,7 @@ def make(ledger: Ledger, work: Work) -> Iterator[MakeDispatcher]:
             max_attempts=3,
             poll=poll,
         )
-        one = Dispatcher(ledger, {"work": work}, options)
+        one = Dispatcher(ledger, lambda: {"work": work}, options)
         one.serving = True
         made.append(one)
         return one
@@ -325,13 +327,62 @@ def test_a_commit_whose_answer_is_lost_is_not_carried_out_twice(
         work = Work()
         work.effects["a"] = effect
         options = EngineOptions(mode="inline", threads=1, lease_ttl=15, handler_timeout=300, max_attempts=3)
-        dispatcher = Dispatcher(ledger, {"work": work}, options)
+        dispatcher = Dispatcher(ledger, lambda: {"work": work}, options)
         put(ledger, "a", "b")
         dispatcher.run_due()
         assert relay.last_words is None, "the answer was lost"
         assert [key for lane, key in work.ran if lane == "in:1:1"] == ["a", "b"]
         assert len([key for lane, key in work.ran if lane == "in:1:effect"]) == 1
         assert owners(ledger) == []
+
+
+@dataclass(slots=True, kw_only=True, eq=False)
+class Fetching(State):
+    """What was fetched for an event, and what was decided of it."""
+
+    fetched: bool = field(default=False, metadata=stored("fetched"))
+    decided: str | None = field(default=None, metadata=stored("decided"))
+
+
+class FetchingWork(Work):
+    """Fetches first; then it decides, once for all, as an agent's message is stored once."""
+
+    def prepare(self, tx: Transaction, event: Event, now: int) -> None:
+        state = event.state(Fetching)
+        if state.fetched and state.decided is None:
+            is_first = tx.get_meta(event.dedupe_key) is None
+            tx.set_meta(event.dedupe_key, "decided")
+            state.decided = "tell" if is_first else "nothing: it is there already"
+            tx.queue.save(event)
+
+    def run(self, event: Event, lease: Lease) -> Outcome:
+        state = event.state(Fetching)
+        self.ran.append((event.lane, str(state.decided)))
+        self.do(event)
+        state.fetched = True
+        return Done() if state.decided else Again()
+
+
+@both_paths
+def test_what_was_decided_behind_a_commit_whose_answer_is_lost_is_kept(
+    postgresql_url: str, relay_of: RelayOf, speed: Speed
+) -> None:
+    """The transaction that stores what was fetched decides, too: it must not be overwritten by what it followed."""
+    relay, url = relay_of(postgresql_url)
+    with contextlib.closing(Ledger(url, SystemClock(), speed=speed)) as ledger:
+        ledger.create()
+        work = FetchingWork()
+
+        def lose_the_answer(event: Event) -> None:
+            if not work.ran[1:]:
+                relay.last_words = b"COMMIT"
+
+        work.do = lose_the_answer
+        options = EngineOptions(mode="inline", threads=1, lease_ttl=15, handler_timeout=300, max_attempts=3)
+        put(ledger, "a")
+        Dispatcher(ledger, lambda: {"work": work}, options).run_due()
+        assert relay.last_words is None, "the answer was lost"
+        assert [what for _, what in work.ran] == ["None", "tell"]
 
 
 # --- the end ---------------------------------------------------------------------------------------------

@@ -3,25 +3,35 @@
 from __future__ import annotations
 
 import re
+import shlex
+import subprocess
+import sys
 from collections.abc import Iterator
 from functools import cache
 from pathlib import Path
+from urllib.parse import urlsplit
 
+import click
 import pytest
 from docutils import nodes
 from docutils.core import publish_doctree
 
+import flask_hubspot_hitl
+from flask_hubspot_hitl import cli
+
 ROOT = Path(__file__).parents[1]
 STRICT = {"report_level": 2, "halt_level": 5, "syntax_highlight": "none", "_disable_config": True, "warning_stream": ""}
-PAGES = sorted([*ROOT.glob("*.rst"), *(ROOT / "docs").glob("*.rst")])
+FOR_SPHINX = {"index", "reference", "control"}
+"""Pages that only Sphinx understands; ``make docs`` fails on a warning."""
+PAGES = sorted(path for path in [*ROOT.glob("*.rst"), *(ROOT / "docs").glob("*.rst")] if path.stem not in FOR_SPHINX)
 FACTS = ("hubspot", "botpress")
 FOLDERS = ("flask_hubspot_hitl", "tests", "example_app")
 TEXT = {".py", ".js", ".html", ".css", ".sql", ".lua", ".golden"}
 TOOLS = [ROOT / name for name in ("setup.cfg", "pyproject.toml", "Makefile", ".ci/run")]
 CITED = re.compile(r"docs/(?:hubspot|botpress|rules)\.rst")
 SECTIONS = re.compile(r"docs/(hubspot|botpress)\.rst(?: \(|: )([^()]+)\)")
-RULES = re.compile(r"docs/rules\.rst ([A-I][0-9]*(?:, [A-I][0-9]*)*)\b")
-LINK = re.compile(r"`docs/\w+\.rst <docs/\w+\.rst>`_|``docs/\w+\.rst``")
+RULES = re.compile(r"docs/rules\.rst ([A-M][0-9]*(?:, [A-M][0-9]*)*)\b")
+LINK = re.compile(r"`docs/[\w-]+\.rst <docs/[\w-]+\.rst>`_|``docs/[\w-]+\.rst``")
 MARK = re.compile(r"\[(?:spec|docs|run|live|code|reported|inferred)\]")
 OPEN_QUESTION = re.compile(r"[Oo]pen question ([0-9]+)")
 DEFECT = re.compile(r"\bD[0-9]{2}\b(?!-)")
@@ -53,7 +63,7 @@ def rules() -> set[str]:
     """The anchors of the rules: A, B, B1 and so on."""
     named = {name for node in tree(ROOT / "docs" / "rules.rst").findall(nodes.target) for name in node["ids"]}
     named |= {name for node in tree(ROOT / "docs" / "rules.rst").findall(nodes.section) for name in node["ids"]}
-    return {name.upper() for name in named if re.fullmatch(r"[a-i][0-9]?", name)}
+    return {name.upper() for name in named if re.fullmatch(r"[a-m][0-9]?", name)}
 
 
 @cache
@@ -100,14 +110,26 @@ def test_each_page_renders_without_a_warning(path: Path) -> None:
     assert not said
     assert not [line for line in path.read_text(encoding="utf-8").splitlines() if len(line) > 120]
     directives = set(re.findall(r"^ *\.\. (\w[\w-]*)::", path.read_text(encoding="utf-8"), flags=re.MULTILINE))
-    assert directives <= {"contents", "list-table", "code-block"}, "plain docutils is enough for these pages"
+    assert directives <= {"contents", "list-table", "code-block", "image"}, "plain docutils is enough for these pages"
+
+
+def test_the_site_has_every_page_and_every_public_name() -> None:
+    index = (ROOT / "docs" / "index.rst").read_text(encoding="utf-8")
+    listed = set(re.findall(r"^   ([a-z-]+)$", index, flags=re.MULTILINE))
+    assert listed == {path.stem for path in (ROOT / "docs").glob("*.rst")} - {"index"}
+    reference = (ROOT / "docs" / "reference.rst").read_text(encoding="utf-8")
+    shown = set(re.findall(r"^\.\. auto\w+:: \S+?\.(\w+)$", reference, flags=re.MULTILINE))
+    assert set(flask_hubspot_hitl.__all__) - {"__version__"} <= shown
 
 
 @pytest.mark.parametrize("path", PAGES, ids=lambda path: path.stem)
 def test_each_link_to_a_file_of_the_project_leads_there(path: Path) -> None:
     for reference in tree(path).findall(nodes.reference):
-        target = str(reference.get("refuri", ""))
-        assert not target or "://" in target or target.startswith("mailto:") or (path.parent / target).is_file(), target
+        target, _, anchor = str(reference.get("refuri", "")).partition("#")
+        if target and "://" not in target and not target.startswith("mailto:"):
+            there = (path.parent / target).resolve()
+            assert there.is_file(), target
+            assert not anchor or anchor in tree(there).ids, f"{target}#{anchor}"
 
 
 @pytest.mark.parametrize("page", FACTS)
@@ -132,9 +154,9 @@ def test_every_mark_is_one_that_the_page_explains(page: str) -> None:
 
 
 def test_the_rules_keep_their_anchors() -> None:
-    numbers = {"A": 0, "B": 9, "C": 9, "D": 0, "E": 0, "F": 6, "G": 3, "H": 4, "I": 6}
+    numbers = {"A": 0, "B": 9, "C": 9, "D": 0, "E": 0, "F": 6, "G": 3, "H": 4, "I": 6, "J": 7, "K": 5, "L": 4, "M": 4}
     assert rules() == {*numbers, *(f"{letter}{n + 1}" for letter, most in numbers.items() for n in range(most))}
-    named = [re.match(r"[A-I][0-9]?(?=\. )", title) for title in sections("rules")]
+    named = [re.match(r"[A-M][0-9]?(?=\. )", title) for title in sections("rules")]
     assert {one.group() for one in named if one} == rules(), "each anchor stands at the rule of its name"
 
 
@@ -188,3 +210,68 @@ def test_a_webhook_is_followed_to_its_receiver_in_ten_files() -> None:
     text = (ROOT / "docs" / "architecture.rst").read_text(encoding="utf-8")
     listed = text.partition("The files to open for it")[2].partition("Ten;")[0]
     assert len(re.findall(r"``[\w/]+\.py``", listed)) == 10
+
+
+def test_each_threat_names_a_test_that_is_there() -> None:
+    [table] = tree(ROOT / "docs" / "security.rst").findall(nodes.table)
+    rows = [list(row.children) for row in table.findall(nodes.row)]
+    assert [cell.astext() for cell in rows[0]] == ["Threat", "What stands against it", "Tests"]
+    assert len(rows) > 20
+    for threat, _, tests in rows[1:]:
+        named = [one.astext() for one in tests.findall(nodes.literal)]
+        assert named, threat.astext()
+        for name in named:
+            path, _, function = name.partition("::")
+            assert f"\ndef {function}(" in (ROOT / path).read_text(encoding="utf-8"), name
+
+
+HOSTS = {"127.0.0.1:8100", "127.0.0.1:8200"}
+"""Where pages may lead to outside of the project: by http on this machine, else by https. Add a host with its link."""
+
+
+@pytest.mark.parametrize("path", PAGES, ids=lambda path: path.stem)
+def test_links_to_elsewhere_are_https_and_of_hosts_that_are_known(path: Path) -> None:
+    for reference in tree(path).findall(nodes.reference):
+        to = urlsplit(str(reference.get("refuri", "")))
+        if to.netloc:
+            assert to.netloc in HOSTS, to.geturl()
+            assert to.scheme == ("http" if to.hostname == "127.0.0.1" else "https"), to.geturl()
+
+
+def test_a_link_that_leads_nowhere_on_the_site_is_found(tmp_path: Path) -> None:
+    """``make docs`` ends with this check."""
+    (tmp_path / "a.html").write_text('<p id="x"><a href="b.html#y">b</a> <a href="#x">x</a> <a href="https://q">q</a>')
+    (tmp_path / "b.html").write_text('<p id="z"><img src="gone.png"><a href="a.rst">a</a><a href="a.html#x">x</a>')
+    command = [sys.executable, str(ROOT / ".ci" / "links.py"), str(tmp_path)]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=60)
+    assert done.returncode == 1
+    assert done.stdout.splitlines() == ["a.html: b.html#y", "b.html: a.rst", "b.html: gone.png"]
+
+
+TYPED_NOWHERE = {"CONTRIBUTING", "clients", "legacy", "tutorial"}
+"""Pages whose commands no test types; they are looked at here."""
+
+
+def is_there(line: str) -> bool:
+    """Tell whether a command names what exists."""
+    match [word for word in shlex.split(line) if not re.match(r"[A-Z_]+=", word)]:
+        case ["make", target]:
+            return re.search(rf"^{target}:", (ROOT / "Makefile").read_text(encoding="utf-8"), re.MULTILINE) is not None
+        case [".venv/bin/python", "-m", "pytest", path, *_]:
+            return (ROOT / path).is_file()
+        case ["flask", "hubspot-hitl", name, *options]:
+            command = cli.group.get_command(click.Context(cli.group), name)
+            return command is not None and set(options) <= {text for one in command.params for text in one.opts}
+    return False
+
+
+@pytest.mark.parametrize("path", PAGES, ids=lambda path: path.stem)
+def test_the_code_of_each_page_is_run_by_a_test(path: Path) -> None:
+    found = [one for one in tree(path).findall(nodes.literal_block) if one["classes"][1:]]
+    if path.stem in TYPED_NOWHERE:
+        assert all("shell" in one["classes"] for one in found)
+        assert not [line for one in found for line in one.astext().splitlines() if not is_there(line)]
+    elif found:
+        name = re.compile(rf'"{re.escape(path.stem)}"|\b{re.escape(path.stem)}\.rst"')
+        tests = [one for one in (ROOT / "tests").glob("test_*.py") if one != Path(__file__)]
+        assert any(name.search(one.read_text(encoding="utf-8")) for one in tests), "no test names this page"

@@ -31,25 +31,28 @@ from werkzeug.wrappers import Request, Response
 from flask_hubspot_hitl import (
     CloseReason,
     DeliveryDelayed,
+    HubSpotHITL,
     HubSpotUnavailable,
+    LedgerUnavailable,
     conversation_completed,
     operator_assigned,
     operator_message,
 )
 from flask_hubspot_hitl.cli.doctor import Code, Finding, Level, Report, examination
 from flask_hubspot_hitl.cli.doctor.command import doctor, show
+from flask_hubspot_hitl.cli.doctor.store import unavailable
 from flask_hubspot_hitl.clock import Clock, ManualClock, to_datetime
 from flask_hubspot_hitl.dispatch import housekeeping
 from flask_hubspot_hitl.dispatch.dispatcher import TICK
-from flask_hubspot_hitl.handoffs import rules
+from flask_hubspot_hitl.handoffs import rules, transitions
 from flask_hubspot_hitl.hubspot.oauth import Tokens
 from flask_hubspot_hitl.hubspot.paths import NEWEST, Paths
-from flask_hubspot_hitl.hubspot.scopes import SCOPES
+from flask_hubspot_hitl.hubspot.scopes import SCOPES, TEAMS_SCOPE, USERS_SCOPE
 from flask_hubspot_hitl.hubspot.setup import wanted
+from flask_hubspot_hitl.ledger.bridges import REFUSED
 from flask_hubspot_hitl.ledger.crypto import Cipher
-from flask_hubspot_hitl.portals import deployment, journal, setup
+from flask_hubspot_hitl.portals import arrivals, deployment, journal, setup
 from flask_hubspot_hitl.portals.tokens import encrypted
-from flask_hubspot_hitl.runtime import build_dispatcher
 
 from .conftest import MakeApp, Serve
 from .helpers import (
@@ -181,8 +184,12 @@ class Clinic:
 
     def look(self, *arguments: str) -> Result:
         """What doctor says of the newest app."""
+        return self.run("doctor", *arguments)
+
+    def run(self, *arguments: str) -> Result:
+        """What a command says of the newest app."""
         assert self.app is not None
-        return self.app.test_cli_runner().invoke(args=["hubspot-hitl", "doctor", *arguments])
+        return self.app.test_cli_runner().invoke(args=["hubspot-hitl", *arguments])
 
 
 @pytest.fixture
@@ -497,8 +504,42 @@ def an_app_that_eight_accounts_have(clinic: Clinic) -> None:
 @breaks(Code.MORE_SCOPES)
 def scopes_that_nothing_uses(clinic: Clinic) -> None:
     clinic.open(
-        refresh_token=None, access_token=_access_token(clinic, f"?scopes={','.join((*SCOPES, 'files', 'tickets'))}")
+        refresh_token=None,
+        access_token=_access_token(clinic, f"?scopes={','.join((*SCOPES, 'files', 'crm.objects.deals.read'))}"),
     )
+
+
+@breaks(Code.UNTOLD)
+def a_portal_that_does_not_tell_who_is_there(clinic: Clinic) -> None:
+    granted = f"?scopes={','.join((*SCOPES, 'files'))}"
+    clinic.open(refresh_token=None, access_token=_access_token(clinic, granted), availability="hubspot")
+
+
+@breaks(Code.NO_MEMBER)
+def members_whom_hubspot_does_not_know(clinic: Clinic) -> None:
+    granted = f"?scopes={','.join((*SCOPES, 'files', USERS_SCOPE, TEAMS_SCOPE))}"
+    token = _access_token(clinic, granted)
+    members = "987,A-5,700200300/A-5,team:7"
+    clinic.open(refresh_token=None, access_token=token, availability="hubspot", inbox_members=members)
+
+
+@breaks(Code.MACHINES)
+def a_customer_agent_that_takes_conversations(clinic: Clinic) -> None:
+    app = clinic.open()
+    with state_of(app).ledger.write() as tx:
+        now = state_of(app).ledger.now_ms()
+        for number, ended in enumerate((False, True, True)):
+            record = begin_handoff(tx, f"c{number}", now=now)
+            taken = now - number * 5 * housekeeping.DAY_MS
+            transitions.assigned(tx, record, None, machine="L-77", occurred_ms=taken)
+            if ended:
+                rules.close(tx, record, reason=CloseReason.AGENT, detail=None, at_ms=now, now=now)
+
+
+@breaks(Code.NO_TICKETS)
+def a_portal_that_does_not_show_its_tickets(clinic: Clinic) -> None:
+    granted = f"?scopes={','.join((*SCOPES, 'files'))}"
+    clinic.open(refresh_token=None, access_token=_access_token(clinic, granted), tickets=True)
 
 
 @breaks(Code.JOURNAL_REFUSED)
@@ -596,7 +637,7 @@ def an_inbox_of_a_new_kind(clinic: Clinic) -> None:
 
 @breaks(Code.NOT_CONNECTED)
 def an_inbox_that_is_not_connected(clinic: Clinic) -> None:
-    clinic.open(inbox_id=HELP_DESK, channel_account_id=None)
+    clinic.open(inbox_id=HELP_DESK, channel_account_id=None, notes_in="comment")
 
 
 @breaks(Code.ACCOUNT_GONE)
@@ -619,7 +660,7 @@ def an_account_that_is_switched_off(clinic: Clinic) -> None:
 
 @breaks(Code.ACCOUNT_INBOX)
 def an_account_of_another_inbox(clinic: Clinic) -> None:
-    clinic.open(inbox_id=HELP_DESK)
+    clinic.open(inbox_id=HELP_DESK, notes_in="comment")
 
 
 @breaks(Code.ACCOUNT_MARK)
@@ -627,7 +668,7 @@ def somebody_elses_account(clinic: Clinic) -> None:
     identifier = wanted.account_identifier("f00d", "424242", HELP_DESK)
     egg = {"inboxId": HELP_DESK, "name": "Theirs", "authorized": True, "deliveryIdentifier": identifier}
     made = clinic.portal("POST", f"{CHANNELS}/{CHANNEL}/channel-accounts", egg)
-    clinic.open(inbox_id=HELP_DESK, channel_account_id=made["id"])
+    clinic.open(inbox_id=HELP_DESK, channel_account_id=made["id"], notes_in="comment")
 
 
 @breaks(Code.REFUSED)
@@ -669,10 +710,10 @@ def a_handler_that_hangs(clinic: Clinic) -> None:
         begun.set()
         released.wait(2 * PATIENCE)
 
-    app = clinic.open(handler_timeout="0.2", on=hang)
+    app = clinic.open(handler_timeout="0.2", lease_ttl="120", on=hang)
     _agent_writes(app)
     assert begun.wait(PATIENCE)
-    wait_until(lambda: _status(app)["hung_lanes"], what="it to be noticed")
+    wait_until(lambda: _hung(app) == {"in"}, what="it to be noticed")
 
 
 @breaks(Code.FULL, Code.HUNG)
@@ -681,12 +722,31 @@ def handlers_that_hang_in_all_threads(clinic: Clinic) -> None:
     clinic.stack.callback(released.set)
     app = clinic.open(
         handler_timeout="0.2",
-        on=lambda **extra: released.wait(60),
+        lease_ttl="120",
+        on=lambda **extra: released.wait(600),
         dispatcher_threads="1",
         dispatcher_max_threads="1",
     )
     _agent_writes(app)
-    wait_until(lambda: _status(app)["hung_by_process"], what="it to be noticed")
+    wait_until(lambda: _hung(app) == {"in"}, what="it to be noticed")
+
+
+def _hung(app: Flask) -> set[str]:
+    """What hangs, by the beginnings of its lanes' names: on a busy machine for a moment also what only takes long."""
+    return {one.partition(":")[0] for one in _status(app)["hung_lanes"]}
+
+
+@breaks(Code.BRIDGE_REFUSED)
+def a_bridge_with_a_wrong_key(clinic: Clinic) -> None:
+    ledger = state_of(clinic.open()).ledger
+    with ledger.write() as tx:
+        since = ledger.now_ms() - 7_200_000
+        value = {
+            "since": since,
+            "error": "e",
+            "settings": "HUBSPOT_HITL_BOTPRESS_TOKEN and HUBSPOT_HITL_BOTPRESS_BOT_ID",
+        }
+        tx.bridges.put("studio", REFUSED, value, now=since)
 
 
 @breaks(Code.LATE)
@@ -729,11 +789,21 @@ def a_project_app(clinic: Clinic, sees: tuple[str, ...] = (), **config: Any) -> 
 
 
 def arrive(app: Flask, *subscriptions: str) -> None:
-    """HubSpot tells of threads that are not ours; by default whatever an ordinary handoff brings."""
-    at = state_of(app).ledger.now_ms()
+    """HubSpot tells of threads that are not ours; by default whatever an ordinary handoff brings.
+
+    What has arrived is noted when that is quickly done, else with the next webhook.
+    """
+    ledger = state_of(app).ledger
+    at = ledger.now_ms()
     events = [app_event(one, at=at) for one in subscriptions]
     ordinary = [new_message_event("m1", at=at), assigned_event("A-1", at=at), status_event("CLOSED", at=at)]
-    assert signed_post(app, events or ordinary).status_code == 204
+
+    def noted() -> bool:
+        assert signed_post(app, events or ordinary).status_code == 204
+        with ledger.read() as tx:
+            return len(arrivals.last(tx)) >= len(events or ordinary)
+
+    wait_until(noted, what="that it is noted")
 
 
 def in_its_folder(clinic: Clinic, app: Flask) -> Path:
@@ -859,6 +929,18 @@ def test_a_healthy_one(clinic: Clinic, database_url: str) -> None:
     assert [one["path"] for one in reads] == [f"{CHANNELS}/{CHANNEL}", f"{WEBHOOKS}/settings"], "clinic's own"
     posts = {one["path"] for one in clinic.hubspot.requests() if one["method"] == "POST"}
     assert posts == {Paths(NEWEST).oauth_token(), Paths(NEWEST).oauth_introspect()}
+
+
+@pytest.mark.parametrize(
+    ("notes_in", "more", "is_told"),
+    [(None, (), True), (None, ("tickets",), False), ("comment", (), False), ("both", (), True)],
+)
+def test_a_help_desk_whose_tickets_are_out_of_reach(
+    clinic: Clinic, notes_in: str | None, more: tuple[str, ...], is_told: bool
+) -> None:
+    token = _access_token(clinic, f"?scopes={','.join((*SCOPES, 'files', *more))}")
+    clinic.open(inbox_id=HELP_DESK, refresh_token=None, access_token=token, notes_in=notes_in)
+    assert (Code.NO_TICKETS.code in clinic.look().stdout) is is_told
 
 
 def test_json(clinic: Clinic) -> None:
@@ -1072,7 +1154,7 @@ def test_a_worker_is_alive_until_it_ends_or_was_not_seen_for_a_minute(clinic: Cl
     app = clinic.open(dispatcher="external")
     runtime = state_of(app)
     assert codes(clinic) == ["HH601"]
-    worker = build_dispatcher(app, runtime.services, threads=1)
+    worker = runtime.new_dispatcher(threads=1)
     worker.ensure_started()
     wait_until(lambda: clinic.is_alive(app), what="a sign of life")
     assert codes(clinic) == []
@@ -1142,3 +1224,64 @@ def test_what_only_looks_like_a_self_test_is_none(make_app: MakeApp, body: bytes
     answer = signed_post(make_app(dispatcher="inline"), body)
     assert b"self_test" not in answer.data
     assert answer.status_code in (204, 400)
+
+
+# --- fixes that work when they are followed --------------------------------------------------------------
+
+
+def fix_of(clinic: Clinic, code: Code) -> str:
+    [found] = [one for one in json.loads(clinic.look("--json").stdout)["findings"] if one["code"] == code.code]
+    return str(found["fix"])
+
+
+@pytest.mark.parametrize(
+    ("code", "break_it"),
+    [(Code.CHANNEL_URL, a_channel_that_leads_elsewhere), (Code.TARGET_URL, a_target_elsewhere)],
+    ids=["channel", "target"],
+)
+def test_an_old_address_is_taken_over_as_the_fix_says(
+    clinic: Clinic, code: Code, break_it: Callable[[Clinic], None]
+) -> None:
+    break_it(clinic)
+    told = re.search(r"run: flask hubspot-hitl (setup --take-over)\.", fix_of(clinic, code))
+    assert told is not None
+    done = clinic.run(*told[1].split())
+    assert done.exit_code == 0, done.output
+    assert code.code not in clinic.look().stdout
+
+
+@pytest.mark.parametrize(
+    "place", ["https://bot.example/login?next=/", "/oauth2/start", "https://acme.cloudflareaccess.com/cdn-cgi/access/x"]
+)
+def test_a_redirect_to_a_log_in_is_told_as_such(clinic: Clinic, place: str) -> None:
+    clinic.behind(lambda request: Response(status=302, headers={"Location": place}))
+    fix = fix_of(clinic, Code.URL_REDIRECTS)
+    assert "Let POST /hubspot/webhook through" in fix
+    assert "HUBSPOT_HITL_PUBLIC_URL" not in fix, "that address would be wrong"
+
+
+@pytest.mark.parametrize(
+    ("error", "wanted"),
+    [
+        ("the database file /d/x can't be made or opened: Permission denied", "chown"),
+        ("the database can't be used: its role lacks a privilege: GRANT it CREATE on the schema", "GRANT"),
+        ("the database can't be used: the disk is full; make room, a restart is not needed (SQLITE_FULL)", "Make room"),
+        ("the database can't be used just now: nobody listens there", "that the server runs"),
+    ],
+)
+def test_the_fix_for_a_database_is_that_of_its_trouble(error: str, wanted: str) -> None:
+    assert wanted in unavailable(LedgerUnavailable(error)).fix
+
+
+def test_a_full_disk_is_told_apart_from_one_that_is_read_only() -> None:
+    full = LedgerUnavailable("the database can't be used: the disk is full; make room (SQLITE_FULL)")
+    assert "Make room" in unavailable(full, Code.READ_ONLY).fix
+
+
+def test_a_server_without_settings_is_told_as_such(clinic: Clinic) -> None:
+    """Gunicorn reads no ``.env``: the app there is the same, and runs without live agents."""
+    off = Flask("off")
+    HubSpotHITL(off)
+    clinic.behind(lambda request: off.test_client().post("/hubspot/webhook"))
+    assert "servers such as gunicorn do not" in fix_of(clinic, Code.URL_TROUBLE)
+    assert "database" not in clinic.look().stdout.partition("Looked at")[0]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import re
 import threading
 from collections.abc import Callable
@@ -13,7 +14,7 @@ import pytest
 from flask import Flask
 from flask.sessions import SecureCookieSessionInterface
 
-from example_app import bot, create_app, handlers
+from example_app import bot, create_app, handlers, promises
 from example_app.extensions import hitl
 from example_app.store import File, Store
 from flask_hubspot_hitl import Attachment, Author, CloseReason, Handoff, HandoffState, Message, Operator
@@ -21,6 +22,9 @@ from flask_hubspot_hitl.testing import Agent, HubSpot, User, wait_until
 from flask_hubspot_hitl.testing.fixtures import AssertNothingLost
 
 Line = dict[str, Any]
+PIXEL = base64.b64decode(
+    "iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAYAAAAfFcSJAAAADUlEQVR42mNk+M9QDwADhgGAWjR9awAAAABJRU5ErkJggg=="
+)
 
 
 class Visitor(User):
@@ -237,6 +241,27 @@ def test_a_file_is_a_download_for_its_sender_only(user: Visitor) -> None:
     assert user.get(f"{file['url']}0").status_code == 404
 
 
+def test_pictures_are_shown_from_the_page_itself(user: Visitor, agent: Agent) -> None:
+    def picture_of(name: str) -> str:
+        files = [file for one in user.lines() for file in one["files"] if file["name"] == name]
+        return str(files[0]["picture"]) if files else ""
+
+    user.chats(file=("me.png", PIXEL))
+    user.chats(file=("fake.png", b"<script>alert(1)</script>"))
+    user.chats(file=("list.txt", b"tea"))
+    user.asks_for_a_human()
+    agent.attach("parcel.png", PIXEL, content_type="image/png")
+    theirs = wait_until(lambda: picture_of("parcel.png"), "the page to have the agent's picture")
+    for address in (picture_of("me.png"), theirs):
+        shown = user.get(address)
+        assert (shown.status_code, shown.content, shown.headers["Content-Type"]) == (200, PIXEL, "image/png")
+        assert user.another().get(address).status_code == 404
+    assert user.get(picture_of("fake.png")).status_code == 404
+    assert picture_of("list.txt") == ""
+    for path in ("/pictures/1/9", "/pictures/99999999999999999999999/0", "/pictures/0/0"):
+        assert user.get(path).status_code == 404
+
+
 @pytest.mark.parametrize("after", ["x", "-1", "99999999999999999999", ""])
 def test_odd_numbers_do_no_harm(user: Visitor, after: str) -> None:
     assert user.lines(after) == []
@@ -312,7 +337,7 @@ def test_handlers_write_once(hitl_app: Flask) -> None:
     found = store.entries("c")
     assert [one.speaker for one in found] == ["system", "agent", "system", "bot", "system"]
     assert (found[1].name, found[1].text) == ("Noor Haddad", "<b>hi</b>")
-    assert found[1].files == (File("a.pdf", "https://files.test/a.pdf"), File("file"))
+    assert found[1].files == (File("a.pdf", "https://files.test/a.pdf"), File("file", file_id="7"))
 
 
 def test_the_store_takes_many_writers(tmp_path: Path) -> None:
@@ -329,3 +354,77 @@ def test_the_store_takes_many_writers(tmp_path: Path) -> None:
         thread.join()
     assert len(stores[0].entries("c")) == 25
     assert stores[0].entries("other") == []
+
+
+# --- the agent's side ------------------------------------------------------------------------------------
+
+
+def test_what_the_bot_would_say_is_a_draft_for_the_agent(user: Visitor, agent: Agent) -> None:
+    user.asks_for_a_human()
+    user.chats("What are your prices?")
+    assert agent.sees("The small plan")["type"] == "COMMENT"
+    user.chats("thanks")
+    agent.sees("thanks")
+    assert not agent.has_seen("You are welcome!")
+    assert "The small plan" not in str(user.lines())
+
+
+def test_what_the_page_has_shown_is_read(user: Visitor, agent: Agent) -> None:
+    user.asks_for_a_human()
+    agent.reply("I am looking into it.")
+    number = int(user.reads("I am looking into it.", speaker="agent")["number"])
+
+    def status() -> str:
+        return str(agent.sees("I am looking into it.")["status"]["statusType"])
+
+    wait_until(lambda: status() == "SENT", "the agent's receipt")
+    for odd in (number - 1, "", "x", -1):
+        assert user.post("/seen", data={"number": odd}).status_code == 200
+    assert status() == "SENT"
+    assert user.post("/seen", data={"number": number}).status_code == 200
+    wait_until(lambda: status() == "READ", "the agent to see that it was read")
+
+
+def test_a_chat_with_an_agent_may_be_rated_once(user: Visitor, agent: Agent) -> None:
+    def may_rate() -> bool:
+        return bool(user.get("/messages").json()["standing"]["may_rate"])
+
+    user.asks_for_a_human()
+    agent.assign()
+    user.reads("joined the chat", speaker="system")
+    assert not may_rate()
+    agent.close()
+    wait_until(may_rate, "the question how it was")
+    assert user.post("/rating", data={"score": "5", "comment": "So quick!"}).status_code == 200
+    assert agent.sees("So quick!")["text"].startswith("The user's rating: 5 of 5")
+    assert not may_rate()
+
+
+def test_who_does_not_want_to_rate_is_not_asked_again(user: Visitor, agent: Agent) -> None:
+    user.asks_for_a_human()
+    agent.assign()
+    user.reads("joined the chat", speaker="system")
+    assert user.post("/stop").status_code == 200
+    user.reads("You ended the chat.", speaker="system")
+    wait_until(lambda: user.get("/messages").json()["standing"]["may_rate"], "the question how it was")
+    assert user.post("/rating", data={"score": "6"}).status_code == 200
+    assert not user.get("/messages").json()["standing"]["may_rate"]
+    assert not agent.has_seen("The user's rating")
+
+
+def test_without_the_setting_nobody_is_asked_who_is_there(user: Visitor) -> None:
+    assert user.get("/availability").json() == {"nobody": None}
+
+
+@pytest.mark.parametrize(
+    ("back", "said"),
+    [
+        (None, "Nobody of our team is here right now. I will try to help you myself."),
+        (
+            datetime(2026, 11, 30, 8, 5, tzinfo=UTC),
+            "Nobody of our team is here right now. Somebody is back on Monday at 08:05 UTC.",
+        ),
+    ],
+)
+def test_the_bot_says_when_somebody_is_back(back: datetime | None, said: str) -> None:
+    assert promises.words(back) == said

@@ -13,6 +13,7 @@ import jsonschema
 import pytest
 from flask import Flask
 
+from flask_hubspot_hitl import Attachment
 from flask_hubspot_hitl.clock import ManualClock
 from flask_hubspot_hitl.handoffs.people import By, who_of
 from flask_hubspot_hitl.hubspot.bodies import build_incoming
@@ -74,6 +75,12 @@ def test_an_export_of_nobody_is_empty(story: Story) -> None:
         ("+34911222333", "wa:+34911222333", True),
         ("+34911222333", "whatsapp:34911222333", True),
         ("+34911222333", "34911222333@s.whatsapp.net", True),
+        ("+34911222333", "34911222333:12@s.whatsapp.net", True),
+        ("+34911222333", "WhatsApp:34911222333", True),
+        ("+34911222333", "whatsapp:+34-911-222-333", True),
+        ("+34911222333", "wa:+34 911 222 333", True),
+        ("+34911222333", "(+34) 911 222 333", True),
+        ("+34911222333", "0034911222333", True),
         ("+525512345678", "+5215512345678", True),
         ("+34911222333", "34911222333", False),  # somebody's id in another messenger may be the same digits
         ("+34911222333", "+349112223334", False),
@@ -83,6 +90,27 @@ def test_an_export_of_nobody_is_empty(story: Story) -> None:
 def test_whose_conversation_an_id_with_a_number_is(phone: str, conversation_id: str, is_theirs: bool) -> None:
     who = who_of(By.PHONE, phone)
     assert who.has(Whose("h1", conversation_id, "424242", None, None)) is is_theirs
+
+
+@pytest.mark.parametrize(
+    ("contact", "is_theirs"),
+    [
+        ("whatsapp:34911222333", True),
+        ("34911222333@c.us", True),
+        ("(+34) 911 222 333", True),
+        ("+34\u2011911\u2011222\u2011333", True),
+        ("tel:+34-911-222-333;ext=4", True),
+        ("0034 911 222 333", True),
+        ("34911222333", False),  # a bridge's field may hold anybody's digits
+        ("911 222 333", False),
+        ("+34911222334", False),
+    ],
+)
+def test_a_number_is_found_in_every_form_that_a_contact_may_have(story: Story, contact: str, is_theirs: bool) -> None:
+    """Of a user who never called for a human there is only what the host told a bridge, as it was told."""
+    with story.state.ledger.write() as tx:
+        tx.bridges.put("chat", "user:7", {"id": "7", "contact": contact}, now=story.now)
+    assert [one["key"] for one in command(story, "export", "--phone", PHONE)["bridges"]] == ["user:7"] * is_theirs
 
 
 @pytest.mark.parametrize(
@@ -109,3 +137,20 @@ def test_names_lose_marks_that_turn_the_line_round() -> None:
         sender=sender, sender_name=name, recipient=sender,
     )  # fmt: skip
     assert body["senders"][0]["name"] == "aasoR Vidal"
+
+
+def test_choices_and_voice_are_in_an_export(
+    make_app: MakeApp, hubspot: HubSpot, clock: ManualClock, record: Callable[[Flask], Recorder]
+) -> None:
+    app = make_app(clock=clock, dispatcher="inline", quick_replies=True)
+    story = Story(app, hubspot, clock, record(app))
+    thread = story.start().thread_id
+    story.send("Listen", attachments=[Attachment(name="a.mp3", content=b"hi", is_voice=True)])
+    replies = [{"value": "yes", "valueType": "TEXT", "label": "Yes, please"}]
+    offer = {"type": "QUICK_REPLIES", "quickReplies": replies, "allowMultiSelect": False, "allowUserInput": True}
+    story.says(thread, "Shall I?", attachments=[offer])
+    document = command(story, "export", "--conversation", "c1")
+    is_valid(document)
+    spoken, offered = (one["attachments"] for one in document["messages"])
+    assert spoken[0]["is_voice"] is True
+    assert offered == [{"choice": {"label": "Yes, please", "value": "yes", "is_link": False}}]

@@ -128,6 +128,20 @@ def test_an_erased_conversation_has_no_files(story: Story) -> None:
         url_of(story, file, "another conversation")
 
 
+def test_a_file_is_given_to_its_own_conversation_only(story: Story) -> None:
+    """Its id is a number that anybody can guess, and HubSpot signs for every file of the portal."""
+    story.says(story.start().thread_id, "here", attachments=[NOTE])
+    file, theirs = received(story), signed(story)
+    story.start("c2")
+    for wanted in (file, Attachment(file_id=file.file_id), Attachment(file_id="1"), Attachment(file_id="../1")):
+        with pytest.raises(HubSpotNotFound, match="no message"):
+            url_of(story, wanted, "c2")
+    assert signed(story) == theirs, "HubSpot was not even asked"
+    story.stop()
+    story.start()
+    assert opened(story, file).read() == CONTENT, "of the conversation's handoff before"
+
+
 def test_hubspot_is_away_or_has_deleted_the_file(story: Story) -> None:
     story.says(story.start().thread_id, "here", attachments=[NOTE])
     file, path = received(story), path_of(story, of_agent(messages(story)).url)
@@ -144,15 +158,27 @@ def test_hubspot_is_away_or_has_deleted_the_file(story: Story) -> None:
     assert story.client.get(path).status_code == 404
 
 
+def test_a_missing_scope_is_not_called_a_deleted_file(story: Story, caplog: pytest.LogCaptureFixture) -> None:
+    story.says(story.start().thread_id, "here", attachments=[NOTE])
+    path = path_of(story, of_agent(messages(story)).url)
+    signing_answers(story, 403)
+    answer = story.client.get(path)
+    assert (answer.status_code, "deleted" in answer.text) == (503, False)
+    [said] = [one.getMessage() for one in caplog.records if "could not be followed" in one.getMessage()]
+    assert "403" in said
+    assert "doctor" in said
+    assert path.rpartition("/")[2] not in said
+
+
 def test_a_login_page_is_never_taken_for_the_file(story: Story) -> None:
     story.hubspot.chaos(attachment_url="gated")
     story.says(story.start().thread_id, "here", attachments=[NOTE])
     file = received(story)
     assert file.url is not None
     assert requests.get(file.url, timeout=30).content == CONTENT
-    page = Attachment(name="note.txt", content_type="text/plain", url=f"{story.hubspot.url}/login-of-some-kind")
+    gone = Attachment(name="note.txt", content_type="text/plain", url=f"{story.hubspot.url}/hubfs/424242/1/none.txt")
     with pytest.raises(HubSpotRejected):
-        opened(story, page)
+        opened(story, gone)
     gate = f"{story.hubspot.url}/filemanager/api/v2/files/{file.file_id}/signed-url-redirect?portalId=424242"
     assert "Log in" in requests.get(gate, timeout=30).text
     with pytest.raises(HubSpotRejected, match="web page"):

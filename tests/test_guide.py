@@ -26,10 +26,9 @@ from .browser import Browser, said
 from .helpers import PATIENCE, PORTAL, Json, held_port, wait_until
 
 ROOT = Path(__file__).parents[1]
-PAGES = {
-    name: (ROOT / name).read_text(encoding="utf-8") for name in ("README.rst", "docs/setup.rst", "docs/legacy.rst")
-}
-STRICT = {"report_level": 2, "syntax_highlight": "none", "_disable_config": True}
+NAMES = ("README.rst", "docs/setup.rst", "docs/legacy.rst", "docs/testing.rst")
+PAGES = {name: (ROOT / name).read_text(encoding="utf-8") for name in NAMES}
+STRICT = {"report_level": 2, "syntax_highlight": "none", "_disable_config": True, "doctitle_xform": False}
 NODE_TOO = ("npm", "install", "-g", "@hubspot/cli")
 CALL = 'curl -d "text=a human, please" --data-urlencode "contact=+34911222333" http://localhost:5000/chat/c1'
 TALK = 'curl -d "text=my order?" http://localhost:5000/chat/c1'
@@ -39,8 +38,9 @@ def sections(page: str) -> dict[str, list[tuple[str, str]]]:
     """Each section's blocks of code, as pairs of language and text."""
     found: dict[str, list[tuple[str, str]]] = {}
     for section in publish_doctree(PAGES[page], settings_overrides=STRICT).findall(nodes.section):
-        blocks = [one for one in section.children if isinstance(one, nodes.literal_block)]
-        found[section[0].astext()] = [(one["classes"][1], one.astext()) for one in blocks]
+        inner = {id(one) for child in section.findall(nodes.section) if child is not section for one in child.findall()}
+        blocks = [one for one in section.findall(nodes.literal_block) if id(one) not in inner]
+        found[section[0].astext()] = [(one["classes"][1], one.astext()) for one in blocks if one["classes"]]
     return found
 
 
@@ -146,6 +146,10 @@ class Person:
             case ["python", "-m", "flask_hubspot_hitl.simulator", "--port", "8200"]:
                 self._start("stand-in", f"python -m flask_hubspot_hitl.simulator --port {self._ports[1]}")
                 return
+            case ["flask", "hubspot-hitl", "simulate", "--env", *_, ">", ".env"]:
+                ours = f"--env {self.url} --port {self._ports[1]}"
+                self._start("stand-in", line.removesuffix(" > .env").replace("--env", ours), into=self.at / ".env")
+                return
             case ["flask", "run", *_]:
                 self._start("app", self._local(line))
                 return
@@ -176,12 +180,12 @@ class Person:
             page = browser.connect(link, PORTAL)
             assert (page.status_code, said(page)) == (200, "HubSpot is connected")
 
-    def _start(self, name: str, line: str) -> None:
-        """Start what runs in a terminal of its own, unless it is there already."""
+    def _start(self, name: str, line: str, *, into: Path | None = None) -> None:
+        """Start what runs in a terminal of its own, unless it is there already; ``into`` is where its words go."""
         if name in self._processes:
             return
         printed: IO[bytes]
-        with self._log.open("ab") as printed:
+        with (into or self._log).open("ab") as printed:
             self._processes[name] = subprocess.Popen(shlex.split(line), cwd=self.at, env=self._env, stdout=printed)
         where = f"{self.desk}/_sim/env" if name == "stand-in" else f"{self.url}/hubspot/healthz"
         wait_until(lambda: self._answers(where), PATIENCE, f"{line} to serve")
@@ -200,7 +204,8 @@ class Person:
 
     def _answers_as_agent(self) -> None:
         """Take the conversation, answer, close it; the app hears all of it."""
-        assert (self.outputs[CALL], self.outputs[TALK]) == ("I am calling somebody.", "")
+        [called] = [said for line, said in self.outputs.items() if "text=a human" in line]
+        assert (called, self.outputs[TALK]) == ("I am calling somebody.", "")
         before = len(self.printed())
 
         def newest() -> str:
@@ -281,6 +286,18 @@ def follow(person: Person, guide: list[tuple[str, str]]) -> None:
     for line in ("flask hubspot-hitl project init hubspot", "flask hubspot-hitl setup"):
         assert person.outputs[line].startswith("Nothing to change.\n"), line
     assert len(person.ask("projects")["apps"]) == 2, "the one that is there from the start, and ours"
+
+
+def test_the_quickstart_of_the_readme(person: Person) -> None:
+    """Each line in its order; nothing else is typed or written."""
+    steps = sections("README.rst")["Quickstart"]
+    save_the_app(person)
+    person.does([block for block in steps if block[0] == "shell"])
+    assert list(person.outputs.values())[1:3] == [person.outputs["flask hubspot-hitl doctor"], "You said: hello"]
+    assert person.outputs["flask hubspot-hitl doctor"].endswith("All is well.\n")
+    stranger = CALL.replace("contact=+34911222333", "contact=nobody@example.com")
+    person.does([("shell", stranger)])
+    assert person.outputs[stranger] == "HubSpot does not know that contact."
 
 
 @pytest.mark.slow

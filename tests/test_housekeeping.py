@@ -34,15 +34,15 @@ def test_retention(database_url: str) -> None:
     ledger = Ledger(database_url, clock)
     ledger.create()
     fill(ledger, 1_200)
-    assert housekeeping.tidy(ledger, SETTINGS)["payloads"] == 0
+    assert housekeeping.tidy(ledger, SETTINGS)[0]["payloads"] == 0
     clock.advance(DAY + 1)
-    gone = housekeeping.tidy(ledger, SETTINGS)
+    gone, _ = housekeeping.tidy(ledger, SETTINGS)
     assert {kind: count for kind, count in gone.items() if count} == {"payloads": 1_200}
     with ledger.write() as tx:
         again = [NewEvent(dedupe_key="e7", lane="in:1:1", topic="t", sort_at=0)]
         assert tx.queue.put(again, now=clock.now_ms()) == 0, "the key is still there"
     clock.advance(6 * DAY)
-    assert housekeeping.tidy(ledger, SETTINGS)["events"] == 1_200
+    assert housekeeping.tidy(ledger, SETTINGS)[0]["events"] == 1_200
     with ledger.read() as tx:
         status = tx.status(now=clock.now_ms())
         assert (status["done"], status["dead"], status["pending"]) == (0, 1, 1)
@@ -61,7 +61,7 @@ def test_idle_lanes_go_and_come_back(database_url: str) -> None:
             lease = tx.queue.claim(owner="me", now=clock.now_ms(), ttl_ms=1000)
             assert lease is not None
             tx.queue.release(lease, now=clock.now_ms(), due_at=None if lease.lane == "in:1:2" else clock.now_ms() + 1)
-    assert housekeeping.tidy(ledger, SETTINGS)["lanes"] == 1, "not the one in which something waits"
+    assert housekeeping.tidy(ledger, SETTINGS)[0]["lanes"] == 1, "not the one in which something waits"
     with ledger.write() as tx:
         tx.queue.put([NewEvent(dedupe_key="new", lane="in:1:2", topic="t", sort_at=0)], now=clock.now_ms())
         assert tx.queue.claim(owner="me", now=clock.now_ms(), ttl_ms=1000) is not None

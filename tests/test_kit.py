@@ -104,6 +104,8 @@ def test_a_whole_story(
     agent.attach("receipt.txt", b"on its way", content_type="text/plain", text="Here")
     file = user.sees("receipt.txt").attachments[0]
     assert requests.get(str(file.url), timeout=30).content == b"on its way"
+    agent.offer("Which one?", "Red", ("Blue", "blue"), ("All", "https://acme.test/all"))
+    assert user.sees("Which one?").text == "Which one?\n[choices: Red, Blue, All]"
     agent.comment("between us")
     settle()
     assert agent.has_seen("between us")
@@ -125,7 +127,7 @@ def test_a_whole_story(
     user.leaves()
     wait_until(lambda: agent.thread["status"] == "CLOSED", "the thread to close", explain=agent.tell)
     assert_nothing_lost()
-    assert hitl_app.extensions["said"] == ["I am <looking>", "Here"]
+    assert hitl_app.extensions["said"] == ["I am <looking>", "Here", "Which one?\n[choices: Red, Blue, All]"]
 
 
 def test_two_users_and_their_agents(user: User, agent: Agent, assert_nothing_lost: AssertNothingLost) -> None:
@@ -382,6 +384,46 @@ TESTS = """
         with pytest.raises(ImportError):
             from flask_hubspot_hitl.testing import strategies
 """
+OWN = """
+    import pytest
+    from flask_hubspot_hitl.testing import User
+    import host
+
+    @pytest.fixture
+    def user():
+        return "the host's own"
+
+    @pytest.fixture
+    def hubspot():
+        return "the host's own"
+
+    @pytest.fixture
+    def hitl_app_factory():
+        return host.create_app
+
+    class Guest(User):
+        pass
+
+    @pytest.fixture
+    def CLASS():
+        return Guest
+
+    def test_both(user, hubspot, hitl_user, hitl_agent, hitl_assert_nothing_lost):
+        assert user == hubspot == "the host's own"
+        assert type(hitl_user) is Guest
+        hitl_user.calls_a_human()
+        hitl_agent.reply("hello")
+        hitl_user.sees("hello")
+        hitl_assert_nothing_lost()
+
+    @pytest.mark.parametrize("name", ["agent", "settle", "assert_nothing_lost", "signed_webhook", "captured_signals"])
+    def test_short_names(request, name):
+        if name in SHORT:
+            request.getfixturevalue(name)
+        else:
+            with pytest.raises(pytest.FixtureLookupError):
+                request.getfixturevalue(name)
+"""
 
 
 def optional_packages() -> list[str]:
@@ -394,21 +436,37 @@ def optional_packages() -> list[str]:
     return sorted({name.replace("-", "_").lower() for name in names} | {"xdist", "hubspot", "docutils"})
 
 
-def test_a_host_needs_nothing_but_pytest(tmp_path: Path) -> None:
-    missing = optional_packages()
-    for name, text in (("host.py", HOST), ("conftest.py", CONFTEST.format(missing=missing)), ("test_host.py", TESTS)):
-        (tmp_path / name).write_text(textwrap.dedent(text), encoding="utf-8")
+def run_as_host(folder: Path, **files: str) -> str:
+    """What pytest says in a folder with these files, where nothing is installed but us and pytest."""
+    for name, text in {"host": HOST, **files}.items():
+        (folder / f"{name}.py").write_text(textwrap.dedent(text), encoding="utf-8")
     command = [sys.executable, "-W", "error", "-m", "pytest", "-p", "no:cacheprovider", "-ra", "test_host.py"]
     own = {name: value for name, value in os.environ.items() if not name.startswith(("PYTEST_", "HUBSPOT_HITL_"))}
-    environment = {**own, "PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1", "PYTHONPATH": str(tmp_path)}
-    done = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=100)
-    assert "1 failed, 2 passed, 2 errors" in done.stdout, done.stdout + done.stderr
-    assert "Tell the test kit how your app is made" in done.stdout
-    assert "The app has not taken its settings: HUBSPOT_HITL_PUBLIC_URL is http://127.0.0.1:9, not" in done.stdout, (
-        done.stdout
-    )
-    wire = done.stdout.partition("- HubSpot -")[2].partition("= short test summary")[0]
+    environment = {**own, "PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1", "PYTHONPATH": str(folder)}
+    done = subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True, timeout=100)
+    return done.stdout + done.stderr
+
+
+def test_a_host_needs_nothing_but_pytest(tmp_path: Path) -> None:
+    told = run_as_host(tmp_path, conftest=CONFTEST.format(missing=optional_packages()), test_host=TESTS)
+    assert "1 failed, 2 passed, 2 errors" in told, told
+    assert "Tell the test kit how your app is made" in told
+    assert "The app has not taken its settings: HUBSPOT_HITL_PUBLIC_URL is http://127.0.0.1:9, not" in told, told
+    wire = told.partition("- HubSpot -")[2].partition("= short test summary")[0]
     assert "HubSpot → app  channel: OUTGOING_CHANNEL_MESSAGE_CREATED" in wire, "a failed test shows the wire"
+
+
+SHORT = ["agent", "settle", "assert_nothing_lost", "signed_webhook", "captured_signals"]
+
+
+@pytest.mark.parametrize(
+    ("plugin", "short", "user_class"), [("testing", SHORT, "user_class"), ("testing.fixtures", [], "hitl_user_class")]
+)
+def test_a_host_keeps_fixtures_of_its_own(tmp_path: Path, plugin: str, short: list[str], user_class: str) -> None:
+    conftest = f"import flask_hubspot_hitl.testing\npytest_plugins = ['flask_hubspot_hitl.{plugin}']\n"
+    tests = OWN.replace("SHORT", repr(short)).replace("CLASS", user_class)
+    told = run_as_host(tmp_path, conftest=conftest, test_host=tests)
+    assert "6 passed" in told, told
 
 
 def test_a_killed_test_run_leaves_no_stand_in_behind() -> None:

@@ -28,6 +28,7 @@ STARTING = Handoff(
 KEYS = {
     lanes.parked("424242"): ("park:424242", Lane.PARKED),
     lanes.outbound("h1"): ("out:h1", Lane.OUTBOUND),
+    lanes.ticket("h1"): ("ticket:h1", Lane.TICKET),
     lanes.new_messages("424242", "77"): ("gap:424242:77", Lane.NEW_MESSAGES),
     lanes.timer("h1", Topic.ASSIGNMENT_TIMEOUT): ("timer:h1:assignment-timeout", Lane.TIMER),
     lanes.reconcile("h1"): ("reconcile:h1", Lane.RECONCILE),

@@ -565,8 +565,9 @@ def test_d_an_existing_folder_keeps_its_mode_and_an_open_file_is_closed_to_other
 
 def test_a_database_that_cannot_be_made_says_so(tmp_path: Path, clock: ManualClock) -> None:
     (tmp_path / "file").touch()
+    ledger = Ledger(f"sqlite:///{tmp_path}/file/bot.sqlite3", clock)
     with pytest.raises(LedgerUnavailable, match=r"can't be made or opened"):
-        Ledger(f"sqlite:///{tmp_path}/file/bot.sqlite3", clock)
+        ledger.create()
 
 
 def test_a_damaged_database_is_unavailable_and_not_a_crash(tmp_path: Path, clock: ManualClock) -> None:

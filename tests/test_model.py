@@ -73,7 +73,7 @@ class LedgerModel(RuleBasedStateMachine):
         )
         self.runner = Runner(
             self.ledger,
-            {"t": Scripted()},
+            lambda: {"t": Scripted()},
             options,
             owner="me",
             stopping=threading.Event(),

@@ -159,7 +159,7 @@ class Work(Task):
 @contextlib.contextmanager
 def dispatching(ledger: Ledger, work: Work, *, threads: int = 2) -> Iterator[Dispatcher]:
     options = EngineOptions(mode="thread", threads=threads, lease_ttl=15, handler_timeout=300, max_attempts=3)
-    dispatcher = Dispatcher(ledger, {"work": work}, options)
+    dispatcher = Dispatcher(ledger, lambda: {"work": work}, options)
     dispatcher.serving = True
     dispatcher.ensure_started()
     try:

@@ -503,10 +503,10 @@ def test_a_legacy_app_that_counts_as_a_project_app_is_told_after_installing(
 
 def test_scopes_beyond_what_was_asked_for_are_told_after_installing(app: Flask, url: str, browser: Browser) -> None:
     leads = browser.press(browser.get(url)).headers["Location"]
-    page = browser.get(browser.agree(browser.get(f"{leads}&optional_scope=tickets"), PORTAL))
+    page = browser.get(browser.agree(browser.get(f"{leads}&optional_scope=crm.objects.companies.read"), PORTAL))
     assert said(page) == "HubSpot is connected"
     assert "HubSpot granted more than is used here" in page.text
-    assert "tickets" in page.text
+    assert "crm.objects.companies.read" in page.text
 
 
 @pytest.mark.parametrize(

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import itertools
 import json
+import re
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -14,10 +15,11 @@ from click.testing import Result
 from flask import Flask
 
 from flask_hubspot_hitl import DeliveryDelayed, operator_message
+from flask_hubspot_hitl._version import __version__
 from flask_hubspot_hitl.clock import ManualClock
 from flask_hubspot_hitl.dispatch.housekeeping import EVERY_MS
 from flask_hubspot_hitl.errors import CallPostponed
-from flask_hubspot_hitl.ledger import SCHEMA, NewEvent, lanes
+from flask_hubspot_hitl.ledger import SCHEMA, EventState, NewEvent, lanes
 
 from .conftest import MakeApp
 from .databases import slow_on_postgresql
@@ -63,10 +65,26 @@ def test_status_of_a_quiet_app(story: Story) -> None:
         "hung_lanes": [],
         "hung_by_process": {},
         "full_processes": [],
+        "bridges_refused": [],
         "nothing_is_dispatched": None,
+        "not_writable": None,
         "handoffs": {},
+        "version": __version__,
+        "processes": [],
+        "last_webhook_at": None,
+        "last_error": None,
     }
-    assert "handoffs     none" in command(story.app, "status").stdout
+    assert command(story.app, "status").stdout.splitlines() == [
+        "Dispatching   yes, in the caller",
+        "Waiting       nothing",
+        "At work       nothing",
+        "Stuck         nothing",
+        "Given up      nothing",
+        "Handoffs      none",
+        "Last webhook  none yet",
+        "Last error    none",
+        f"Version       {__version__}",
+    ]
 
 
 def test_status_tells_what_waits_what_is_stuck_and_what_was_given_up(story: Story, database_url: str) -> None:
@@ -92,8 +110,14 @@ def test_status_tells_what_waits_what_is_stuck_and_what_was_given_up(story: Stor
     expected = {"leased": 1, "parked": 1, "dead": 1, "quarantined": 0, "hung_lanes": [f"in:424242:{thread}"]}
     assert {name: facts[name] for name in expected} == expected
     assert facts["handoffs"] == {"starting": 1, "waiting": 1}
-    assert f"pending      {facts['pending']} (oldest 7 s)" in said
-    assert f"hung         in:424242:{thread}" in said
+    assert f"Waiting       {facts['pending']} events, the oldest for 7 s" in said
+    assert f"Stuck         a handler hangs in thread {thread} of portal 424242" in said
+    assert "Given up      1 event; see 'flask hubspot-hitl dead list'" in said
+    assert "Held back     1 event of threads not known yet" in said
+    assert re.search(r"Last webhook  20\d\d-\d\d-\d\d \d\d:\d\d:\d\d UTC, \d+ s ago", said)
+    assert "Last error    20" in said
+    assert "answered 503" in said.partition("Last error")[2]
+    assert not re.search("(?i)lane|leased|parked|\\bfed\\b|quarantined", said)
 
 
 def test_status_and_the_log_say_when_nobody_listens(
@@ -114,7 +138,7 @@ def test_status_and_the_log_say_when_nobody_listens(
     story.says(thread)
     assert "No receiver is connected to operator_message" in caplog.text
     assert "no receiver is connected" in told(app, "status")["nothing_is_dispatched"]
-    assert "nothing is dispatched: no receiver is connected" in command(app, "status").stdout
+    assert "Dispatching   no: no receiver is connected" in command(app, "status").stdout
     with operator_message.connected_to(print, app):
         assert told(app, "status")["nothing_is_dispatched"] is None
 
@@ -146,12 +170,14 @@ def test_status_tells_which_class_waits_for_how_long_and_for_what(make_app: Make
                 tx.queue.release(lease, now=now, due_at=now + 12_000)
     clock.advance(3)
     said = command(app, "status").stdout.splitlines()
-    assert [line for line in said if line.startswith(("waits", "budget"))] == [
-        "waits        messages: 2, the oldest for 3 s: files.example.com answers slowly; 9 s left",
-        "waits        messages: 1, the oldest for 3 s: no thread has taken it yet",
-        "waits        receipts: 1, the oldest for 3 s: HubSpot is down; 9 s left",
-        "waits        looking back: 1, the oldest for 3 s: the budget of requests is spent on messages; 9 s left",
-        "budget       portal 424242: spent on looking back 5, messages 1, of 20; 8 s left",
+    assert "Budget        portal 424242: spent on looking back 5, messages 1, of 20; there is more in 8 s" in said
+    assert said[-6:] == [
+        "",
+        "Class         Events  Oldest for  Tried again in  Why",
+        "messages      2       3 s         9 s             files.example.com answers slowly",
+        "messages      1       3 s         –               no thread has taken it yet",
+        "receipts      1       3 s         9 s             HubSpot is down",
+        "looking back  1       3 s         9 s             the budget of requests is spent on messages",
     ]
     facts = told(app, "status")
     assert facts["waits"][0] == {
@@ -204,9 +230,11 @@ def test_handoffs_lists_the_newest_first(story: Story) -> None:
     second, first = told(story.app, "handoffs")
     assert (second["conversation_id"], second["state"], second["reason"]) == ("c2", "closed", "user")
     assert (first["thread_id"], first["state"], first["operator"]) == (thread, "assigned", "A-988")
-    line = command(story.app, "handoffs", "--limit", "1").stdout
-    assert line.count("\n") == 1
-    assert line.endswith("c2\n")
+    said = command(story.app, "handoffs").stdout.splitlines()
+    assert said[0].split("  ")[0] == "Opened (UTC)"
+    assert re.fullmatch(r"20[\d-]{8} [\d:]{8}  closed    c2 +Rosa +– +\d+ +user", said[1])
+    assert "Teo Lindqvist" in said[2], "an agent by name"
+    assert len(command(story.app, "handoffs", "--limit", "1").stdout.splitlines()) == 2
 
 
 # --- a copied database -----------------------------------------------------------------------------------
@@ -311,3 +339,15 @@ def test_payloads_go_after_their_time_and_keys_stay(
     heard(3)
     texts = [one["message"].text for one in recorder.of("operator_message")]
     assert texts == ["my secret", "another", "and another"], "a known one, and one older than the keys, are ignored"
+
+
+def test_a_dead_letter_is_taken_off_the_list_and_nothing_is_sent(make_app: MakeApp) -> None:
+    app = make_app(dispatcher="inline")
+    with state_of(app).ledger.write() as tx:
+        new = NewEvent(dedupe_key="k", topic="message", lane=None, sort_at=1, state=EventState.QUARANTINED)
+        tx.queue.put([new], now=state_of(app).ledger.now_ms())
+    [event] = told(app, "dead", "list")
+    assert command(app, "dead", "discard", str(event["id"])).output == "1 event taken off the list.\n"
+    assert command(app, "dead", "list").output == "Nothing was given up.\n"
+    assert "Not dead" in command(app, "dead", "discard", str(event["id"])).output
+    assert command(app, "dead", "discard", "7777").output.startswith("0 events taken off the list.\n")

@@ -320,9 +320,9 @@ def test_who_was_made_is_known_for_a_day_and_then_forgotten(tell: Callable[..., 
     people.remove(contact_of(story, "a"))
     story.start("c", contact="+525512345678")
     assert set(people.made()) == {contact_of(story, "c")}, "an admin deleted it: there is another one"
-    assert housekeeping.tidy(story.state.ledger, story.state.settings)["keys"] == 0
+    assert housekeeping.tidy(story.state.ledger, story.state.settings)[0]["keys"] == 0
     story.clock.advance(86_401)
-    assert housekeeping.tidy(story.state.ledger, story.state.settings)["keys"] == 1
+    assert housekeeping.tidy(story.state.ledger, story.state.settings)[0]["keys"] == 1
 
 
 # Merged --------------------------------------------------------------------------------------------------

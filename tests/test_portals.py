@@ -240,7 +240,7 @@ def test_a_dead_token_marks_its_portal_once_and_its_queue_waits(
     with app.app_context():
         assert HubSpotHITL().is_active("c1")
     result = app.test_cli_runner().invoke(args=["hubspot-hitl", "installations"])
-    assert f"{portal.id}       revoked" in result.output
+    assert f"{portal.id}  revoked" in result.output
 
     asked = [one["path"] for one in hubspot.requests()]
     assert len([path for path in asked if path.endswith("/token")]) <= 6, "about once a minute in each process"
@@ -327,7 +327,7 @@ def test_rekey(make_app: MakeApp, hubspot: HubSpot, database_url: str) -> None:
     before = installation(app, "3")
     result = app.test_cli_runner().invoke(args=["hubspot-hitl", "rekey"])
     assert result.exit_code == 1
-    assert "2 portal(s) encrypted" in result.output
+    assert "2 portals encrypted" in result.output
     assert "left as they are: 3." in result.output
     assert installation(app, "3") == before
     only = Cipher([key], [])

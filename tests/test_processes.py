@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -12,7 +13,7 @@ import pytest
 from flask_hubspot_hitl import HubSpotHITL
 
 from .conftest import MakeApp
-from .helpers import HubSpot, state_of, wait_until
+from .helpers import HubSpot, Json, state_of, wait_until
 from .processes import Host, need
 from .story import PHONE
 
@@ -72,6 +73,31 @@ def test_two_web_processes_take_webhooks_and_one_worker_dispatches(host: Host) -
     assert [one["text"] for one in host.heard(signal="message")] == [f"m{number}" for number in range(6)]
     worker.terminate()
     assert worker.wait(60) == 0
+
+
+def test_a_server_that_hangs_never_holds_all_threads_of_a_worker_with_few(host: Host) -> None:
+    """Fewer than a quarter of those that it might have: the share follows what it was given."""
+    need("gunicorn")
+    hangs = {"match": "POST .*/custom-channels/.*/messages", "times": None, "mode": "delay", "seconds": 60}
+    names = [f"waits{number}" for number in range(6)]
+
+    def posts() -> list[Json]:
+        return [one for one in host.hubspot.requests() if one["method"] == "POST"]
+
+    with host.app.app_context():
+        for name in names:
+            assert HubSpotHITL().start(name, contact=PHONE).thread_id is not None
+        before = len(posts())
+        host.hubspot.chaos(faults=[hangs])
+        for name in names:
+            assert HubSpotHITL().send(name, "hello?")
+    host.run(*GUNICORN, mode="external")
+    host.run(*WORKER, "--threads", "3", mode="external")
+    wait_until(lambda: len(posts()) > before, what="a call that hangs")
+    host.hubspot.act(host.thread, "reply", text="here I am")
+    began = time.monotonic()
+    host.wait_for(obeys="here I am")
+    assert time.monotonic() - began < 8, "less than one call takes to be given up"
 
 
 def test_a_run_whose_web_process_and_worker_were_killed_equals_one_that_was_never_down(host: Host) -> None:
@@ -151,7 +177,7 @@ def test_tick_dispatches_what_is_due_and_ends(host: Host) -> None:
     tick = host.run(*FLASK, "hubspot-hitl", "tick", mode="external")
     out, _ = tick.communicate(timeout=60)
     assert tick.returncode == 0
-    assert "lane(s) run" in out
+    assert "Dispatched what was due in " in out
     assert host.heard(obeys="hello")
 
 

@@ -1,4 +1,4 @@
-"""The README: it renders without a warning, its tables are complete, and its snippets run as pasted."""
+"""The README and the pages that a user reads: their tables are complete, and their snippets run as pasted."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ import threading
 from collections.abc import Iterable, Iterator
 from configparser import ConfigParser
 from dataclasses import MISSING, fields
+from datetime import UTC, datetime, timedelta
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -23,6 +24,7 @@ import requests
 from blinker import NamedSignal
 from docutils import nodes
 from docutils.core import publish_doctree
+from docutils.nodes import Node
 from flask import Flask
 from werkzeug.serving import WSGIRequestHandler, make_server
 
@@ -35,28 +37,39 @@ from tests.rig import __main__ as rig
 from tests.simulator_helpers import Stand, running, until
 
 ROOT = Path(__file__).parents[1]
-README = (ROOT / "README.rst").read_text(encoding="utf-8")
+NAMES = ["handlers", "verbs", "availability", "signals", "settings", "commands", "connecting", "doctor", "bridges"]
+NAMES += ["production", "admin", "security", "people", "testing", "speed"]
+"""The pages in the order in which their snippets are run, after the README's."""
+FILES = [ROOT / "README.rst", *(ROOT / "docs" / f"{name}.rst" for name in NAMES)]
+TEXTS = [path.read_text(encoding="utf-8") for path in FILES]
+TEXT = "\n".join(TEXTS)
 RULES = (ROOT / "docs" / "rules.rst").read_text(encoding="utf-8")
 STRICT = {"report_level": 1, "halt_level": 2, "syntax_highlight": "none", "_disable_config": True}
-TREE = publish_doctree(README, settings_overrides=STRICT)
+TREES = [publish_doctree(text, settings_overrides=STRICT) for text in TEXTS]
 PHONE = "+34911222333"
+DAY_AFTER_TOMORROW = datetime.now(UTC) + timedelta(days=2)
+
+
+def every(kind: type[Node]) -> Iterator[Any]:
+    """The nodes of a kind in all pages, in order."""
+    return (node for tree in TREES for node in tree.findall(kind))
 
 
 def blocks(language: str) -> list[str]:
     """The code blocks of a language, in order, without those that are files of their own."""
-    found = [one.astext() for one in TREE.findall(nodes.literal_block) if language in one["classes"]]
+    found = [one.astext() for one in every(nodes.literal_block) if language in one["classes"]]
     return [one for one in found if not re.match(r"# [\w.]+\.py\n", one)]
 
 
 def files(name: str) -> list[str]:
     """The code blocks that begin with the name of the file they are."""
-    found = [one.astext() for one in TREE.findall(nodes.literal_block)]
+    found = [one.astext() for one in every(nodes.literal_block)]
     return [one for one in found if one.startswith(f"# {name}\n")]
 
 
 def table(first_heading: str) -> list[list[str]]:
     """The rows below the heading of the table whose first heading is given."""
-    for found in TREE.findall(nodes.table):
+    for found in every(nodes.table):
         rows = [[cell.astext() for cell in row.children] for row in found.findall(nodes.row)]
         if rows[0][0] == first_heading:
             return rows[1:]
@@ -69,9 +82,13 @@ def words(text: str) -> str:
 
 
 def test_it_renders_without_a_warning() -> None:
-    messages = [one.astext() for one in TREE.findall(nodes.system_message)]
+    messages = [one.astext() for one in every(nodes.system_message)]
     assert not messages
-    assert not [one for one in README.splitlines() if len(one) > 120]
+    assert not [one for one in TEXT.splitlines() if len(one) > 120]
+
+
+def test_the_readme_is_short() -> None:
+    assert len(TEXTS[0].splitlines()) <= 350
 
 
 def test_settings_table_is_complete() -> None:
@@ -105,7 +122,7 @@ def documented_signals() -> dict[str, str]:
 
 def test_signals_table_is_complete() -> None:
     documented = documented_signals()
-    rows = {name: keywords.split(", ") for name, keywords, _ in table("Signal")}
+    rows = {name: re.split(r",\s+", keywords) for name, keywords, _ in table("Signal")}
     assert rows.keys() == documented.keys()
     assert rows.keys() == {name for name, value in vars(signals).items() if isinstance(value, NamedSignal)}
     for name, keywords in rows.items():
@@ -115,7 +132,9 @@ def test_signals_table_is_complete() -> None:
 
 def commands(group: click.Group, before: str = "") -> Iterator[str]:
     """The full names of a group's commands."""
-    for name, command in group.commands.items():
+    context = click.Context(group)
+    for name in group.list_commands(context):
+        command = group.get_command(context, name)
         if isinstance(command, click.Group):
             yield from commands(command, f"{before}{name} ")
         else:
@@ -139,16 +158,16 @@ def test_the_finding_shown_is_what_doctor_says() -> None:
 def test_the_promise_is_in_the_words_of_the_rules() -> None:
     promise = RULES.partition("E. The promise\n")[2].split("\n\n")[1]
     assert promise.startswith("Accepted is durable")
-    assert words(promise) in words(README)
+    assert words(promise) in words(TEXTS[0])
 
 
 def test_what_is_named_exists() -> None:
-    for name in re.findall(r"``HUBSPOT_HITL_([A-Z_]+)``", README):
+    for name in re.findall(r"``HUBSPOT_HITL_([A-Z_]+)``", TEXT):
         assert name.lower() in {spec.name for spec in fields(Settings)}, name
     for name in ("ContactNotFound", "DeliveryFailed", "HistoryEntry", "Contact", "HITLError"):
-        assert f"``{name}" in README
+        assert f"``{name}" in TEXT
         assert hasattr(flask_hubspot_hitl, name)
-    for path in re.findall(r"``((?:example_app|flask_hubspot_hitl)/[\w./]*)``", README):
+    for path in re.findall(r"``((?:example_app|flask_hubspot_hitl)/[\w./]*)``", TEXT):
         assert (ROOT / path).exists(), path
 
 
@@ -168,7 +187,7 @@ def test_shell_lines_name_what_exists(line: str) -> None:
     match shlex.split(line):
         case ["make", target]:
             assert re.search(rf"^{target}:", (ROOT / "Makefile").read_text(encoding="utf-8"), re.MULTILINE)
-        case ["pip", "install", what]:
+        case ["pip", "install", what] | ["pip", "install", what, "python-dotenv"]:
             name, _, extra = what.rstrip("]").partition("[")
             assert name == setup["metadata"]["name"]
             assert not extra or extra in setup["options.extras_require"]
@@ -181,7 +200,7 @@ def test_shell_lines_name_what_exists(line: str) -> None:
             assert rest[0] in known or " ".join(rest[:2]) in known
         case ["python", "-m", "flask_hubspot_hitl.simulator", "--port", _]:
             pass
-        case ["hs" | "cd", *_]:
+        case ["hs" | "cd" | "curl" | "." | "python3", *_] | ["flask", "run", *_]:
             pass  # test_guide.py types them
         case ["python", "-m", "tests.rig", *options]:
             rig.parser().parse_args(options)  # an unknown one would exit
@@ -207,7 +226,14 @@ def stand() -> Iterator[Stand]:
 
 
 @pytest.fixture
-def pasted(stand: Stand, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[dict[str, Any]]:
+def business_hours() -> str:
+    return "mon-sun 00:00-24:00"
+
+
+@pytest.fixture
+def pasted(
+    stand: Stand, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, business_hours: str
+) -> Iterator[dict[str, Any]]:
     """The python blocks, run one after the other as one module, served where PUBLIC_URL says."""
     listener = socket.create_server(("127.0.0.1", 0))
     port = listener.getsockname()[1]
@@ -218,6 +244,9 @@ def pasted(stand: Stand, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Ite
     for name, value in (stand.env | {"HUBSPOT_HITL_PUBLIC_URL": f"http://localhost:{port}"}).items():
         monkeypatch.setenv(f"FLASK_{name}", value)
     monkeypatch.setenv("FLASK_SECRET_KEY", "a key of the app's own")
+    always = {"AVAILABILITY": "hours", "BUSINESS_HOURS": business_hours, "BUSINESS_TIME_ZONE": "UTC"}
+    for name, value in always.items():
+        monkeypatch.setenv(f"FLASK_HUBSPOT_HITL_{name}", value)
     stand.sim("PUT", "target", {"url": f"http://localhost:{port}/hubspot/webhook"})
     printed: list[str] = []
     module: dict[str, Any] = {
@@ -238,7 +267,7 @@ def pasted(stand: Stand, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Ite
     thread.start()
     try:
         for number, block in enumerate(blocks("python")):
-            exec(compile(block, f"README.rst, python block {number}", "exec"), module)
+            exec(compile(block, f"README.rst and docs, python block {number}", "exec"), module)
         yield module
     finally:
         server.shutdown()
@@ -258,6 +287,8 @@ def test_python_snippets_run_as_pasted(pasted: dict[str, Any], stand: Stand) -> 
     def say(text: str) -> requests.Response:
         return stand.http.post(f"{pasted['url']}/chat/c1", data={"text": text, "contact": PHONE}, timeout=30)
 
+    with pasted["app"].app_context():
+        see_it_through(pasted, stand)
     assert say("hello").text == "You said: hello"
     assert say("a human, please").text == "I am calling somebody."
     until(lambda: stand.sim("GET", "threads")[-1]["status"] == "OPEN")
@@ -280,6 +311,40 @@ def test_python_snippets_run_as_pasted(pasted: dict[str, Any], stand: Stand) -> 
     stand.act(thread, "close")
     until(lambda: "c1 The chat with our team is over (agent)." in printed)
     assert say("hello").text == "You said: hello"
+
+
+def see_it_through(pasted: dict[str, Any], stand: Stand) -> None:
+    """Ask, promise, hand over, draft, read and rate, by the functions of "Is anybody there?"."""
+    hitl = pasted["hitl"]
+    assert pasted["hand_over"]("c-20", PHONE, "Shall I look it up?") == "A colleague will be with you."
+    assert hitl.waiting("c-20").ahead == 0
+    until(lambda: hitl.get("c-20").thread_id)
+    thread = hitl.get("c-20").thread_id
+
+    def shown(text: str) -> dict[str, Any] | None:
+        found = stand.sim("GET", f"threads/{thread}")["messages"]
+        return next((one for one in found if text in (one.get("text") or "")), None)
+
+    until(lambda: shown("Shall I look it up?"))
+    assert shown("Shall I look it up?")["type"] == "COMMENT"  # type: ignore[index]
+    said = stand.act(thread, "reply", text="I have looked it up.")["id"]
+    until(lambda: "c-20 I have looked it up. []" in pasted["printed"])
+    until(lambda: shown("I have looked it up.")["status"]["statusType"] == "SENT")  # type: ignore[index]
+    pasted["page_shows"]("c-20", said)
+    until(lambda: shown("I have looked it up.")["status"]["statusType"] == "READ")  # type: ignore[index]
+    hitl.stop("c-20")
+    assert pasted["page_rates"]("c-20", 5, "So quick!") == "Thank you!"
+    assert pasted["page_rates"]("c-20", 1, None) == "You have rated this chat before."
+    until(lambda: shown("So quick!"))
+
+
+@pytest.mark.parametrize("business_hours", [f"{DAY_AFTER_TOMORROW:%a} 09:00-10:00".lower()])
+def test_what_the_readme_promises_when_nobody_is_there(pasted: dict[str, Any]) -> None:
+    block = next(one for one in blocks("python") if "def hand_over" in one)
+    assert len([line for line in block.splitlines() if line.strip()]) <= 20
+    with pasted["app"].app_context():
+        assert pasted["hand_over"]("c-21", PHONE) == f"We are back on {DAY_AFTER_TOMORROW:%A} at 09:00 UTC."
+        assert pasted["hitl"].get("c-21") is None
 
 
 def test_shell_snippets_of_the_command_line_run(pasted: dict[str, Any], tmp_path: Path) -> None:

@@ -36,7 +36,7 @@ def recording(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathF
 
 
 @pytest.fixture(scope="module")
-def hubspot_process(recording: Path) -> Iterator[HubSpot]:
+def hitl_hubspot_process(recording: Path) -> Iterator[HubSpot]:
     """Instead of the test kit's: one that records."""
     options = ["--redact-text"] if recording.parent.name.startswith("without") else []
     with running_hubspot("--record", str(recording), *options) as hubspot:

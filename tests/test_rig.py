@@ -196,6 +196,34 @@ def test_e_holds_under_all_of_hubspots_troubles_at_once(database_url: str, tmp_p
     assert verdict.published > 5
 
 
+@pytest.mark.slow
+@pytest.mark.timeout(900)
+def test_e_holds_with_all_that_is_off_by_default(database_url: str, tmp_path: Path) -> None:
+    """In full: ``python -m tests.rig --kills 100 --all-on``."""
+    verdict = run(plan(database_url, tmp_path, kills=5, chats=4, threads=8, all_on=True))
+    assert verdict.passed, table(verdict, {})
+    assert verdict.noted > 3
+    assert verdict.read > 3
+    assert verdict.notes_at_users == 0
+
+
+def test_the_oracle_finds_a_note_that_users_are_told() -> None:
+    said = dataclasses.replace(heard(1, 3.0), text="note chat-1-1.4")
+    verdict = judged(told=[told(1, 1.0)], emissions=[said])
+    assert (verdict.passed, verdict.notes_at_users) == (False, 1)
+    assert not judged(chats=[chat_with(noted=["note chat-1-1.4"])]).passed, "nobody wrote it"
+    assert judged(chats=[chat_with(noted=["note chat-1-1.4"], notes=["note chat-1-1.4"])]).passed
+
+
+def test_the_oracle_finds_what_was_shown_and_is_not_read() -> None:
+    verdict = judged(chats=[chat_with(read=["m1", "m2"], seen=["m1"])])
+    assert (verdict.passed, verdict.read, verdict.unseen) == (False, 2, 1)
+
+
+def chat_with(**facts: Any) -> Chat:
+    return Chat(id="chat-1-1", **facts)
+
+
 def test_a_storm_has_every_trouble_that_the_stand_in_can_make() -> None:
     weather = {*STORM, *ANSWERS, "revoked"}
     assert not weather - set(MEANINGS)

@@ -20,6 +20,7 @@ from flask_hubspot_hitl import (
     Handoff,
     HandoffState,
     HistoryEntry,
+    HubSpotHITL,
     HubSpotRejected,
     InboxNotConnected,
 )
@@ -379,7 +380,7 @@ def test_c4_another_thread_id_in_the_answer_is_followed(story: Story) -> None:
 def test_c4_send_racing_with_the_end_goes_to_exactly_one_side(
     make_app: MakeApp, hubspot: HubSpot, record: Record, database_url: str
 ) -> None:
-    app = make_app(dispatcher="thread")
+    app = make_app(dispatcher="thread", rate_limit=100_000)  # the messages of all turns spend the usual one
     story = Story(app, hubspot, ManualClock(), record(app))
     barrier = threading.Barrier(5)
     for turn in range(12):
@@ -424,6 +425,35 @@ def test_c6_an_agent_who_has_left_is_told_and_the_handoff_goes_on(story: Story) 
     assert "404" in refused["error"]
     assert story.is_active("a")
     assert story.hubspot.thread(handoff.thread_id).get("assignedTo") is None
+
+
+def test_c6_the_host_assigns_and_takes_back(story: Story) -> None:
+    hitl = HubSpotHITL()
+    with story.app.app_context():
+        assert not hitl.assign("a", "A-987")
+        assert not hitl.unassign("a")
+    thread = story.start("a").thread_id
+
+    def seat() -> str | None:
+        found: str | None = story.hubspot.thread(thread).get("assignedTo")
+        return found
+
+    with story.app.app_context():
+        assert hitl.assign("a", "988")
+        assert seat() == "A-988"
+        assert hitl.assign("a", "A-987")
+        assert seat() == "A-987"
+        assert hitl.unassign("a")
+        assert hitl.unassign("a"), "nobody has it, and that is no error"
+        assert seat() is None
+        for wrong in ("", "none", "B-1", "L-2", "Rosa"):
+            with pytest.raises(ValueError, match=r"actor|agent"):
+                hitl.assign("a", wrong)
+        story.hubspot.chaos(faults=[fault("DELETE .*/assignee", status=403)])
+        assert hitl.unassign("a")
+    story.run(1)
+    (refused,) = story.recorder.of("assignment_refused")
+    assert (refused["actor_id"], story.is_active("a")) == (None, True)
 
 
 def test_c6_inbox_and_agent(story: Story) -> None:
@@ -564,11 +594,30 @@ def test_d05_links_and_inline_images_reach_the_host(story: Story) -> None:
     rich = '<p onclick="x()">see <a href="https://acme.test/doc">here</a><img src="https://acme.test/i.png"></p><script>1</script>'
     story.says(thread, "see here", richText=rich)
     message = story.recorder.of("operator_message")[0]["message"]
-    assert message.text == "see here"
+    assert message.text == "see here\n[picture not shown: https://acme.test/i.png]"
+    assert message.attachments == ()
     assert "https://acme.test/doc" in message.html
     assert "https://acme.test/i.png" in message.html
     assert "script" not in message.html
     assert "onclick" not in message.html
+
+
+@pytest.mark.parametrize("text", ["look", ""])
+def test_d05_pictures_in_an_agents_text_arrive_as_files_once_each(story: Story, text: str) -> None:
+    thread = story.start().thread_id
+    cat = {"name": "cat.png", "contentType": "image/png", "content": "aGk="}
+    dog = {"name": "dog.png", "contentType": "image/png", "content": "aGk="}
+    event = story.write(thread, text, inlineImages=[cat, dog])
+    file_id = event["message"]["richText"].rpartition("/dog.png")[0].rpartition("/")[2]
+    event["message"]["attachments"] = [{"type": "FILE", "fileId": file_id, "name": "dog.png"}]  # listed as well
+    story.post(event)
+    (message,) = [one["message"] for one in story.recorder.of("operator_message")]
+    assert sorted(str(one.name) for one in message.attachments) == ["cat.png", "dog.png"]
+    assert {one.content_type for one in message.attachments} == {"image/png"}
+    assert message.text == text
+    with story.app.app_context():
+        [cats] = [one for one in message.attachments if one.name == "cat.png"]
+        assert story.hitl.open_attachment("c1", cats).read() == b"hi"
 
 
 def test_d06_a_file_without_an_address_gets_a_signed_one_and_a_lost_one_a_notice(story: Story) -> None:
@@ -625,3 +674,34 @@ def test_d41_an_agents_text_is_verbatim_whatever_it_looks_like(story: Story) -> 
 def test_state_is_found_without_the_app_being_busy(story: Story) -> None:
     story.start()
     assert state_of(story.app).dispatcher.run_due() == 0
+
+
+def _nested(depth: int) -> Json:
+    value: Json = {}
+    for _ in range(depth):
+        value = {"in": value}
+    return value
+
+
+@pytest.mark.parametrize(
+    ("fields", "said"),
+    [
+        ({"attributes": {"at": object()}}, "attributes must be a mapping of what JSON can hold"),
+        ({"attributes": {"score": float("nan")}}, "attributes must be a mapping of what JSON can hold"),
+        ({"attributes": {("a", "b"): 1}}, "attributes must be a mapping of what JSON can hold"),
+        ({"attributes": ["a"]}, "attributes must be a mapping of what JSON can hold"),
+        ({"attributes": _nested(100_000)}, "attributes must be a mapping of what JSON can hold"),
+        ({"assign_to": "Noor"}, "assign_to must be an agent's actor id, such as A-987"),
+    ],
+)
+def test_a_start_says_which_argument_is_wrong_and_stores_nothing(story: Story, fields: Json, said: str) -> None:
+    with pytest.raises((TypeError, ValueError), match=said):
+        story.start(**fields)
+    assert not story.is_active()
+
+
+@pytest.mark.parametrize("attachments", [None, 5, Attachment(name="a.txt", content=b"1")])
+def test_a_send_takes_a_list_of_files(story: Story, attachments: Any) -> None:
+    story.start()
+    with pytest.raises(TypeError, match=r"attachments must be a list, not \w+: write attachments=\[…\]"):
+        story.send("hello", attachments=attachments)

@@ -225,7 +225,7 @@ def make(ledger: Ledger, work: Work) -> Iterator[Callable[..., Dispatcher]]:
     made: list[Dispatcher] = []
 
     def make(**given: Any) -> Dispatcher:
-        one = Dispatcher(ledger, {"work": work}, options(**given))
+        one = Dispatcher(ledger, lambda: {"work": work}, options(**given))
         one.serving = True
         made.append(one)
         return one

@@ -58,7 +58,7 @@ def test_two_apps_of_a_process_tell_the_same_of_their_own(make_app: MakeApp, cap
             state_of(app).dispatcher.blocked()
         return [record.name.rpartition(".")[2] for record in caplog.records]
 
-    first = ["emission", "webhook", "door"]  # nobody listens; a wrong secret; the database
+    first = ["hearing", "webhook", "door"]  # nobody listens; a wrong secret; the database
     assert happen(apps[0]) == first
     assert happen(apps[1]) == [*first, "threads"], "its database is the other one's: nothing is dispatched"
     assert happen(apps[0]) == happen(apps[1]) == []

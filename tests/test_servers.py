@@ -1,6 +1,6 @@
 """Servers as they are deployed: who dispatches, from when on, after a ``kill -9``, and with several processes.
 
-The README's table of servers says what is expected. One cell of each server is in ``make test``, all are in
+The table in ``docs/production.rst`` says what is expected. One cell of each server is in ``make test``, all are in
 ``make slow``; ``make servers`` runs all with the versions of ``servers.txt``.
 """
 
@@ -60,7 +60,7 @@ SERVERS = {
     "app.run(debug=True)": ["-m", "tests.servers_app"],
     "flask serve": [*FLASK, "serve", "--port", "{}"],
 }
-"""As in the README's table."""
+"""As in the page's table."""
 PARENTS = {
     *(one for one in SERVERS if one.startswith(("gunicorn", "granian"))),
     "uWSGI master", "uWSGI lazy-apps", "flask run --debug", "app.run(debug=True)",

@@ -6,6 +6,7 @@ D21, D30, D53 and D54 of the field's mistakes; rules D.
 from __future__ import annotations
 
 import json
+import re
 import threading
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -204,7 +205,7 @@ def test_plan_with_check_fails_when_something_would_be_done(make_app: MakeApp, b
     app = make_app(**bare.config)
     result = run(app, "setup", "--plan", "--check")
     assert result.exit_code == 1
-    assert "differs from what is wanted in 9 point(s)" in result.output
+    assert "differs from what is wanted in 9 points" in result.output
 
 
 def test_json_tells_a_machine_everything(make_app: MakeApp, bare: Desk) -> None:
@@ -641,7 +642,8 @@ def test_inboxes_are_listed_with_what_is_connected(make_app: MakeApp, bare: Desk
     assert "not connected" in run(app, "inboxes").output
     setup(app)
     [account] = stored(app)[1]
-    lines = run(app, "inboxes").output.splitlines()
+    head, *lines = run(app, "inboxes").output.splitlines()
+    assert head.split() == ["Inbox", "Type", "Name", "Our", "channel"]
     assert [line.split()[:2] for line in lines] == [[INBOX, "INBOX"], [HELP_DESK, "HELP_DESK"]]
     assert f"account {account.account_id}" in lines[0]
     assert "not connected" in lines[1]
@@ -673,6 +675,21 @@ def test_what_was_changed_at_hubspot_is_repaired(make_app: MakeApp, bare: Desk) 
     assert bare.channel() == before
     assert bare.target() == webhook_url(app)
     assert bare.subscriptions() == ALL
+
+
+def test_m4_the_channel_follows_the_settings(make_app: MakeApp, bare: Desk) -> None:
+    def can() -> tuple[list[str], bool]:
+        capabilities = bare.channel()["capabilities"]
+        return capabilities["outgoingAttachmentTypes"], capabilities["allowInlineImages"]
+
+    here = {**bare.config, "public_url": "https://bot.example.test"}
+    setup(make_app(**here))
+    assert can() == (["FILE"], False)
+    result = setup(make_app(**here, quick_replies=True, inline_images=True))
+    assert "allowInlineImages" in result.output
+    assert can() == (["FILE", "QUICK_REPLIES"], True)
+    setup(make_app(**here))
+    assert can() == (["FILE"], False)
 
 
 def test_after_a_move_the_old_address_is_ours_while_it_is_configured(make_app: MakeApp, bare: Desk) -> None:
@@ -872,3 +889,14 @@ def test_a_journal_that_is_refused_keeps_setup_from_nothing_else(
     result = run(make_app(**bare.config, journal="on"), "setup")
     assert "By hand: HubSpot does not let this app subscribe to its journal" in result.output
     assert bare.target()
+
+
+def test_setup_before_the_app_runs_ends_in_what_was_done(make_app: MakeApp, bare: Desk) -> None:
+    app = make_app(**bare.config)
+    said = run(app, "setup")
+    assert said.exit_code == 0
+    assert "HH302" in said.output, "nobody listens yet"
+    last = said.output.splitlines()[-1]
+    assert re.fullmatch(
+        r"HubSpot is set up\. Mind the \d+ findings? above, then run 'flask hubspot-hitl doctor'\.", last
+    )

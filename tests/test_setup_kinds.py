@@ -52,10 +52,11 @@ class Project:
 def project(make_app: MakeApp, hubspot: HubSpot, tmp_path: Path) -> Project:
     """The folder is written and uploaded, and the app is installed in the preset portal; setup was not run."""
     folder = tmp_path / "hubspot-app"
-    first = make_app(name="first", **UNSAID)
+    # These two dispatch nothing: they have other addresses, which the database would be taken to belong to.
+    first = make_app(name="first", dispatcher="external", **UNSAID)
     port = first.config["TEST_PORT"]
     own: Json = {**UNSAID, "public_url": f"http://localhost:{port}"}
-    writer = make_app(name="writer", **own)
+    writer = make_app(name="writer", dispatcher="external", **own)
     for command in ("init", "upload"):
         result = run(writer, "project", command, str(folder), "--json")
         assert result.exit_code == 0, result.output

@@ -106,7 +106,7 @@ def test_an_attempt_without_a_deadline_has_one() -> None:
 
 def test_a_host_of_files_that_hangs_is_found_out_and_costs_one_deadline() -> None:
     with listening(drip) as url:
-        fetcher = Fetcher(["127.0.0.1"], limit=99_999, seconds=2.5, share=3)
+        fetcher = Fetcher(["127.0.0.1"], limit=99_999, seconds=2.5, share=lambda: 3)
         file, said = Attachment(url=f"{url}/a.png"), list[str]()
 
         def fetch() -> None:
@@ -133,7 +133,7 @@ def test_a_host_of_files_that_hangs_is_found_out_and_costs_one_deadline() -> Non
 
 def test_a_botpress_that_hangs_is_left_alone_and_that_is_no_failure() -> None:
     with listening(say_nothing) as url:
-        service = Service(url, clock=SystemClock(), timeout=(1, 1.2), share=3)
+        service = Service(url, clock=SystemClock(), timeout=(1, 1.2), share=lambda: 3)
         with pytest.raises(BotpressUnavailable) as raised:
             service.call("POST", "/", doing="telling")
         assert (raised.value.ambiguous, raised.value.is_failure) == (True, True)

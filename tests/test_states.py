@@ -22,6 +22,7 @@ from flask_hubspot_hitl.handoffs import states
 from flask_hubspot_hitl.handoffs.emission import SignalTask
 from flask_hubspot_hitl.handoffs.journal import JournalTask, LifecycleTask
 from flask_hubspot_hitl.handoffs.outbound import OpenTask, OutboundTask
+from flask_hubspot_hitl.handoffs.queue import QueueTask
 from flask_hubspot_hitl.handoffs.states import (
     Account,
     InboundState,
@@ -74,6 +75,7 @@ EVERYTHING: list[tuple[type[State], Json]] = [
             "operator": NOOR,
             "message": MESSAGE,
             "history": True,
+            "inbox": "700200300",
             "erased": True,
             "waiting_since": 5,
             "plan": [STEP],
@@ -233,7 +235,10 @@ def test_a_state_read_as_another_kind_is_a_bug() -> None:
     [
         (states.ToOpen(), {}),
         (states.ToOpen("user: hi"), {"transcript": "user: hi"}),
+        (states.ToOpen(facts="Plan: Pro", ticket={"p": "1"}), {"facts": "Plan: Pro", "ticket": {"p": "1"}}),
+        (states.ToChangeTicket({"p": "1"}), {"properties": {"p": "1"}}),
         (states.ToNote("user: hi"), {"text": "user: hi"}),
+        (states.ToNote("user: hi", instead=True), {"text": "user: hi", "instead": True}),
         (states.ToAssign("A-987"), {"actor_id": "A-987"}),
         (states.ToPublish(7), {"row": 7}),
         (states.ToClose(), {}),
@@ -434,7 +439,7 @@ def test_another_portals_token_ends_an_opening_only(make_app: MakeApp) -> None:
 
 def test_a_task_has_defaults_for_all_it_leaves_out(make_app: MakeApp) -> None:
     for task in state_of(make_app()).dispatcher.tasks.values():
-        goes_on = isinstance(task, JournalTask | LifecycleTask)  # however often the process is killed
+        goes_on = isinstance(task, JournalTask | LifecycleTask | QueueTask)  # however often the process is killed
         assert task.limits_starts(event_of(None)) is goes_on
     assert "prepare" not in vars(PruneTask)
     assert "prepare" not in vars(Relay)

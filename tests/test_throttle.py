@@ -142,10 +142,11 @@ app = Flask("spender")
 app.config.update({key: value for key, value in os.environ.items() if key.startswith("HUBSPOT_HITL_")})
 HubSpotHITL(app)
 client = get_runtime(app).services.client("424242")
-ready()
 sent = refused = 0
-ends = time.monotonic() + 30
-while refused < 20 and time.monotonic() < ends:
+
+
+def call():
+    global sent, refused
     try:
         client.get_thread("1")
     except HubSpotUnavailable:
@@ -153,6 +154,13 @@ while refused < 20 and time.monotonic() < ends:
         time.sleep(0.05)
     except Exception:
         sent, refused = sent + 1, 0
+
+
+call()  # before the race: each has spent something, however unfair the machine's scheduler is
+ready()
+ends = time.monotonic() + 30
+while refused < 20 and time.monotonic() < ends:
+    call()
 tell(sent)
 """
 
@@ -171,7 +179,7 @@ def test_four_processes_keep_to_one_budget(hubspot: HubSpot, database_url: str) 
     served = [one for one in hubspot.requests() if "/oauth/" not in one["path"]]
     refreshes = len(hubspot.requests()) - len(served)
     assert sum(sent) == len(served)
-    assert sum(count > 0 for count in sent) >= 2
+    assert all(sent)
     # Each is done when it was refused for a second: on a machine that is not busy long before the ten seconds are over.
     at = [one["at"] for one in hubspot.requests()]
     budgets = 1 + (max(at) - min(at)) // 10_000

@@ -70,9 +70,19 @@ def test_capabilities_that_are_not_ours_are_left_alone() -> None:
 def test_capabilities_are_compared_without_order_and_with_hubspots_defaults() -> None:
     have = {**wanted.CAPABILITIES, "richText": ["ITALIC", "BOLD", "HYPERLINK"], "allowInlineImages": None}
     del have["allowConversationStart"]
-    assert wanted.capability_drift(have) == {}
+    assert wanted.capability_drift(have, wanted.CAPABILITIES) == {}
     del have["allowOutgoingMessages"]
-    assert wanted.capability_drift(have) == {"allowOutgoingMessages": (None, True)}
+    assert wanted.capability_drift(have, wanted.CAPABILITIES) == {"allowOutgoingMessages": (None, True)}
+
+
+def test_m4_capabilities_follow_what_is_switched_on() -> None:
+    on = wanted.capabilities_of(quick_replies=True, inline_images=True)
+    assert wanted.capability_drift(wanted.CAPABILITIES, on) == {
+        "allowInlineImages": (False, True),
+        "outgoingAttachmentTypes": (["FILE"], ["FILE", "QUICK_REPLIES"]),
+    }
+    assert wanted.capability_drift(on, on) == wanted.capability_drift(wanted.CAPABILITIES) == {}
+    assert wanted.capabilities_of() == wanted.CAPABILITIES
 
 
 def test_the_mark_of_an_account() -> None:

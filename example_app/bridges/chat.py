@@ -35,4 +35,4 @@ bridge = ChatBridge(hitl, on_message=show)
 def connect(app: Flask) -> None:
     """Switch the bridge on, and have the page's messages go through it."""
     bridge.init_app(app)
-    app.extensions["chat_say"] = say
+    app.extensions["chat_say"], app.extensions["chat_read"] = say, bridge.mark_read

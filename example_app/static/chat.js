@@ -3,12 +3,13 @@
 // It asks once a second and keeps no connection open, so it works with any number of server processes and any kind
 // of them, and a restart of the server is nothing but a few questions without an answer.
 
-import { avatar, bubble } from "./bubbles.js";
+import { bubble, face } from "./bubbles.js";
+import { byId, keepEnd } from "./design/dom.js";
 
-const byId = (id) => document.getElementById(id);
 const routes = document.body.dataset;
 const composer = byId("composer");
 const log = byId("log");
+const followEnd = keepEnd(log);
 const PAUSE_MS = 1000;
 const LONGEST_PAUSE_MS = 4000;
 
@@ -23,6 +24,8 @@ let last = null; // the newest line shown
 let asking = null;
 let failures = 0;
 let calling = false; // whether the form for a person is open
+let seen = 0; // the newest line of an agent's that the user has really seen
+let told = 0; // … that the server has been told of
 
 // --- what the server has
 
@@ -45,10 +48,12 @@ async function look() {
   }
 }
 
-function show({ messages, state, operator }) {
+function show({ messages, state, operator, standing }) {
   log.setAttribute("aria-busy", String(last === null)); // what was said before is not news to a screen reader
   for (const entry of messages) {
-    byId("messages").append(bubble(entry, last));
+    const item = bubble(entry, last);
+    byId("messages").append(item);
+    if (entry.speaker === "agent") watch.observe(item.querySelector(".bubble"));
     last = entry;
   }
   log.removeAttribute("aria-busy");
@@ -57,7 +62,7 @@ function show({ messages, state, operator }) {
   const says = now.says(operator);
   if (byId("state").textContent !== says) {
     byId("state").textContent = says;
-    byId("face").replaceChildren(avatar(operator || "Our team", now.face));
+    byId("face").replaceChildren(face(operator || "Our team", now.face));
   }
   document.body.dataset.state = state;
   const withBot = state === "bot";
@@ -66,26 +71,51 @@ function show({ messages, state, operator }) {
   byId("hints").hidden = !withBot || calling || Boolean(last);
   byId("call-button").hidden = !withBot || calling;
   byId("stop").hidden = withBot;
+  const waits = (state === "waiting" || state === "starting") && standing.ahead !== null;
+  byId("place").hidden = !waits;
+  if (waits) renewText(byId("place"), place(standing));
+  byId("rating").hidden = !(withBot && standing.may_rate) || calling;
 }
 
-// The end stays in view unless somebody has scrolled away from it.
-let atEnd = true;
-
-function followEnd(anyway) {
-  atEnd ||= anyway;
-  if (atEnd) log.scrollTop = log.scrollHeight;
+function place({ ahead, estimate }) {
+  const before = ahead === 0 ? "You are next" : ahead === 1 ? "1 conversation before yours" : `${ahead} conversations before yours`;
+  return estimate === null ? before : `${before}, about ${Math.max(1, Math.round(estimate / 60))} min`;
 }
 
-log.addEventListener("scroll", () => { atEnd = log.scrollTop + log.clientHeight >= log.scrollHeight - 60; });
-new ResizeObserver(() => followEnd(false)).observe(log);
+function renewText(node, text) {
+  if (node.textContent !== text) node.textContent = text; // what is the same is not said again by a screen reader
+}
+
+// --- what the user has really seen: it is in view, and so is the page
+
+const watch = new IntersectionObserver((entries) => {
+  for (const { isIntersecting, target } of entries) {
+    if (!isIntersecting) continue;
+    seen = Math.max(seen, Number(target.closest("li").dataset.number));
+    watch.unobserve(target);
+  }
+  tellSeen();
+}, { root: log });
+
+async function tellSeen() {
+  const number = seen;
+  if (number <= told || document.visibilityState !== "visible") return;
+  try {
+    const answer = await fetch(routes.seen, { method: "POST", body: new URLSearchParams({ number }) });
+    if (answer.ok) told = Math.max(told, number);
+  } catch {
+    // no connection: told with one of the next questions
+  }
+}
 
 async function keepAsking() {
   await ask();
+  await tellSeen();
   const pause = document.visibilityState === "hidden" ? LONGEST_PAUSE_MS : PAUSE_MS * (failures + 1);
   setTimeout(keepAsking, Math.min(pause, LONGEST_PAUSE_MS));
 }
 
-document.addEventListener("visibilitychange", ask);
+document.addEventListener("visibilitychange", async () => { await ask(); await tellSeen(); });
 
 // --- what the user does
 
@@ -139,7 +169,20 @@ function call(yes) {
   byId("human").hidden = !yes;
   byId("hints").hidden = yes || Boolean(last);
   byId("call-button").hidden = yes;
+  if (yes) tellAvailability();
   (yes ? byId("human").elements.contact : composer.elements.text).focus();
+}
+
+/** Say before somebody asks for a person that nobody is there, and when somebody is back. */
+async function tellAvailability() {
+  let nobody = null;
+  try {
+    nobody = (await (await fetch(routes.availability)).json()).nobody;
+  } catch {
+    // not known: that is no reason to turn anybody away
+  }
+  byId("nobody").textContent = nobody || "";
+  byId("nobody").hidden = !nobody;
 }
 
 composer.addEventListener("submit", (event) => { event.preventDefault(); send(); });
@@ -169,6 +212,13 @@ byId("human").addEventListener("submit", async (event) => {
   event.preventDefault();
   if (await post(routes.human, new FormData(event.target))) composer.elements.text.focus();
 });
+const rate = async (body) => {
+  if (!await post(routes.rating, body)) return;
+  byId("rating").reset();
+  composer.elements.text.focus();
+};
+byId("rating").addEventListener("submit", (event) => { event.preventDefault(); rate(new FormData(event.target)); });
+byId("no-rating").addEventListener("click", () => rate(new FormData()));
 byId("stop").addEventListener("click", async () => {
   await post(routes.stop, new FormData());
   composer.elements.text.focus();

@@ -56,5 +56,5 @@ class Delivery:
             self._save(key, state)
 
     def _save(self, key: str, state: dict[str, int]) -> None:
-        with self._ledger.write() as tx:
+        with self._ledger.write_at_work() as tx:
             tx.bridges.put(self._name, ONCE + key, state, now=self._ledger.now_ms())

@@ -50,6 +50,8 @@ def add_routes(app: Flask, name: str, path: str, views: Mapping[str, View], *, c
     """Serve ``POST <prefix>/botpress/<path><rule>`` for each rule, exempt from Flask-WTF's CSRF protection.
 
     ``check`` gets the rule's segments and refuses strangers, before anything of the body is read.
+
+    :raises RuntimeError: the extension is not on the app.
     """
     blueprint = AnyHost(f"hubspot_hitl_{name}", __name__)
     say = functools.partial(get_runtime(app).seldom, logger, logging.WARNING, key=name)

@@ -23,7 +23,7 @@ def ended_event(handoff: Handoff, transcript: list[Message]) -> dict[str, Any]:
     said: list[dict[str, Any]] = []
     size = 0
     for message in reversed(transcript):
-        text = message.text[:5_000]
+        text = message.text_with_choices[:5_000]
         size += len(json.dumps(text)) + 100
         if size > TRANSCRIPT_BYTES:
             break
@@ -41,6 +41,11 @@ def ended_event(handoff: Handoff, transcript: list[Message]) -> dict[str, Any]:
 def ended_by_bot(handoff: Handoff) -> bool:
     """Return True when neither the user nor an agent ended it."""
     return handoff.reason is CloseReason.USER and handoff.detail not in (None, COMMAND)
+
+
+def unavailable_event(opens_at: datetime | None) -> dict[str, Any]:
+    """Build the ``hitl.ended`` object of a handoff that was not opened: nobody is there until ``opens_at``."""
+    return {**failed_event(""), "reason": "unavailable", "opensAt": opens_at and opens_at.isoformat()}
 
 
 def failed_event(session: str) -> dict[str, Any]:

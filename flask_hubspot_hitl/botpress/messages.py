@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from ..domain import Attachment, Message
@@ -139,18 +139,35 @@ def _list(payload: Mapping[str, Any], name: str) -> list[Mapping[str, Any]]:
     return [one for one in value if isinstance(one, Mapping)] if isinstance(value, list) else []
 
 
-def to_botpress(message: Message, *, prefix: str = "") -> list[dict[str, Any]]:
-    """Turn an agent's message into Botpress payloads, in order: its text, then each file by its content type.
+def to_botpress(message: Message, *, prefix: str = "", with_buttons: bool = True) -> list[dict[str, Any]]:
+    """Turn an agent's message into Botpress payloads, in order: its text and choices, then each file by its type.
 
-    ``prefix`` (the agent's name) goes before the text. A file without an address is told in the text already.
+    ``prefix`` (the agent's name) goes before the text. A file without an address is told in the text already. Links
+    among the choices are lines of the text, because Botpress's options are answers; without a text the choices are
+    lines, too, because a ``choice`` needs one.
+
+    :param with_buttons: False: all choices are lines.
     """
     payloads: list[dict[str, Any]] = []
-    if message.text.strip():
-        payloads.append({"type": "text", "text": f"{prefix}{message.text}"})
+    answers = [one for one in message.choices if not one.is_link and with_buttons and message.text.strip()]
+    others = [one for one in message.choices if one not in answers]
+    text = replace(message, choices=tuple(others)).text_with_choices
+    if answers:
+        options = [{"label": one.label, "value": one.value} for one in answers]
+        payloads.append({"type": "choice", "text": f"{prefix}{text}", "options": options})
+    elif text.strip():
+        payloads.append({"type": "text", "text": f"{prefix}{text}"})
     for attachment in message.attachments:
         if attachment.url:
             payloads.append(_file(attachment, attachment.url))
     return payloads or [{"type": "text", "text": f"{prefix}[empty message]"}]
+
+
+def without_buttons(payload: Mapping[str, Any]) -> dict[str, Any]:
+    """Return a ``choice`` as a text with a line for each option, for a channel that shows no buttons."""
+    lines = [_text(payload, "text"), *map(_option, _list(payload, "options"))]
+    rest = {name: value for name, value in payload.items() if name not in ("type", "text", "options")}
+    return {**rest, "type": "text", "text": "\n".join(filter(None, lines))}
 
 
 def _file(attachment: Attachment, url: str) -> dict[str, Any]:

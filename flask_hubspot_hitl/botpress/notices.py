@@ -1,6 +1,6 @@
 """Provide the texts that a Botpress user knows from its HITL plugin: around a session, and the close command.
 
-Names and defaults: docs/botpress.rst (Plugin settings). ``"NULL"`` suppresses a text.
+Names and defaults: docs/botpress.rst (Plugin settings); :mod:`.texts`. ``"NULL"`` suppresses a text.
 """
 
 from __future__ import annotations
@@ -8,23 +8,12 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-DEFAULTS = {
-    "onHitlHandoffMessage": ("I have escalated this conversation to a human agent. They should be with you shortly."),
-    "onHumanAgentAssignedMessage": "A human agent has joined the conversation.",
-    "onHitlStoppedMessage": "The human agent closed the conversation. I will continue assisting you.",
-    "onUserHitlCancelledMessage": "( The user has ended the session. )",
-    "onIncompatibleMsgTypeMessage": (
-        "Sorry, the user can not receive this type of message. Please resend your message as a text message."
-    ),
-    "onUserHitlCloseMessage": "You have ended the session with the human agent. I will continue assisting you.",
-    "onAgentAssignedTimeoutMessage": (
-        "No human agent is available at the moment. Please try again later. "
-        "I will continue assisting you for the time being."
-    ),
-    "onMessageNotDelivered": "Sorry, this message could not be delivered. Please send it again in another way.",
-    "userHitlCloseCommand": "/end",
-}
-"""Texts by Botpress's own names, but for ``onMessageNotDelivered``, which is ours."""
+from .texts import TEXTS
+
+LANGUAGES = tuple(TEXTS)
+DEFAULTS = TEXTS["en"]
+LANGUAGE = "language"
+"""Among a session's overrides: the language of the texts that are not overridden."""
 HANDOFF = "onHitlHandoffMessage"
 ASSIGNED = "onHumanAgentAssignedMessage"
 STOPPED = "onHitlStoppedMessage"
@@ -32,6 +21,9 @@ CANCELLED = "onUserHitlCancelledMessage"
 INCOMPATIBLE = "onIncompatibleMsgTypeMessage"
 CLOSED = "onUserHitlCloseMessage"
 TIMED_OUT = "onAgentAssignedTimeoutMessage"
+NOBODY = "onNobodyAvailableMessage"
+NOBODY_UNTIL = "onNobodyAvailableUntilMessage"
+WAITING = "onWaitingMessage"
 NOT_DELIVERED = "onMessageNotDelivered"
 CLOSE_COMMAND = "userHitlCloseCommand"
 LIMIT = 2_000
@@ -41,19 +33,31 @@ LIMIT = 2_000
 def notice(name: str, *overrides: Mapping[str, Any] | None) -> str:
     """Return a text, or "" when it is suppressed.
 
-    The first override that has it wins; an empty one does not count.
+    The first override that has it wins; an empty one does not count. Without one it is in the first language named.
     """
     for given in overrides:
         value = (given or {}).get(name)
         if isinstance(value, str) and value.strip():
             return "" if value.strip() == "NULL" else value[:LIMIT]
-    return DEFAULTS[name]
+    language = next(filter(None, (language_of((given or {}).get(LANGUAGE)) for given in overrides)), "en")
+    return TEXTS[language][name]
 
 
-def known(given: object) -> dict[str, str]:
-    """Return those of a session's overrides that we use, as they may be stored."""
+def known(given: object, language: object = None) -> dict[str, str]:
+    """Return those of a session's overrides that we use, as they may be stored.
+
+    :param language: such as ``de`` or ``pt-BR``; one that we do not have is left out.
+    """
     found = given if isinstance(given, Mapping) else {}
-    return {name: text[:LIMIT] for name in DEFAULTS if isinstance(text := found.get(name), str)}
+    texts = {name: text[:LIMIT] for name in DEFAULTS if isinstance(text := found.get(name), str)}
+    spoken = language_of(language) or language_of(found.get(LANGUAGE))
+    return texts | ({LANGUAGE: spoken} if spoken else {})
+
+
+def language_of(tag: object) -> str | None:
+    """Return the language of a tag such as ``pt-BR``, if we have it."""
+    language = tag.strip().replace("_", "-").partition("-")[0].lower() if isinstance(tag, str) else ""
+    return language if language in TEXTS else None
 
 
 def is_close_command(text: str, *overrides: Mapping[str, Any] | None) -> bool:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import uuid
 from collections.abc import Callable
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -81,6 +82,10 @@ class Relay(Task):
     """
 
     def __init__(self, app: Flask, name: str) -> None:
+        """Make it for one bridge of an app that has live agents.
+
+        :raises RuntimeError: the extension is not on the app, or the bridge is already.
+        """
         self._app = app
         self.topic = lanes.bridge_topic(name)
         """The topic of the bridge's events."""
@@ -121,6 +126,13 @@ class Relay(Task):
         """Lock the lane of ``key``, before what the bridge remembers: the dispatcher locks in that order too."""
         tx.queue.reserve(lanes.bridge(self.topic, key), now=now)
 
+    def write(self, *keys: str) -> AbstractContextManager[Transaction]:
+        """Write what follows from a call that has ended, and put operations into the lanes of ``keys``.
+
+        :raises LaneTaken: when the task at work lost its lane meanwhile, to an erasure for one.
+        """
+        return self._ledger.write_at_work(*(lanes.bridge(self.topic, key) for key in keys))
+
     def wake(self) -> None:
         """Have a thread look for due lanes; call it after a commit that put something in."""
         get_runtime(self._app).dispatcher.wake()
@@ -138,7 +150,7 @@ class Relay(Task):
             with self._app.app_context():
                 return operation(event, told) or Done()
         except NotYet as error:
-            return Retry("its time has not come", at_ms=now + int(error.seconds * 1000))
+            return Retry("its time has not come", at_ms=now + int(error.seconds * 1000), is_planned=True)
         except DeliveryDelayed as error:
             if now - event.received_at >= OUTAGE_MS:
                 return Dead(str(error))

@@ -2,24 +2,27 @@
 
 from __future__ import annotations
 
-import logging
-from collections.abc import Collection, Mapping
+from collections.abc import Callable, Collection, Mapping
 from typing import Any
 
 from ..clock import Clock
-from ..dispatch.seldom import Seldom
 from ..errors import DeliveryDelayed, HITLError, HubSpotUnavailable
 from ..hubspot import addresses
 from ..hubspot.bulkhead import Bulkhead
 from ..hubspot.options import ConnectionOptions
-from ..hubspot.transport import Transport
+from ..hubspot.transport import Transport, deadline
 from ..portals.throttle import is_in_lane
 from ..runtime import Runtime
-
-logger = logging.getLogger(__name__)
+from .keys import Key, Verdict
 
 LATER = frozenset({401, 408, 425, 429})
-"""HTTP statuses that say: try again later. A wrong key can be put right, and is nobody's message's fault."""
+"""HTTP statuses that say: try again later. A 401 only where it can't be told whether the key is wrong."""
+LATER_KINDS = frozenset({"QuotaExceeded", "PaymentRequired"})
+"""Botpress's words for what is no message's fault, and passes: docs/botpress.rst (Runtime basics)."""
+REFUSED = "The bot's platform refused this message."
+"""What the agent reads below a message that Botpress does not take."""
+PROBE_SECONDS = 5.0
+"""Seconds that a probe of the key may take."""
 
 
 class BotpressUnavailable(DeliveryDelayed):
@@ -68,7 +71,8 @@ class Service:
     :param timeout: seconds to connect, and seconds to read.
     :param proxy: the URL of an HTTP proxy.
     :param private_hosts: host names that may be on a private address.
-    :param share: calls that may be under way at once; None: any number.
+    :param share: tells how many calls may be under way at once; None: any number.
+    :param key: what is known of the key, where there is one.
     """
 
     def __init__(
@@ -80,10 +84,11 @@ class Service:
         timeout: tuple[float, float] = (3.05, 10.0),
         proxy: str | None = None,
         private_hosts: Collection[str] = (),
-        share: int | None = None,
+        share: Callable[[], int] | None = None,
+        key: Key | None = None,
     ) -> None:
         self._headers = dict(headers or {})
-        self._seldom = Seldom()
+        self._key = key
         self._transport = Transport(
             base_url,
             ConnectionOptions(clock=clock, timeout=timeout, proxy=proxy, private_hosts=private_hosts),
@@ -93,7 +98,9 @@ class Service:
         )
 
     @classmethod
-    def of(cls, runtime: Runtime, base_url: str, *, headers: Mapping[str, str] | None = None) -> Service:
+    def of(
+        cls, runtime: Runtime, base_url: str, *, headers: Mapping[str, str] | None = None, key: Key | None = None
+    ) -> Service:
         """Make a service with an app's proxy, private hosts and clock, which is closed with the app."""
         settings, services = runtime.settings, runtime.services
         made = cls(
@@ -103,6 +110,7 @@ class Service:
             proxy=settings.proxy,
             private_hosts=settings.private_hosts,
             share=services.share,
+            key=key,
         )
         runtime.on_close.append(made.close)
         return made
@@ -132,7 +140,8 @@ class Service:
         :param params: the query.
         :param headers: further headers.
         :returns: the answer's JSON object; {} for an empty or other body.
-        :raises BotpressUnavailable: no connection, no answer, 401, 408, 425, 429 or 5xx.
+        :raises BotpressUnavailable: no connection, no answer, 408, 425, 429 or 5xx; a 401 and the like when the key is
+            wrong, or may be.
         :raises BotpressPostponed: not asked; this is no failure.
         :raises BotpressRejected: any other answer that is not 2xx.
         """
@@ -149,19 +158,34 @@ class Service:
         if 200 <= status < 300 and isinstance(code, int) and 400 <= code < 600:
             status = code
         if 200 <= status < 300:
+            if self._key is not None:
+                self._key.works()
             return found
         kind = found.get("type")
         word = kind if isinstance(kind, str) and kind.isidentifier() else ""
         text = f"{doing}: Botpress answered {status} {word}".rstrip()
-        if status == 401:
-            self._seldom(
-                logger,
-                logging.WARNING,
-                "Botpress refuses our key (%s); what waits for it is kept for 24 hours. Check the settings "
-                "HUBSPOT_HITL_BOTPRESS_… of the bridge",
-                text,
-            )
-        if status >= 500 or status in LATER:
+        if status >= 500 or word in LATER_KINDS or (status in LATER and status != 401):
             wait = self._transport.retry_after(answer.headers)
             raise BotpressUnavailable(text, ambiguous=status >= 500 and method != "GET", retry_after=wait)
+        if self._may_be_the_key(status, text):
+            raise BotpressUnavailable(text)
         raise BotpressRejected(text, status=status, kind=word)
+
+    def _may_be_the_key(self, status: int, text: str) -> bool:
+        """Return True unless a refusal is surely that of this one call."""
+        if self._key is None or status not in self._key.probe.refusals:
+            return status == 401
+        return self._key.judge(text, self._ask) is not Verdict.RIGHT
+
+    def _ask(self) -> int | None:
+        """Make the probe of the key; return its status, None without an answer."""
+        probe = self._key.probe if self._key is not None else None
+        if probe is None:
+            return None
+        try:
+            with deadline(PROBE_SECONDS):
+                headers = {**self._headers, **probe.headers}
+                status = self._transport.send("GET", probe.path, doing="trying Botpress's key", headers=headers).status
+        except HubSpotUnavailable:
+            return None
+        return status if status < 500 and status not in LATER - {401} else None

@@ -8,14 +8,17 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Iterable, Mapping
+from datetime import UTC
 from typing import Any
 
 from flask import Flask
 
 from ..clock import to_datetime
-from ..domain import CloseReason, Contact, Handoff, HistoryEntry
-from ..handoffs import verbs
+from ..domain import CloseReason, Contact, Handoff, HistoryEntry, Waiting
+from ..errors import NobodyAvailable
+from ..handoffs import availability, verbs
 from ..handoffs.history import moment
+from ..hubspot.hours import read_zone
 from ..hubspot.text import scrub
 from ..ledger import Event, Transaction, lanes
 from ..runtime import get_runtime
@@ -40,31 +43,66 @@ _FAREWELLS: dict[CloseReason | None, str] = {CloseReason.TIMEOUT: notices.TIMED_
 
 
 class Sessions:
-    """Play the sessions of one bridge on one app. ``messages`` replaces texts of :data:`.notices.DEFAULTS`."""
+    """Play the sessions of one bridge on one app.
 
-    def __init__(self, app: Flask, bridge: str, messages: Mapping[str, str]) -> None:
+    :param messages: replace texts of :data:`.texts.TEXTS`.
+    :param tells_place: the user is told of their place in the queue.
+    :raises RuntimeError: the extension is not on the app.
+    """
+
+    def __init__(self, app: Flask, bridge: str, messages: Mapping[str, str], *, tells_place: bool = False) -> None:
+        self.tells_place = tells_place
         self._runtime = get_runtime(app)
         self._bridge = bridge
         self._messages = messages
 
     def is_ours(self, handoff: Handoff) -> bool:
-        """Return True when this bridge opened the handoff."""
-        return is_ours(handoff, self._bridge)
+        """Return True when this bridge opened the handoff, and may still write of it to the user and the bot.
+
+        Of one that was erased it may not: what it would be told stands in no row any more, and has to stay so.
+        """
+        return is_ours(handoff, self._bridge) and handoff.reason is not CloseReason.DELETED
 
     def said(self, name: str, session: Handoff | Mapping[str, Any] | None) -> str:
         """Return a text of a session, or of one with these overrides; "" when it is suppressed."""
         return notices.notice(name, *self._overrides(session))
 
-    def open(self, user_id: str, overrides: Mapping[str, str], facts: Mapping[str, Any], **asked: Any) -> Handoff:
+    def nobody(self, error: NobodyAvailable, session: Mapping[str, Any]) -> str:
+        """Return what the user reads when nobody is there, with the time by the clock of ``BUSINESS_TIME_ZONE``."""
+        if error.opens_at is None:
+            return self.said(notices.NOBODY, session)
+        zone = read_zone(self._runtime.settings.business_time_zone) or UTC
+        return self.said(notices.NOBODY_UNTIL, session).replace(
+            "{when}", f"{error.opens_at.astimezone(zone):%Y-%m-%d %H:%M %Z}"
+        )
+
+    def place(self, waiting: Waiting | None, session: Handoff) -> str:
+        """Return what the user reads of the place in the queue; "" when nobody is before, or it is suppressed."""
+        if not self.tells_place or waiting is None:
+            return ""
+        return self.said(notices.WAITING, session).replace("{place}", str(waiting.ahead + 1))
+
+    def open(
+        self,
+        user_id: str,
+        overrides: Mapping[str, str],
+        facts: Mapping[str, Any],
+        *,
+        require_available: object = None,
+        **asked: Any,
+    ) -> Handoff:
         """Open a handoff, or return the conversation's open one.
 
         :param user_id: names the conversation.
         :param facts: kept in its attributes.
+        :param require_available: False: also when nobody is there; else, with ``AVAILABILITY``, only if somebody is.
         :param asked: what :func:`~.verbs.check_opening` takes.
         """
         attributes = {"bridge": self._bridge, "messages": dict(overrides), **facts}
         opening = verbs.check_opening(self._runtime, user_id, attributes=attributes, history_is_checked=False, **asked)
-        return verbs.start(self._runtime, opening)
+        if require_available is not False and self._runtime.settings.availability != "none":
+            availability.require(self._runtime.services, opening)
+        return verbs.start(self._runtime, opening, write=self._runtime.ledger.write_at_work)
 
     # Ends ------------------------------------------------------------------------------------------------
 

@@ -13,21 +13,22 @@ from typing import Any
 
 import click
 
-from ..errors import ConfigError, LedgerUnavailable
+from ..errors import ConfigError, LedgerUnavailable, NotConfigured
 from ..runtime import Runtime, get_runtime
+from .tables import fitted
 
 
 def app_runtime() -> Runtime:
     """Return the extension's part of the app, or fail with a plain word."""
     try:
         return get_runtime()
-    except RuntimeError as error:
+    except (NotConfigured, RuntimeError) as error:
         raise click.ClickException(str(error)) from None
 
 
 def say(value: Any, as_json: bool, lines: list[str]) -> None:
     """Print ``value`` as JSON, or the lines."""
-    click.echo(json.dumps(value, indent=2, default=str) if as_json else "\n".join(lines))
+    click.echo(json.dumps(value, indent=2, default=str) if as_json else "\n".join(map(fitted, lines)))
 
 
 def when(ms: int) -> str:

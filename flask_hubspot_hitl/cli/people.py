@@ -21,7 +21,7 @@ _OPTIONS = (
     click.option("--email", help="An e-mail address."),
     click.option("--conversation", help="Your own id of a conversation."),
     click.option("--contact-id", callback=hubspot_id, help="The id of HubSpot's contact."),
-    click.option("--portal", "portal_id", callback=hubspot_id, help="Whose contact; needed with several portals."),
+    click.option("--portal", "portal_id", callback=hubspot_id, help="Whose --contact-id; needed with several portals."),
 )
 
 
@@ -37,6 +37,8 @@ def _who(runtime: Runtime, tx: Transaction, portal_id: str | None, **asked: str 
     if len(given) != 1:
         raise click.UsageError("Say whom: one of --phone, --email, --conversation and --contact-id.")
     [(by, text)] = given.items()
+    if by is not By.CONTACT and portal_id is not None:
+        raise click.UsageError("--portal says whose contact --contact-id is; a person is meant in all portals.")
     if by is By.CONTACT and portal_id is None:
         portals = {runtime.settings.portal_id} - {None} or tx.people.portals()
         if len(portals) != 1:
@@ -58,10 +60,11 @@ def erase(yes: bool, as_json: bool, portal_id: str | None, **asked: str | None) 
     runtime = app_runtime()
     ledger = runtime.ledger
     with ledger.read() as tx:
-        found = people.find(tx, _who(runtime, tx, portal_id, **asked))
+        who = _who(runtime, tx, portal_id, **asked)
+        found = people.find(tx, who)
         counts = tx.people.count(found)
     if yes:
-        counts = erasing.erase(ledger, found, by="command")
+        counts = erasing.erase(ledger, found, by="command", who=who)
         runtime.dispatcher.wake()
     is_clean = ledger.wipe(anew=True) if yes else None
     facts = {"erased": yes, "rows": counts, "conversations": sorted(found.conversations), "files_wiped": is_clean}

@@ -6,10 +6,12 @@ import click
 from flask.cli import with_appcontext
 
 from ..errors import NotConfigured
+from ..handoffs.words import count, date
 from ..portals import installations as portals_installations
 from ..portals.clients import NO_KEY
 from ..portals.consent import Consent, FlowRefused
 from .common import Amount, Command, app_runtime, hubspot_id, say, when
+from .tables import table
 
 
 @click.command("install-url", cls=Command)
@@ -46,12 +48,13 @@ def installations(as_json: bool) -> None:
         }
         for one in found
     ]
-    lines = [
-        f"{one['portal_id']:<12} {one['state']:<8} "
-        + (f"since {one['revoked_at']}" if one["revoked_at"] else f"installed {one['added_at'] or 'by configuration'}")
-        for one in facts
-    ]
-    say(facts, as_json, lines or ["No portal has installed the app; see 'flask hubspot-hitl install-url'."])
+    headers = ("Portal", "State", "Installed (UTC)", "Revoked (UTC)")
+    rows = [(one.portal_id, one.state, date(one.added_at) or "by settings", date(one.revoked_at)) for one in found]
+    say(
+        facts,
+        as_json,
+        table(headers, rows) if rows else ["No portal has installed the app; see 'flask hubspot-hitl install-url'."],
+    )
 
 
 @click.command(cls=Command)
@@ -66,7 +69,7 @@ def rekey() -> None:
     if cipher is None:
         raise click.ClickException(f"Nothing can be done: {NO_KEY}.")
     done, failed = portals_installations.rekey(runtime.ledger, cipher)
-    click.echo(f"{done} portal(s) encrypted with the first key.")
+    click.echo(f"{count(done, 'portal')} encrypted with the first key.")
     if failed:
         raise click.ClickException(
             f"Can't be read with the keys at hand, and left as they are: {', '.join(failed)}. Add the key they were "

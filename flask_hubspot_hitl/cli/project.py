@@ -20,6 +20,7 @@ import requests
 from flask.cli import AppGroup, with_appcontext
 
 from ..config import PREFIX, Settings
+from ..handoffs.words import count
 from ..hubspot import project as folders
 from ..hubspot.project import Folder, FolderError, Profile, Refused, Wanted
 from ..hubspot.project.wanted import DISTRIBUTIONS, PRIVATE_LIMIT, UNLISTED_LIMIT
@@ -127,7 +128,7 @@ def check(folder: Path | None, profile: str | None, as_json: bool) -> None:
     lines = [line for one in wrong for line in (f"{one.path}: {one.what}", f"  {one.fix}")]
     say(facts, as_json, lines or ["All is well."])
     if wrong:
-        raise click.ClickException(f"{len(wrong)} thing(s) to mend in {found.root}.")
+        raise click.ClickException(f"{count(len(wrong), 'thing')} to mend in {found.root}.")
 
 
 @project.command(cls=Command)

@@ -1,4 +1,4 @@
-"""``flask hubspot-hitl worker|tick|status|handoffs|reconcile|adopt|dead``: the dispatcher and its queue."""
+"""``flask hubspot-hitl worker|tick|handoffs|reconcile|adopt|dead``: the dispatcher and its queue."""
 
 from __future__ import annotations
 
@@ -16,24 +16,27 @@ import click
 from flask import current_app
 from flask.cli import AppGroup, with_appcontext
 
+from ..domain import Handoff
 from ..errors import CallPostponed, HubSpotError, NotConfigured
-from ..handoffs.emission import CORE, unheard, warn_of_unheard
+from ..handoffs.hearing import warn_of_unheard
 from ..handoffs.history import History
 from ..handoffs.looking_back import LookingBack, Suspect, closed_since
 from ..handoffs.states import LookBackState, ToCompare
+from ..handoffs.words import count, date
 from ..ledger import lanes
 from ..portals import arrivals
-from ..runtime import Runtime, build_dispatcher, full_processes
 from .common import EVENT_ID, hubspot_id
 from .common import Command as _Command
 from .common import app_runtime as _runtime
 from .common import progress as _progress
 from .common import say as _say
-from .common import when as _when
-from .waits import budget_words, budgets, wait_words, waits
+from .tables import table
 
 WORKER_THREADS = 32
-NO_RECEIVER = "no receiver is connected to a core signal; see 'flask hubspot-hitl doctor'"
+COMMAND_LINE = "command line"
+"""What the audit says of who typed a command."""
+ENDS = {"dead": "given up", "quarantined": "not readable"}
+"""What a person reads of an event's end."""
 
 
 @click.command(cls=_Command)
@@ -48,7 +51,8 @@ def worker(threads: int | None) -> None:
         raise click.UsageError(f"{count} threads are more than HUBSPOT_HITL_DISPATCHER_MAX_THREADS, which is {most}.")
     app: Any = current_app._get_current_object()  # type: ignore[attr-defined]
     grows = runtime.settings.dispatcher_max_threads is not None  # it has many from the beginning
-    dispatcher = build_dispatcher(app, runtime.services, threads=count, grows=grows, seldom=runtime.seldom)
+    runtime.services.fixed_threads = None if grows else count
+    dispatcher = runtime.new_dispatcher(threads=count, grows=grows)
     dispatcher.mode, dispatcher.serving = "thread", True
     runtime.dispatcher = dispatcher  # what a receiver sends is seen at once
     asked = _count_signals()
@@ -57,12 +61,12 @@ def worker(threads: int | None) -> None:
     click.echo(f"Dispatching with {count} threads. Stop with Ctrl-C or SIGTERM.")
     while not asked:
         time.sleep(0.1)
-    click.echo("Finishing what is being worked on; once more stops at once.")
     # A receiver that takes longer than this counts as hung.
     finished: list[bool] = []
     ender = threading.Thread(target=lambda: finished.append(dispatcher.stop(runtime.settings.handler_timeout)))
     ender.daemon = True
     ender.start()
+    click.echo("Finishing what is being worked on; once more stops at once.")
     while ender.is_alive() and len(asked) < 2:
         ender.join(0.1)
     if finished != [True]:
@@ -99,43 +103,7 @@ def tick() -> None:
     reason = dispatcher.blocked()
     if reason is not None:
         raise click.ClickException(f"Nothing is dispatched: {reason}")
-    click.echo(f"{dispatcher.tick()} lane(s) run.")
-
-
-@click.command(cls=_Command)
-@click.option("--json", "as_json", is_flag=True, help="For machines.")
-@with_appcontext
-def status(as_json: bool) -> None:
-    """Show what waits, what is stuck, and what was given up."""
-    runtime = _runtime()
-    now = runtime.ledger.now_ms()
-    with runtime.ledger.read() as tx:
-        facts = tx.status(now=now)
-        facts["waits"] = waits(tx, now)
-        facts["budgets"] = budgets(tx, runtime.settings.rate_limit, now)
-    facts["full_processes"] = full_processes(facts, runtime.settings)
-    facts["nothing_is_dispatched"] = why = _why_nothing(runtime)
-    oldest = facts["oldest_pending_seconds"]
-    lines = [
-        *([f"stopped      nothing is dispatched: {why}"] if why else []),
-        f"pending      {facts['pending']}" + (f" (oldest {oldest:.0f} s)" if oldest is not None else ""),
-        *(f"waits        {wait_words(one)}" for one in facts["waits"]),
-        *(f"budget       {budget_words(one)}" for one in facts["budgets"]),
-        f"leased       {facts['leased']}",
-        f"parked       {facts['parked']}",
-        f"dead         {facts['dead']}",
-        f"quarantined  {facts['quarantined']}",
-        f"hung         {', '.join(facts['hung_lanes']) or '0'}",
-        *(f"full         {one}: all its threads hang" for one in facts["full_processes"]),
-        "handoffs     " + (", ".join(f"{name} {count}" for name, count in sorted(facts["handoffs"].items())) or "none"),
-    ]
-    _say(facts, as_json, lines)
-
-
-def _why_nothing(runtime: Runtime) -> str | None:
-    """Return why no signal reaches anybody, or None."""
-    app: Any = current_app._get_current_object()  # type: ignore[attr-defined]
-    return runtime.dispatcher.blocked() or (NO_RECEIVER if len(unheard(app)) == len(CORE) else None)
+    click.echo(f"Dispatched what was due in {count(dispatcher.tick(), 'queue')}.")
 
 
 @click.command(cls=_Command)
@@ -159,12 +127,16 @@ def handoffs(limit: int, as_json: bool) -> None:
         }
         for one in found
     ]
-    lines = [
-        f"{one['opened_at']:%Y-%m-%d %H:%M:%S}  {one['state']:<9} thread {one['thread_id'] or '-':<12} "
-        f"{one['operator'] or '-':<10} {one['conversation_id']}"
-        for one in facts
+    headers = ("Opened (UTC)", "State", "Conversation", "Contact", "Agent", "Thread", "Reason")
+    rows = [
+        (date(one.opened_at), one.state, one.conversation_id, one.name, _agent(one), one.thread_id, one.reason)
+        for one in found
     ]
-    _say(facts, as_json, lines or ["No handoffs yet."])
+    _say(facts, as_json, table(headers, rows, wraps=("Conversation",)) if rows else ["No handoffs yet."])
+
+
+def _agent(one: Handoff) -> str | None:
+    return None if one.operator is None else one.operator.name or one.operator.actor_id
 
 
 @click.command(cls=_Command)
@@ -206,7 +178,7 @@ def reconcile(thread_id: str | None, everything: bool, as_json: bool) -> None:
         runtime.dispatcher.wake()
     lost = {one.get("portal_id") for one in failed}
     threads = sum(one.handoff.portal_id not in lost for one in found) - sum("thread_id" in one for one in failed)
-    lines = [f"{threads} thread(s) compared, {read} of them read in full, {fed} event(s) fed."]
+    lines = [f"{count(threads, 'thread')} compared, {read} read in full, {count(fed, 'missed event')} queued."]
     _say({"threads": threads, "read": read, "events": fed, "failed": failed}, as_json, lines)
     for first in failed:
         if "portal_id" in first:
@@ -214,7 +186,7 @@ def reconcile(thread_id: str | None, everything: bool, as_json: bool) -> None:
                 f"The threads of portal {first['portal_id']} could not be listed: {first['error']}"
             )
         raise click.ClickException(
-            f"{len(failed)} thread(s) could not be read; the first, {first['thread_id']}: {first['error']}"
+            f"{count(len(failed), 'thread')} could not be read; the first, {first['thread_id']}: {first['error']}"
         )
 
 
@@ -274,14 +246,19 @@ def dead() -> None:
 @click.option("--json", "as_json", is_flag=True, help="For machines.")
 def dead_list(as_json: bool) -> None:
     """List the events that were given up or could not be read, newest first."""
-    with _runtime().ledger.read() as tx:
+    runtime = _runtime()
+    with runtime.ledger.read() as tx:
         found = tx.dead_events()
-    lines = [
-        f"{one['id']:>8}  {_when(one['received_at'])}  {one['state']:<11} {one['topic']:<18} "
-        f"thread {one['thread_id'] or '-':<12} {one['error'] or ''}"
+        facts = tx.status(now=runtime.ledger.now_ms())
+    more = facts["dead"] + facts["quarantined"] - len(found)
+    headers = ("Event", "Received (UTC)", "Kind", "What became of it", "Thread", "Error")
+    rows = [
+        (one["id"], date(one["received_at"]), one["topic"], ENDS[one["state"]], one["thread_id"], one["error"])
         for one in found
     ]
-    _say(found, as_json, lines or ["Nothing was given up."])
+    _say(found, as_json, table(headers, rows, wraps=("Error",)) if rows else ["Nothing was given up."])
+    if more > 0:
+        click.echo(f"Not shown: {count(more, 'older event')}.", err=True)
 
 
 @dead.command("show", cls=_Command)
@@ -308,9 +285,24 @@ def dead_retry(event_ids: tuple[int, ...], everything: bool) -> None:
     with runtime.ledger.write() as tx:
         chosen = [one["id"] for one in tx.dead_events(limit=100_000)] if everything else list(event_ids)
         for event_id in chosen:
-            if not tx.retry_dead(event_id, now=runtime.ledger.now_ms()) and not everything:
+            if not tx.retry_dead(event_id, now=runtime.ledger.now_ms(), who=COMMAND_LINE):
                 failed.append(event_id)
     runtime.dispatcher.wake()
-    click.echo(f"{len(chosen) - len(failed)} event(s) will be tried again.")
+    click.echo(f"{count(len(chosen) - len(failed), 'event')} will be tried again.")
+    if failed and everything:
+        click.echo(f"{len(failed)} could not be read when they came, and can't be tried again.", err=True)
+    elif failed:
+        raise click.ClickException(f"Not dead: {', '.join(map(str, failed))}.")
+
+
+@dead.command("discard", cls=_Command)
+@click.argument("event_ids", type=EVENT_ID, nargs=-1, required=True)
+def dead_discard(event_ids: tuple[int, ...]) -> None:
+    """Take such events off the list; nothing is sent, and nobody is told."""
+    runtime = _runtime()
+    with runtime.ledger.write() as tx:
+        now = runtime.ledger.now_ms()
+        failed = [one for one in event_ids if not tx.discard_dead(one, now=now, who=COMMAND_LINE)]
+    click.echo(f"{count(len(event_ids) - len(failed), 'event')} taken off the list.")
     if failed:
         raise click.ClickException(f"Not dead: {', '.join(map(str, failed))}.")

@@ -12,6 +12,7 @@ from flask.cli import with_appcontext
 
 from ..config import PREFIX
 from ..errors import HubSpotError, NotConfigured
+from ..handoffs.words import count
 from ..hubspot.setup.changes import Change
 from ..hubspot.setup.plan import SetupPlan
 from ..hubspot.setup.wanted import mark_of_account
@@ -19,8 +20,9 @@ from ..portals import routing
 from ..portals.setup import PATIENCE, SetUp
 from ..runtime import Runtime
 from .common import Amount, Command, app_runtime, hubspot_id, say
-from .doctor import command
+from .doctor import Report, command
 from .moving import migrate
+from .tables import table
 
 _json = click.option("--json", "as_json", is_flag=True, help="For machines.")
 
@@ -64,7 +66,7 @@ def setup(
         migrate(runtime, as_json=as_json)
         return
     portal_id, missing = _portal_with_token(runtime, portal_id)
-    with contextlib.closing(_Bar(wait, hidden=as_json)) as bar:
+    with contextlib.closing(_Bar(hidden=as_json)) as bar:
         work = SetUp(
             services=runtime.services,
             portal_id=portal_id,
@@ -72,6 +74,7 @@ def setup(
             take_over=take_over,
             new_channel=new_channel,
             patience=wait,
+            on_plan=bar.on_plan,
             on_wait=bar.on_wait,
             on_done=lambda change: _done(change, as_json, bar),
         )
@@ -84,7 +87,7 @@ def setup(
     if not plan.refusals and not plan.changes:
         lines.append("Nothing to change.")
     lines += [*plan.notes, *_by_hand(plan), *([] if only_plan else _where(facts))]
-    say(facts, as_json, [*lines, *([] if report is None else ["", *command.lines(report)])])
+    say(facts, as_json, [*lines, *([] if report is None else _left(report))])
     _refuse(plan)
     if missing is not None:
         raise click.ClickException(f"Not finished: {missing}. Then run setup again.")
@@ -148,10 +151,9 @@ def inboxes(portal_id: str | None, as_json: bool) -> None:
         }
         for one in found
     ]
-    lines = [
-        f"{one['inbox_id']:<14} {one['type']:<10} {_connected(one['accounts']):<24} {one['name']}" for one in facts
-    ]
-    say(facts, as_json, lines or [f"Portal {portal_id} has no inbox."])
+    headers = ("Inbox", "Type", "Name", "Our channel")
+    rows = [(one["inbox_id"], one["type"], one["name"], _connected(one["accounts"])) for one in facts]
+    say(facts, as_json, table(headers, rows, wraps=("Name",)) if rows else [f"Portal {portal_id} has no inbox."])
 
 
 def _connected(accounts: Any) -> str:
@@ -200,21 +202,39 @@ def _plain_errors() -> Iterator[None]:
 
 
 class _Bar:
-    """Show a progress bar on stderr while HubSpot is waited for, and only then."""
+    """Show on stderr how many changes are done, while HubSpot is waited for, and only then."""
 
-    def __init__(self, seconds: float, *, hidden: bool) -> None:
-        self._seconds = int(seconds) or 1
+    def __init__(self, *, hidden: bool) -> None:
         self._hidden = hidden
         self._shown = contextlib.ExitStack()
         self._bar: Any = None
+        self._total = self._done = 0
+
+    def on_plan(self, changes: int) -> None:
+        """There are so many changes in all."""
+        self._total = changes
 
     def on_wait(self, waited: float) -> None:
         """So many seconds have gone by."""
-        if self._bar is None and not self._hidden:
-            label = "Waiting until HubSpot shows the channel"
-            self._bar = self._shown.enter_context(click.progressbar(length=self._seconds, label=label, file=sys.stderr))
-        if self._bar is not None:
-            self._bar.update(int(waited) - self._bar.pos)
+        if self._hidden:
+            return
+        if self._bar is None:
+            shown = click.progressbar(
+                length=self._total or 1,
+                label="Waiting until HubSpot shows the channel",
+                show_pos=True,
+                item_show_func=lambda seconds: None if seconds is None else f"{seconds:.0f} s",
+                file=sys.stderr,
+            )
+            self._bar = self._shown.enter_context(shown)
+            self._bar.update(self._done)
+        self._bar.current_item = waited
+        self._bar.render_progress()
+
+    def on_done(self) -> None:
+        """One change more; its words have the line."""
+        self._done += 1
+        self.close()
 
     def close(self) -> None:
         """The line is free for other words."""
@@ -224,7 +244,7 @@ class _Bar:
 
 def _done(change: Change, as_json: bool, bar: _Bar | None = None) -> None:
     if bar is not None:
-        bar.close()
+        bar.on_done()
     if not as_json:
         click.echo(f"Done: {change}.")
 
@@ -232,7 +252,7 @@ def _done(change: Change, as_json: bool, bar: _Bar | None = None) -> None:
 def _tell_drift(plan: SetupPlan) -> None:
     """Fail when HubSpot or the project's files are not as wanted."""
     if plan.changes:
-        raise click.ClickException(f"HubSpot differs from what is wanted in {len(plan.changes)} point(s).")
+        raise click.ClickException(f"HubSpot differs from what is wanted in {count(len(plan.changes), 'point')}.")
     if plan.files is not None and (plan.files.trouble or plan.files.differences):
         raise click.ClickException(f"The project's files in {plan.files.folder} are not as wanted.")
 
@@ -257,6 +277,15 @@ def _ids(runtime: Runtime, portal_id: str | None) -> dict[str, Any]:
         accounts = [] if portal_id is None else tx.channels.accounts(portal_id)
     used = [one for one in accounts if one.channel_id == channel_id]
     return {"channel_id": channel_id, "accounts": {one.inbox_id: one.account_id for one in used if one.authorized}}
+
+
+def _left(report: Report) -> list[str]:
+    """Say that HubSpot is set up, and before that what ``doctor`` finds besides, such as that the app runs nowhere."""
+    if not report.findings:
+        return ["", *command.lines(report)]
+    done = click.style("HubSpot is set up.", fg="green")
+    left = count(len(report.findings), "finding")
+    return ["", *command.findings(report), f"{done} Mind the {left} above, then run 'flask hubspot-hitl doctor'."]
 
 
 def _where(facts: dict[str, Any]) -> list[str]:

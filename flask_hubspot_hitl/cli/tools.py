@@ -13,16 +13,8 @@ from typing import IO
 import click
 from flask.cli import with_appcontext
 
-from ..config import Settings
 from ..hubspot import signature
-from ..runtime import get_runtime
-
-
-def _settings() -> Settings:
-    try:
-        return get_runtime().settings
-    except RuntimeError as error:
-        raise click.ClickException(str(error)) from None
+from .common import app_runtime
 
 
 def _http_url(_context: click.Context, _parameter: click.Parameter, value: str | None) -> str | None:
@@ -47,10 +39,10 @@ def sign(
 
     A signature is good for five minutes: 'sign body.json | curl -H @- --data-binary @body.json URL'.
     """
-    settings = _settings()
+    settings = app_runtime().settings
     signed = url or settings.webhook_urls()[0]
     body = file.read()
-    stamp = get_runtime().ledger.wall_ms() if timestamp is None else timestamp
+    stamp = app_runtime().ledger.wall_ms() if timestamp is None else timestamp
     headers = {"Content-Type": "application/json"} | signature.headers(
         version, secret=settings.client_secret[0], uri=signed, body=body, timestamp=stamp
     )
@@ -105,7 +97,7 @@ def replay(file: IO[str], shuffle: bool, duplicate: bool, seed: int | None, to: 
     """
     from ..simulator.engine import replay as recorded
 
-    settings = _settings()
+    settings = app_runtime().settings
     try:
         found = recorded.read(file)
     except ValueError as error:

@@ -12,7 +12,7 @@ import os
 import sys
 import threading
 import weakref
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from types import FrameType
 
 from ..ledger import Ledger
@@ -41,7 +41,7 @@ class Dispatcher:
     server's master (``gunicorn --preload``): its children dispatch. A child that is forked later is taken for a helper,
     and dispatches nothing. (Of uWSGI's forks see ``servers``.)
 
-    :param tasks: what is run, by the topic of the event.
+    :param tasks: returns what is run, by the topic of the event; asked for when there is something to run.
     :param options: how it is run.
     :param seldom: the app's, for log lines that may recur; None: one of the dispatcher's own.
     """
@@ -49,14 +49,13 @@ class Dispatcher:
     def __init__(
         self,
         ledger: Ledger,
-        tasks: dict[str, Task],
+        tasks: Callable[[], Mapping[str, Task]],
         options: EngineOptions,
         *,
         seldom: Seldom | None = None,
     ) -> None:
         self.mode = options.mode
-        self.tasks = tasks
-        """What is run, by the topic of the event. More may be added while nothing is served yet."""
+        self._tasks = tasks
         self.serving = False
         """True from the first request on: nothing else shows for certain that this process serves and its threads get
         time to run."""
@@ -67,7 +66,8 @@ class Dispatcher:
         self._is_eager = False
         self._may_start: Callable[[], bool] = lambda: True
         self._is_master = False
-        self._is_over = False
+        self.is_over = False
+        """True once it was stopped: nothing is started from now on."""
         self._begin_life()
         self._process = Process(self._begin_anew, at_once=True)
         _known.add(self)
@@ -78,6 +78,11 @@ class Dispatcher:
         self.has_started = False
         """True when this process has threads that dispatch."""
         self._inline = threading.local()
+
+    @property
+    def tasks(self) -> Mapping[str, Task]:
+        """Return what is run, by the topic of the event."""
+        return self._tasks()
 
     @property
     def pool(self) -> Pool:
@@ -91,7 +96,13 @@ class Dispatcher:
     @property
     def runner(self) -> Runner:
         """Return what runs single lanes in the caller."""
-        return self.pool.runner
+        runner = self.pool.runner
+        runner.load()
+        return runner
+
+    def threads(self) -> tuple[int, int]:
+        """Return how many threads of this process run lanes, and how many of these have nothing to do."""
+        return (self.pool.size, self.pool.idle) if self.has_started else (0, 0)
 
     # Starting and waking ---------------------------------------------------------------------------------
 
@@ -122,7 +133,7 @@ class Dispatcher:
         """Start the pool, once in this process."""
         pool = self.pool
         with self._lock:
-            if self.has_started or self._is_over:
+            if self.has_started or self.is_over:
                 return
             self.has_started = True
         pool.start(self._threads)
@@ -171,7 +182,7 @@ class Dispatcher:
         self._begin_life()
         self.serving = self._is_master = False
         self._is_eager = self._is_eager and not is_helper
-        if self._is_eager and not self._is_over:
+        if self._is_eager and not self.is_over:
             self._set_timer()
 
     # Running in the caller -------------------------------------------------------------------------------
@@ -186,9 +197,10 @@ class Dispatcher:
             return 0
         self._inline.busy = True
         try:
-            count = 0
-            while self.pool.run_one():
-                count += 1
+            count, has_more = 0, True
+            while has_more:
+                ran, has_more = self.pool.run_lanes()
+                count += ran
             return count
         finally:
             self._inline.busy = False
@@ -211,6 +223,10 @@ class Dispatcher:
         finally:
             self.stop()
 
+    def is_full(self) -> bool:
+        """Return True when receivers hang in all the threads that there may be: nothing more is dispatched here."""
+        return self.has_started and self.pool.is_full()
+
     def blocked(self) -> str | None:
         """Return the reason why nothing may be dispatched, or None."""
         return self.pool.blocked()
@@ -226,7 +242,7 @@ class Dispatcher:
         """
         self._process.check()
         with self._lock:
-            self._is_over = True
+            self.is_over = True
             pool = self._pool
         return pool is None or pool.stop(timeout)
 

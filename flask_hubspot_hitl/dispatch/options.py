@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+
+from ..metrics import Meter
 
 
 def _nothing() -> None:
@@ -34,6 +36,8 @@ class EngineOptions:
     """Returns the reason why nothing may be dispatched, such as a copied database, or None."""
     on_start: Callable[[], None] = _nothing
     """Called once in each process that dispatches, by the clock thread."""
+    meter: Meter = field(default_factory=Meter)
+    """Takes what is measured."""
     is_testing: Callable[[], bool] = lambda: False
     """Tells whether the app is being tested: then nothing starts before there is something to do."""
 

@@ -38,7 +38,7 @@ class Order:
     def claim(
         self, tx: Transaction, *, owner: str, now: int, ttl_ms: int, least: Work = Work.LOOKING_BACK
     ) -> Lease | None:
-        """Lease the lane that is next, or return None when nothing is due.
+        """Lease the lane that is next, with its first event begun, or return None when nothing is due.
 
         :param now: epoch ms.
         :param ttl_ms: how long the lease holds, in milliseconds.
@@ -52,7 +52,7 @@ class Order:
                 self._looked_at = now
         if looks:
             self._look(tx, least, now)
-        lease = tx.queue.claim(owner=owner, now=now, ttl_ms=ttl_ms, works=works, portal=self._next_portal())
+        lease = tx.queue.take(owner=owner, now=now, ttl_ms=ttl_ms, works=works, portal=self._next_portal())
         if lease is None:
             with self._lock:
                 self._looked_at = None  # there is no backlog

@@ -7,7 +7,7 @@ import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
-from ..ledger import Lease
+from ..ledger import Lease, Ledger
 from ..ledger.lanes import Work, work_of
 from .options import EngineOptions
 
@@ -26,6 +26,8 @@ class Running:
     looks_back: bool
     """True for a lane of the least urgent class."""
     hung: bool = False
+    is_last: bool = False
+    """True when no other lane was due as this one was released."""
 
 
 class Held:
@@ -78,6 +80,13 @@ class Held:
                 self._asking -= asks
                 if running is not None:
                     self._running.add(running)
+
+    def renew(self, ledger: Ledger, ttl_ms: int) -> None:
+        """Renew the leases of all."""
+        leases = [running.lease for running in self]
+        if leases:
+            with ledger.write() as tx:
+                tx.queue.heartbeat(leases, now=ledger.now_ms(), ttl_ms=ttl_ms)
 
     def give_back(self, running: Running) -> None:
         """Forget a lane that was given back."""

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 
 from ..errors import HITLError, HubSpotRejected, HubSpotUnavailable, NotConfigured
 from ..ledger import Event, Lease, Ledger, NewEvent, Transaction
+from ..metrics import correlation
 
 Effect = Callable[[Transaction], None]
 
@@ -53,6 +54,7 @@ class Retry:
 
     :param counts: this was an attempt, of which there are ``MAX_ATTEMPTS``.
     :param at_ms: epoch ms of the next run; None: after a back-off that grows with the failures in a row.
+    :param is_planned: nothing is amiss, it is only not its time yet: no log line tells of it.
     """
 
     error: str
@@ -60,6 +62,7 @@ class Retry:
     at_ms: int | None = None
     effect: Effect = nothing
     cause: HITLError | None = None
+    is_planned: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,6 +113,7 @@ class CallingTask(Task):
         try:
             return self.call(event, lease, now)
         except HubSpotUnavailable as error:
+            correlation.hear(error.correlation_id)  # a refresh of the token may have been another event's
             return self.unavailable(event, error, now)
         except NotConfigured as error:
             return self.not_configured(event, error)

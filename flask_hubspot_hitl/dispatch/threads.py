@@ -13,10 +13,11 @@ import math
 import threading
 import time
 import weakref
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 
 from ..errors import LedgerUnavailable
-from ..ledger import Ledger, Watch, patience
+from ..ledger import Lease, Ledger, Watch, lanes, patience
+from ..ledger.lanes import Work
 from . import recovery
 from .bell import Bell
 from .options import EngineOptions
@@ -26,7 +27,7 @@ from .running import Held, Running
 from .scaling import WAITS_SECONDS, Threads
 from .seldom import Seldom
 from .stacks import stack_of
-from .tasks import Task
+from .tasks import Outcome, Task
 
 logger = logging.getLogger(__name__)
 
@@ -47,7 +48,6 @@ NO_DATABASE = (
     "HUBSPOT_HITL_DATABASE_URL and the server"
 )
 
-
 _running_here: contextvars.ContextVar[Running | None] = contextvars.ContextVar("hubspot_hitl_running", default=None)
 """The lane that a receiver is called for; a coroutine function runs in another thread than the lane's."""
 
@@ -58,14 +58,14 @@ class Pool:
     Without :meth:`start` lanes are run in the calling thread. The pool's threads end within a second or so of the
     pool's being collected.
 
-    :param tasks: what is run, by the topic of the event.
+    :param tasks: returns what is run, by the topic of the event.
     :param seldom: the app's, for log lines that may recur.
     """
 
     def __init__(
         self,
         ledger: Ledger,
-        tasks: Mapping[str, Task],
+        tasks: Callable[[], Mapping[str, Task]],
         options: EngineOptions,
         seldom: Seldom,
     ) -> None:
@@ -96,6 +96,15 @@ class Pool:
     def idle(self) -> int:
         """Return how many threads wait for something to do."""
         return self._bell.idle
+
+    @property
+    def size(self) -> int:
+        """Return how many threads run lanes."""
+        return len(self._threads)
+
+    def is_full(self) -> bool:
+        """Return True when receivers hang in all the threads that there may be."""
+        return sum(one.hung for one in self._held) >= self._options.max_threads
 
     # Beginning and end -----------------------------------------------------------------------------------
 
@@ -178,9 +187,10 @@ class Pool:
         """Run due lanes in one of the pool's threads until no more are due."""
         ran_any = False
         while not self._stopping.is_set():
-            ran = False
+            count, has_more = 0, False
             try:
-                ran = not self._trouble.is_set() and self.blocked() is None and self.run_one()
+                if not self._trouble.is_set() and self.blocked() is None:
+                    count, has_more = self.run_lanes()
             except LedgerUnavailable as error:
                 self._trouble.set()
                 self._say_once(NO_DATABASE, error)
@@ -190,9 +200,9 @@ class Pool:
                     "Bug in the dispatcher; it goes on with the next lane in a second. Please report this traceback"
                 )
                 self._stopping.wait(1.0)
-            if not ran:
+            ran_any = ran_any or count > 0
+            if not has_more:
                 break
-            ran_any = True
         if ran_any:
             self._watch.interrupt()  # what it ran may have left something for later
         self._ledger.rest()
@@ -204,35 +214,54 @@ class Pool:
             self._say_once("Nothing is dispatched: %s", reason)
         return reason
 
-    def run_one(self) -> bool:
-        """Claim the lane that is next, and run it.
+    def run_lanes(self) -> tuple[int, bool]:
+        """Claim the lane that is next and run it, and then those that are claimed as it is released.
 
-        :returns: False when nothing is due.
+        :returns: how many were run, and False when nothing more is due.
         """
-        running = self._held.claim(lambda least: self.runner.claim(least=least))
-        if running is None:
-            return False
-        self._run_lane(running)
-        return True
+        count, running = 0, self._held.claim(lambda least: self.runner.claim(least=least))
+        has_more = running is not None
+        while running is not None:
+            count, last = count + 1, running
+            running = self._run_lane(last)
+            has_more = not last.is_last
+        return count, has_more
 
-    def _run_lane(self, running: Running) -> None:
-        """Run a lane's events in order, each settled before the next is read, until its share of time is used up."""
+    def _run_lane(self, running: Running) -> Running | None:
+        """Run a lane's events in order, each settled before the next is read, until its share of time is used up.
+
+        :returns: the lane that was claimed in the transaction that released this one, if any.
+        """
         lease, ends = running.lease, running.since + LANE_SECONDS
+        other: Running | None = None
         reset = _running_here.set(running)
         try:
             self.wake()  # there may be more for another thread
             for count in range(1, LANE_EVENTS + 1):
                 if lease.head is None:
-                    return
-                running.since = time.monotonic()
+                    break
+                running.since = began = time.monotonic()
                 outcome = self.runner.perform(lease)
                 running.since = math.inf  # what is left to do waits for the database, and for no receiver
                 spent = count == LANE_EVENTS or time.monotonic() > ends
-                go_on = not (spent or running.hung or self._stopping.is_set())
-                self.runner.settle(lease, outcome, go_on=go_on)
+                other = self._settle(running, outcome, spent, began)
         finally:
             _running_here.reset(reset)
             self._held.give_back(running)
+        return other
+
+    def _settle(self, running: Running, outcome: Outcome, spent: bool, began: float) -> Running | None:
+        lease, settle = running.lease, self.runner.settle
+        stops = running.hung or self._stopping.is_set()
+        if stops or self._trouble.is_set() or self.blocked() is not None:
+            settle(lease, outcome, go_on=not (spent or stops), began=began)
+            return None
+
+        def claim(least: Work) -> Lease | None:
+            found, running.is_last = settle(lease, outcome, go_on=not spent, least=least, began=began)
+            return found
+
+        return self._held.claim(claim)
 
     # Keeping time ----------------------------------------------------------------------------------------
 
@@ -248,12 +277,13 @@ class Pool:
         stopping = self._stopping.is_set()
         try:
             if self._is_new:
+                self._ledger.find()  # it may have been away at the start: a large one is brought up to date here
                 recovery.free_the_dead(self._ledger)
                 recovery.pull_back(self._ledger, self._options.lease_ms)
                 self._options.on_start()
                 self._is_new = False
             if time.monotonic() >= self._next_beat or self._trouble.is_set():
-                self._beat()
+                self._held.renew(self._ledger, self._options.lease_ms)
                 self._next_beat = time.monotonic() + self._options.lease_ttl / 3
             if self._trouble.is_set():
                 with self._ledger.read() as tx:
@@ -301,12 +331,6 @@ class Pool:
             self.wake()
         return min(max(left, self._watch.poll), LOOK_SECONDS)
 
-    def _beat(self) -> None:
-        leases = [running.lease for running in self._held]
-        if leases:
-            with self._ledger.write() as tx:
-                tx.queue.heartbeat(leases, now=self._ledger.now_ms(), ttl_ms=self._options.lease_ms)
-
     def _look_for_hung(self) -> None:
         now = time.monotonic()
         late = [one for one in self._held if now - one.since > self._options.handler_timeout]
@@ -315,9 +339,9 @@ class Pool:
                 running.hung = True
                 logger.error(
                     "A receiver has been running for more than %.0f s (lane %s); another thread takes over its work "
-                    "while "
-                    "there are fewer than %d, and the lane waits for it. Its stack, to find out what it waits for:\n%s",
-                    self._options.handler_timeout, running.lease.lane, self._options.max_threads,
+                    "while there are fewer than %d, and the lane waits for it. Its stack, to find out what it waits "
+                    "for:\n%s",
+                    self._options.handler_timeout, lanes.shown(running.lease.lane), self._options.max_threads,
                     stack_of(running.thread.ident) or "(no stack)",
                 )  # fmt: skip
                 with self._ledger.write() as tx:

@@ -52,7 +52,7 @@ class AccountsTask(CallingTask):
         """Read the accounts; the outcome's effect stores them."""
         portal_id, after = str(event.portal_id), Look.from_json(event.payload).after_ms
         if now < event.received_at + after:
-            return Retry("it is not time to look yet", at_ms=event.received_at + after)
+            return Retry("it is not time to look yet", at_ms=event.received_at + after, is_planned=True)
         seen = self._look(portal_id)
         if seen is None:
             return Done()

@@ -26,8 +26,17 @@ SPEAKERS = frozenset({"user", "bot", "agent"})
 DEPTH = 6
 """Parts of parts that are read."""
 
-_NAMES = {"human": "user", "ai": "bot", "assistant": "bot", "model": "bot", "AIMessageChunk": "bot"}
-_THOUGHTS = re.compile(r"tool_?(use|call|result)\w*|server_tool_use|function_call\w*|(redacted_)?thinking|reasoning")
+_NAMES = {"human": "user", "ai": "bot", "assistant": "bot", "model": "bot"}
+_CHUNK = "MessageChunk"
+"""How LangChain's streamed messages end their kind: ``AIMessageChunk``."""
+_CALLS = "apply_patch|code_interpreter|computer|custom_tool|file_search|function|image_generation|local_shell|mcp|shell"
+_THOUGHTS = re.compile(
+    rf"(\w+_)?tool_?(use|call|result)\w*|({_CALLS}|web_search)_call\w*|mcp_(list_tools|approval_\w+)|item_reference|"
+    r"(redacted_)?thinking|reasoning\w*|compaction|non_standard"
+)
+"""Kinds of entries and parts that are a model's thoughts, or a tool's: OpenAI's, Anthropic's and LangChain's."""
+_TOOLS = ("functionCall", "functionResponse", "function_call", "function_response", "toolUse", "toolResult")
+"""By these Gemini's and Bedrock's parts, which name no kind, are known for a tool's."""
 _WORDS = ("title", "subtitle", "text", "markdown", "content", "refusal", "label")
 _LISTS = ("parts", "items", "options", "actions", "buttons", "quick_replies")
 _LINKS = ("imageUrl", "audioUrl", "videoUrl", "fileUrl", "image_url", "image", "attachment", "url")
@@ -67,7 +76,7 @@ def render_history(entries: Iterable[Any], limit: int = HISTORY_LIMIT, *, is_che
     for position, entry in enumerate(entries):
         try:
             line = _line_of(entry)
-        except _Strange:
+        except (_Strange, ValueError, OverflowError):  # numbers and times beyond all bounds
             if is_checked:
                 raise TypeError(_complaint(position, entry)) from None
             unread += 1
@@ -142,7 +151,10 @@ def _told(entry: object) -> tuple[str, object, object] | None:
         return entry[0] or "", entry[1], None
     for who, what in _PAIRS:
         if isinstance(getattr(entry, who, None), str) and hasattr(entry, what):
-            return _of_mapping({who: getattr(entry, who), what: getattr(entry, what)}, 0)
+            refusal = getattr(entry, "refusal", None)
+            return _of_mapping({who: getattr(entry, who), what: getattr(entry, what), "refusal": refusal}, 0)
+    if _is_thought(getattr(entry, "type", None)):
+        return None
     raise _Strange
 
 
@@ -159,16 +171,23 @@ def _of_mapping(entry: Mapping[str, Any], depth: int) -> tuple[str, object, obje
     if found is None and inner is not None and isinstance(entry.get("type"), str):  # LangChain's own dumps
         return _of_mapping({"type": entry["type"], **inner}, depth + 1)
     if found is None:
-        if _THOUGHTS.fullmatch(str(entry.get("type"))):
+        if _is_thought(entry.get("type")):
             return None
         raise _Strange
     who, what = found
     author = entry[who]
     if not isinstance(author, str | None):
         raise _Strange
-    if who != "author" and author in UNSAID:
+    if author and author.endswith(_CHUNK):
+        author = author.removesuffix(_CHUNK).lower()
+    if who != "author" and author and (author.lower() in UNSAID or _is_thought(author)):
         return None
-    return _NAMES.get(author or "", author or ""), entry[what], at
+    said = [entry[what], entry["refusal"]] if entry.get("refusal") else entry[what]
+    return _NAMES.get(author or "", author or ""), said, at
+
+
+def _is_thought(kind: object) -> bool:
+    return isinstance(kind, str) and _THOUGHTS.fullmatch(kind) is not None
 
 
 def _pair(entry: Mapping[str, Any]) -> tuple[str, str] | None:
@@ -230,7 +249,7 @@ def _part(part: Mapping[str, Any], depth: int) -> str:
     kind = part.get("type")
     if isinstance(part.get("payload"), Mapping):
         return _part({"type": kind, **part["payload"]}, depth)
-    if isinstance(kind, str) and _THOUGHTS.fullmatch(kind):
+    if _is_thought(kind) or part.get("thought") is True or any(name in part for name in _TOOLS):
         return ""
     name = re.sub(r"_url$|[^\w-]", "", kind)[:40] if isinstance(kind, str) else ""
     lines = [line for line in _lines_of(part, name, depth) if line.strip()]

@@ -8,24 +8,26 @@ repeats that one receiver, with the same ``message_id``.
 from __future__ import annotations
 
 import logging
-import random
+import time
 import traceback
-import weakref
+from collections.abc import Mapping, Sequence
 from typing import Any
 
-from blinker import NamedSignal
 from flask import Flask
 
-from .. import signals
+from ..clock import to_datetime
 from ..dispatch.seldom import Seldom
 from ..dispatch.tasks import CallingTask, Dead, Done, Outcome, Retry, backoff_ms
-from ..domain import CloseReason, MessageStatus
-from ..errors import DeliveryDelayed, DeliveryFailed, LedgerUnavailable
+from ..domain import CloseReason, Contact, MessageStatus, Waiting
+from ..errors import DeliveryDelayed, DeliveryFailed, LaneTaken, LedgerUnavailable
 from ..hubspot.text import scrub
 from ..ledger import Bare, Event, Lease, Ledger, Step, Transaction
+from ..metrics import HANDLER
 from ..portals.clients import Services
-from . import steps
+from ..process import dice
+from . import outcome, queue, silence, steps
 from .files import lasting
+from .hearing import CORE, UNHEARD, hears, receivers_of, unheard
 from .receivers import Receiver, call
 from .states import Receipt, SignalState
 
@@ -39,51 +41,6 @@ START_GRACE_MS = 5_000
 MAX_UNFINISHED_STARTS = 5
 REASON_LIMIT = 500
 NOT_DELIVERED = "This message could not be delivered to the chat."
-
-UNHEARD = (
-    "No receiver is connected to %s: what it tells reaches nobody, and agents' messages fail after five minutes. "
-    "Connect a function where the app is made, such as 'operator_message.connect(show, app)'; signals hold it weakly"
-)
-
-_SIGNALS: dict[str, NamedSignal] = {
-    name: value for name, value in vars(signals).items() if isinstance(value, NamedSignal)
-}
-CORE = ("operator_assigned", "operator_message", "conversation_completed")
-"""The signals that every host must hear."""
-
-
-def unheard(app: Flask) -> list[str]:
-    """Return the names of the core signals that nothing is connected to."""
-    return [name for name in CORE if not any(_SIGNALS[name].receivers_for(app))]
-
-
-def warn_of_unheard(app: Flask) -> None:
-    """Log which core signals nothing is connected to, if any."""
-    if names := unheard(app):
-        logger.warning(UNHEARD, ", ".join(names))
-
-
-def receivers_of(name: str, app: Flask) -> list[tuple[str, Receiver]]:
-    """Return the live receivers of a signal for one app, in the order they were connected in.
-
-    Each has a name that is the same in every process; two of one name are told apart by an ordinal.
-    """
-    signal = _SIGNALS[name]
-    live = list(signal.receivers_for(app))
-    connected = [one() if isinstance(one, weakref.ref) else one for one in list(signal.receivers.values())]
-    found = [one for one in connected if one in live]
-    named: list[tuple[str, Receiver]] = []
-    seen: dict[str, int] = {}
-    for receiver in found:
-        label = _label(receiver)
-        seen[label] = seen.get(label, 0) + 1
-        named.append((label if seen[label] == 1 else f"{label}#{seen[label]}", receiver))
-    return named
-
-
-def _label(receiver: Receiver) -> str:
-    where = receiver if hasattr(receiver, "__qualname__") else type(receiver)
-    return f"{where.__module__}:{where.__qualname__}"
 
 
 class Emitter:
@@ -100,6 +57,10 @@ class Emitter:
     def has_listeners(self) -> bool:
         """Return True when a receiver is connected to a core signal."""
         return len(unheard(self._app)) < len(CORE)
+
+    def hears(self, signal: str) -> bool:
+        """Return True when a receiver is connected to a signal."""
+        return hears(signal, self._app)
 
     # Which receiver is next ------------------------------------------------------------------------------
 
@@ -136,6 +97,8 @@ class Emitter:
     def begin(self, tx: Transaction, event: Event) -> None:
         """Store, in the given transaction, that the next receiver is about to run."""
         state = event.state(SignalState)
+        if _is_stale(tx, state):
+            state.plan = []
         state.begun = None
         for key, receiver in self._open_receivers(state):
             if key in state.tried:
@@ -158,7 +121,9 @@ class Emitter:
         state = event.state(SignalState)
         while state.begun is not None:
             key, receiver = state.begun
+            began = time.monotonic()
             self._call(key, receiver, state)
+            self._measure_call(key, state, time.monotonic() - began)
             state.tried.add(key)
             if all(one in state.tried for one, _ in self._open_receivers(state)):
                 break
@@ -168,7 +133,7 @@ class Emitter:
                         return Retry("the lease was lost")
                     self.begin(tx, event)
             except LedgerUnavailable as error:
-                return Retry(str(error))
+                return Retry(str(error), cause=error)
         return self._verdict(event, state)
 
     def _call(self, key: str, receiver: Receiver, state: SignalState) -> None:
@@ -181,6 +146,8 @@ class Emitter:
         except DeliveryDelayed as error:
             receipt.error = type(error).__name__
             self._delay(state, receipt, error)
+        except LaneTaken as error:  # what it was called with was erased, or another process calls it
+            receipt.error = type(error).__name__
         except KeyboardInterrupt:
             raise  # of the person who runs us
         except BaseException as error:  # a cancelled task, gevent's Timeout and an exit are failures as well
@@ -208,7 +175,7 @@ class Emitter:
             return
         wait = 0
         if error.is_failure:
-            wait = backoff_ms(state.delays, counts=False, jitter=random.random())  # noqa: S311 - spreads retries, guards nothing
+            wait = backoff_ms(state.delays, counts=False, jitter=dice.random())
             state.delays += 1
         else:
             state.not_asked = str(error)
@@ -223,7 +190,7 @@ class Emitter:
             attempts = max(state.receipts.get(key, Receipt()).attempts for key, _ in waiting)
             at_ms, state.not_before = state.not_before, 0
             if not at_ms:
-                at_ms = now + backoff_ms(max(0, attempts - 1), counts=True, jitter=random.random())  # noqa: S311 - spreads retries, guards nothing
+                at_ms = now + backoff_ms(max(0, attempts - 1), counts=True, jitter=dice.random())
             return Retry(state.not_asked or "a receiver failed", at_ms=at_ms)
         if state.step < len(state.plan or ()):
             return self._unheard(event, state, now)
@@ -234,7 +201,7 @@ class Emitter:
     def _unheard(self, event: Event, state: SignalState, now: int) -> Outcome:
         """Postpone a core signal that has no receiver; fail it after five minutes (docs/rules.rst B7)."""
         if self._settling() and not self.has_listeners():
-            return Retry("no receiver is connected yet", at_ms=now + 500)
+            return Retry("no receiver is connected yet", at_ms=now + 500, is_planned=True)
         state.unheard_since = since = now if state.unheard_since is None else state.unheard_since
         if now - since < UNHEARD_MS:
             return Retry("no receiver is connected to operator_message", at_ms=now + UNHEARD_RETRY_MS)
@@ -243,13 +210,26 @@ class Emitter:
 
     def _settled(self, event: Event, error: str | None) -> Outcome:
         """Finish an event whose receivers are all settled, with a receipt for each message."""
+        self._measure_ends(event.state(SignalState).plan or ())
         if error is not None:
             return Dead(error)  # its messages get their receipts when it is buried
+        if not any(step.signal == "operator_message" for step in event.state(SignalState).plan or ()):
+            return Done()
 
         def effect(tx: Transaction) -> None:
             self._put_receipts(tx, event, is_dead=False)
 
         return Done(effect)
+
+    def _measure_call(self, key: str, state: SignalState, seconds: float) -> None:
+        result = state.receipts[key].verdict or "tried again"
+        self._services.meter(HANDLER, seconds, signal=(state.plan or [])[state.step].signal, result=result)
+
+    def _measure_ends(self, plan: Sequence[Step]) -> None:
+        for step in plan:
+            for metric, name in outcome.MEASURED:
+                if (seconds := step.facts.get(name)) is not None:
+                    self._services.meter(metric, float(seconds))
 
     def _put_receipts(self, tx: Transaction, event: Event, *, is_dead: bool) -> None:
         state = event.state(SignalState)
@@ -267,8 +247,10 @@ class Emitter:
         message = None if step.message_row is None else tx.records.get_message(step.message_row)
         if record is None or message is None or step.message_row is None:
             return
-        status = MessageStatus.SENT if reason is None else MessageStatus.FAILED
-        tx.records.set_message(step.message_row, status=status.value, error=reason)
+        if reason is not None:
+            tx.records.set_message(step.message_row, status=MessageStatus.FAILED.value, error=reason)
+        elif not tx.records.set_status(step.message_row, MessageStatus.SENT, unless=[MessageStatus.READ]):
+            return  # the user has read it, which says more
         steps.put_receipt(tx, record, message.message_id, error=reason, now=self._ledger.now_ms())
 
     def buried(self, tx: Transaction, event: Event) -> None:
@@ -288,7 +270,11 @@ class SignalTask(CallingTask):
         return bool(event.state(SignalState).receipts)
 
 
-_AS_THEY_ARE = (*("detail", "error", "event", "portal_id", "account", "change", "actor_id", "conversation_ids", "by"),)
+_AS_THEY_ARE = (
+    *("detail", "error", "event", "portal_id", "account", "change", "actor_id", "conversation_ids", "by", "bridge"),
+    "actor",
+    "properties",
+)
 """The facts of a step that receivers get."""
 
 
@@ -314,15 +300,44 @@ def _values(tx: Transaction, event: Event, state: SignalState, services: Service
         values |= {"operator": step.operator, "previous": step.previous}
     if step.reason is not None and step.handoff_id is not None:
         transcript = lasting(services, step.handoff_id, tx.records.messages_of(step.handoff_id))
-        values |= {"reason": CloseReason(step.reason), "transcript": transcript}
+        values |= {"reason": CloseReason(step.reason), "transcript": transcript, **outcome.values_of(step.facts)}
     values |= {name: step.facts[name] for name in _AS_THEY_ARE if name in step.facts}
+    values |= _made_of(step.facts)
+    if "contact" in step.facts:  # of a conversation that an agent began; its message is in no row yet
+        given = step.facts["contact"]
+        values |= {"contact": given and Contact(**given), "message": getattr(state, "message", None)}
     if event.after_gap:
         values["after_gap"] = True
+    return values
+
+
+def _is_stale(tx: Transaction, state: SignalState) -> bool:
+    """Return True for what is no news any more: a place in the queue of a handoff that has an agent, or is over; a
+    silence that has ended.
+    """
+    plan = state.plan or []
+    if len(plan) != 1 or plan[0].handoff_id is None or plan[0].signal not in (queue.SIGNAL, "idle_warning"):
+        return False
+    record = tx.records.get(plan[0].handoff_id)
+    if plan[0].signal == queue.SIGNAL:
+        return record is None or record.handoff.state not in queue.STATES
+    return not silence.lasts(record, plan[0].handoff_id, plan[0].facts["since"])
+
+
+def _made_of(facts: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the keywords that are values of ours, or are called otherwise in the facts."""
+    values: dict[str, Any] = {}
+    if "inbox_id" in facts:
+        values |= {"inbox_id": facts["inbox_id"], "previous": facts["previous_inbox"]}
+    if "waiting" in facts:
+        values["waiting"] = Waiting(facts["waiting"]["ahead"], facts["waiting"]["estimate"])
+    if "ends_at" in facts:
+        values["ends_at"] = None if facts["ends_at"] is None else to_datetime(facts["ends_at"])
     return values
 
 
 def _bare_values(bare: Bare, reason: str | None) -> dict[str, Any]:
     """Return the keywords of a signal about a handoff that was erased."""
     message = {} if bare.message is None else {"message": bare.message}
-    ended = {} if reason is None else {"reason": CloseReason(reason), "transcript": []}
+    ended = {} if reason is None else {"reason": CloseReason(reason), "transcript": [], **outcome.values_of({})}
     return {"handoff": bare.handoff, **message, **ended}

@@ -36,24 +36,29 @@ _TOLD_AGAIN = ("conversation_completed", "message_failed", "handoff_failed")
 _BRIDGE = lanes.Lane.BRIDGE.prefix
 
 
-def erase(ledger: Ledger, found: Belongings, *, by: str) -> dict[str, int]:
+def erase(ledger: Ledger, found: Belongings, *, by: str, who: people.Who | None = None) -> dict[str, int]:
     """Delete a person's rows, and have the host told.
 
     :param found: what :func:`.people.find` returned; what was stored since is found again here.
     :param by: who wants it: ``command`` or ``hubspot``.
+    :param who: for whom :func:`.people.find` looked; None for one handoff's rows.
     :returns: how many rows of each kind were deleted.
     """
-    with ledger.write() as tx:
-        now = ledger.now_ms()
-        counts = _erase(tx, found, by=by, now=now)
+    counts = None
+    while counts is None:
+        with ledger.write() as tx:
+            counts = _erase(tx, found, by=by, who=who, now=ledger.now_ms())
     if any(counts.values()):
         logger.info("Erased what was kept of a person: %d row(s), asked for by %s", sum(counts.values()), by)
     return counts
 
 
-def _erase(tx: Transaction, found: Belongings, *, by: str, now: int) -> dict[str, int]:
+def _erase(tx: Transaction, found: Belongings, *, by: str, who: people.Who | None, now: int) -> dict[str, int] | None:
+    """Erase it; return None when more was stored before the lanes were locked, which has lanes of its own."""
     keys = tx.people.lanes_of(found)
     tx.queue.reserve(*keys, now=now)
+    if who is not None and (people.find_newer(tx, who, found) or set(tx.people.lanes_of(found)) - set(keys)):
+        return None
     locked = (tx.records.get(one, lock=True) for one in sorted(found.handoffs))
     records = {one.handoff.id: one for one in locked if one is not None}
     tx.people.look_again(found, keys)
@@ -217,4 +222,4 @@ class WipeTask(Task):
         """Do it, again and again until nobody else uses the database at that moment."""
         if self._ledger.wipe():
             return Done()
-        return Retry("others use the database", at_ms=self._ledger.now_ms() + WIPE_AGAIN_MS)
+        return Retry("others use the database", at_ms=self._ledger.now_ms() + WIPE_AGAIN_MS, is_planned=True)

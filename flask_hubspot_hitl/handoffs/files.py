@@ -20,6 +20,7 @@ from ..errors import HubSpotNotFound, HubSpotRejected, HubSpotUnavailable, NotCo
 from ..hubspot import addresses
 from ..hubspot.content import parse_time, safe_url
 from ..hubspot.transport import deadline
+from ..ledger import HandoffRecord, Transaction
 from ..portals.clients import Services
 from ..portals.remote_files import Fetcher, NotFetched
 
@@ -57,6 +58,11 @@ def lasting(services: Services, handoff_id: str, messages: Iterable[Message]) ->
     ]
 
 
+def _has(tx: Transaction, record: HandoffRecord, file_id: str) -> bool:
+    messages = tx.records.messages_of(record.handoff.id)
+    return any(file.file_id == file_id for one in messages for file in one.attachments)
+
+
 class Links:
     """Follow the links of one app, and sign for what is asked for at once. Thread-safe."""
 
@@ -80,9 +86,8 @@ class Links:
             raise HubSpotNotFound("following a link: it is none of ours") from None
         with self._services.ledger.read() as tx:
             record = tx.records.get(handoff_id)
-            messages = [] if record is None else tx.records.messages_of(handoff_id)
-        if record is None or not any(file.file_id == file_id for one in messages for file in one.attachments):
-            raise HubSpotNotFound("following a link: its conversation is no longer kept")
+            if record is None or not _has(tx, record, file_id):
+                raise HubSpotNotFound("following a link: its conversation is no longer kept")
         return self.signed(record.handoff.portal_id, file_id)
 
     def signed(self, portal_id: str, file_id: str) -> str:
@@ -119,11 +124,12 @@ class Links:
             if file.url is None:
                 raise ValueError("the attachment has neither file_id nor url")
             return file.url
-        with self._services.ledger.read() as tx:
-            record = tx.records.newest_of(conversation_id)
-        if record is None:
-            raise HubSpotNotFound("reading the address of a file: the conversation had no handoff, or is erased")
-        return self.signed(record.handoff.portal_id, file.file_id)
+        with self._services.ledger.read() as tx:  # a host may have the id from a stranger
+            records = tx.records.all_of(conversation_id)
+            portals = [one.handoff.portal_id for one in records if _has(tx, one, file.file_id)]
+        if not portals:
+            raise HubSpotNotFound("reading the address of a file: no message that is kept of the conversation has it")
+        return self.signed(portals[0], file.file_id)
 
     def open(self, conversation_id: str, file: Attachment) -> IO[bytes]:
         """Do :meth:`HubSpotHITL.open_attachment` for one app; ``conversation_id`` was checked."""

@@ -8,22 +8,32 @@ the time between two changes. Comments are never passed on.
 from __future__ import annotations
 
 import contextlib
+import logging
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
 from ..domain import CloseReason, Handoff
-from ..errors import HubSpotNotFound
+from ..errors import HubSpotNotFound, HubSpotUnavailable
 from ..hubspot import fields
+from ..hubspot.calls import SoFar
+from ..hubspot.client import HubSpotClient
 from ..hubspot.content import ParsedMessage, parse_message, parse_time
 from ..hubspot.events import Kind
-from ..ledger import HandoffRecord, NewEvent, lanes
+from ..ledger import HandoffRecord, NewEvent, Topic, lanes
 from ..ledger.rows import OperatorRow
 from ..portals.clients import Services
 from .states import Told
 
+logger = logging.getLogger(__name__)
+
+CONFIRM_MS = 86_400_000
+"""Milliseconds after which HubSpot is asked once more for a thread that it did not find when it told of a deletion."""
 TWIN_MS = 2_000
 """Milliseconds: an entry this close to a watermark may be the change that a webhook brought under another time."""
+
+MOST_BROKEN_OFF, BROKEN_OFF_MS = 64, 60_000
+"""Threads of which a process remembers how far it has read them, and milliseconds for which that holds."""
 
 Json = dict[str, Any]
 
@@ -43,6 +53,7 @@ class History:
     def __init__(self, services: Services) -> None:
         self._services = services
         self._ledger = services.ledger
+        self._broken_off: dict[str, tuple[int, SoFar]] = {}
 
     def of_handoff(self, record: HandoffRecord) -> list[NewEvent]:
         """Return what was missed of a handoff.
@@ -81,6 +92,21 @@ class History:
         client.channel_account(record.channel_id, str(record.account_id))
         return None
 
+    def _messages(self, client: HubSpotClient, thread_id: str) -> list[Json]:
+        """Return a thread's entries; a reading that was broken off, by the budget say, goes on where it was."""
+        now = self._ledger.now_ms()
+        at, so_far = self._broken_off.pop(thread_id, (now, SoFar()))
+        if now - at > BROKEN_OFF_MS:
+            so_far = SoFar()
+        try:
+            return client.thread_messages(thread_id, so_far)
+        except HubSpotUnavailable:
+            if so_far.after is not None:
+                if len(self._broken_off) >= MOST_BROKEN_OFF:
+                    self._broken_off.clear()
+                self._broken_off[thread_id] = (self._ledger.now_ms(), so_far)
+            raise
+
     def missed(self, handoff_id: str, thread_id: str, *, before_end: bool = False) -> list[NewEvent]:
         """Return everything in a handoff's thread that we have not seen, in HubSpot's order.
 
@@ -94,7 +120,7 @@ class History:
             return []
         client = self._services.client(record.handoff.portal_id)
         try:
-            history = _in_order(client.thread_messages(thread_id))
+            history = _in_order(self._messages(client, thread_id))
         except HubSpotNotFound:
             history = []
         reading = _Reading(record, thread_id, _since_opening(record, history))
@@ -110,7 +136,7 @@ class History:
                     tx.records.set_message(row, hubspot_id=message_id)
             known |= set(twins.values())
         found = [reading.message(one) for one in messages if one.message_id not in known]
-        found += reading.assignments()
+        found += reading.assignments() + reading.moves()
         if not before_end:
             found += reading.status_changes()
             if thread_id == record.handoff.thread_id:
@@ -132,7 +158,12 @@ class _Reading:
         self._assigned = [
             _Entry(str(raw["id"]), _created(raw), value)
             for raw in history
-            if raw.get("type") == "ASSIGNMENT" and (value := agent_of(raw.get("assignedTo"))) != ""
+            if raw.get("type") == "ASSIGNMENT" and (value := holder_of(raw.get("assignedTo"))) != ""
+        ]
+        self._inboxes = [
+            _Entry(str(raw["id"]), _created(raw), value)
+            for raw in history
+            if raw.get("type") == "THREAD_INBOX_CHANGE" and (value := fields.identifier(raw.get("toInboxId")))
         ]
         self._status = [
             _Entry(str(raw["id"]), _created(raw), str(raw["newStatus"]))
@@ -163,8 +194,7 @@ class _Reading:
 
     def assignments(self) -> list[NewEvent]:
         """Assignments that are newer than the handoff's watermark."""
-        operator, mark = self._record.handoff.operator, self._record.assigned_mark
-        current = operator and operator.actor_id
+        mark, current = self._record.assigned_mark, self._record.holder
         twins = [one for one in _near(self._assigned, mark) if one.value == current]
         return self._changes(Kind.ASSIGNED, _news(self._assigned, mark, twins[-1:]))
 
@@ -175,21 +205,30 @@ class _Reading:
         nearest = sorted(_near(self._status, mark), key=lambda one: abs(one.at_ms - (mark or 0)))
         return self._changes(Kind.STATUS, _news(self._status, mark, nearest[:1]))
 
-    def _changes(self, kind: Kind, entries: list[_Entry]) -> list[NewEvent]:
+    def moves(self) -> list[NewEvent]:
+        """Moves to another inbox that are newer than the handoff's watermark; no webhook tells of any."""
+        return self._changes(Topic.INBOX, _news(self._inboxes, self._record.inbox_mark, []))
+
+    def _changes(self, kind: Kind | Topic, entries: list[_Entry]) -> list[NewEvent]:
         return [self._event(kind, one.id, one.at_ms, value=one.value) for one in entries]
 
     # What only the thread's own fields tell --------------------------------------------------------------
 
     def differences(self, thread: Mapping[str, Any] | None, *, now: int) -> list[NewEvent]:
-        """Return differences between the thread's own status and assignee and its history.
+        """Return differences between the thread's own status, assignee and inbox and its history.
 
-        :param thread: HubSpot's object; None when the thread was deleted for good.
+        :param thread: HubSpot's object; None when HubSpot does not find the thread, not even among archived ones. That
+            alone erases nothing, because only HubSpot's own word tells of a deletion for privacy.
         """
         record = self._record
-        if thread is None:
-            return [privacy_deletion(record.handoff, self._thread_id, now=now)]
         is_open = record.handoff.is_open
-        if thread.get("archived") is True:
+        if thread is None and is_open:
+            logger.warning(
+                "HubSpot no longer finds the thread of handoff %s, which ends; what was said is kept. If it was "
+                "deleted for privacy, run: flask hubspot-hitl erase --help",
+                record.handoff.id,
+            )
+        if thread is None or thread.get("archived") is True:
             return [self._state(Kind.DELETED, None, now)] if is_open else []
         if not is_open:
             restored = record.handoff.reason == CloseReason.ARCHIVED and thread.get("status") == "OPEN"
@@ -197,10 +236,14 @@ class _Reading:
         moments = [moment(thread, name) for name in ("createdAt", "latestMessageTimestamp")]
         latest = max([0, *(one for one in moments if one), *(_created(raw) for raw in self._history)])
         found = []
-        assignee, operator = agent_of(thread.get("assignedTo")), record.handoff.operator
-        told = self._assigned[-1].value if self._assigned else (operator and operator.actor_id)
+        assignee = holder_of(thread.get("assignedTo"))
+        told = self._assigned[-1].value if self._assigned else record.holder
         if assignee not in (told, ""):
             found.append(self._state(Kind.ASSIGNED, assignee, max(latest, record.assigned_mark or 0)))
+        inbox = fields.identifier(thread.get("inboxId"))
+        told = self._inboxes[-1].value if self._inboxes else record.handoff.inbox_id
+        if told is not None and inbox not in (told, None):
+            found.append(self._state(Topic.INBOX, inbox, max(latest, record.inbox_mark or 0)))
         told = self._status[-1].value if self._status else "OPEN"
         if thread.get("status") == "CLOSED" != told:
             closed_at, mark = moment(thread, "closedAt"), record.status_mark
@@ -209,11 +252,11 @@ class _Reading:
                 found.append(self._state(Kind.STATUS, "CLOSED", max(closed_at or latest, mark or 0)))
         return found
 
-    def _state(self, kind: Kind, value: str | None, at_ms: int) -> NewEvent:
+    def _state(self, kind: Kind | Topic, value: str | None, at_ms: int) -> NewEvent:
         return self._event(kind, f"{kind}:{value}:{at_ms}", at_ms, value=value)
 
     def _event(
-        self, kind: Kind, entry: str, at_ms: int, *, value: str | None = None, message: Json | None = None
+        self, kind: Kind | Topic, entry: str, at_ms: int, *, value: str | None = None, message: Json | None = None
     ) -> NewEvent:
         handoff = self._record.handoff
         return NewEvent(
@@ -227,17 +270,22 @@ class _Reading:
 
 
 def privacy_deletion(handoff: Handoff, thread_id: str, *, now: int) -> NewEvent:
-    """Return the event for a thread that is gone for good: one, however often that is seen.
+    """Return the event for a thread that HubSpot told to be deleted, and does not find: one a day.
+
+    A thread that was archived a moment ago may not be found either: in a day HubSpot is asked again, and only if it
+    still has none the thread is taken for deleted for privacy, of which HubSpot's own news was lost then.
 
     :param now: epoch ms.
     """
+    at = now + CONFIRM_MS
     return NewEvent(
-        dedupe_key=f"in:read:{handoff.id}:{Kind.PRIVACY_DELETED}",
-        lane=lanes.erasure(handoff.portal_id, thread_id),
+        dedupe_key=f"in:read:{handoff.id}:{Kind.PRIVACY_DELETED}:{at // CONFIRM_MS}",
+        lane=lanes.erasure(handoff.portal_id, thread_id, "confirm"),  # that of HubSpot's own news must not wait
         topic=Kind.PRIVACY_DELETED,
-        sort_at=now,
+        sort_at=at,
+        due_at=at,
         handoff=replace(handoff, thread_id=thread_id),
-        payload=Told(is_read=True, entry=Kind.PRIVACY_DELETED).to_json(),
+        payload=Told(hint=True).to_json(),
     )
 
 
@@ -293,13 +341,12 @@ def _news(entries: list[_Entry], mark: int | None, twin: list[_Entry]) -> list[_
     return [_Entry(one.id, max(one.at_ms, mark), one.value) for one in later]
 
 
-def agent_of(value: object) -> str | None:
-    """Return the agent an assignment names; None for nobody and for bots; "" when it can't be read."""
+def holder_of(value: object) -> str | None:
+    """Return whom an assignment names, an agent or a machine; None for nobody; "" when it can't be read."""
     try:
-        actor = fields.actor(value)
+        return fields.holder(value)
     except ValueError:
         return ""
-    return actor if actor and actor.startswith("A-") else None
 
 
 def moment(raw: Mapping[str, Any], name: str = "createdAt") -> int | None:

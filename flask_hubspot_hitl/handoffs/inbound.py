@@ -15,15 +15,15 @@ from ..clock import to_datetime
 from ..dispatch.tasks import Again, Dead, Done, Outcome, Retry, putting
 from ..domain import Attachment, Author, CloseReason, Message
 from ..errors import HubSpotNotFound, HubSpotRejected, HubSpotUnavailable, NotConfigured
-from ..hubspot import fields
+from ..hubspot import addresses, fields
 from ..hubspot.client import HubSpotClient
-from ..hubspot.content import ParsedMessage, parse_message, safe_url
+from ..hubspot.content import ParsedMessage, parse_message, safe_url, without_repeats
 from ..hubspot.events import Kind
-from ..hubspot.markup import clean_html
-from ..hubspot.text import guess_content_type, scrub
+from ..hubspot.fields import PERSON
+from ..hubspot.text import guess_content_type
 from ..ledger import Event, HandoffRecord, Lease, NewEvent, Topic, Transaction
 from ..portals.clients import Services
-from . import steps, transitions
+from . import beginnings, steps, transitions
 from .emission import Emitter, SignalTask
 from .history import History, privacy_deletion
 from .states import InboundState, Seen, Told
@@ -41,17 +41,24 @@ class InboundTask(SignalTask):
         super().__init__(services.ledger, emitter)
         self._services = services
         self.history = History(services)
-        self._window_ms = int(services.settings.reopen_window * 1000)
+        settings = services.settings
+        self._counts = settings.automation_as_operator
+        self._window_ms = int(settings.reopen_window * 1000)
+        self._own_hosts = {addresses.parse(settings.api_base_url).host} if settings.is_stand_in else ()
 
     # The dispatcher's three questions --------------------------------------------------------------------
 
     def prepare(self, tx: Transaction, event: Event, now: int) -> None:
         """Decide the event when nothing has to be fetched, and commit the first receiver's start with that."""
         state = event.state(InboundState)
+        if event.topic == Kind.MESSAGE and (event.handoff_id is None or beginnings.is_asking(state)):
+            event.handoff_id = beginnings.handoff_of(tx, event.portal_id, event.thread_id)
+            if event.handoff_id is not None and beginnings.is_asking(state):
+                beginnings.answered(state)
         if state.plan is None:
-            missing = _missing(event, state)
+            missing = self._missing(event, state)
             if missing == "operator":  # this process may have fetched name and picture within the last hour
-                known = self._services.known_operator(str(event.portal_id), _assignee(event, state) or "")
+                known = self._services.known_operator(str(event.portal_id), self._operator_id(event, state) or "")
                 state.operator, missing = known, None if known else missing
             if missing is None:
                 self._decide(tx, event, state, now)
@@ -61,13 +68,18 @@ class InboundTask(SignalTask):
     def call(self, event: Event, lease: Lease, now: int) -> Outcome:
         """Send the signals decided, or fetch what is missing to decide."""
         state = event.state(InboundState)
-        return self._fetch(event, state, now) if state.plan is None else self._emitter.run(event, lease)
+        if state.plan is None:
+            return self._fetch(event, state, now)
+        outcome = self._emitter.run(event, lease)
+        if beginnings.is_asking(state):
+            return beginnings.after_asking(self._services, event, state, outcome, now)
+        return outcome
 
     def buried(self, tx: Transaction, event: Event, error: str, now: int) -> None:
         """Tell the agent FAILED when the event of an agent's message died."""
         state = event.state(InboundState)
         self._emitter.buried(tx, event)
-        if event.topic == Kind.MESSAGE and state.plan is None:
+        if event.topic == Kind.MESSAGE and (state.plan is None or beginnings.is_asking(state)):
             told = _told(event, state)
             message_id = told.message and told.message.get("id")
             if message_id and told.channel_id:
@@ -76,11 +88,11 @@ class InboundTask(SignalTask):
     # What must be fetched before it can be decided -------------------------------------------------------
 
     def _fetch(self, event: Event, state: InboundState, now: int) -> Outcome:
-        missing = _missing(event, state)
+        missing = self._missing(event, state)
         if missing == "thread":
             return self._fetch_thread(event, state)
         if missing == "operator":
-            state.operator = self._services.client(str(event.portal_id)).operator(_assignee(event, state) or "")
+            state.operator = self._services.client(str(event.portal_id)).operator(self._operator_id(event, state) or "")
         elif missing == "message":
             return self._fetch_message(event, state)
         elif missing == "history":
@@ -106,30 +118,36 @@ class InboundTask(SignalTask):
 
     def _fetch_message(self, event: Event, state: InboundState) -> Outcome:
         """Fetch what an agent's message leaves out, and check it: its text, files with addresses, the agent's name."""
-        if event.handoff_id is None:
-            return Dead("an agent's message in a thread that no handoff of ours has")
-        with self._ledger.read() as tx:
-            record = tx.records.get(str(event.handoff_id))
-        if record is None:
-            return Dead("its handoff is gone")
-        client = self._services.client(str(event.portal_id))
-        raw = self._raw_message(event, _told(event, state), client)
+        client, told = self._services.client(str(event.portal_id)), _told(event, state)
+        if event.handoff_id is None and not self._is_start(event, state, client):
+            return Dead(beginnings.NOT_A_START)
+        record = None
+        if event.handoff_id is not None:
+            with self._ledger.read() as tx:
+                record = tx.records.get(event.handoff_id)
+            if record is None:
+                return Dead("its handoff is gone")
+        raw = self._raw_message(event, told, client)
         if raw is None:
             logger.warning("Ignored event %d: HubSpot does not know the message it names", event.id)
             return Done()
         try:
-            message = parse_message(raw)
+            message = self._parse(raw)
         except ValueError as error:
             return Dead(f"the message can't be read: {error}")
-        if not self._is_for(record, event, _told(event, state), message):
+        if record is not None and not self._is_for(record, event, told, message):
             return Done()
-        text, html = self._whole_text(event, client, message)
-        files, notices = [], []
+        message = self._whole(event, client, raw, message)
+        files: list[Attachment] = []
+        notices: list[str] = []
         for attachment in message.attachments:
             file = self._with_url(event, attachment)
             files.append(file)
             if file.url is None:
                 notices.append(FILE_NOTICE.format(name=file.name or "file"))
+        pictures = without_repeats(files, (self._with_url(event, one) for one in message.pictures))
+        notices += [FILE_NOTICE.format(name=one.name or "picture") for one in pictures if one.url is None]
+        files += pictures
         actor_id = message.sender_actor_id or message.created_by or "S-hubspot"
         operator = client.operator(actor_id)
         if operator.name is None and message.sender_name:
@@ -137,13 +155,27 @@ class InboundTask(SignalTask):
         state.message = Message(
             message_id=message.message_id,
             author=Author.OPERATOR,
-            text="\n".join([*([text] if text else []), *notices]),
-            html=html,
+            text="\n".join([*([message.text] if message.text else []), *notices]),
+            html=message.html,
             attachments=tuple(files),
+            choices=message.choices,
             operator=operator,
             created_at=to_datetime(min(message.created_at_ms, event.sort_at)),
         )
         return Again()
+
+    def _is_start(self, event: Event, state: InboundState, client: HubSpotClient) -> bool:
+        """Return True when an agent began the thread, and may; read where it is."""
+        told = _told(event, state)
+        if not self._services.settings.agents_may_start or not beginnings.may_be_start(told):
+            return False
+        try:
+            thread = client.get_thread(str(event.thread_id))
+            entries = client.thread_messages(str(event.thread_id))
+        except HubSpotNotFound:
+            return False
+        state.inbox_id = fields.identifier(thread.get("inboxId"))
+        return not beginnings.user_has_written(entries)
 
     def _raw_message(self, event: Event, told: Told, client: HubSpotClient) -> Mapping[str, Any] | None:
         """Return HubSpot's message object, read from HubSpot where the event's leaves out what must be checked.
@@ -158,20 +190,25 @@ class InboundTask(SignalTask):
         except HubSpotNotFound:
             return None
 
-    def _whole_text(self, event: Event, client: HubSpotClient, message: ParsedMessage) -> tuple[str, str | None]:
-        """Return a message's text and HTML, fetched where HubSpot has cut them."""
-        text, html = message.text, message.html
-        if message.truncated:
-            try:
-                whole = client.original_content(message.thread_id, message.message_id)
-            except HubSpotRejected:
-                logger.info(
-                    "HubSpot has no full text for a message that it cut (event %d); the cut text is delivered", event.id
-                )
-            else:
-                text = scrub(str(whole.get("text") or text))
-                html = clean_html(str(whole["richText"])) if whole.get("richText") else html
-        return text, html
+    def _whole(
+        self, event: Event, client: HubSpotClient, raw: Mapping[str, Any], message: ParsedMessage
+    ) -> ParsedMessage:
+        """Return a message with its whole text, which is fetched where HubSpot has cut it."""
+        if not message.truncated:
+            return message
+        try:
+            found = client.original_content(message.thread_id, message.message_id)
+        except HubSpotRejected:
+            logger.info(
+                "HubSpot has no full text for a message that it cut (event %d); the cut text is delivered", event.id
+            )
+            return message
+        whole = {name: found[name] for name in ("text", "richText") if found.get(name)}
+        return self._parse({**raw, **whole})
+
+    def _parse(self, raw: Mapping[str, Any]) -> ParsedMessage:
+        with_choices = self._services.settings.quick_replies
+        return parse_message(raw, own_hosts=self._own_hosts, with_choices=with_choices)
 
     def _is_for(self, record: HandoffRecord, event: Event, told: Told, message: ParsedMessage) -> bool:
         """Return True when an agent wrote the message to our user in the thread that this handoff opened."""
@@ -221,7 +258,7 @@ class InboundTask(SignalTask):
                 state.is_erased = self._is_gone(event)
         except HubSpotUnavailable as error:
             if (at_ms := state.next_look(now)) is not None:
-                return Retry(str(error), at_ms=at_ms)
+                return Retry(str(error), at_ms=at_ms, cause=error)
             logger.warning(
                 "HubSpot could not be read for 30 s before a handoff's end (event %d); the end is signalled without "
                 "the last look. Run 'flask hubspot-hitl reconcile' when HubSpot is back",
@@ -237,7 +274,7 @@ class InboundTask(SignalTask):
         return Again(putting(missed, now))
 
     def _is_gone(self, event: Event) -> bool:
-        """Return True when the thread is gone for good.
+        """Return True when HubSpot does not find the thread, not even among archived ones.
 
         HubSpot sends ``deletion`` before ``privacyDeletion``, and the second may get lost.
         """
@@ -245,12 +282,34 @@ class InboundTask(SignalTask):
             record = tx.records.get(str(event.handoff_id))
         return record is not None and self.history.thread(record, str(event.thread_id)) is None
 
+    def _missing(self, event: Event, state: InboundState) -> str | None:
+        """Return what has to be read from HubSpot before the event can be decided, or None."""
+        told = _told(event, state)
+        if told.hint and state.seen is None:
+            return "thread"
+        if event.topic == Kind.ASSIGNED:
+            return "operator" if state.operator is None and self._operator_id(event, state) else None
+        if event.topic == Kind.MESSAGE:
+            return "message" if state.message is None else None
+        ends = event.topic in _ENDS or (event.topic == Kind.STATUS and _value(event, state) in ("CLOSED", "ARCHIVED"))
+        return "history" if ends and not told.is_read and not state.history_is_read else None
+
+    def _operator_id(self, event: Event, state: InboundState) -> str | None:
+        """Return who counts as having the conversation: a person, or by AUTOMATION_AS_OPERATOR a machine; or None."""
+        value = _value(event, state)
+        is_operator = value and (value.startswith(PERSON) or (self._counts and _machine(event, state)))
+        return value if is_operator else None
+
     # Deciding --------------------------------------------------------------------------------------------
 
     def _decide(self, tx: Transaction, event: Event, state: InboundState, now: int) -> None:
         """Apply the event to its handoff and note which signals follow."""
         state.record = tx.records.get(str(event.handoff_id), lock=True) if event.handoff_id else None
-        state.plan = [] if state.record is None else self._plan(tx, state.record, event, state, now)
+        if state.record is not None:
+            state.plan = self._plan(tx, state.record, event, state, now)
+        else:
+            asks = event.topic == Kind.MESSAGE and event.handoff_id is None and state.message is not None
+            state.plan = beginnings.plan(event, _told(event, state)) if asks else []
 
     def _plan(self, tx: Transaction, record: HandoffRecord, event: Event, state: InboundState, now: int) -> steps.Plan:
         at_ms = event.sort_at
@@ -260,41 +319,33 @@ class InboundTask(SignalTask):
                 window_ms=self._window_ms, now=now,
             )  # fmt: skip
         if event.topic == Kind.ASSIGNED:
-            operator = state.operator if _assignee(event, state) else None
-            return transitions.assigned(tx, record, operator, occurred_ms=at_ms)
-        if event.topic == Kind.STATUS:
-            value = _value(event, state)
-            if value in ("CLOSED", "ARCHIVED"):
-                reason = CloseReason.ARCHIVED if value == "ARCHIVED" else CloseReason.AGENT
-                return transitions.ended(tx, record, reason=reason, occurred_ms=at_ms, now=now)
-            if value == "OPEN":
-                return transitions.went_open(tx, record, occurred_ms=at_ms, window_ms=self._window_ms)
-            return []
-        if event.topic == Kind.RESTORED:
-            return transitions.went_open(tx, record, occurred_ms=at_ms, window_ms=self._window_ms)
-        if event.topic == Kind.DELETED and not state.is_erased:
-            return transitions.ended(tx, record, reason=CloseReason.ARCHIVED, occurred_ms=at_ms, now=now)
+            operator = state.operator if self._operator_id(event, state) else None
+            return transitions.assigned(tx, record, operator, machine=_machine(event, state), occurred_ms=at_ms)
+        if event.topic == Topic.INBOX:
+            return transitions.inbox_changed(tx, record, str(_told(event, state).value), occurred_ms=at_ms)
+        if event.topic in (Kind.STATUS, Kind.RESTORED):
+            value = "OPEN" if event.topic == Kind.RESTORED else _value(event, state)
+            return self._status_plan(tx, record, value, at_ms, now)
         if event.topic == Topic.ACCOUNT_REMOVED:
             return transitions.account_removed(tx, record, now=now)
         if event.topic == Kind.DELETED:
-            tx.queue.put([privacy_deletion(record.handoff, str(event.thread_id), now=now)], now=now)
+            if state.is_erased:
+                tx.queue.put([privacy_deletion(record.handoff, str(event.thread_id), now=now)], now=now)
+            return transitions.ended(tx, record, reason=CloseReason.ARCHIVED, occurred_ms=at_ms, now=now)
+        return []
+
+    def _status_plan(
+        self, tx: Transaction, record: HandoffRecord, value: str | None, at_ms: int, now: int
+    ) -> steps.Plan:
+        if value in ("CLOSED", "ARCHIVED"):
+            reason = CloseReason.ARCHIVED if value == "ARCHIVED" else CloseReason.AGENT
+            return transitions.ended(tx, record, reason=reason, occurred_ms=at_ms, now=now)
+        if value == "OPEN":
+            return transitions.went_open(tx, record, occurred_ms=at_ms, window_ms=self._window_ms)
         return []
 
 
 _ENDS = (Kind.DELETED, Topic.ACCOUNT_REMOVED)
-
-
-def _missing(event: Event, state: InboundState) -> str | None:
-    """Return what has to be read from HubSpot before the event can be decided, or None."""
-    told = _told(event, state)
-    if told.hint and state.seen is None:
-        return "thread"
-    if event.topic == Kind.ASSIGNED:
-        return "operator" if state.operator is None and _assignee(event, state) else None
-    if event.topic == Kind.MESSAGE:
-        return "message" if state.message is None else None
-    ends = event.topic in _ENDS or (event.topic == Kind.STATUS and _value(event, state) in ("CLOSED", "ARCHIVED"))
-    return "history" if ends and not told.is_read and not state.history_is_read else None
 
 
 def _told(event: Event, state: InboundState) -> Told:
@@ -308,10 +359,10 @@ def _value(event: Event, state: InboundState) -> str | None:
     return _told(event, state).value if state.seen is None else state.seen.value
 
 
-def _assignee(event: Event, state: InboundState) -> str | None:
-    """Return the assigned agent; None for nobody, a bot or an AI agent."""
+def _machine(event: Event, state: InboundState) -> str | None:
+    """Return the bot or AI agent that the thread is assigned to; None for nobody and for a person."""
     value = _value(event, state)
-    return value if value and value.startswith("A-") else None
+    return value if value and value.startswith(fields.MACHINES) else None
 
 
 def _signed_name(signed: Mapping[str, Any]) -> str | None:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import logging
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 
 from ..config import Settings
 from ..hubspot.events import Inbound, Kind, Poison
@@ -25,6 +25,8 @@ PARKED_MAX = 10_000
 """Most parked events of a portal (docs/rules.rst B4)."""
 QUARANTINE_MAX = 1_000
 """Most quarantined items in the database; later ones are only counted."""
+REMEMBERED_MAX = 4_000
+"""Threads that a process remembers to be ours, at most: half a megabyte."""
 
 
 class Intake:
@@ -38,6 +40,8 @@ class Intake:
         self._settings = settings
         self._ledger = ledger
         self._arrivals = Arrivals(ledger)
+        self._ours: set[tuple[str, str]] = set()
+        """Threads that were ours when an event of theirs came last: only a guess, the database knows."""
         self.counts: Counter[str] = Counter()
         self.short_until = 0.0
 
@@ -61,6 +65,10 @@ class Intake:
         threads = {(event.portal_id, event.thread_id) for event in events}
         if not threads and not poison:
             return hinted
+        if len(events) == 1 and not poison and not threads.isdisjoint(self._ours):
+            if self._take_known(events[0], hint, now):
+                return hinted + 1
+            self._ours -= threads
         with self._ledger.read() as tx:
             known = tx.records.handoffs_of_threads(threads)
             unknown = threads - known.keys()
@@ -75,6 +83,7 @@ class Intake:
                 self._settings,
                 {(e.channel_id, e.account_id) for e in events if (e.portal_id, e.thread_id) in unknown},
             )
+        self._remember(known)
         ours = _own_messages(events, own) | {one.dedupe_key for one in events if _marks(one, known) & erased}
         wanted = [new for event in events if (new := self._place(event, known, starting, ours, now, hint))]
         if not wanted and not poison:
@@ -94,6 +103,26 @@ class Intake:
         self.counts["erased"] += late
         self.counts["repeated"] += len(wanted) - stored
         return stored + hinted
+
+    def _take_known(self, event: Inbound, hint: bool, now: int) -> bool:
+        """Store an event of a thread that should be ours.
+
+        :returns: False when it was not stored: the thread is none of ours any more, or the event is known already.
+        """
+        key = (event.portal_id, event.thread_id)
+        new = self._place(event, {key: ""}, set(), set(), now, hint)
+        if new is None:
+            return False
+        marks = erasing.marks_of(*key, Told.from_json(new.payload))
+        with self._ledger.write() as tx:
+            stored = tx.direct.put(new, marks=marks, now=now)
+        self.counts["stored"] += stored.rows
+        return stored.rows == 1
+
+    def _remember(self, known: Collection[tuple[str, str]]) -> None:
+        if len(self._ours) > REMEMBERED_MAX - len(known):
+            self._ours = set()
+        self._ours |= set(known)
 
     def _take_hints(self, events: Sequence[Inbound], now: int) -> int:
         """Have the accounts read of portals where a channel account may have changed.

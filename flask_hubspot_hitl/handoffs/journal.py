@@ -84,7 +84,7 @@ class JournalTask(CallingTask):
     def _pause(self, state: PollState, place: Place, now: int, *, ask_all: bool) -> Outcome:
         state.files = state.tries = 0
         effect = self._storing(place, None, now, ask_all=ask_all)
-        return Retry("until the next look", at_ms=now + journal.EVERY_MS, effect=effect)
+        return Retry("until the next look", at_ms=now + journal.EVERY_MS, effect=effect, is_planned=True)
 
     def _page(self, state: PollState, calls: JournalCalls, entry: Entry) -> Page | None:
         """Read a file; None when it is given up."""
@@ -104,7 +104,7 @@ class JournalTask(CallingTask):
         if state.files < IN_A_ROW:
             return Again(effect)
         state.files = 0
-        return Retry("a pause after many files", at_ms=now + journal.EVERY_MS, effect=effect)
+        return Retry("a pause after many files", at_ms=now + journal.EVERY_MS, effect=effect, is_planned=True)
 
     def _storing(self, place: Place, page: Page | None, now: int, *, ask_all: bool) -> Effect:
         asking = place.asking(now) if ask_all else place
@@ -180,7 +180,7 @@ class LifecycleTask(CallingTask):
         if action != REMOVED or state.asked >= len(ASK_AGAIN_MS):
             return Done()
         state.asked += 1  # it has been installed again since, or HubSpot takes its time
-        return Retry("the token works still", at_ms=now + ASK_AGAIN_MS[state.asked - 1])
+        return Retry("the token works still", at_ms=now + ASK_AGAIN_MS[state.asked - 1], is_planned=True)
 
     def _ask(self, portal_id: str) -> None:
         """Call HubSpot with the access token, and with one that HubSpot makes now: the old one may live out its time.

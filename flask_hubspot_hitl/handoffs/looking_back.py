@@ -15,11 +15,12 @@ from ..clock import to_ms
 from ..config import Settings
 from ..domain import CloseReason
 from ..errors import HubSpotRejected
+from ..hubspot import fields
 from ..hubspot.client import HubSpotClient
 from ..ledger import HandoffRecord, NewEvent, Transaction
 from ..portals.clients import Services
 from . import erasing
-from .history import History, agent_of, moment
+from .history import History, holder_of, moment
 from .states import ListState, LookBackState, ToCompare
 
 logger = logging.getLogger(__name__)
@@ -235,7 +236,7 @@ class LookingBack:
         :param now: epoch ms.
         :returns: how many events are new.
         """
-        if compared.seen is not None:
+        if compared.seen is not None and tx.records.get(record.handoff.id) is not None:
             tx.once.put(_key(record), {"seen": compared.seen}, expires_at=now + 2 * DAY_MS)
         put = tx.queue.put(compared.events, now=now)
         return put - erasing.refuse_late(tx, compared.events, now=now)
@@ -258,15 +259,17 @@ def differs(record: HandoffRecord, written: int, thread: Mapping[str, Any]) -> b
     is_archived, is_open = thread.get("archived") is True, thread.get("status") == "OPEN"
     if not handoff.is_open:
         return not is_archived and (is_open or sent > max(record.closed_ms, written))
-    operator = handoff.operator and handoff.operator.actor_id
-    return is_archived or not is_open or sent > written or agent_of(thread.get("assignedTo")) not in (operator, "")
+    if handoff.inbox_id is not None and fields.identifier(thread.get("inboxId")) not in (handoff.inbox_id, None):
+        return True
+    is_held_by_another = holder_of(thread.get("assignedTo")) not in (record.holder, "")
+    return is_archived or not is_open or sent > written or is_held_by_another
 
 
 def digest(record: HandoffRecord, written: int, thread: Mapping[str, Any]) -> str:
     """Return both sides of a comparison as one text; see :func:`differs`."""
     handoff = record.handoff
-    ours = (handoff.state, handoff.operator and handoff.operator.actor_id, record.status_mark, record.assigned_mark)
-    names = ("status", "archived", "assignedTo", "latestMessageSentTimestamp")
+    ours = (handoff.state, record.holder, handoff.inbox_id, record.status_mark, record.assigned_mark)
+    names = ("status", "archived", "assignedTo", "inboxId", "latestMessageSentTimestamp")
     return "|".join(str(one) for one in (*ours, written, *(thread.get(name) for name in names)))
 
 

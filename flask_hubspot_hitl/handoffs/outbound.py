@@ -8,10 +8,11 @@ from __future__ import annotations
 
 import hashlib
 import logging
+from dataclasses import replace
 from typing import Any
 
 from ..dispatch.tasks import Again, CallingTask, Dead, Done, Outcome, outage
-from ..domain import Contact, HandoffState, Message, MessageStatus
+from ..domain import Author, Contact, Handoff, HandoffState, Message, MessageStatus
 from ..errors import (
     ContactNotFound,
     HITLError,
@@ -31,7 +32,7 @@ from ..ledger import Event, HandoffRecord, Lease, Transaction, lanes
 from ..portals import contacts
 from ..portals.clients import Services
 from . import rules, steps
-from .states import Account, OutboundState, ToAssign, ToClose, ToNote, ToOpen, ToReceipt
+from .states import RATING, Account, OutboundState, ToAssign, ToChangeTicket, ToClose, ToNote, ToOpen, ToReceipt
 
 logger = logging.getLogger(__name__)
 
@@ -126,9 +127,9 @@ class OpenTask(OutboundTask):
         if record.sender is None:
             state.sender = record.sender = state.sender or self._sender(client, record)
         handoff = record.handoff
-        contact_line = _contact_line(handoff.contact, record.sender)
+        contact_line, told = _contact_line(handoff.contact, record.sender), ToOpen.from_json(event.payload)
         text = render_first_message(
-            handoff.name, handoff.title, handoff.description, contact_line, ToOpen.from_json(event.payload).transcript
+            handoff.name, handoff.title, handoff.description, contact_line, told.transcript, told.facts
         )
         opening: dict[str, Any] = {"text": text, "at_ms": event.received_at}
         try:
@@ -148,6 +149,8 @@ class OpenTask(OutboundTask):
                 current.sender, current.recipient, current.account_id = sender, recipient, account_id
                 current.opening_id = opening_id
                 rules.opened(tx, current, thread_id=thread_id, timeout_ms=timeout_ms, now=self._ledger.now_ms())
+                if told.ticket:
+                    rules.put_on_ticket(tx, current.handoff, ToChangeTicket(told.ticket), once="start", now=now)
 
         logger.info("Handoff %s has opened HubSpot thread %s", handoff.id, thread_id)
         return Done(effect)
@@ -214,24 +217,47 @@ def _contact_line(contact: Contact | None, sender: dict[str, str]) -> str | None
 
 
 class NoteTask(OutboundTask):
-    """Send the conversation before the handoff, or why a file is missing, as a note only agents see.
+    """Send the conversation before the handoff, why a file is missing, or what the host says, as a note for agents.
 
     Where notes are refused it is a message.
     """
 
     def _do(self, event: Event, state: OutboundState, client: HubSpotClient, now: int) -> Outcome:
-        record = state.record
-        if record is None or not record.handoff.is_open or record.handoff.thread_id is None:
+        record, told = state.record, ToNote.from_json(event.payload)
+        is_rating = told.about == RATING
+        if record is None or record.handoff.thread_id is None or not (record.handoff.is_open or is_rating):
             return Done()
-        told = ToNote.from_json(event.payload)
-        text = told.text
+        mode, handoff = self._services.settings.notes_in, record.handoff
+        on_ticket = not told.as_comment and self._services.ticket_notes.may_be(handoff.portal_id, handoff.inbox_id)
+        if on_ticket and mode == "ticket":
+            return self._to_ticket(event, handoff, replace(told, instead=True), now)
+        if self._commented(state, client, record, told, now):
+            return self._to_ticket(event, handoff, told, now) if on_ticket else Done()
+        if on_ticket:
+            return self._to_ticket(event, handoff, replace(told, instead=True), now)
+        if is_rating:  # a message would open the thread again
+            return Dead("HubSpot takes no notes, so the rating is left out")
+        text = _as_text(told)
+        if told.about.startswith("host:") and told.title is None:
+            text = f"Note: {text}"  # else it would stand there as the user's own words
+        self.publish(client, record, key=f"\0{told.about}", text=text, at_ms=event.received_at)
+        return Done()
+
+    def _to_ticket(self, event: Event, handoff: Handoff, told: ToNote, now: int) -> Outcome:
+        return Done(lambda tx: rules.put_on_ticket(tx, handoff, told, once=str(event.id), now=now))
+
+    def _commented(
+        self, state: OutboundState, client: HubSpotClient, record: HandoffRecord, told: ToNote, now: int
+    ) -> bool:
+        """Leave the note on the thread; False when the portal takes none."""
+        thread_id = str(record.handoff.thread_id)
         if state.is_unsure and not state.is_refused:
-            there = client.thread_messages(record.handoff.thread_id)
-            if any(one.get("type") == "COMMENT" and one.get("text") == text for one in there):
-                return Done()
+            there = client.thread_messages(thread_id)
+            if any(one.get("type") == "COMMENT" and one.get("text") == _as_text(told) for one in there):
+                return True
         if not state.is_refused and self._services.takes_notes(record.handoff.portal_id):
             try:
-                client.add_note(record.handoff.thread_id, text)
+                client.add_note(thread_id, told.text, title=told.title)
             except HubSpotRejected as error:
                 logger.warning(
                     "HubSpot refuses notes (%s); for an hour histories are sent as the first message. Set "
@@ -241,13 +267,16 @@ class NoteTask(OutboundTask):
                 state.is_refused = True
                 self._services.notes_refused(record.handoff.portal_id, now)
             else:
-                return Done()
-        self.publish(client, record, key=f"\0{told.about}", text=text, at_ms=event.received_at)
-        return Done()
+                return True
+        return False
+
+
+def _as_text(told: ToNote) -> str:
+    return told.text if told.title is None else f"{told.title}\n\n{told.text}"
 
 
 class AssignTask(OutboundTask):
-    """Assign the thread as ``start(assign_to=…)`` asked; when HubSpot refuses, the handoff goes on unassigned."""
+    """Assign the thread as the host asked; when HubSpot refuses, it stays with whom it is."""
 
     def _do(self, event: Event, state: OutboundState, client: HubSpotClient, now: int) -> Outcome:
         record = state.record
@@ -255,12 +284,15 @@ class AssignTask(OutboundTask):
             return Done()
         handoff, actor_id = record.handoff, ToAssign.from_json(event.payload).actor_id
         try:
-            client.assign_thread(record.handoff.thread_id, actor_id)
+            if actor_id is None:
+                client.unassign_thread(record.handoff.thread_id)
+            else:
+                client.assign_thread(record.handoff.thread_id, actor_id)
         except HubSpotRejected as error:
             refused = {"actor_id": actor_id, "error": str(error)}
             logger.warning(
-                "HubSpot did not assign handoff %s as `assign_to` asked (%s); the inbox's own routing applies. Check "
-                "that the agent still exists",
+                "HubSpot did not assign handoff %s as the host asked (%s); the inbox's own routing applies. Check that "
+                "the agent still exists",
                 record.handoff.id,
                 error,
             )
@@ -321,11 +353,16 @@ class CloseTask(OutboundTask):
 
 
 class ReceiptTask(OutboundTask):
-    """Set SENT or FAILED on an agent's message; count and drop a refusal, so that a receipt delays nothing."""
+    """Set SENT, READ or FAILED on an agent's message; count and drop a refusal, so that a receipt delays nothing."""
 
     def _do(self, event: Event, state: OutboundState, client: HubSpotClient, now: int) -> Outcome:
         told = ToReceipt.from_json(event.payload)
-        status = "SENT" if told.error is None else "FAILED"
+        status = "READ" if told.is_read else "SENT" if told.error is None else "FAILED"
+        if status == "SENT" and event.handoff_id is not None:
+            with self._ledger.read() as tx:
+                found = tx.records.find_message(event.handoff_id, Author.OPERATOR, told.message_id)
+            if found is not None and found[1].status is MessageStatus.READ:
+                return Done()  # READ comes behind it, and says more
         try:
             client.set_message_status(told.channel_id, told.message_id, status, told.error)
         except HubSpotRejected as error:

@@ -40,7 +40,7 @@ class GapTask(CallingTask):
         if event.state(WaitingState).is_over:
             return Done()
         if now < event.received_at + GAP_MS:
-            return Retry("the channel's event may still come", at_ms=event.received_at + GAP_MS)
+            return Retry("the channel's event may still come", at_ms=event.received_at + GAP_MS, is_planned=True)
         return Done(putting(self._inbound.history.missed(str(event.handoff_id), str(event.thread_id)), now))
 
     def not_configured(self, event: Event, error: NotConfigured) -> Outcome:
@@ -90,7 +90,7 @@ class UnparkTask(Task):
         """Come again as long as events are parked."""
         now = self._ledger.now_ms()
         if not event.state(WaitingState).is_over:
-            return Retry("events are parked", at_ms=now + SWEEP_MS)
+            return Retry("events are parked", at_ms=now + SWEEP_MS, is_planned=True)
         portal_id = str(event.portal_id)
 
         def effect(tx: Transaction) -> None:

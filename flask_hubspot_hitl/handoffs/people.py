@@ -2,41 +2,47 @@
 write it down for them.
 
 Only what names the person is taken: a contact, an address that was written from, an id that holds a number or an
-address. That somebody else's message mentions them is no link. Imports nothing that dispatches.
+address. That somebody else's message mentions them is no link.
 """
 
 from __future__ import annotations
 
 import base64
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Any
 
 from ..clock import to_datetime
+from ..dispatch.housekeeping import DELIVERIES
 from ..domain import Contact
+from ..errors import ContactInvalid
 from ..hubspot import phones
 from ..hubspot.contacts import parse_contact
 from ..ledger import Belongings, Transaction
 from ..ledger.codec import contact_from_json, loads
-from ..ledger.people import LooseEvent, Whose
+from ..ledger.people import OVERLAP, OVERLAP_MS, LooseEvent, Whose
 from ..portals.contacts import keys_of
 
 FORMAT = "flask-hubspot-hitl/export/1"
 """What an export says that it is; docs/export.schema.json describes it."""
 _NUMBERS = re.compile(
-    r"(?:\+|(?:tel|sms|whatsapp):\+?)([1-9]\d{6,14})(?!\d)|(?<!\d)([1-9]\d{6,14})@(?:s\.whatsapp|c\.us)"
+    r"(?:\+|(?:tel|sms|whatsapp):\+?)([1-9]\d{6,14})(?!\d)|(?<!\d)([1-9]\d{6,14})(?::\d+)?@(?:s\.whatsapp|c\.us)",
+    re.IGNORECASE,
 )
 """Numbers in an id of the host's that say themselves that they are numbers."""
-_TYPED = re.compile(r"\s*(?:\+|00|tel:|sms:|whatsapp:)[\d\s().\-/+]{7,30}", re.IGNORECASE)
-"""What may be a phone number; parsing all there is would take long."""
+TYPED_LIMIT = 80
+"""Characters of a text that may be a phone number, and nothing else."""
+_NO_DIGIT = re.compile(r"\D+")
+TAIL = 4
+"""Digits at the end of a number that no country has changed; parsing every text there is would take long."""
 _OWN = ("user", "session", "starting")
 """Rows of bridges that are named for a user or a conversation."""
 _LINKS = ("user", "conversation")
 """Fields of bridges' rows that name another row."""
 _SAYS = ("text", "richText", "html", "markdown", "transcript", "title", "subtitle", "caption")
-"""Fields of an event's content that hold what was said."""
+"""Fields of an event's content that hold what was said, and so do not tell whose it is."""
 _JSON = ("contact", "sender", "attributes", "attachments", "value")
 """Exported columns that hold JSON."""
 
@@ -78,9 +84,16 @@ class Who:
             return False
         if self.by is By.EMAIL:
             return text.strip().lower() == self.value
-        if self.by is not By.PHONE or not _TYPED.fullmatch(text):
+        if self.by is not By.PHONE or len(text) > TYPED_LIMIT:
             return False
-        return phones.compare(self.value, text) in (phones.Same.EXACT, phones.Same.RENUMBERED)
+        digits = _NO_DIGIT.sub("", text)
+        if self.value[-TAIL:] not in (digits if text.isascii() else "".join(str(int(one)) for one in digits)):
+            return False
+        try:
+            found = phones.read_messenger_id(text) if phones.is_messenger_id(text) else phones.read(text).value
+        except ContactInvalid:
+            return False
+        return phones.newest(found) == phones.newest(self.value)
 
     def is_named_in(self, text: str) -> bool:
         """Return True when an id holds the number, marked as one, or the address."""
@@ -88,6 +101,8 @@ class Who:
             return re.search(rf"(?<![\w.+-]){re.escape(self.value)}(?![\w-]|\.\w)", text.lower()) is not None
         if self.by is not By.PHONE:
             return False
+        if self.is_written(text) or self.is_written(text.partition(":")[2]):
+            return True
         numbers = (f"+{one[1] or one[2]}" for one in _NUMBERS.finditer(text))
         return any(phones.newest(one) == phones.newest(self.value) for one in numbers)
 
@@ -116,36 +131,76 @@ def find(tx: Transaction, who: Who) -> Belongings:
     found = Belongings()
     if who.by is By.CONVERSATION:
         found.conversations.add(who.value)
+    tx.people.mark_seen(found)
+    _look(tx, who, found, Belongings())
+    return found
+
+
+def find_newer(tx: Transaction, who: Who, found: Belongings) -> bool:
+    """Add what was stored since :func:`find`; return True for handoffs and conversations: they have lanes of their own.
+
+    Only what is new is read, as long as there are none.
+
+    :param who: who was looked for then.
+    """
+    before = len(found.handoffs) + len(found.conversations)
+    seen = Belongings(
+        seen=max(0, found.seen - OVERLAP),
+        seen_handoff=max(0, found.seen_handoff - OVERLAP),
+        seen_at=max(0, found.seen_at - OVERLAP_MS),
+    )
+    tx.people.mark_seen(found)
+    _look(tx, who, found, seen, is_whole=False)
+    is_more = len(found.handoffs) + len(found.conversations) > before
+    if is_more:
+        _look(tx, who, found, Belongings())
+    return is_more
+
+
+def _look(tx: Transaction, who: Who, found: Belongings, seen: Belongings, *, is_whole: bool = True) -> None:
+    """Add what is theirs among the rows that are newer than those that were ``seen``.
+
+    :param is_whole: False: without the events of handoffs that were found before, which takes a look at all there are.
+    """
     linked: set[tuple[str, str]] = set()
     before = -1
     while before != (before := len(found.handoffs) + len(found.conversations) + len(found.bridges) + len(linked)):
-        for one in tx.people.handoffs():
+        for one in tx.people.handoffs(after=seen.seen_handoff):
             if one.conversation_id in found.conversations or who.has(one):
                 found.handoffs.add(one.id)
                 found.conversations.add(one.conversation_id)
-                if one.contact:
-                    found.once |= set(keys_of(one.portal_id, contact_from_json(one.contact) or Contact()))
-        for bridge, key, value in tx.people.bridge_rows():
+                contact = (contact_from_json(one.contact) if one.contact else None) or Contact()
+                found.once |= set(keys_of(one.portal_id, contact))
+                found.written |= {text for text in (contact.email, *contact.numbers) if text}
+        for bridge, key, value in tx.people.bridge_rows(since=seen.seen_at):
             if (bridge, key) in linked or _is_theirs(who, found, key, value):
                 _take_row(found, linked, bridge, key, value)
     if who.by in (By.PHONE, By.EMAIL):
         asked = Contact(phone=who.value) if who.by is By.PHONE else Contact(email=who.value)
         found.once |= {key for portal in tx.people.portals() for key in keys_of(portal, asked)}
-    tx.people.complete(found)
-    found.events |= {one.id for one in tx.people.loose_events() if _is_their_event(who, found, one)}
-    return found
+    if is_whole:
+        tx.people.complete(found)
+    loose = tx.people.loose_events(after=seen.seen)
+    theirs = (who, *(Who(By.EMAIL if "@" in text else By.PHONE, text.lower()) for text in sorted(found.written)))
+    found.events |= {one.id for one in loose if _is_their_event(theirs, found, one)}
 
 
 def of_handoff(tx: Transaction, handoff_id: str) -> Belongings:
-    """Return the rows of one handoff; what a bridge remembers of the user is not the thread's, and stays."""
+    """Return the rows of one handoff, with what bridges keep of what was said in it.
+
+    What a bridge remembers of the user is not the thread's, and stays.
+    """
     found = Belongings()
     record = tx.records.get(handoff_id)
     if record is not None:
         handoff = record.handoff
         found.handoffs.add(handoff.id)
-        found.conversations.add(handoff.conversation_id)
         found.once |= set(keys_of(handoff.portal_id, handoff.contact or Contact()))
+        tx.people.mark_seen(found)
         tx.people.complete(found)
+        found.events |= tx.people.loose_events_about(handoff.id)
+        told = ((name, key) for name, key, _ in tx.people.bridge_rows(prefix=DELIVERIES))
+        found.bridges |= {(name, key) for name, key in told if found.is_named_in(key)}
     return found
 
 
@@ -154,7 +209,9 @@ def _is_theirs(who: Who, found: Belongings, key: str, value: Any) -> bool:
     if found.is_named_in(key) or who.is_named_in(key):
         return True
     names = [value] if isinstance(value, str) else [one for name, one in _texts(value) if name in _LINKS]
-    return not found.conversations.isdisjoint(names) or any(who.is_written(one) for _, one in _texts(value))
+    return not found.conversations.isdisjoint(names) or any(
+        who.is_written(text) for name, text in _texts(value) if name not in _SAYS
+    )
 
 
 def _take_row(found: Belongings, linked: set[tuple[str, str]], bridge: str, key: str, value: Any) -> None:
@@ -166,12 +223,19 @@ def _take_row(found: Belongings, linked: set[tuple[str, str]], bridge: str, key:
     linked |= {(bridge, f"{name}:{fields[name]}") for name in _LINKS if isinstance(fields.get(name), str)}
 
 
-def _is_their_event(who: Who, found: Belongings, one: LooseEvent) -> bool:
+def _is_their_event(theirs: Sequence[Who], found: Belongings, one: LooseEvent) -> bool:
+    """Return True when an event names the person.
+
+    :param theirs: whom was asked for, and their handoffs' contacts: by these only what nobody works with is taken.
+    """
+    whose = theirs if one.lane is None else theirs[:1]
     if found.is_named_in(one.lane or "") or found.is_named_in(one.dedupe_key):
         return True
     threads = {thread for _, thread in found.threads}
     for name, text in _texts(one.payload):
-        if who.is_written(text) or (name in ("objectId", "conversationsThreadId") and text in threads):
+        if (name not in _SAYS and any(who.is_written(text) for who in whose)) or (
+            name in ("objectId", "conversationsThreadId") and text in threads
+        ):
             return True
         if name in ("key", "conversation", "user") and text in found.conversations:
             return True

@@ -14,6 +14,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import replace
 from typing import Any
 
+from blinker import Signal
 from flask import Flask
 
 from ..domain import Handoff
@@ -35,6 +36,20 @@ def call(app: Flask, receiver: Receiver, values: Mapping[str, Any]) -> None:
             invoke(app, receiver, app, **own_copy(values))
 
     contextvars.copy_context().run(run)
+
+
+def tell(app: Flask, signal: Signal, **values: Any) -> list[BaseException]:
+    """Send a signal at once, in the caller's context, to each receiver in a copy of it.
+
+    :returns: what receivers raised; none of them stops the next.
+    """
+    errors: list[BaseException] = []
+    for receiver in list(signal.receivers_for(app)):
+        try:
+            contextvars.copy_context().run(invoke, app, receiver, app, **own_copy(values))
+        except (Exception, asyncio.CancelledError) as error:
+            errors.append(error)
+    return errors
 
 
 def invoke(app: Flask, function: Receiver, *arguments: Any, **values: Any) -> Any:

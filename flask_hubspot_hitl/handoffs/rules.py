@@ -17,7 +17,8 @@ from ..config import Settings
 from ..domain import Attachment, Author, CloseReason, Handoff, HandoffState, Message, MessageStatus
 from ..hubspot.events import Kind
 from ..ledger import HandoffRecord, NewEvent, Topic, Transaction, lanes
-from .states import ToAssign, ToClose, ToNote, ToOpen, ToPublish
+from .outcome import facts_of
+from .states import RATING, ToAssign, ToChangeTicket, ToClose, ToIdle, ToNote, ToOpen, ToPublish
 from .steps import Plan, Step, put_signals, step
 
 CONTINUED_ELSEWHERE = "This chat continued elsewhere."
@@ -38,6 +39,13 @@ class Opening:
     transcript_as: str = "none"
     """``note``, ``message`` or ``none``."""
     assign_to: str | None = None
+    idle_warning: int | None = None
+    """Milliseconds; see :class:`HandoffRecord`, as for the next."""
+    idle_timeout: int | None = None
+    facts: str = ""
+    """What else the agent reads first, as lines."""
+    ticket: Mapping[str, str] | None = None
+    """Properties for the thread's ticket."""
 
 
 def begin(tx: Transaction, opening: Opening, *, deployment_id: str, now: int) -> tuple[HandoffRecord, bool]:
@@ -52,14 +60,18 @@ def begin(tx: Transaction, opening: Opening, *, deployment_id: str, now: int) ->
         integration_thread_id=f"{deployment_id}.{uuid.uuid4()}",
         sender=None,
         recipient=None,
+        idle_warning=opening.idle_warning,
+        idle_timeout=opening.idle_timeout,
     )
     if not tx.records.insert(record):
         existing = tx.records.open_of(opening.handoff.conversation_id)
         if existing is not None:
             return existing, False
         raise RuntimeError("a handoff was refused by the database, but none is open")
+    tx.inboxes.begun(record.handoff.id, record.handoff.portal_id, record.handoff.inbox_id)
     in_message = opening.transcript if opening.transcript_as == "message" else ""
-    _put_out(tx, record.handoff, Topic.OPEN, ToOpen(in_message or None), now=now)
+    told = ToOpen(in_message or None, opening.facts or None, dict(opening.ticket or {}) or None)
+    _put_out(tx, record.handoff, Topic.OPEN, told, now=now)
     if opening.assign_to:
         _put_out(tx, record.handoff, Topic.ASSIGN, ToAssign(opening.assign_to), now=now)
     if opening.transcript and opening.transcript_as == "note":
@@ -68,11 +80,17 @@ def begin(tx: Transaction, opening: Opening, *, deployment_id: str, now: int) ->
 
 
 def _put_out(
-    tx: Transaction, handoff: Handoff, topic: Topic, told: ToOpen | ToAssign | ToNote | ToPublish | ToClose, *, now: int
-) -> None:
+    tx: Transaction,
+    handoff: Handoff,
+    topic: Topic,
+    told: ToOpen | ToAssign | ToNote | ToPublish | ToClose,
+    *,
+    now: int,
+    once: str | None = None,
+) -> int:
     lane = lanes.outbound(handoff.id)
     new = NewEvent(
-        dedupe_key=f"{lane}:{topic}:{secrets.token_hex(8)}",
+        dedupe_key=f"{lane}:{topic}:{once or secrets.token_hex(8)}",
         lane=lane,
         topic=topic,
         sort_at=0,  # in order of acceptance, also when the clock is set back
@@ -80,12 +98,56 @@ def _put_out(
         handoff_id=handoff.id,
         payload=told.to_json(),
     )
-    tx.queue.put([new], now=now)
+    return tx.queue.put([new], now=now)
+
+
+def note(tx: Transaction, conversation_id: str, text: str, *, title: str | None, now: int) -> bool:
+    """Queue a note of the host's for the agents who have the conversation; False when nobody has it."""
+    record = _locked(tx, conversation_id, now=now)
+    if record is not None:
+        _put_out(tx, record.handoff, Topic.NOTE, ToNote(text, f"host:{uuid.uuid4().hex}", title), now=now)
+    return record is not None
+
+
+def rate(tx: Transaction, conversation_id: str, text: str, *, now: int) -> bool:
+    """Queue the user's rating of the newest handoff, open or not, as a note; False when it has one, or no thread."""
+    record = tx.records.newest_of(conversation_id)
+    if record is None or record.handoff.thread_id is None:
+        return False
+    return _put_out(tx, record.handoff, Topic.NOTE, ToNote(text, RATING), now=now, once=RATING) > 0
+
+
+def assign(tx: Transaction, conversation_id: str, actor_id: str | None, *, now: int) -> bool:
+    """Queue that the thread goes to an agent, or back to the inbox (None); False when no handoff is open."""
+    record = _locked(tx, conversation_id, now=now)
+    if record is not None:
+        _put_out(tx, record.handoff, Topic.ASSIGN, ToAssign(actor_id), now=now)
+    return record is not None
 
 
 def put_note(tx: Transaction, handoff: Handoff, text: str, *, about: str, now: int) -> None:
     """Have agents told something beside the conversation: as a note, or as a message where notes are refused."""
     _put_out(tx, handoff, Topic.NOTE, ToNote(text, about), now=now)
+
+
+def put_comment(tx: Transaction, handoff: Handoff, told: ToNote, *, once: str, now: int) -> None:
+    """Have a note that can't be on the ticket written to the thread; once for each ``once``."""
+    _put_out(tx, handoff, Topic.NOTE, replace(told, as_comment=True, instead=False), now=now, once=once)
+
+
+def put_on_ticket(tx: Transaction, handoff: Handoff, told: ToChangeTicket | ToNote, *, once: str, now: int) -> None:
+    """Have something done with the thread's ticket when it is there; once for each ``once``."""
+    lane, topic = lanes.ticket(handoff.id), Topic.TICKET if isinstance(told, ToChangeTicket) else Topic.TICKET_NOTE
+    new = NewEvent(
+        dedupe_key=f"{lane}:{topic}:{once}",
+        lane=lane,
+        topic=topic,
+        sort_at=0,
+        portal_id=handoff.portal_id,
+        handoff_id=handoff.id,
+        payload=told.to_json(),
+    )
+    tx.queue.put([new], now=now)
 
 
 def accept_message(
@@ -120,6 +182,9 @@ def accept_message(
     row = tx.records.insert_message(record.handoff.id, value, contents=contents)
     if row is not None:
         _put_out(tx, record.handoff, Topic.PUBLISH, ToPublish(row), now=now)
+        if record.silent_since is not None:
+            record.silent_since = None
+            tx.records.update(record)
     return True
 
 
@@ -141,16 +206,18 @@ def stop(
     detail: str | None,
     farewell: str = "",
     message_id: str | None = None,
+    only_if: Callable[[HandoffRecord], bool] = lambda record: True,
     now: int,
 ) -> Handoff | None:
     """End the host's open handoff: signalled once, at once; HubSpot is told through the outbound lane.
 
     :param farewell: a last message, which agents read before the thread is closed.
     :param message_id: the id of the user's message that the farewell stands for.
+    :param only_if: is asked once the handoff is locked.
     :returns: the handoff, or None when none was open.
     """
     record = _locked(tx, conversation_id, now=now, signals=True)
-    if record is None:
+    if record is None or not only_if(record):
         return None
     plan = close(tx, record, reason=reason, detail=detail, at_ms=now, now=now)
     put_signals(tx, record.handoff, plan, now=now)
@@ -171,7 +238,7 @@ def opened(tx: Transaction, record: HandoffRecord, *, thread_id: str, timeout_ms
         # It comes first in its lane whatever HubSpot's clock says.
         put_signals(tx, record.handoff, [step("handoff_started", record.handoff)], now=now, sort_at=0)
         if timeout_ms:
-            start_timer(tx, record.handoff, due_at=now + timeout_ms, now=now)
+            start_timer(tx, record.handoff, Topic.ASSIGNMENT_TIMEOUT, due_at=now + timeout_ms, now=now)
     else:
         moved(tx, record, thread_id=thread_id, now=now)
 
@@ -205,11 +272,15 @@ _LANES: dict[str, Callable[[str, str], str]] = {
 """Events of a thread that have a lane of their own."""
 
 
-def start_timer(tx: Transaction, handoff: Handoff, *, due_at: int, now: int) -> None:
-    """Set the timer that checks at ``due_at`` (epoch ms) whether an agent took the conversation."""
-    topic = Topic.ASSIGNMENT_TIMEOUT
-    key = lanes.timer(handoff.id, topic)
-    timer = NewEvent(dedupe_key=key, lane=key, topic=topic, sort_at=due_at, due_at=due_at, handoff=handoff)
+def start_timer(
+    tx: Transaction, handoff: Handoff, topic: Topic, *parts: str, told: ToIdle | None = None, due_at: int, now: int
+) -> None:
+    """Set a timer of a handoff: its task runs at ``due_at`` (epoch ms). ``parts`` tell those of one topic apart."""
+    key = lanes.timer(handoff.id, topic, *parts)
+    payload = None if told is None else told.to_json()
+    timer = NewEvent(
+        dedupe_key=key, lane=key, topic=topic, sort_at=due_at, due_at=due_at, handoff=handoff, payload=payload
+    )
     tx.queue.put([timer], now=now)
 
 
@@ -261,7 +332,9 @@ def close(
     )
     tx.records.update(record)
     plan = _take_back(tx, record, error="the conversation ended before HubSpot had the message", now=now)
-    plan.append(step("conversation_completed", record.handoff, reason=reason, facts={"detail": detail}))
+    plan.append(
+        step("conversation_completed", record.handoff, reason=reason, facts={"detail": detail, **facts_of(record)})
+    )
     return plan
 
 

@@ -14,7 +14,7 @@ from ..clock import to_datetime, to_ms
 from ..domain import Author, Message, Operator
 from ..hubspot.events import Kind
 from ..ledger import HandoffRecord, State, Topic
-from ..ledger.codec import attachment_from_json, attachment_to_json, operator_from_json, operator_to_json
+from ..ledger.codec import operator_from_json, operator_to_json, parts_from_json, parts_to_json
 from ..ledger.plans import Decided
 from ..ledger.states import Codec, Facts, stored
 from .receivers import Receiver
@@ -38,7 +38,8 @@ class Receipt:
 
 
 def _receipts_to_json(receipts: Mapping[str, Receipt]) -> dict[str, Any]:
-    return {receiver: asdict(one) for receiver, one in receipts.items()}
+    names = Receipt.__slots__
+    return {receiver: {name: getattr(one, name) for name in names} for receiver, one in receipts.items()}
 
 
 def _receipts_from_json(value: Mapping[str, Mapping[str, Any]]) -> dict[str, Receipt]:
@@ -170,17 +171,19 @@ _SAID = ("message_id", "text", "html")
 def _message_to_json(message: Message) -> dict[str, Any]:
     return {
         **{name: getattr(message, name) for name in _SAID},
-        "attachments": [attachment_to_json(one) for one in message.attachments],
+        "attachments": parts_to_json(message.attachments, message.choices),
         "operator": operator_to_json(message.operator),
         "created_at": message.created_at and to_ms(message.created_at),
     }
 
 
 def _message_from_json(value: Mapping[str, Any]) -> Message:
+    files, choices = parts_from_json(value["attachments"])
     return Message(
         **{name: value[name] for name in _SAID},
         author=Author.OPERATOR,
-        attachments=tuple(attachment_from_json(one) for one in value["attachments"]),
+        attachments=files,
+        choices=choices,
         operator=operator_from_json(value["operator"]),
         created_at=to_datetime(value["created_at"]),
     )
@@ -206,8 +209,10 @@ class InboundState(LookState):
     )
     history_is_read: bool = field(default=False, metadata=stored("history"))
     """What no webhook told of the time before the end is in front of it."""
+    inbox_id: str | None = field(default=None, metadata=stored("inbox"))
+    """Where the thread is that an agent began."""
     is_erased: bool = field(default=False, metadata=stored("erased"))
-    """The thread is gone for good, not archived."""
+    """HubSpot does not find the thread, not even among archived ones."""
 
     told: Told | None = field(default=None)
     """The payload, once it was asked for."""
@@ -215,7 +220,7 @@ class InboundState(LookState):
 
 @dataclass(slots=True, kw_only=True, eq=False)
 class TimeoutState(LookState):
-    """Hold whether an agent took the conversation while no dispatcher ran."""
+    """Hold whether something happened while no dispatcher ran that makes a timer needless."""
 
     taken: bool | None = field(default=None, metadata=stored("taken"))
     """None until HubSpot was asked."""
@@ -323,9 +328,23 @@ class OutboundState(State):
 
 @dataclass(frozen=True, slots=True)
 class ToOpen(Facts):
-    """Open a thread; ``transcript`` is put into the first message."""
+    """Open a thread; ``transcript`` and ``facts`` are put into the first message."""
 
     transcript: str | None = field(default=None, repr=False)
+    facts: str | None = field(default=None, repr=False)
+    ticket: dict[str, str] | None = field(default=None, repr=False)
+    """What the ticket is to have, once it is there."""
+
+
+@dataclass(frozen=True, slots=True)
+class ToChangeTicket(Facts):
+    """Set properties of the thread's ticket."""
+
+    properties: dict[str, str] = field(repr=False)
+
+
+RATING = "rating"
+"""What a note is about that the user's rating is; it is written once a handoff, also after its end."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -335,13 +354,19 @@ class ToNote(Facts):
     text: str = field(repr=False)
     about: str = "history"
     """What it is about: each is written once."""
+    title: str | None = None
+    """Stands above the text, which is a block of its own then."""
+    instead: bool = False
+    """On the ticket alone: no comment on the thread says it."""
+    as_comment: bool = False
+    """On the thread alone: the ticket can't have it."""
 
 
 @dataclass(frozen=True, slots=True)
 class ToAssign(Facts):
-    """Assign the thread to an agent."""
+    """Assign the thread to an agent, or to nobody."""
 
-    actor_id: str
+    actor_id: str | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -360,11 +385,22 @@ class ToClose(Facts):
 
 @dataclass(frozen=True, slots=True)
 class ToReceipt(Facts):
-    """Set SENT on an agent's message, or FAILED with the reason in ``error``."""
+    """Set SENT on an agent's message, READ, or FAILED with the reason in ``error``."""
 
     channel_id: str
     message_id: str
     error: str | None = field(repr=False)
+    is_read: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class ToIdle(Facts):
+    """Warn of a user's silence, or end the handoff for it."""
+
+    since: int
+    """Epoch ms."""
+    ends_at: int | None = None
+    """Epoch ms of the end; None: the host is to be warned."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -397,9 +433,10 @@ class ToCompare(Facts):
 _STATELESS = (Kind.NEW_MESSAGE, Kind.ACCOUNT, Kind.OTHER, Kind.PRIVACY_DELETED)
 _KINDS: dict[str, type[State]] = {
     **dict.fromkeys((kind.value for kind in Kind if kind not in _STATELESS), InboundState),
-    **dict.fromkeys((Topic.SIGNAL, Topic.ACCOUNT_REMOVED), InboundState),
-    Topic.ASSIGNMENT_TIMEOUT: TimeoutState,
+    **dict.fromkeys((Topic.SIGNAL, Topic.ACCOUNT_REMOVED, Topic.INBOX), InboundState),
+    **dict.fromkeys((Topic.ASSIGNMENT_TIMEOUT, Topic.IDLE), TimeoutState),
     **dict.fromkeys((Topic.OPEN, Topic.NOTE, Topic.ASSIGN, Topic.PUBLISH, Topic.CLOSE, Topic.RECEIPT), OutboundState),
+    **dict.fromkeys((Topic.TICKET, Topic.TICKET_NOTE), OutboundState),
 }
 
 

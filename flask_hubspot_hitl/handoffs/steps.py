@@ -44,6 +44,14 @@ def put_receipt(tx: Transaction, record: HandoffRecord, message_id: str, *, erro
     _put(tx, lanes.receipts(handoff.id), key, told, now=now, portal_id=handoff.portal_id, handoff_id=handoff.id)
 
 
+def put_read(tx: Transaction, record: HandoffRecord, message_id: str, *, now: int) -> None:
+    """Queue READ for the agent, behind what is queued; a SENT of the same message that waits is left out then."""
+    told = ToReceipt(record.channel_id, message_id, None, is_read=True)
+    handoff = record.handoff
+    key = f"{message_id}:read"
+    _put(tx, lanes.receipts(handoff.id), key, told, now=now, portal_id=handoff.portal_id, handoff_id=handoff.id)
+
+
 def put_refusal(tx: Transaction, event: Event, channel_id: str, message_id: str, *, error: str, now: int) -> None:
     """Queue FAILED for a message that belongs to no handoff; once for each time that its event is given up."""
     told = ToReceipt(channel_id, message_id, error)

@@ -77,7 +77,11 @@ class SweepTask(Task):
                 tx.once.put(_PROVED, {"hour": last}, expires_at=now + 2 * DAY_MS)
 
         # What is put into a lane that is being run would be run at once: the hourly event goes on and on instead.
-        return Done(effect) if at_start else Retry("until the next hour", at_ms=now + HOUR_MS, effect=effect)
+        return (
+            Done(effect)
+            if at_start
+            else Retry("until the next hour", at_ms=now + HOUR_MS, effect=effect, is_planned=True)
+        )
 
 
 class _Looking(CallingTask):
@@ -155,7 +159,9 @@ class ResumeTask(Task):
         """Resume the portal, once every call with the old token has ended."""
         now = self._ledger.now_ms()
         if now < event.received_at + installations.RESUME_MS:
-            return Retry("until everything old has ended", at_ms=event.received_at + installations.RESUME_MS)
+            return Retry(
+                "until everything old has ended", at_ms=event.received_at + installations.RESUME_MS, is_planned=True
+            )
         portal_id = str(event.portal_id)
 
         def effect(tx: Transaction) -> None:

@@ -11,32 +11,66 @@ from dataclasses import replace
 
 from ..clock import to_datetime, to_ms
 from ..domain import CloseReason, HandoffState, Message, MessageStatus, Operator
+from ..hubspot.fields import PERSON
 from ..ledger import HandoffRecord, Transaction
-from . import rules, steps
+from . import rules, silence, steps
+from .outcome import took_part
 
 
-def assigned(tx: Transaction, record: HandoffRecord, operator: Operator | None, *, occurred_ms: int) -> steps.Plan:
-    """Apply that ``assignedTo`` changed: to an agent, to another, or to nobody (``operator`` None)."""
+def assigned(
+    tx: Transaction, record: HandoffRecord, operator: Operator | None, *, machine: str | None = None, occurred_ms: int
+) -> steps.Plan:
+    """Apply that ``assignedTo`` changed: to an agent, to another, to a machine, or to nobody.
+
+    :param operator: None for nobody, and for a machine that does not count as one.
+    :param machine: the bot or AI agent that holds the thread now.
+    """
     if record.assigned_mark is not None and occurred_ms < record.assigned_mark:
         return []
     record.assigned_mark = occurred_ms
     handoff = record.handoff
     previous = handoff.operator
     same = (operator and operator.actor_id) == (previous and previous.actor_id)
-    if same:
-        tx.records.update(record)
-        return []
+    plan: steps.Plan = []
+    is_news, record.machine = machine not in (record.machine, None), machine
+    if not same:
+        plan += _changed_hands(record, operator, occurred_ms)
+    if is_news:
+        plan.append(steps.step("automation_assigned", record.handoff, facts={"actor": machine}))
+    tx.records.update(record)
+    # Else the host has the conversation; if it is reopened, the signal will name the operator.
+    return plan if handoff.is_open else []
+
+
+def _changed_hands(record: HandoffRecord, operator: Operator | None, occurred_ms: int) -> steps.Plan:
+    """Apply that another operator has the handoff than before, or none."""
+    handoff, previous = record.handoff, record.handoff.operator
     state = handoff.state
     if handoff.is_open:
         state = HandoffState.ASSIGNED if operator else HandoffState.WAITING
     assigned_at = to_datetime(occurred_ms) if operator else None
+    if record.taken_at is None and operator is not None and operator.actor_id.startswith(PERSON):
+        record.taken_at = occurred_ms
+    took_part(record, operator)
+    if operator is None:
+        record.silent_since = None  # it is the agents' turn again
     record.handoff = handoff = replace(handoff, operator=operator, assigned_at=assigned_at, state=state)
-    tx.records.update(record)
-    if not handoff.is_open:
-        return []  # the host has the conversation; if it is reopened, the signal will name the operator
     if operator is None:
         return [steps.step("operator_unassigned", handoff)]
     return [steps.step("operator_assigned", handoff, operator=operator, previous=previous)]
+
+
+def inbox_changed(tx: Transaction, record: HandoffRecord, inbox_id: str, *, occurred_ms: int) -> steps.Plan:
+    """Apply that an agent moved the thread to another inbox: places and agents are those of the new one from now on."""
+    if record.inbox_mark is not None and occurred_ms < record.inbox_mark:
+        return []
+    record.inbox_mark = occurred_ms
+    previous = record.handoff.inbox_id
+    record.handoff = replace(record.handoff, inbox_id=inbox_id)
+    tx.records.update(record)
+    if previous == inbox_id or not record.handoff.is_open:
+        return []
+    return [steps.step("inbox_changed", record.handoff, facts={"inbox_id": inbox_id, "previous_inbox": previous})]
 
 
 def status_is_news(record: HandoffRecord, occurred_ms: int) -> bool:
@@ -87,6 +121,7 @@ def reopen(tx: Transaction, record: HandoffRecord) -> steps.Plan:
     """Give a closed conversation back to the humans."""
     state = HandoffState.ASSIGNED if record.handoff.operator else HandoffState.WAITING
     record.handoff = replace(record.handoff, state=state, closed_at=None, reason=None, detail=None)
+    record.silent_since = None
     tx.records.update(record)
     return [steps.step("conversation_reopened", record.handoff)]
 
@@ -123,7 +158,17 @@ def operator_wrote(
     if refused:
         steps.put_receipt(tx, record, message.message_id, error=rules.CONTINUED_ELSEWHERE, now=now)
         return []
+    _answered(record, message.operator, created_ms)
+    silence.begin(tx, record, now=now)
+    tx.records.update(record)
     return [*plan, steps.step("operator_message", record.handoff, message_row=row)]
+
+
+def _answered(record: HandoffRecord, operator: Operator | None, at_ms: int) -> None:
+    """Note who wrote, and when a person did first."""
+    took_part(record, operator)
+    if operator is not None and operator.actor_id.startswith(PERSON):
+        record.answered_at = at_ms if record.answered_at is None else min(at_ms, record.answered_at)
 
 
 def _was_read(tx: Transaction, handoff_id: str, message: Message, created_ms: int) -> bool:

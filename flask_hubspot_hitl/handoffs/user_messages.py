@@ -85,7 +85,11 @@ class MessageTask(OutboundTask):
     def _send(self, sending: _Sending, state: OutboundState, now: int) -> Outcome:
         """Publish the message, unless it is in its thread already."""
         event, client, record, message = sending
-        files = [file_attachment(one.file_id, one.content_type) for one in message.attachments if one.file_id]
+        files = [
+            file_attachment(one.file_id, one.content_type, is_voice=one.is_voice)
+            for one in message.attachments
+            if one.file_id
+        ]
         first_at = event.received_at if state.first_at is None else state.first_at
         if state.is_unsure and now - first_at > LOOK_FIRST_MS:
             there = self._already_there(sending)
@@ -124,7 +128,7 @@ class MessageTask(OutboundTask):
             state.left_out = {**state.left_out, str(position): ""}
             text = "\n".join(filter(None, [message.text, as_line(wanted)]))
             return Again(lambda tx: tx.records.set_message(row, text=text))
-        files[position] = replace(file, url=wanted.url)
+        files[position] = replace(file, url=wanted.url, is_voice=wanted.is_voice)
 
         def keep(tx: Transaction) -> None:
             tx.records.put_content(row, position, content)

@@ -3,50 +3,66 @@
 from __future__ import annotations
 
 import logging
+import time
 import uuid
-from collections.abc import Iterable, Mapping
-from typing import IO, Any, Protocol
+from collections.abc import Callable, Iterable, Mapping
+from contextlib import AbstractContextManager
+from typing import IO, Any, Protocol, TypeVar
 
 from ..config import PREFIX
 from ..dispatch.dispatcher import Dispatcher
 from ..dispatch.tasks import Dead, Effect, Retry
-from ..domain import Attachment, CloseReason, Contact, Handoff, HandoffState, Message
+from ..domain import Attachment, CloseReason, Contact, Handoff, HandoffState, Message, Waiting
 from ..errors import HubSpotUnavailable, NotConfigured
 from ..hubspot import fields
 from ..hubspot.contacts import parse_contact
-from ..hubspot.text import clean_name, guess_content_type, scrub
+from ..hubspot.text import scrub
 from ..hubspot.transport import deadline
-from ..ledger import lanes
+from ..ledger import HandoffRecord, Transaction, lanes
 from ..portals import routing
 from ..portals.clients import Services
-from . import rules
-from .before import render_history
+from . import arguments, beginnings, queue, read_receipts, rules, silence
+from .before import HISTORY_LIMIT, render_history
+from .facts import Redact, redacted, render_facts
 from .files import Links, lasting
+from .tickets import check_ticket
 
 logger = logging.getLogger(__name__)
 
-ID_LIMIT = 500
-"""Characters, at most, of a conversation id or message id."""
+Count = TypeVar("Count", bound=int)
+"""How much was changed: a number, or whether anything was."""
 
 
 class App(Protocol):
     """Define what the verbs need of an app."""
 
-    services: Services
     dispatcher: Dispatcher
-    links: Links
+    redact: Redact | None
+
+    @property
+    def services(self) -> Services:
+        """Return the HubSpot clients, and what they need."""
+
+    @property
+    def links(self) -> Links:
+        """Return what leads to the files of conversations."""
 
 
-def start(app: App, opening: rules.Opening) -> Handoff:
+Write = Callable[[], AbstractContextManager[Transaction]]
+"""Opens the transaction in which a verb is decided; a task of a bridge's gives one that ends with the task's lane."""
+
+
+def start(app: App, opening: rules.Opening, *, write: Write | None = None) -> Handoff:
     """Do :meth:`HubSpotHITL.start` for one app; ``opening`` comes from :func:`check_opening`."""
     ledger, dispatcher = app.services.ledger, app.dispatcher
     deployment_id = ledger.deployment_id
-    with ledger.write() as tx:
+    with (write or ledger.write)() as tx:
         now = ledger.now_ms()
         record, is_new = rules.begin(tx, opening, deployment_id=deployment_id, now=now)
         lane = lanes.outbound(record.handoff.id)
         lease = dispatcher.runner.claim_within(tx, lane, now) if is_new else None
     if lease is not None:
+        began = time.monotonic()
         with deadline(app.services.settings.start_timeout):
             outcome = dispatcher.runner.perform(lease)
         if isinstance(outcome, Dead) and outcome.cause is not None:
@@ -61,7 +77,7 @@ def start(app: App, opening: rules.Opening) -> Handoff:
                 record.handoff.id,
                 outcome.error,
             )
-        dispatcher.runner.settle(lease, outcome, go_on=False, patience=2.0)
+        dispatcher.runner.settle(lease, outcome, go_on=False, patience=2.0, began=began)
     with ledger.read() as tx:
         current = tx.records.get(record.handoff.id)
     dispatcher.wake()
@@ -76,23 +92,27 @@ def send(
     attachments: Iterable[Attachment] = (),
     message_id: str | None = None,
     otherwise: Effect | None = None,
+    write: Write | None = None,
 ) -> bool:
     """Do :meth:`HubSpotHITL.send` for one app.
 
     :param otherwise: done in the same transaction when there is no open handoff.
+    :param write: opens that transaction.
     """
     if text is None:
         text = ""
     if not isinstance(text, str):
         raise TypeError(f"text must be a str, not {type(text).__name__}")
-    files = [_file(one, app.services.settings.max_attachment_bytes) for one in attachments]
+    if isinstance(attachments, Attachment) or not isinstance(attachments, Iterable):
+        raise TypeError(f"attachments must be a list, not {type(attachments).__name__}: write attachments=[…]")
+    files = [arguments.file(one, app.services.settings.max_attachment_bytes) for one in attachments]
     if not text.strip() and not files:
         raise ValueError("send() needs text or an attachment")
-    key = None if message_id is None else _identifier("message_id", message_id)
-    with app.services.ledger.write() as tx:
+    key = None if message_id is None else arguments.identifier("message_id", message_id)
+    with (write or app.services.ledger.write)() as tx:
         accepted = rules.accept_message(
             tx,
-            _identifier("conversation_id", conversation_id),
+            arguments.identifier("conversation_id", conversation_id),
             scrub(text),
             attachments=files,
             message_id=key,
@@ -121,11 +141,11 @@ def stop(
     with app.services.ledger.write() as tx:
         stopped = rules.stop(
             tx,
-            _identifier("conversation_id", conversation_id),
+            arguments.identifier("conversation_id", conversation_id),
             reason=CloseReason(reason),
-            detail=_clean(detail),
+            detail=arguments.clean(detail),
             farewell=scrub(farewell),
-            message_id=None if message_id is None else _identifier("message_id", message_id),
+            message_id=None if message_id is None else arguments.identifier("message_id", message_id),
             now=app.services.ledger.now_ms(),
         )
     if stopped is not None:
@@ -133,44 +153,135 @@ def stop(
     return stopped is not None
 
 
+SUGGESTED = "Suggested reply (the user has not seen it):"
+"""Stands above a draft."""
+SCORE_LIMIT = 50
+"""Characters, at most, of a rating's score."""
+NOTE_LIMIT = 50_000
+"""Characters, at most, of a note."""
+
+
+def note(app: App, conversation_id: str, text: str, *, draft: bool = False) -> bool:
+    """Do :meth:`HubSpotHITL.note` for one app."""
+    clean, title = check_note(text, draft=draft)
+    return _change(app, conversation_id, lambda tx, name, now: rules.note(tx, name, clean, title=title, now=now))
+
+
+def check_note(text: str, *, draft: bool) -> tuple[str, str | None]:
+    """Return the text of a note as it is sent, and what stands above it."""
+    if not isinstance(text, str):
+        raise TypeError(f"text must be a str, not {type(text).__name__}")
+    clean = scrub(text).strip()
+    if not clean or len(clean) > NOTE_LIMIT:
+        raise ValueError(f"a note needs 1 to {NOTE_LIMIT} characters")
+    return clean, SUGGESTED if draft else None
+
+
+def rate(app: App, conversation_id: str, score: float | str, comment: str | None = None) -> bool:
+    """Do :meth:`HubSpotHITL.rate` for one app."""
+    if isinstance(score, bool) or not isinstance(score, int | float | str):
+        raise TypeError(f"score must be a number or a str, not {type(score).__name__}")
+    value, said = arguments.clean(score), arguments.clean(comment)
+    if value is None or len(value) > SCORE_LIMIT or len(said or "") > NOTE_LIMIT:
+        raise ValueError(
+            f"a rating needs a score (1 to {SCORE_LIMIT} characters) and a comment of at most {NOTE_LIMIT}"
+        )
+    text = f"The user's rating: {value}" + (f"\n{said}" if said else "")
+    return _change(app, conversation_id, lambda tx, name, now: rules.rate(tx, name, text, now=now))
+
+
+def assign(app: App, conversation_id: str, actor_id: str) -> bool:
+    """Do :meth:`HubSpotHITL.assign` for one app."""
+    agent = fields.actor(actor_id)
+    if agent is None or not agent.startswith(fields.PERSON):
+        raise ValueError("assign() needs an agent's id, such as A-987; unassign() gives the conversation back")
+    return _change(app, conversation_id, lambda tx, name, now: rules.assign(tx, name, agent, now=now))
+
+
+def unassign(app: App, conversation_id: str) -> bool:
+    """Do :meth:`HubSpotHITL.unassign` for one app."""
+    return _change(app, conversation_id, lambda tx, name, now: rules.assign(tx, name, None, now=now))
+
+
+def accept(app: App, event: str, conversation_id: str) -> Handoff | None:
+    """Do :meth:`HubSpotHITL.accept` for one app."""
+    return beginnings.accept(app, event, arguments.identifier("conversation_id", conversation_id))
+
+
+def _change(app: App, conversation_id: str, change: Callable[[Transaction, str, int], Count]) -> Count:
+    """Change something of a conversation in one transaction, and let the dispatcher look if that gave it work."""
+    with app.services.ledger.write() as tx:
+        done = change(tx, arguments.identifier("conversation_id", conversation_id), app.services.ledger.now_ms())
+    if done:
+        app.dispatcher.wake()
+    return done
+
+
 def get(app: App, conversation_id: str) -> Handoff | None:
     """Do :meth:`HubSpotHITL.get` for one app."""
     with app.services.ledger.read() as tx:
-        record = tx.records.open_of(_identifier("conversation_id", conversation_id))
+        record = tx.records.open_of(arguments.identifier("conversation_id", conversation_id))
     return None if record is None else record.handoff
+
+
+def newest(app: App, conversation_id: str) -> HandoffRecord | None:
+    """Return the conversation's newest handoff, open or not."""
+    with app.services.ledger.read() as tx:
+        return tx.records.newest_of(arguments.identifier("conversation_id", conversation_id))
+
+
+def waiting(app: App, conversation_id: str) -> Waiting | None:
+    """Do :meth:`HubSpotHITL.waiting` for one app."""
+    with app.services.ledger.read() as tx:
+        return queue.waiting_of(tx, tx.records.open_of(arguments.identifier("conversation_id", conversation_id)))
 
 
 def transcript(app: App, conversation_id: str) -> list[Message]:
     """Do :meth:`HubSpotHITL.transcript` for one app."""
     with app.services.ledger.read() as tx:
-        record = tx.records.newest_of(_identifier("conversation_id", conversation_id))
+        record = tx.records.newest_of(arguments.identifier("conversation_id", conversation_id))
         messages = [] if record is None else tx.records.messages_of(record.handoff.id)
     return [] if record is None else lasting(app.services, record.handoff.id, messages)
 
 
+def mark_read(app: App, conversation_id: str, message_id: str | None = None) -> int:
+    """Do :meth:`HubSpotHITL.mark_read` for one app."""
+
+    def change(tx: Transaction, name: str, now: int) -> int:
+        last = None if message_id is None else arguments.identifier("message_id", message_id)
+        return read_receipts.mark_read(tx, name, last, now=now)
+
+    return _change(app, conversation_id, change)
+
+
 def attachment_url(app: App, conversation_id: str, attachment: Attachment) -> str:
     """Do :meth:`HubSpotHITL.attachment_url` for one app."""
-    return app.links.address(_identifier("conversation_id", conversation_id), attachment)
+    return app.links.address(arguments.identifier("conversation_id", conversation_id), attachment)
 
 
 def open_attachment(app: App, conversation_id: str, attachment: Attachment) -> IO[bytes]:
     """Do :meth:`HubSpotHITL.open_attachment` for one app."""
-    return app.links.open(_identifier("conversation_id", conversation_id), attachment)
+    return app.links.open(arguments.identifier("conversation_id", conversation_id), attachment)
 
 
 def check_opening(
     app: App,
     conversation_id: str,
     *,
-    contact: str | Contact | None,
-    name: str | None,
-    title: str | None,
-    description: str | None,
-    history: Iterable[Any],
-    inbox_id: str | None,
+    contact: str | Contact | None = None,
+    name: str | None = None,
+    title: str | None = None,
+    description: str | None = None,
+    history: Iterable[Any] = (),
+    inbox_id: str | None = None,
     portal_id: str | None = None,
     assign_to: str | None = None,
     attributes: Mapping[str, Any] | None = None,
+    idle_warning: float | None = None,
+    idle_timeout: float | None = None,
+    facts: Mapping[str, Any] | None = None,
+    link: str | None = None,
+    ticket: Mapping[str, Any] | None = None,
     history_is_checked: bool = True,
 ) -> rules.Opening:
     """Return what ``start`` is asked for, checked before anything is stored.
@@ -178,6 +289,7 @@ def check_opening(
     :param history_is_checked: False: entries that are not understood are counted for the agent, and are no error.
     """
     settings = app.services.settings
+    warning_ms, timeout_ms = silence.limits(settings, idle_warning, idle_timeout)
     with app.services.ledger.read() as tx:
         portal = str(portal_id) if portal_id is not None else routing.default_portal(tx, settings)
         channel = routing.channel_of(tx, settings)
@@ -199,21 +311,21 @@ def check_opening(
         found = parse_contact(contact, allow_special_domains=app.services.settings.is_stand_in)
     elif settings.contact_policy != "anonymous":
         raise ValueError("start() needs a contact (or HUBSPOT_HITL_CONTACT_POLICY = 'anonymous')")
-    told_before = render_history(history, is_checked=history_is_checked)
+    told_before = redacted(app.redact, render_history(history, is_checked=history_is_checked))[-HISTORY_LIMIT:]
     takes_notes = settings.history == "note" and app.services.takes_notes(portal)
     how = settings.history if takes_notes or settings.history == "none" else "message"
     handoff = Handoff(
         id=uuid.uuid4().hex,
-        conversation_id=_identifier("conversation_id", conversation_id),
+        conversation_id=arguments.identifier("conversation_id", conversation_id),
         portal_id=portal,
         inbox_id=inbox,
         thread_id=None,
         state=HandoffState.STARTING,
         contact=found,
-        name=_clean(name),
-        title=_clean(title),
-        description=_clean(description),
-        attributes=dict(attributes or {}),
+        name=arguments.clean(name),
+        title=arguments.clean(title),
+        description=arguments.clean(description),
+        attributes=arguments.json_object(attributes),
     )
     return rules.Opening(
         handoff=handoff,
@@ -221,63 +333,9 @@ def check_opening(
         account_id=account,
         transcript="" if how == "none" else told_before,
         transcript_as=how,
-        assign_to=fields.actor(assign_to),
+        assign_to=arguments.agent(assign_to),
+        idle_warning=warning_ms,
+        idle_timeout=timeout_ms,
+        facts=render_facts(facts, link, app.redact),
+        ticket=check_ticket(settings, ticket),
     )
-
-
-def _identifier(name: str, value: object) -> str:
-    """Return an id of the host's: any text that a database can hold, up to :data:`ID_LIMIT` characters."""
-    if not isinstance(value, str | int) or isinstance(value, bool):
-        raise TypeError(f"{name} must be a str, not {type(value).__name__}")
-    text = str(value)
-    if not text or len(text) > ID_LIMIT or scrub(text) != text:
-        raise ValueError(f"{name} must be 1 to {ID_LIMIT} characters, without NUL or lone surrogates")
-    return text
-
-
-def _clean(value: object) -> str | None:
-    return None if value is None else scrub(str(value)).strip() or None
-
-
-def _file(attachment: Attachment, limit: int) -> tuple[Attachment, bytes | None]:
-    """Return a host's attachment with a safe name, and its bytes; None when it is to be fetched."""
-    if not isinstance(attachment, Attachment):
-        kind = type(attachment).__name__
-        raise TypeError(f"an attachment must be an Attachment, not {kind}: write Attachment(name=…, content=…)")
-    for part in ("name", "content_type", "url"):
-        value = getattr(attachment, part)
-        if value is not None and not isinstance(value, str):
-            raise TypeError(f"an attachment's {part} must be a str, not {type(value).__name__}")
-    content = attachment.content
-    if content is None and attachment.url:
-        named = clean_name(attachment.name) if attachment.name else None
-        return Attachment(name=named, content_type=attachment.content_type, url=scrub(attachment.url)), None
-    if content is None:
-        raise ValueError("an attachment needs 'content' (bytes or a binary file object) or 'url'")
-    data = bytes(content) if isinstance(content, bytes | bytearray | memoryview) else _read_all(content, limit)
-    if len(data) > limit:
-        raise ValueError(f"an attachment is larger than {PREFIX}MAX_ATTACHMENT_BYTES ({limit} bytes)")
-    name = clean_name(attachment.name, content_type=attachment.content_type)
-    content_type = attachment.content_type or guess_content_type(name)
-    return Attachment(name=name, content_type=content_type, size=len(data)), data
-
-
-def _read_all(file: IO[bytes], limit: int) -> bytes:
-    """Read a file object to its end, or to one byte beyond ``limit``: a pipe gives less than it is asked for."""
-    if not callable(getattr(file, "read", None)):
-        raise TypeError(f"an attachment's content must be bytes or a binary file object, not {type(file).__name__}")
-    parts: list[bytes] = []
-    wanted = limit + 1
-    while wanted > 0:
-        part = file.read(wanted)
-        if isinstance(part, str):
-            raise TypeError("an attachment's file object must be opened in binary mode, such as open(path, 'rb')")
-        if part is None:
-            raise ValueError("an attachment's file object has nothing to read just now: it must not be non-blocking")
-        if not isinstance(part, bytes | bytearray | memoryview):
-            raise TypeError(f"an attachment's file object must give bytes, not {type(part).__name__}")
-        if not part:
-            break
-        parts.append(bytes(part))
-        wanted -= len(parts[-1])
-    return b"".join(parts)

@@ -187,7 +187,7 @@ def _meant(ip: IPAddress) -> Sequence[IPAddress]:
 
     Mapped and compatible addresses: RFC 4291; NAT64: RFC 6052; 6to4: RFC 3056; Teredo: RFC 4380.
     """
-    if ip.version == 4:
+    if isinstance(ip, ipaddress.IPv4Address):
         return [ip]
     if ip in _NAT64 or ip in _MAPPED or ip in _COMPATIBLE:
         return [ipaddress.IPv4Address(int(ip) & 0xFFFF_FFFF)]

@@ -55,13 +55,13 @@ def opaque(value: str) -> dict[str, str]:
     return {"type": "CHANNEL_SPECIFIC_OPAQUE_ID", "value": value}
 
 
-def file_attachment(file_id: str, content_type: str | None = None) -> dict[str, Any]:
+def file_attachment(file_id: str, content_type: str | None = None, *, is_voice: bool = False) -> dict[str, Any]:
     """Return an uploaded file as an item of ``attachments`` (HubSpot OpenAPI, ``FileAttachment``)."""
-    kind = (content_type or "").partition("/")[0].lower()
+    kind = "voice" if is_voice else (content_type or "").partition("/")[0].lower()
     return {
         "type": "FILE",
         "fileId": str(file_id),
-        "fileUsageType": {"image": "IMAGE", "audio": "AUDIO"}.get(kind, "OTHER"),
+        "fileUsageType": {"image": "IMAGE", "audio": "AUDIO", "voice": "VOICE_RECORDING"}.get(kind, "OTHER"),
     }
 
 

@@ -6,13 +6,12 @@ import ``errors``, ``process`` and its neighbours here; no Flask, no database.
 
 from __future__ import annotations
 
-import random
 import threading
 from collections.abc import Callable
 from dataclasses import dataclass
 
 from ..errors import CallPostponed, HubSpotUnavailable
-from ..process import Process
+from ..process import Process, dice
 from .transport import Availability
 
 PATIENCE_MS = 1_000
@@ -53,7 +52,7 @@ class Bulkhead:
 
     :param name: the server's, for errors.
     :param now_ms: tells the time in epoch ms.
-    :param share: calls that may be under way at once; None: any number.
+    :param share: tells how many calls may be under way at once; None: any number.
     :param holds: tells whether the caller is of those that share their threads; others only wait for what hangs.
     :param shuts: whether the server is left alone for a while after a call that hung; False: another gate sees to that.
     :param place_seconds: how long a caller waits for a place.
@@ -63,7 +62,7 @@ class Bulkhead:
         self,
         name: str,
         now_ms: Callable[[], int],
-        share: int | None = None,
+        share: Callable[[], int] | None = None,
         *,
         holds: Callable[[], bool] = lambda: True,
         shuts: bool = True,
@@ -125,11 +124,11 @@ class Bulkhead:
             return Passage(self._number, now, holds)
 
     def _is_full(self) -> bool:
-        return self._share is not None and self._held >= self._share
+        return self._share is not None and self._held >= self._share()
 
     def _wait_for_place(self) -> None:
         """Wait a moment where all places are taken, as many as there are places: quick calls need not be put off."""
-        if not self._is_full() or self._queued >= (self._share or 0) or self._is_slow(self._now_ms()):
+        if not self._is_full() or self._queued >= self._held or self._is_slow(self._now_ms()):
             return
         self._queued += 1
         try:
@@ -172,6 +171,7 @@ class Bulkhead:
         if now - self._behind_since >= PATIENCE_MS:
             self._behind, self._behind_since = 0, now
         self._behind += 1
-        wait_ms = base_ms * random.uniform(0.5, 1.5) * (1 + self._behind / (self._share or self._behind))  # noqa: S311 - spreads callers, guards nothing
+        rounds = self._behind / (self._share() if self._share else self._behind)
+        wait_ms = base_ms * dice.uniform(0.5, 1.5) * (1 + rounds)
         seconds = min(max(wait_ms, WAIT_MS), WAIT_CAP_MS) / 1000
         return CallPostponed(f"{doing}: not asked, {self._name} {why}", retry_after=seconds)

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager
+from dataclasses import dataclass, field
 from typing import Any
 
 from ..errors import HubSpotRejected, HubSpotUnavailable, TokenRevoked
@@ -17,6 +18,14 @@ from .transport import Gate, Transport, bounded, deadline
 
 #: The most pages that a list is followed for.
 MAX_PAGES = 500
+
+
+@dataclass(slots=True)
+class SoFar:
+    """Hold how far a list was read: its items, and the cursor of the page after them (None: from the beginning)."""
+
+    items: list[dict[str, Any]] = field(default_factory=list)
+    after: str | None = None
 
 
 class Caller:
@@ -51,18 +60,29 @@ class Caller:
         return self._transport.skew_seconds()
 
     def read_list(
-        self, path: str, *, doing: str, params: Mapping[str, Any] | None = None, developer: bool = False
+        self,
+        path: str,
+        *,
+        doing: str,
+        params: Mapping[str, Any] | None = None,
+        developer: bool = False,
+        so_far: SoFar | None = None,
     ) -> list[dict[str, Any]]:
         """Return every item of a list, page after page by the cursor.
 
         The ``link`` that HubSpot gives is not followed.
+
+        :param so_far: how far the list was read before; it holds that, too, when a page can't be read.
         """
 
         def page(after: str | None) -> dict[str, Any]:
             query = dict(params or {}) | ({"after": after} if after else {})
             return self.call("GET", path, doing=doing, params=query, developer=developer)
 
-        return list(read_pages(page, doing))
+        so_far = so_far or SoFar()
+        for item in read_pages(page, doing, so_far):
+            so_far.items.append(item)
+        return so_far.items
 
     def call(
         self,
@@ -149,21 +169,24 @@ class Caller:
         raise error
 
 
-def read_pages(page: Callable[[str | None], Mapping[str, Any]], doing: str) -> Iterator[dict[str, Any]]:
+def read_pages(
+    page: Callable[[str | None], Mapping[str, Any]], doing: str, so_far: SoFar | None = None
+) -> Iterator[dict[str, Any]]:
     """Return the items of all pages.
 
     :param page: reads the page after a cursor; None: the first one.
+    :param so_far: where to begin; its cursor moves on with each page.
     """
-    after: str | None = None
+    so_far = so_far or SoFar()
     seen: set[str] = set()
     for _ in range(MAX_PAGES):
-        items, after = page_of(page(after))
+        items, so_far.after = page_of(page(so_far.after))
         yield from items
-        if after is None:
+        if so_far.after is None:
             return
-        if after in seen:
+        if so_far.after in seen:
             break
-        seen.add(after)
+        seen.add(so_far.after)
     raise HubSpotUnavailable(f"{doing}: HubSpot's list does not end")
 
 

@@ -17,15 +17,15 @@ from typing import Any
 
 from ..domain import Contact, Operator
 from ..errors import HubSpotConflict, HubSpotError, HubSpotNotFound, HubSpotUnavailable
-from .admin import AppCalls
 from .bodies import build_incoming, file_attachment, iso_time, opaque
-from .calls import page_of, read_pages
+from .calls import SoFar, page_of, read_pages
 from .contacts import SEARCH_PROPERTIES, pick, searches
 from .content import safe_url
 from .options import ClientOptions
 from .paths import MAX_SEGMENT
 from .phones import dialable
-from .text import escape_text, scrub
+from .text import scrub
+from .tickets import TicketCalls, note_html
 from .tokens import TokenProvider
 from .transport import Gate
 
@@ -38,7 +38,7 @@ OPERATOR_RETRY_MS = 300_000
 OPERATORS = 1_000
 
 
-class HubSpotClient(AppCalls):
+class HubSpotClient(TicketCalls):
     """Call HubSpot's API for one portal; see :class:`.options.ClientOptions` for the settings."""
 
     def __init__(self, options: ClientOptions, *, tokens: TokenProvider, gate: Gate | None = None) -> None:
@@ -117,10 +117,18 @@ class HubSpotClient(AppCalls):
         path = self.paths.thread_assignee(thread_id)
         self.call("PUT", path, doing="assigning a thread", body={"actorId": actor_id}, answer=False)
 
-    def thread_messages(self, thread_id: str) -> list[dict[str, Any]]:
-        """Return the whole history of a thread, of every ``type``, in HubSpot's order."""
+    def unassign_thread(self, thread_id: str) -> None:
+        """Give a thread back to its inbox; harmless when nobody has it. Source: docs/hubspot.rst (Threads)."""
+        path = self.paths.thread_assignee(thread_id)
+        self.call("DELETE", path, doing="unassigning a thread", answer=False)
+
+    def thread_messages(self, thread_id: str, so_far: SoFar | None = None) -> list[dict[str, Any]]:
+        """Return the whole history of a thread, of every ``type``, in HubSpot's order.
+
+        :param so_far: how far it was read before; it holds that, too, when a page can't be read.
+        """
         path = self.paths.thread_messages(thread_id)
-        return self.read_list(path, doing="reading the messages of a thread", params={"limit": 100})
+        return self.read_list(path, doing="reading the messages of a thread", params={"limit": 100}, so_far=so_far)
 
     def thread_message(self, thread_id: str, message_id: str) -> dict[str, Any]:
         """Return one entry of a thread."""
@@ -131,14 +139,13 @@ class HubSpotClient(AppCalls):
         path = self.paths.original_content(thread_id, message_id)
         return self.call("GET", path, doing="reading the full text of a message")
 
-    def add_note(self, thread_id: str, text: str) -> dict[str, Any]:
-        """Leave a comment that only agents see (``PublicCommentEgg``). Not idempotent: repeating repeats it."""
-        body = {
-            "type": "COMMENT",
-            "text": scrub(text),
-            "richText": f"<p>{escape_text(text)}</p>",
-            "attachments": [],
-        }
+    def add_note(self, thread_id: str, text: str, *, title: str | None = None) -> dict[str, Any]:
+        """Leave a comment that only agents see (``PublicCommentEgg``). Not idempotent: repeating repeats it.
+
+        :param title: stands above the text, which is a block of its own then, to be copied.
+        """
+        plain = text if title is None else f"{title}\n\n{text}"
+        body = {"type": "COMMENT", "text": scrub(plain), "richText": note_html(text, title), "attachments": []}
         return self.call("POST", self.paths.thread_messages(thread_id), doing="adding a note", body=body)
 
     # People

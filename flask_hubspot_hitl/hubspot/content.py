@@ -7,14 +7,14 @@ Pure functions; no HTTP. Of ours it may import ``domain`` and its neighbours :mo
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 from urllib.parse import unquote, urlsplit
 
-from ..domain import Attachment
+from ..domain import Attachment, Choice
 from . import addresses, fields
-from .markup import clean_html, html_to_text
+from .markup import clean_html, html_to_text, pictures
 from .text import clean_name, escape_text, guess_content_type, one_line, scrub
 
 __all__ = [
@@ -33,6 +33,14 @@ __all__ = [
 
 _GATED = re.compile(r"/filemanager/api/v[0-9]+/files/([0-9]{1,19})/signed-url-redirect(?:[?]|$)", re.ASCII)
 """Source: docs/hubspot.rst (Attachments)."""
+_HUBSPOT = re.compile(
+    r"(?:[a-z0-9-]+\.)*(?:hubspotusercontent(?:[0-9]{1,2}|-[a-z]{2}[0-9]{1,2})?\.net|hubspot\.(?:com|net))"
+)
+"""Hosts of the pictures that agents put into their text. Source: docs/hubspot.rst (Agent messages; Attachments)."""
+PICTURES = 50
+"""Pictures of one text, at most, that are told of."""
+CHOICES = 50
+"""Choices of one message, at most, that are more than a line of its text."""
 _USAGE_TYPES = {"IMAGE": "image/*", "STICKER": "image/*", "AUDIO": "audio/*", "VOICE_RECORDING": "audio/*"}
 
 
@@ -40,8 +48,8 @@ _USAGE_TYPES = {"IMAGE": "image/*", "STICKER": "image/*", "AUDIO": "audio/*", "V
 class ParsedMessage:
     """One entry of a HubSpot thread (HubSpot OpenAPI, custom channels, ``PublicConversationsMessage``).
 
-    ``text`` is empty only beside attachments. ``truncated`` says that HubSpot keeps more of it under
-    ``original-content``.
+    ``text`` is empty only beside attachments, pictures or choices. ``truncated`` says that HubSpot keeps more of it
+    under ``original-content``. ``pictures`` are those in the text that are no attachments, on hosts of HubSpot's.
     """
 
     message_id: str
@@ -58,17 +66,25 @@ class ParsedMessage:
     text: str = field(repr=False)
     html: str | None = field(repr=False)
     attachments: tuple[Attachment, ...]
+    pictures: tuple[Attachment, ...]
+    choices: tuple[Choice, ...]
     status_type: str | None
     truncated: bool
 
 
-def parse_message(raw: Mapping[str, Any]) -> ParsedMessage:
+def parse_message(
+    raw: Mapping[str, Any], *, own_hosts: Collection[str] = (), with_choices: bool = False
+) -> ParsedMessage:
     """Return the facts of a message object as HubSpot sends it in a channel event or answers it.
 
     Every optional field may be missing or of the wrong type: :mod:`.fields` reads them.
     ``text`` is the agent's, verbatim but scrubbed;
-    when blank it is made from the HTML; attachments that are no files follow as lines of text.
-    Raises ``ValueError`` when the id, the thread's id or the time can't be used.
+    when blank it is made from the HTML; attachments that are no files follow as lines of text, and so do pictures in
+    the text that are on foreign hosts.
+
+    :param own_hosts: more hosts of HubSpot's: a stand-in's.
+    :param with_choices: quick replies are choices; else they are a line of text, as are those that are not understood.
+    :raises ValueError: when the id, the thread's id or the time can't be used.
     """
     sender = next(iter(fields.mappings(raw.get("senders"))), {})
     client = fields.mapping(raw.get("client"))
@@ -78,18 +94,29 @@ def parse_message(raw: Mapping[str, Any]) -> ParsedMessage:
     text = raw.get("text")
     text = str(text) if isinstance(text, str | int | float) and not isinstance(text, bool) else ""
     body = scrub(text) if text.strip() else ""
-    if not body and isinstance(rich, str):
-        body = html_to_text(rich)
-    attachments: list[Attachment] = []
+    shown = pictures(rich) if isinstance(rich, str) else []
+    inline, foreign = _sorted_out(shown[:PICTURES], own_hosts)
     lines: list[str] = []
+    if not body and isinstance(rich, str):
+        body = _with_pictures_told(html_to_text(rich), inline, foreign)
+    else:
+        lines = [_not_shown(one) for one in foreign]
+    attachments: list[Attachment] = []
+    choices: list[Choice] = []
     for item in fields.mappings(raw.get("attachments")):
+        if with_choices and fields.word(item.get("type")) == "QUICK_REPLIES":
+            offered, item = _choices(item, CHOICES - len(choices))
+            choices += offered
+            if not item:
+                continue
         found = _attachment(item)
         if isinstance(found, Attachment):
             attachments.append(found)
         else:
             lines.append(found)
     body = "\n".join(filter(None, [body, *lines]))
-    if not body and not attachments:
+    files = without_repeats(attachments, inline.values())
+    if not body and not attachments and not files and not choices:
         body = "[empty message]"
     return ParsedMessage(
         message_id=_needed(fields.name(raw.get("id"), 200), "message id"),
@@ -106,9 +133,54 @@ def parse_message(raw: Mapping[str, Any]) -> ParsedMessage:
         text=body,
         html=html or None,
         attachments=tuple(attachments),
+        pictures=files,
+        choices=tuple(choices),
         status_type=fields.word(status if isinstance(status, str) else fields.mapping(status).get("statusType")),
         truncated=fields.word(raw.get("truncationStatus")) not in (None, "NOT_TRUNCATED"),
     )
+
+
+def without_repeats(files: Iterable[Attachment], pictures: Iterable[Attachment]) -> tuple[Attachment, ...]:
+    """Return those of the pictures that are none of the files: known by id, or by address without its signature."""
+    seen = {key for one in files for key in _keys(one)}
+    return tuple(one for one in pictures if seen.isdisjoint(_keys(one)))
+
+
+def _keys(file: Attachment) -> set[str]:
+    path = urlsplit(file.url).path if file.url else ""
+    return {key for key in (path, file.file_id) if key}
+
+
+def _sorted_out(shown: Iterable[str], own_hosts: Collection[str]) -> tuple[dict[str, Attachment], list[str]]:
+    """Return the pictures that HubSpot has, by their addresses, and the addresses of the others."""
+    inline: dict[str, Attachment] = {}
+    foreign = []
+    for source in shown:
+        if not _is_hubspots(source, own_hosts):
+            foreign.append(source)
+        elif isinstance(found := _attachment({"type": "FILE", "url": source, "fileUsageType": "IMAGE"}), Attachment):
+            inline[source] = found
+    return inline, foreign
+
+
+def _is_hubspots(source: str, own_hosts: Collection[str]) -> bool:
+    if safe_url(source) is None:
+        return False
+    host = addresses.parse(addresses.spell(source)).host
+    return host in own_hosts or _HUBSPOT.fullmatch(host) is not None
+
+
+def _with_pictures_told(text: str, inline: Iterable[str], foreign: Iterable[str]) -> str:
+    """Return the text of a message's HTML without the addresses of the pictures that come as files."""
+    for source in inline:
+        text = text.replace(f"[image: {source}]", " ")
+    for source in foreign:
+        text = text.replace(f"[image: {source}]" if source else "[image]", _not_shown(source))
+    return "\n".join(re.sub(r"(?<=\S) {2,}", " ", line).rstrip() for line in text.split("\n")).strip()
+
+
+def _not_shown(source: str) -> str:
+    return f"[picture not shown: {source}]" if source else "[picture not shown]"
 
 
 def parse_time(value: object) -> int:
@@ -125,11 +197,14 @@ def render_first_message(
     description: str | None,
     contact_line: str | None = None,
     transcript: str | None = None,
+    facts: str | None = None,
 ) -> str:
-    """Write the text that opens a handoff in HubSpot: its subject, the user, and the conversation before."""
+    """Write the text that opens a handoff in HubSpot: its subject, the user, facts, and the conversation before."""
     who = ", ".join(part for part in (one_line(name), one_line(contact_line)) if part)
     about = [one_line(title), scrub(description or "").strip(), f"From: {who}" if who else ""]
     parts = ["\n".join(filter(None, about)) or "A user asks to talk to a person."]
+    if facts:
+        parts.append(scrub(facts))
     if transcript and transcript.strip():
         parts.append(f"Conversation so far:\n{scrub(transcript).strip()}")
     return "\n\n".join(parts)
@@ -155,7 +230,30 @@ def _attachment(item: Mapping[str, Any]) -> Attachment | str:
         size=fields.number(item.get("size")),
         url=url,
         file_id=file_id,
+        is_voice=fields.word(item.get("fileUsageType")) == "VOICE_RECORDING",
     )
+
+
+def _choices(item: Mapping[str, Any], most: int) -> tuple[list[Choice], Mapping[str, Any]]:
+    """Return quick replies as choices, and those that can't be any as an attachment of their own; {} without them."""
+    found: list[Choice] = []
+    others: list[Mapping[str, Any]] = []
+    for one in fields.mappings(item.get("quickReplies")):
+        choice = _choice(one)
+        if choice is None or len(found) >= most:
+            others.append(one)
+        else:
+            found.append(choice)
+    return found, ({**item, "quickReplies": others} if others or not found else {})
+
+
+def _choice(reply: Mapping[str, Any]) -> Choice | None:
+    """Return a quick reply (``QuickReply``) as a choice; None without a value, or with an address not to be opened."""
+    value = _words(reply.get("value"))
+    is_link = fields.word(reply.get("valueType")) == "URL"
+    if not value or (is_link and safe_url(value) is None):
+        return None
+    return Choice(_words(reply.get("label")) or value, value, is_link)
 
 
 def _describe(kind: str, item: Mapping[str, Any]) -> str:

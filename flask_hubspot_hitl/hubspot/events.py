@@ -267,7 +267,7 @@ def _property_value(payload: Mapping[str, Any], kind: Kind) -> str | None:
 
 def _channel_event(payload: dict[str, Any], now_ms: int) -> Inbound:
     """Read the channel feed's object. Source: docs/hubspot.rst (Channel webhooks); ids are strings, times ISO 8601."""
-    kind_name = _text(payload, "type") or ""
+    kind_name = (_text(payload, "type") or "").upper()
     if kind_name.startswith("CHANNEL_ACCOUNT_"):
         portal, account = _id(payload, "portalId"), _id(payload, "channelAccountId")
         return Inbound(

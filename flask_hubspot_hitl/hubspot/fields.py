@@ -83,6 +83,21 @@ def actor(value: object) -> str | None:
     return found
 
 
+PERSON = "A-"
+"""What the actor ids of live agents begin with. Source: docs/hubspot.rst (Actors)."""
+MACHINES = ("L-", "B-")
+"""What the actor ids of AI agents and of bots begin with. Source: docs/hubspot.rst (Actors)."""
+
+
+def holder(value: object) -> str | None:
+    """Return whom an assignment names: an agent, or a machine; None for nobody, and for what can't hold a thread.
+
+    :raises ValueError: when it can't be read.
+    """
+    found = actor(value)
+    return found if found is not None and found.startswith((PERSON, *MACHINES)) else None
+
+
 def moment(value: object) -> int | None:
     """Return a time in epoch milliseconds: of ISO-8601 text, a number, or its digits in text."""
     if isinstance(value, str):

@@ -69,6 +69,26 @@ def html_to_text(markup: str) -> str:
     return reader.text()
 
 
+def pictures(markup: str) -> list[str]:
+    """Return the addresses of the images in ``markup``, each once, in order; "" for those that have none to be read."""
+    if "<img" not in markup.lower():
+        return []
+    reader = _Pictures()
+    reader.feed(_clean(markup, ("https", "http")))
+    reader.close()
+    return list(dict.fromkeys(reader.found))
+
+
+class _Pictures(HTMLParser):
+    def __init__(self) -> None:
+        super().__init__(convert_charrefs=True)
+        self.found: list[str] = []
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        if tag == "img":
+            self.found.append(dict(attrs).get("src") or "")
+
+
 def _clean(markup: str, schemes: tuple[str, ...]) -> str:
     import nh3  # costs a host that shows no HTML nothing
 

@@ -1,6 +1,6 @@
 """How HubSpot is reached, and who calls it: what clients, token endpoints and transports are made with.
 
-Of ours it may import ``clock``.
+Of ours it may import ``clock`` and ``metrics``.
 """
 
 from __future__ import annotations
@@ -9,6 +9,7 @@ from collections.abc import Collection
 from dataclasses import dataclass, field
 
 from ..clock import Clock
+from ..metrics import Meter
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -29,6 +30,8 @@ class ConnectionOptions:
     """Decoded bytes of the longest answer that is read."""
     pool_size: int = 32
     """Connections to one host that are kept open."""
+    meter: Meter = field(default_factory=Meter, repr=False, compare=False)
+    """Takes how long calls last."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

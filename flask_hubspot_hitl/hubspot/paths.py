@@ -34,6 +34,11 @@ _V3 = {
     "account_info": "/account-info/v3",
     "files": "/files/v3",
     "contacts": "/crm/v3/objects/contacts",
+    "users": "/crm/v3/objects/users",
+    "tickets": "/crm/v3/objects/tickets",
+    "notes": "/crm/v3/objects/notes",
+    # There is one version of teams.
+    "teams": "/settings/teams/2026-09-beta",
     # There is no v3 of the journal: it is the oldest version.
     "journal": "/webhooks-journal/journal/2026-03",
     "journal_subscriptions": "/webhooks-journal/subscriptions/2026-03",
@@ -49,6 +54,9 @@ _FAMILIES: dict[str, dict[str, str]] = {
         "account_info": "/account-info/2026-03",
         "files": "/files/2026-03",
         "contacts": "/crm/objects/2026-03/contacts",
+        "users": "/crm/objects/2026-03/users",
+        "tickets": "/crm/objects/2026-03/tickets",
+        "notes": "/crm/objects/2026-03/notes",
     },
     "2026-09": _V3
     | {
@@ -61,6 +69,9 @@ _FAMILIES: dict[str, dict[str, str]] = {
         "account_info": "/account-info/2026-09",
         "files": "/files/2026-03",  # docs/hubspot.rst (Upload): 2026-09 has paths, but its document is not at hand
         "contacts": "/crm/objects/2026-09/contacts",
+        "users": "/crm/objects/2026-09/users",
+        "tickets": "/crm/objects/2026-09/tickets",
+        "notes": "/crm/objects/2026-09/notes",
         "journal": "/webhooks-journal/journal/2026-09",
         "journal_subscriptions": "/webhooks-journal/subscriptions/2026-09",
     },
@@ -186,6 +197,31 @@ class Paths:
 
     def account_info(self) -> str:
         return self._at("account_info", "details")
+
+    # Users and teams
+
+    def users(self) -> str:
+        return self._at("users")
+
+    def users_batch_read(self) -> str:
+        return self._at("users", "batch", "read")
+
+    def team_members(self, team_id: Segment) -> str:
+        return self._at("teams", team_id, "members")
+
+    # Tickets and notes
+
+    def tickets(self) -> str:
+        return self._at("tickets")
+
+    def ticket(self, ticket_id: Segment) -> str:
+        return self._at("tickets", ticket_id)
+
+    def notes(self) -> str:
+        return self._at("notes")
+
+    def notes_batch_read(self) -> str:
+        return self._at("notes", "batch", "read")
 
     # Files and contacts
 

@@ -36,15 +36,41 @@ LEGACY_FILES_SCOPE = "files"
 """The same in one, which legacy apps have and project apps are refused."""
 CREATE_CONTACTS_SCOPE = "crm.objects.contacts.write"
 """For ``CONTACT_POLICY=create``."""
+USERS_SCOPE = "crm.objects.users.read"
+"""For ``AVAILABILITY=hubspot``."""
+TEAMS_SCOPE = "settings.users.teams.read"
+"""For the same, with teams in ``INBOX_MEMBERS``."""
+TICKETS_SCOPE = "tickets"
+"""For ``TICKETS``, and for ``NOTES_IN``."""
+TICKET_NOTES_SCOPES = (TICKETS_SCOPE, CREATE_CONTACTS_SCOPE)
+"""For ``NOTES_IN``: notes are written with the scope of contacts. Source: HubSpot OpenAPI, notes."""
 
 
-def needed(kind: AppKind, *, creates_contacts: bool) -> tuple[str, ...]:
+def needed(
+    kind: AppKind,
+    *,
+    creates_contacts: bool,
+    reads_users: bool = False,
+    reads_teams: bool = False,
+    changes_tickets: bool = False,
+    notes_on_tickets: bool = False,
+) -> tuple[str, ...]:
     """Return the scopes that an app of this kind needs, and no more.
 
     :param creates_contacts: whether a contact that HubSpot does not know is made.
+    :param reads_users: whether HubSpot is asked which agents are there.
+    :param reads_teams: whether it is asked who is in a team.
+    :param changes_tickets: whether ``start`` may set properties of tickets.
+    :param notes_on_tickets: whether notes are to be on tickets.
     """
     files = FILES_SCOPES if kind is AppKind.PROJECT else (LEGACY_FILES_SCOPE,)
-    return (*SCOPES, *files, *((CREATE_CONTACTS_SCOPE,) if creates_contacts else ()))
+    in_use = {
+        CREATE_CONTACTS_SCOPE: creates_contacts or notes_on_tickets,
+        USERS_SCOPE: reads_users,
+        TEAMS_SCOPE: reads_teams,
+        TICKETS_SCOPE: changes_tickets or notes_on_tickets,
+    }
+    return (*SCOPES, *files, *(scope for scope, is_needed in in_use.items() if is_needed))
 
 
 def lacking(wanted: Iterable[str], granted: Collection[str]) -> tuple[str, ...]:
@@ -62,5 +88,6 @@ def not_in_use(granted: Iterable[str], asked: Collection[str]) -> tuple[str, ...
 
     :param asked: what an installation asks for by the settings.
     """
-    known = {*SCOPES, *FILES_SCOPES, LEGACY_FILES_SCOPE, CREATE_CONTACTS_SCOPE, *asked}
+    ours = (LEGACY_FILES_SCOPE, CREATE_CONTACTS_SCOPE, USERS_SCOPE, TEAMS_SCOPE, TICKETS_SCOPE)
+    known = {*SCOPES, *FILES_SCOPES, *ours, *asked}
     return tuple(one for one in granted if one not in known)

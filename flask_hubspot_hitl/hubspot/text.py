@@ -5,6 +5,7 @@ Pure functions; imports nothing of ours. :mod:`.content` re-exports all of it.
 
 from __future__ import annotations
 
+import functools
 import html
 import mimetypes
 import re
@@ -15,7 +16,11 @@ _UNUSABLE = re.compile("[\x00\ud800-\udfff]")
 _EXTENSION = re.compile(r"\.[A-Za-z0-9]{1,16}")
 _JOINERS = "\u200c\u200d"  # Persian words and family emoji need them
 _INVISIBLE = ("Cc", "Cf", "Cs", "Zl", "Zp")
-_MIME = mimetypes.MimeTypes()  # its own table: the machine's /etc/mime.types has no say
+
+
+@functools.cache
+def _mime() -> mimetypes.MimeTypes:
+    return mimetypes.MimeTypes()  # its own table: the machine's /etc/mime.types has no say
 
 
 def scrub(text: str) -> str:
@@ -57,14 +62,15 @@ def clean_name(name: object, fallback: str = "file", *, content_type: str | None
     text = text or fallback
     stem, extension = split_extension(text)
     if not extension and content_type:
-        extension = _MIME.guess_extension(_bare(content_type), strict=False) or ""
+        extension = _mime().guess_extension(_bare(content_type), strict=False) or ""
     return stem.encode()[: NAME_BYTES - len(extension)].decode(errors="ignore") + extension
 
 
 def guess_content_type(name: str) -> str | None:
     """Return the MIME type that the extension of ``name`` stands for, or None."""
     extension = split_extension(name)[1].lower()
-    return _MIME.types_map[1].get(extension) or _MIME.types_map[0].get(extension)
+    types = _mime().types_map
+    return types[1].get(extension) or types[0].get(extension)
 
 
 def split_extension(name: str) -> tuple[str, str]:

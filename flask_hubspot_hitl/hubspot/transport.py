@@ -24,6 +24,7 @@ import urllib3
 
 from ..clock import Deadline, wall_ms
 from ..errors import HubSpotConflict, HubSpotError, HubSpotNotFound, HubSpotRejected, HubSpotUnavailable
+from ..metrics import CALL, correlation
 from ..process import Process, gives_threads_time
 from . import addresses, connections, redaction, strict_json
 from .addresses import AddressRefused
@@ -32,6 +33,7 @@ from .options import ConnectionOptions
 #: Seconds that HubSpot can make us wait, at most (its own 477 names up to a day).
 MAX_RETRY_AFTER = 86_400.0
 
+_CORRELATION = "X-HubSpot-Correlation-Id"
 _CHUNK = 65_536
 _SAFE = frozenset({"GET", "HEAD"})
 _LATER = frozenset({408, 423, 429, 477})
@@ -205,13 +207,14 @@ class Transport:
         """
         self._process.check()
         permit = None if self._gate is None else self._gate.enter(doing)
-        shown, retry_after = Availability.UNKNOWN, None
+        shown, retry_after, status = Availability.UNKNOWN, None, "none"
         began, left = time.monotonic(), deadline.left()
         try:
             answer = self._send(method, path, doing, headers, params, json_body, form, files)
-            shown = _availability(answer.status)
+            shown, status = _availability(answer.status), str(answer.status)
             self._heard = (answer.headers.get("Date", ""), wall_ms(self._clock))
             retry_after = self._retry_after(answer.headers.get("Retry-After"))
+            correlation.hear(_word(answer.headers.get(_CORRELATION)))
             return answer
         except HubSpotUnavailable:
             # When it was the caller who had no time left, HubSpot is not to blame.
@@ -219,6 +222,7 @@ class Transport:
             shown = Availability.UNKNOWN if hurried else Availability.DOWN
             raise
         finally:
+            self._options.meter(CALL, time.monotonic() - began, status=status)
             if self._gate is not None:
                 self._gate.leave(permit, shown, retry_after)
 
@@ -296,7 +300,8 @@ class Transport:
         status = answer.status
         body = answer.json() or {}
         category = _word(body.get("category") or body.get("errorType") or body.get("status"))
-        correlation_id = _word(body.get("correlationId"))
+        correlation_id = _word(body.get("correlationId")) or _word(answer.headers.get(_CORRELATION))
+        correlation.hear(correlation_id)
         text = f"{doing}: {self._service} answered {status}"
         text += f" {category}" if category else ""
         said = _said(body.get("message"), secrets)

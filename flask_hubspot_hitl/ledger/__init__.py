@@ -8,6 +8,7 @@ older ones. ``speed`` says what makes it fast, and that all of that may be off.
 from . import lanes
 from .channels import AccountRecord, ChannelRecord
 from .door import Ledger
+from .inserts import NewEvent
 from .installations import Installation, InstallationState
 from .lanes import Topic
 from .notify import Watch
@@ -15,7 +16,7 @@ from .patience import patience
 from .people import Belongings
 from .place import file_name, locate
 from .plans import Bare, Plan, Snapshot, Step
-from .queue import Event, Lease, NewEvent
+from .queue import Event, Lease
 from .rows import HandoffRecord
 from .schema import SCHEMA, EventState
 from .speed import FAST, PLAIN, Speed

@@ -40,11 +40,11 @@ class Buckets(Part):
 
     def lock(self, portal_id: str) -> Bucket:
         """Lock and return a portal's row until the transaction ends; insert it if missing."""
-        row = self._connection.execute(_OF_PORTAL, {"portal": portal_id}).first()
+        row = self._connection.row(_OF_PORTAL, {"portal": portal_id})
         if row is None:
             self._add(bucket, portal_id=portal_id)
             row = self._connection.execute(_OF_PORTAL, {"portal": portal_id}).one()
-        return _bucket(row._mapping)
+        return _bucket(row._asdict())
 
     def all(self) -> list[Bucket]:
         """Return every portal's row, without locking it."""
@@ -52,10 +52,9 @@ class Buckets(Part):
 
     def save(self, changed: Bucket) -> None:
         """Write a locked row back."""
-        values = {one.name: getattr(changed, one.name) for one in fields(changed) if one.name != "waiting"}
+        values = {name: getattr(changed, name) for name in _SAVED}
         slots = {str(second): had for second, had in changed.slots.items()} | {_WAITING: changed.waiting}
-        row = sa.update(bucket).where(bucket.c.portal_id == changed.portal_id)
-        self._connection.execute(row.values({**values, "slots": codec.dumps(slots)}))
+        self._connection.change(_SAVE, {**values, "slots": codec.dumps(slots), "portal": changed.portal_id})
 
 
 def _bucket(row: Mapping[str, Any]) -> Bucket:
@@ -70,3 +69,6 @@ def _by_work(value: Mapping[str, int] | int) -> dict[Work, int]:
 
 
 _OF_PORTAL = sa.select(bucket).where(bucket.c.portal_id == sa.bindparam("portal")).with_for_update()
+_SAVED = [one.name for one in fields(Bucket) if one.name not in ("portal_id", "waiting")]
+_SAVE = sa.update(bucket).where(bucket.c.portal_id == sa.bindparam("portal"))
+_SAVE = _SAVE.values({name: sa.bindparam(name) for name in _SAVED})

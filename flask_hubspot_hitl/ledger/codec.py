@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
+from operator import attrgetter
 from typing import Any
 
-from ..domain import Attachment, Contact, Operator
+from ..domain import Attachment, Choice, Contact, Operator
 
 _encode = json.JSONEncoder(ensure_ascii=True, separators=(",", ":")).encode
 
 
 _ATTACHMENT = [name for name in Attachment.__slots__ if name != "content"]
+_OPERATOR = Operator.__slots__
+_of_operator: Callable[[Any], tuple[Any, ...]] = attrgetter(*_OPERATOR)
 
 
 def dumps(value: Any) -> str:
@@ -25,12 +28,23 @@ def loads(text: str | None) -> Any:
 
 
 def operator_to_json(operator: Operator | None) -> dict[str, Any] | None:
-    return None if operator is None else {name: getattr(operator, name) for name in Operator.__slots__}
+    return None if operator is None else dict(zip(_OPERATOR, _of_operator(operator), strict=True))
 
 
 def operator_from_json(value: Mapping[str, Any] | None) -> Operator | None:
-    known: dict[str, Any] = {} if value is None else {name: value.get(name) for name in Operator.__slots__}
-    return Operator(**known) if known else None
+    if value is None:
+        return None
+    known: list[Any] = [value.get(name) for name in _OPERATOR]
+    return Operator(*known)
+
+
+def operators_to_text(operators: Sequence[Operator]) -> str | None:
+    return dumps([operator_to_json(one) for one in operators]) if operators else None
+
+
+def operators_from_text(text: str | None) -> tuple[Operator, ...]:
+    found = (operator_from_json(one) for one in loads(text) or ())
+    return tuple(one for one in found if one is not None)
 
 
 def contact_to_json(contact: Contact | None) -> dict[str, Any] | None:
@@ -45,9 +59,28 @@ def contact_from_json(value: dict[str, Any] | None) -> Contact | None:
     return None if value is None else Contact(**value)
 
 
+def parts_to_json(attachments: Sequence[Attachment], choices: Sequence[Choice] = ()) -> list[dict[str, Any]]:
+    """What a message has beside its text. Choices stand among the files, which an older process takes them for."""
+    offered = [{"choice": {name: getattr(one, name) for name in Choice.__slots__}} for one in choices]
+    return [*map(attachment_to_json, attachments), *offered]
+
+
+def parts_from_json(
+    value: Sequence[Mapping[str, Any]] | None,
+) -> tuple[tuple[Attachment, ...], tuple[Choice, ...]]:
+    """The files and the choices of :func:`parts_to_json`."""
+    parts = value or ()
+    return (
+        tuple(attachment_from_json(one) for one in parts if "choice" not in one),
+        tuple(Choice(**one["choice"]) for one in parts if "choice" in one),
+    )
+
+
 def attachment_to_json(attachment: Attachment) -> dict[str, Any]:
-    return {name: getattr(attachment, name) for name in _ATTACHMENT}
+    found = {name: getattr(attachment, name) for name in _ATTACHMENT}
+    return found if attachment.is_voice else {name: found[name] for name in found if name != "is_voice"}
 
 
 def attachment_from_json(value: Mapping[str, Any]) -> Attachment:
-    return Attachment(**{name: value.get(name) for name in _ATTACHMENT})
+    known: dict[str, Any] = {name: value.get(name) for name in _ATTACHMENT}
+    return Attachment(**known | {"is_voice": bool(value.get("is_voice"))})

@@ -1,7 +1,8 @@
 """Run one transaction's statements: prepared ones directly on the driver, all others through SQLAlchemy.
 
 SQLAlchemy's way to run a statement costs some fifty microseconds of Python, the driver's two; an event takes a dozen
-statements. :class:`PlainConnection` runs all through SQLAlchemy. Knows nothing of what a statement means.
+statements. :class:`PlainConnection` runs all through SQLAlchemy; :mod:`.pipeline` is PostgreSQL's fast way. Knows
+nothing of what a statement means.
 """
 
 from __future__ import annotations
@@ -36,15 +37,18 @@ class Prepared:
         given = {"schema_translate_map": schemas, "render_schema_translate": True} if schemas else {}
         compiled: Any = statement.compile(dialect=engine.dialect, **given)
         self.text = str(compiled)
-        self._given: dict[str, Any] = dict(compiled.params)
+        self.given: dict[str, Any] = dict(compiled.params)
+        """Parameters that the statement itself says."""
+        self.numbered: Any = None
+        """The statement as libpq takes it, once it was; see :mod:`.pipeline`."""
         self._order: Sequence[str] | None = compiled.positiontup
         self._row: Callable[[Iterable[Any]], Row] | None = None
 
     def bind(self, values: Mapping[str, Any]) -> Any:
         """Return the values as the driver wants them: in order, or by name."""
         if self._order is None:
-            return {**self._given, **values}
-        given = self._given
+            return {**self.given, **values}
+        given = self.given
         return [values[name] if name in values else given[name] for name in self._order]
 
     def row(self, cursor: Any, values: Sequence[Any]) -> Row:
@@ -55,11 +59,21 @@ class Prepared:
         return self._row(values)
 
 
+class Count:
+    """Hold how many rows a statement has changed; 0 until that is known."""
+
+    __slots__ = ("rows",)
+
+    def __init__(self, rows: int = 0) -> None:
+        self.rows = rows
+
+
 class Connection:
     """Run the statements of the ledger's parts, within one transaction.
 
-    :meth:`row`, :meth:`rows`, :meth:`change` and :meth:`change_many` take statements that are made once, as constants
-    of a module or of an object that lives as long as the database: they are compiled when they come first.
+    :meth:`row`, :meth:`rows`, :meth:`rows_of`, :meth:`change`, :meth:`change_each` and :meth:`change_many` take
+    statements that are made once, as constants of a module or of an object that lives as long as the database: they are
+    compiled when they come first.
     :meth:`execute`, :meth:`scalar` and :meth:`scalars` are SQLAlchemy's.
     """
 
@@ -135,6 +149,10 @@ class Connection:
         else:
             self.driver.commit()
 
+    def rollback(self) -> None:
+        """Take the transaction back."""
+        self.driver.rollback()
+
     def close(self) -> None:
         """Return the connection to SQLAlchemy's pool; the transaction has ended."""
         if self.used_at:
@@ -159,27 +177,45 @@ class Connection:
         cursor = self._execute(prepared.text, prepared.bind(values))
         return [prepared.row(cursor, found) for found in cursor.fetchall()]
 
-    def change(self, statement: Statement, values: Mapping[str, Any]) -> int:
-        """Run a prepared statement that returns no rows.
+    def rows_of(self, *asked: tuple[Statement, Mapping[str, Any]]) -> list[Row | None]:
+        """Run prepared statements one after the other, in one round trip where that can be had.
 
-        :returns: the number of rows changed.
+        :param asked: statements with their values; none of them needs the answer of another.
+        :returns: the first row of each, or None.
+        """
+        return [self.row(*one) for one in asked]
+
+    def change(self, statement: Statement, values: Mapping[str, Any]) -> None:
+        """Run a prepared statement that returns nothing; what it raises may come from the next one, or the commit."""
+        prepared = self._prepare(statement)
+        self._execute(prepared.text, prepared.bind(values))
+
+    def change_each(self, statement: Statement, values: Sequence[Mapping[str, Any]]) -> None:
+        """Run :meth:`change` for each of ``values``, in this order."""
+        self.change_many(statement, values)
+
+    def count(self, statement: Statement, values: Mapping[str, Any]) -> Count:
+        """Run :meth:`change`.
+
+        :returns: the number of rows changed, which is known at the latest once the transaction has ended.
         """
         prepared = self._prepare(statement)
-        changed: int = self._execute(prepared.text, prepared.bind(values)).rowcount
-        return changed
+        return Count(self._execute(prepared.text, prepared.bind(values)).rowcount)
 
     def change_many(self, statement: Statement, values: Sequence[Mapping[str, Any]]) -> int:
-        """Run :meth:`change` for each of ``values``, in this order.
+        """Run a prepared statement for each of ``values``, in this order.
 
         :returns: the number of rows changed in all.
         """
-        if len(values) == 1:
-            return self.change(statement, values[0])
         prepared = self._prepare(statement)
+        changed: int
+        if len(values) == 1:
+            changed = self._execute(prepared.text, prepared.bind(values[0])).rowcount
+            return changed
         cursor = self.driver.cursor()
         try:
             cursor.executemany(prepared.text, [prepared.bind(one) for one in values])
-            changed: int = cursor.rowcount
+            changed = cursor.rowcount
         finally:
             cursor.close()
         return changed
@@ -202,9 +238,13 @@ class PlainConnection(Connection):
         """Run a statement, and return all its rows."""
         return list(self.core.execute(statement, values))
 
-    def change(self, statement: Statement, values: Mapping[str, Any]) -> int:
-        """Run a statement that returns no rows; see :meth:`Connection.change`."""
-        return self.core.execute(statement, values, execution_options=_KEEP_COUNT).rowcount
+    def change(self, statement: Statement, values: Mapping[str, Any]) -> None:
+        """Run a statement that returns nothing."""
+        self.core.execute(statement, values)
+
+    def count(self, statement: Statement, values: Mapping[str, Any]) -> Count:
+        """Run a statement, and return the number of rows changed."""
+        return Count(self.core.execute(statement, values, execution_options=_KEEP_COUNT).rowcount)
 
     def change_many(self, statement: Statement, values: Sequence[Mapping[str, Any]]) -> int:
         """Run a statement for each of ``values``; see :meth:`Connection.change_many`."""

@@ -31,7 +31,7 @@ class Connections:
     def __init__(self, engine: sa.Engine, speed: Speed) -> None:
         self._engine = engine
         self._is_sqlite = engine.dialect.name == "sqlite"
-        self._kind = Connection if speed.prepared else PlainConnection
+        self._kind = self._kind_for(speed)
         self._prepared: dict[Statement, Prepared] = {}
         self._most = _WARM if speed.warm else 0
         self.warm: list[Connection] = []
@@ -43,6 +43,16 @@ class Connections:
         if not self._is_sqlite:
             sa.event.listen(engine, "connect", _on_connect)
             sa.event.listen(engine, "checkout", self._on_checkout)
+
+    def _kind_for(self, speed: Speed) -> type[Connection]:
+        """Return the way in which statements are run."""
+        if not speed.prepared:
+            return PlainConnection
+        if self._is_sqlite or not speed.pipelined:
+            return Connection
+        from .pipeline import PipelinedConnection, is_supported  # needs psycopg
+
+        return PipelinedConnection if is_supported() else Connection
 
     @property
     def driver(self) -> Any:
@@ -73,7 +83,7 @@ class Connections:
                 return
         else:
             with contextlib.suppress(Exception):  # the connection may be gone, and the transaction with it
-                connection.driver.rollback()
+                connection.rollback()
             if not self._is_sqlite:
                 self._judge(connection, error)
             elif not connection.driver.is_in_place(all_files=True):

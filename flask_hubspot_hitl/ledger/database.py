@@ -78,7 +78,7 @@ class Database:
             from sqlalchemy.dialects import sqlite
 
             self.files = Files(Path(parsed.database or ""))
-            self.files.make()
+            self._make_files()
             self.engine = _engine(parsed, pool_size, creator=self.files.connect)
             self.insert: Any = sqlite.insert
         else:
@@ -98,6 +98,15 @@ class Database:
         self.is_testing = is_testing
         # At once: a child that never comes here would keep the lock of a parent that is killed.
         self._process = Process(self._begin_anew, at_once=True)
+
+    def _make_files(self) -> None:
+        """Make what is missing of the files; a disk that is away may be there later, see :meth:`create_schema`."""
+        try:
+            self.files.make()
+        except Misconfigured:
+            raise
+        except LedgerUnavailable as error:
+            logger.debug("%s", error)
 
     def _writers(self, speed: Speed) -> Writers:
         """Return the way in which this process's threads write."""
@@ -210,6 +219,8 @@ class Database:
         :raises LedgerUnavailable: when the database can't be reached, or was made by a newer version.
         """
         ends = time.monotonic() + _MIGRATION_PATIENCE
+        if self.is_sqlite:
+            self.files.make()
         while True:
             try:
                 return self._bring_up(anew, then)

@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from contextlib import AbstractContextManager
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager
 from typing import Any
 
 import sqlalchemy as sa
 
 from ..clock import Clock, wall_ms
-from ..errors import LedgerUnavailable
+from ..errors import LaneTaken, LedgerUnavailable
 from . import wiping
+from .at_work import lease_at_work
 from .connection import Connection
 from .database import Database
 from .notify import FileWatch, Listener, Notifier, QuietWatch, Watch
+from .patience import LONGEST, patience
 from .speed import FAST, Speed
 from .states import KindOf, no_kind
 from .store import Statements, Transaction
@@ -89,6 +91,10 @@ class Ledger:
         """Return the time in epoch ms, which goes on steadily, see :mod:`.timekeeping`."""
         return self._database.now_ms()
 
+    def sleep(self, seconds: float) -> None:
+        """Wait by the clock of :meth:`now_ms`."""
+        self._database.clock.sleep(seconds)
+
     def wall_ms(self) -> int:
         """Return the time of day in epoch ms, with which a signature's time, or HubSpot's, is compared."""
         return wall_ms(self._database.clock)
@@ -141,7 +147,8 @@ class Ledger:
 
     def _check(self) -> None:
         if not self._is_right:
-            reason = self.why_not()
+            with patience(LONGEST):
+                reason = self.why_not()
             if reason is not None:
                 raise LedgerUnavailable(reason)
             self._is_right = True
@@ -159,6 +166,26 @@ class Ledger:
         :raises LedgerUnavailable: when the database can't be reached or written; nothing was changed.
         """
         return _Opened(self._database.write(), self._transaction, self._check)
+
+    @contextmanager
+    def write_at_work(self, *lanes: str) -> Iterator[Transaction]:
+        """Write what a task stores while it runs, which is refused once the task's lane was taken away.
+
+        So nothing of a person comes back that was erased while the task waited for another service's answer: an erasure
+        takes the lanes in the transaction in which it deletes the rows. Outside of a task it is :meth:`write`.
+
+        :param lanes: those that will be put into: all are locked in one order.
+        :raises LaneTaken: when the lane was taken away.
+        :raises LedgerUnavailable: when the database can't be reached or written; nothing was changed.
+        """
+        lease = lease_at_work()
+        with self.write() as tx:
+            if lease is not None:
+                if lanes:
+                    tx.queue.reserve(lease.lane, *lanes, now=self.now_ms())
+                if not tx.queue.holds(lease):
+                    raise LaneTaken
+            yield tx
 
     def _transaction(self, connection: Connection) -> Transaction:
         return Transaction(connection, self._database, self._statements, self._kind_of)

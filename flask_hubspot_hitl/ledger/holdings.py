@@ -26,7 +26,7 @@ class Holds(Enum):
     COPY = auto()
     """Words and names once more, for as long as there is work with them. Not exported a second time."""
     AGENT = auto()
-    """Another person: the agent. Goes with the row; not exported."""
+    """Another person: the agent, or who runs the app. Goes with the row; not exported."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,7 +49,7 @@ HOLDINGS: Mapping[str, Holding] = {
     ),
     schema.event.name: Holding(
         _columns(
-            FACT="id topic portal_id thread_id handoff_id received_at",
+            FACT="id topic portal_id thread_id handoff_id received_at correlation_id",
             PERSON="lane dedupe_key",
             WORDS="payload",
             COPY="progress error",
@@ -59,11 +59,13 @@ HOLDINGS: Mapping[str, Holding] = {
     ),
     schema.handoff.name: Holding(
         _columns(
-            FACT="id portal_id inbox_id thread_id opening_id state opened_at assigned_at closed_at reason",
+            FACT="id portal_id inbox_id thread_id opening_id state opened_at assigned_at taken_at answered_at "
+            "closed_at reason",
             PERSON="conversation_id sender contact name",
             WORDS="title description attributes detail",
-            AGENT="operator",
-            OURS="seq channel_id account_id integration_thread_id recipient status_mark assigned_mark",
+            AGENT="operator operators",
+            OURS="seq channel_id account_id integration_thread_id recipient status_mark assigned_mark told_ahead "
+            "inbox_mark machine silent_since idle_warning idle_timeout",
         ),
         "handoffs",
     ),
@@ -91,6 +93,7 @@ HOLDINGS: Mapping[str, Holding] = {
         _columns(OURS="portal_id account_id channel_id inbox_id name identifier authorized updated_at")
     ),
     schema.once.name: Holding(_columns(PERSON="key value", FACT="expires_at"), "remembered"),
+    schema.audit.name: Holding(_columns(FACT="done_at what event_id handoff_id", AGENT="who", OURS="id"), "audit"),
     schema.bridge.name: Holding(_columns(FACT="bridge updated_at", PERSON="key", WORDS="value"), "bridges"),
 }
 

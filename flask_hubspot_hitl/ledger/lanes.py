@@ -6,6 +6,7 @@ No other module spells or parses the key of a lane. The keys stand in the databa
 
 from __future__ import annotations
 
+import re
 from contextvars import ContextVar
 from enum import Enum, IntEnum, StrEnum, auto
 
@@ -17,14 +18,18 @@ class Topic(StrEnum):
 
     SIGNAL = "signal"
     ACCOUNT_REMOVED = "account-removed"
+    INBOX = "inbox"
     OPEN = "open"
     NOTE = "note"
     ASSIGN = "assign"
     PUBLISH = "publish"
     CLOSE = "close"
     RECEIPT = "receipt"
+    TICKET = "ticket"
+    TICKET_NOTE = "ticket-note"
     UNPARK = "unpark"
     ASSIGNMENT_TIMEOUT = "assignment-timeout"
+    IDLE = "idle"
     RECONCILE = "reconcile"
     LOOK_BACK = "look-back"
     SWEEP = "reconcile-all"
@@ -34,6 +39,7 @@ class Topic(StrEnum):
     JOURNAL = "journal"
     LIFECYCLE = "lifecycle"
     WIPE = "wipe"
+    QUEUE = "queue"
 
 
 class Rank(IntEnum):
@@ -68,6 +74,7 @@ class Lane(Enum):
 
     PARKED = "park", Rank.PARKED, Work.LIVE, True
     OUTBOUND = "out", Rank.TASK, Work.LIVE, False
+    TICKET = "ticket", Rank.TASK, Work.LIVE, False
     NEW_MESSAGES = "gap", Rank.TASK, Work.LIVE, True
     TIMER = "timer", Rank.TASK, Work.TIMER, True
     RECONCILE = "reconcile", Rank.TASK, Work.LOOKING_BACK, True
@@ -141,12 +148,26 @@ def stored_order(key: str) -> tuple[int, str]:
         return Rank.TASK, key
 
 
+def is_of_thread(key: str) -> bool:
+    """Return True for the lane of a thread, when a lane was read from the database."""
+    return stored_order(key)[0] == Rank.THREAD
+
+
 def work_of(key: str) -> Work:
     """Return how urgent a lane that was read from the database is; one of a kind unknown here may be a user's."""
     try:
         return kind_of(key).work
     except UnknownLane:
         return Work.LIVE
+
+
+_OF_BRIDGES = re.compile(f"(?:{Lane.TIMER.prefix}:)?{Lane.BRIDGE.prefix}[^:]+:")
+
+
+def shown(key: str) -> str:
+    """Return a lane's key for a log: bridges call theirs by the host's users, who may be called by their numbers."""
+    found = _OF_BRIDGES.match(key)
+    return key if found is None else f"{found[0]}…"
 
 
 doing: ContextVar[Work] = ContextVar("hubspot_hitl_doing", default=Work.LIVE)
@@ -159,6 +180,11 @@ doing: ContextVar[Work] = ContextVar("hubspot_hitl_doing", default=Work.LIVE)
 def outbound(handoff_id: str) -> str:
     """Return the lane of what is sent to HubSpot for a handoff, in order of acceptance."""
     return Lane.OUTBOUND.key(handoff_id)
+
+
+def ticket(handoff_id: str) -> str:
+    """Return the lane of what is to be on the ticket of a handoff's thread, which comes later than the thread."""
+    return Lane.TICKET.key(handoff_id)
 
 
 def thread(portal_id: str, thread_id: str) -> str:
@@ -246,6 +272,11 @@ def portal(portal_id: str) -> str:
 def news(event_id: int) -> str:
     """Return the lane of the signal that an event was given up."""
     return Lane.NEWS.key(str(event_id))
+
+
+def bridge_news(name: str) -> str:
+    """Return the lane of the signal that a bridge's key is refused."""
+    return Lane.NEWS.key(f"bridge-{name}")
 
 
 def erasure(*parts: str) -> str:

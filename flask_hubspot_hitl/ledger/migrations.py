@@ -16,9 +16,9 @@ from typing import Any
 
 import sqlalchemy as sa
 
-from ..errors import LedgerUnavailable
 from . import schema
 from .connection import Connection
+from .trouble import Misconfigured
 
 logger = logging.getLogger(__name__)
 
@@ -57,6 +57,16 @@ def _lanes_have_work(connection: sa.Connection) -> None:
     )
 
 
+def _audit(connection: sa.Connection) -> None:
+    """What people did by hand; rows are numbered in each engine's own way."""
+    numbered = "INTEGER NOT NULL PRIMARY KEY AUTOINCREMENT" if connection.dialect.name == "sqlite" else "BIGSERIAL"
+    key = "" if connection.dialect.name == "sqlite" else ", PRIMARY KEY (id)"
+    connection.exec_driver_sql(
+        f"CREATE TABLE hitl_audit (id {numbered}, done_at BIGINT NOT NULL, who TEXT, what TEXT NOT NULL,"
+        f" event_id BIGINT NOT NULL, handoff_id TEXT{key})"
+    )
+
+
 STEPS: dict[int, tuple[str | Callable[[sa.Connection], None], ...]] = {
     # Installations of several portals; what setup finds out about channel and accounts; what bridges remember.
     2: (
@@ -87,6 +97,25 @@ STEPS: dict[int, tuple[str | Callable[[sa.Connection], None], ...]] = {
         "CREATE TABLE hitl_erased (key TEXT NOT NULL PRIMARY KEY, erased_at BIGINT NOT NULL)",
         "CREATE INDEX hitl_thread_handoff ON hitl_thread (handoff_id)",
     ),
+    # How long the queue of an inbox takes; of handoffs from before it is not known.
+    6: (
+        "ALTER TABLE hitl_handoff ADD COLUMN taken_at BIGINT",
+        "ALTER TABLE hitl_handoff ADD COLUMN told_ahead INTEGER",
+    ),
+    # Machines, transfers, who answered and when, and how long users may be silent; none of it is known of before.
+    7: tuple(
+        f"ALTER TABLE hitl_handoff ADD COLUMN {column}"
+        for column in (
+            *("inbox_mark BIGINT", "machine TEXT", "operators TEXT", "answered_at BIGINT"),
+            *("silent_since BIGINT", "idle_warning BIGINT", "idle_timeout BIGINT"),
+        )
+    ),
+    # What HubSpot calls the last call of an event, and what people did by hand.
+    8: (
+        "ALTER TABLE hitl_event ADD COLUMN correlation_id TEXT",
+        _audit,
+        "CREATE INDEX hitl_audit_age ON hitl_audit (done_at)",
+    ),
 }
 """The step to each version, the same on both engines: SQL as text, and functions where rows have to be rewritten.
 
@@ -99,7 +128,7 @@ def bring_up(connection: Connection, insert: Any) -> int | None:
 
     Returns the version found when it was an older one.
 
-    :raises LedgerUnavailable: when a newer version made it; nothing is changed.
+    :raises Misconfigured: when a newer version made it; nothing is changed.
     """
     found = version_of(connection)
     if found is None:
@@ -107,7 +136,7 @@ def bring_up(connection: Connection, insert: Any) -> int | None:
         for name, value in (("schema_version", str(schema.VERSION)), ("deployment_id", secrets.token_hex(8))):
             connection.execute(insert(schema.meta).values(name=name, value=value))
     elif found > schema.VERSION:
-        raise LedgerUnavailable(
+        raise Misconfigured(
             f"the database has schema {found}, this version of Flask-HubSpot-HITL knows {schema.VERSION}: "
             "upgrade the package, or use another database"
         )

@@ -6,8 +6,10 @@ what a column holds is said in ``holdings``.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterator
+import re
+from collections.abc import Callable, Collection, Iterable, Iterator
 from dataclasses import dataclass, field
+from itertools import chain
 from typing import Any, NamedTuple
 
 import sqlalchemy as sa
@@ -19,6 +21,7 @@ from .holdings import HOLDINGS, exported
 from .parts import Part
 from .schema import (
     EventState,
+    audit,
     blob,
     bridge,
     erased,
@@ -37,7 +40,15 @@ from .schema import (
 CHUNK = 500
 """Values of one statement, at most."""
 OVERLAP = 1_000
-"""PostgreSQL may commit an event after another with a higher id: so far back is looked once more."""
+"""PostgreSQL may commit a row after another with a higher id: so far back is looked once more."""
+OVERLAP_MS = 60_000
+"""And so many milliseconds, where rows have a time instead."""
+_BRIDGE = f"(?:{lanes.Lane.TIMER.prefix}:)?{lanes.Lane.BRIDGE.prefix}[^:]+"
+_NAMED_FOR = (
+    re.compile(f"(?:{_BRIDGE}|user|session|starting|conversation|once:(?:ended|stop)):"),
+    re.compile(f"{_BRIDGE}:(?:bot|parked|start|stop|refuse):"),
+)
+"""What stands before the host's name of a conversation or user in the keys of bridges: of lanes, rows and events."""
 
 
 @dataclass(slots=True, kw_only=True)
@@ -52,8 +63,14 @@ class Belongings:
     events: set[int] = field(default_factory=set)
     seen: int = 0
     """The newest event that was looked at."""
+    seen_handoff: int = 0
+    """The newest handoff that was looked at, by its number."""
+    seen_at: int = 0
+    """Epoch ms of the newest row of a bridge's that was looked at."""
     bridges: set[tuple[str, str]] = field(default_factory=set)
     """Bridge and key."""
+    written: set[str] = field(default_factory=set)
+    """Numbers and addresses of the handoffs' contacts."""
     once: set[str] = field(default_factory=set)
 
     def is_empty(self) -> bool:
@@ -61,10 +78,15 @@ class Belongings:
         return not (self.handoffs or self.events or self.bridges or self.once)
 
     def is_named_in(self, key: str) -> bool:
-        """Return True when a key of parts with colons between them has an id of these as a part."""
-        parts = f":{key}:"
+        """Return True when a key has the id of a handoff or a thread of these as a part, or is named for a person."""
         threads = (f"{portal}:{one}" for portal, one in self.threads)
-        return any(f":{one}:" in parts for group in (self.handoffs, self.conversations, threads) for one in group)
+        return self.names_person(key) or _has_part(key, chain(self.handoffs, threads))
+
+    def names_person(self, key: str) -> bool:
+        """Return True when a key is called by one of their conversations. A host names these as it likes, and may call
+        one ``in`` or ``user``: they count only where a bridge puts such a name.
+        """
+        return any(key[begun.end() :] in self.conversations for one in _NAMED_FOR if (begun := one.match(key)))
 
 
 class Whose(NamedTuple):
@@ -125,23 +147,43 @@ class People(Part):
 
     # Looking, without a lock -----------------------------------------------------------------------------
 
-    def handoffs(self) -> Iterator[Whose]:
-        """Return what tells whose each handoff is."""
+    def handoffs(self, *, after: int = 0) -> Iterator[Whose]:
+        """Return what tells whose each handoff is, of those with higher numbers than ``after``."""
         wanted = (handoff.c.id, handoff.c.conversation_id, handoff.c.portal_id, handoff.c.contact, handoff.c.sender)
-        for one, conversation, portal, contact, sender in self._connection.execute(sa.select(*wanted)):
+        newer = sa.select(*wanted).where(handoff.c.seq > after)
+        for one, conversation, portal, contact, sender in self._connection.execute(newer):
             yield Whose(one, conversation, portal, codec.loads(contact), codec.loads(sender))
 
-    def bridge_rows(self) -> Iterator[tuple[str, str, Any]]:
-        """Return all that bridges remember: bridge, key, value."""
-        for row in self._connection.execute(sa.select(bridge.c.bridge, bridge.c.key, bridge.c.value)):
+    def bridge_rows(self, *, since: int = 0, prefix: str = "") -> Iterator[tuple[str, str, Any]]:
+        """Return what bridges remember: bridge, key, value.
+
+        :param since: epoch ms; rows that were stored before are left out.
+        :param prefix: what keys begin with.
+        """
+        wanted = sa.select(bridge.c.bridge, bridge.c.key, bridge.c.value).where(bridge.c.updated_at >= since)
+        if prefix:
+            wanted = wanted.where(bridge.c.key.startswith(prefix, autoescape=True))
+        for row in self._connection.execute(wanted):
             yield row.bridge, row.key, codec.loads(row.value)
 
-    def loose_events(self) -> Iterator[LooseEvent]:
-        """Return the events that name no handoff, but for those that follow from an erasure."""
+    def loose_events(self, *, after: int = 0) -> Iterator[LooseEvent]:
+        """Return the events that name no handoff, with higher ids than ``after``, but for those of an erasure."""
         wanted = (event.c.id, event.c.lane, event.c.dedupe_key, event.c.payload)
         told = sa.or_(event.c.lane.is_(None), event.c.lane.not_like(f"{lanes.erasure('')}%"))
-        for row in self._connection.execute(sa.select(*wanted).where(event.c.handoff_id.is_(None), told)):
+        newer = sa.select(*wanted).where(event.c.id > after, event.c.handoff_id.is_(None), told)
+        for row in self._connection.execute(newer):
             yield LooseEvent(row.id, row.lane, row.dedupe_key, codec.loads(row.payload))
+
+    def loose_events_about(self, handoff_id: str) -> set[int]:
+        """Return the events that name no handoff, but are called by this one: what bridges tell of it."""
+        named = event.c.dedupe_key.contains(handoff_id, autoescape=True)
+        return set(self._connection.scalars(sa.select(event.c.id).where(event.c.handoff_id.is_(None), named)))
+
+    def mark_seen(self, found: Belongings) -> None:
+        """Note up to where all is looked at from now on; what is stored later is to be looked for again."""
+        newest = (sa.func.max(event.c.id), sa.func.max(handoff.c.seq), sa.func.max(bridge.c.updated_at))
+        seen = (int(self._connection.scalar(sa.select(one)) or 0) for one in newest)
+        found.seen, found.seen_handoff, found.seen_at = seen
 
     def portals(self) -> set[str]:
         """Return the ids of all portals there are rows of."""
@@ -151,7 +193,6 @@ class People(Part):
     def complete(self, found: Belongings) -> None:
         """Add the threads of the handoffs, their events, and what is remembered of them."""
         found.threads |= self._threads_of(found.handoffs)
-        found.seen = int(self._connection.scalar(sa.select(sa.func.max(event.c.id))) or 0)
         found.events |= self._events_of(found)
         found.once |= {f"compared:{one}" for one in found.handoffs}
         found.once = set(self._chosen(once.c.key, once.c.key, found.once))
@@ -227,6 +268,10 @@ class People(Part):
         if table is blob:
             for chunk in _chunks(found.handoffs):
                 yield blob.c.message_row.in_(sa.select(message.c.id).where(message.c.handoff_id.in_(chunk)))
+        elif table is audit:
+            yield from (audit.c.handoff_id.in_(chunk) for chunk in _chunks(found.handoffs))
+            nameless = audit.c.handoff_id.is_(None)
+            yield from (sa.and_(nameless, audit.c.event_id.in_(chunk)) for chunk in _chunks(found.events))
         elif table is bridge:
             for name, key in sorted(found.bridges):
                 yield sa.and_(bridge.c.bridge == name, bridge.c.key == key)
@@ -262,7 +307,7 @@ class People(Part):
     def delete(self, found: Belongings, keys: Collection[str], *, now: int) -> dict[str, int]:
         """Delete all rows, and take the lanes away from who is working in them: what he finishes is not accepted.
 
-        :param keys: the lanes. Those of bridges, which are named for people, are deleted too.
+        :param keys: the lanes. Those that are named for people, as bridges' are, are deleted too.
         :returns: how many rows of each kind there were.
         """
         marks = {thread_mark(*one) for one in found.threads}
@@ -270,10 +315,10 @@ class People(Part):
         for mark in sorted(marks | {opening_mark(one) for one in opened}):
             self._put(erased, {"key": mark}, {"erased_at": now})
         counts = {}
-        for table in (blob, message, event, thread, handoff, once, bridge):
+        for table in (blob, message, event, thread, handoff, once, bridge, audit):
             gone = (self._changed(sa.delete(table).where(one)) for one in self._where(table, found))
             counts[str(HOLDINGS[table.name].called)] = sum(gone)
-        named = [one for one in keys if one.startswith(lanes.Lane.BRIDGE.prefix)]
+        named = [one for one in keys if one.startswith(lanes.Lane.BRIDGE.prefix) or found.names_person(one)]
         for chunk in _chunks(named):
             self._connection.execute(sa.delete(lane).where(lane.c.key.in_(chunk)))
         idle = {"owner": None, "due_at": None, "failures": 0, "gap": 0, "hung_since": None}
@@ -330,6 +375,11 @@ class People(Part):
         """Return how many handoffs ended before ``before`` (epoch ms)."""
         old = sa.select(sa.func.count()).select_from(handoff).where(handoff.c.closed_at < before)
         return int(self._connection.scalar(old) or 0)
+
+
+def _has_part(key: str, names: Iterable[str]) -> bool:
+    parts = f":{key}:"
+    return any(f":{one}:" in parts for one in names)
 
 
 def _undelivered(row: Any) -> Undelivered:

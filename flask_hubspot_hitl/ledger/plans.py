@@ -5,6 +5,7 @@ A plan is written by the part that decides (``handoffs``, ``portals``, the runne
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
@@ -12,8 +13,8 @@ from typing import Any
 from ..clock import to_datetime, to_ms
 from ..domain import Author, CloseReason, Handoff, HandoffState, Message, MessageStatus, Operator
 from .codec import operator_from_json, operator_to_json
+from .inserts import NewEvent
 from .lanes import Topic
-from .queue import NewEvent
 from .states import Codec, State, stored
 
 
@@ -25,6 +26,7 @@ class Snapshot:
     """
 
     state: str
+    inbox_id: str | None = None
     operator: Operator | None
     assigned_at: int | None
     closed_at: int | None
@@ -36,6 +38,7 @@ class Snapshot:
         """Return a handoff as it is at this moment."""
         return cls(
             state=handoff.state,
+            inbox_id=handoff.inbox_id,
             operator=handoff.operator,
             assigned_at=to_ms(handoff.assigned_at) if handoff.assigned_at else None,
             closed_at=to_ms(handoff.closed_at) if handoff.closed_at else None,
@@ -51,6 +54,7 @@ class Snapshot:
         return replace(
             handoff,
             state=HandoffState(self.state),
+            inbox_id=self.inbox_id or handoff.inbox_id,
             operator=self.operator,
             reason=CloseReason(self.reason) if self.reason else None,
             detail=self.detail,
@@ -67,6 +71,8 @@ class Snapshot:
     def to_json(self) -> dict[str, Any]:
         """Return the snapshot as it is stored."""
         known = {name: getattr(self, name) for name in self.__slots__}
+        if self.inbox_id is None:
+            del known["inbox_id"]  # versions before did not store it
         return {**known, "operator": operator_to_json(self.operator)}
 
 
@@ -96,6 +102,7 @@ class Bare:
             **times,
             state=state,
             reason=CloseReason(reason) if reason else None,
+            attributes=told.get("attributes", {}),
         )
         if said is None:
             return cls(handoff=handoff)
@@ -113,6 +120,7 @@ class Bare:
             **{name: at and to_ms(at) for name, at in moments.items()},
             "state": handoff.state,
             "reason": handoff.reason,
+            "attributes": _of_the_bridge(handoff.attributes),
         }
         if said is None:
             return {"handoff": told}
@@ -122,6 +130,13 @@ class Bare:
 
 _IDS = ("id", "conversation_id", "portal_id", "inbox_id", "thread_id")
 _TIMES = ("opened_at", "assigned_at", "closed_at")
+
+
+def _of_the_bridge(attributes: Mapping[str, Any]) -> dict[str, Any]:
+    """Return which bridge a handoff is of, and when its session began: the bridge's service must hear of the end."""
+    name, made_at = attributes.get("bridge"), attributes.get("made_at")
+    is_of_one = isinstance(name, str) and re.fullmatch("[a-z-]{1,20}", name) and isinstance(made_at, int)
+    return {"bridge": name, "made_at": made_at} if is_of_one else {}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -7,50 +7,19 @@ itself. ``fence`` rises at every claim, and every later write of the claimant is
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
-from dataclasses import InitVar, dataclass, field, fields
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, field, fields
+from operator import attrgetter
 from typing import Any, TypeVar
 
 import sqlalchemy as sa
 
-from ..domain import Handoff
 from . import codec, due, lanes
 from .connection import Connection, Row
 from .due import Due
+from .inserts import PUT, NewEvent, event_row, lane_row, touching
 from .schema import EventState, event, in_state, lane
 from .states import State
-
-_PUT = [name for name in event.c.keys() if name not in ("id", "starts", "attempts", "done_at")]  # noqa: SIM118 - no dict
-_AS_THEY_ARE = ("dedupe_key", "lane", "sort_at", "portal_id", "thread_id", "handoff_id", "error")
-"""Columns that are fields of a new event."""
-
-
-@dataclass(slots=True, kw_only=True)
-class NewEvent:
-    """Hold an event to put into a lane. ``sort_at`` and ``due_at`` are epoch ms."""
-
-    dedupe_key: str
-    lane: str | None
-    topic: str
-    sort_at: int
-    portal_id: str | None = None
-    thread_id: str | None = None
-    handoff_id: str | None = None
-    payload: Any = None
-    """What its task is told, as JSON."""
-    state_at_first: State | None = None
-    """What is known of it already."""
-    state: EventState = EventState.PENDING
-    error: str | None = None
-    due_at: int | None = None
-    """Epoch ms at which an idle lane becomes due; None: now."""
-    handoff: InitVar[Handoff | None] = None
-    """Whom it is about: its portal, thread and id are the event's."""
-
-    def __post_init__(self, handoff: Handoff | None) -> None:
-        if handoff is not None:
-            self.portal_id, self.thread_id, self.handoff_id = handoff.portal_id, handoff.thread_id, handoff.id
-
 
 S = TypeVar("S", bound=State)
 
@@ -74,6 +43,8 @@ class Event:
     starts: int
     attempts: int
     received_at: int
+    correlation_id: str | None = None
+    """HubSpot's id of the last call that was made for it, and answered, for HubSpot's support."""
     after_gap: bool = False
     _state: State | None = field(default=None, init=False)
 
@@ -97,6 +68,7 @@ class Event:
 
 _TAKEN = [one.name for one in fields(Event) if one.init and one.name not in ("payload", "after_gap")]
 """Columns that are fields of an event."""
+_taken: Callable[[Row], tuple[Any, ...]] = attrgetter(*_TAKEN)
 
 
 @dataclass(slots=True, kw_only=True)
@@ -109,25 +81,18 @@ class Lease:
     wake: int
     failures: int
     head: Event | None = None
+    begun: Row | None = field(default=None, repr=False)
+    """The row of the first event, which was taken with the lane."""
 
 
 class Statements:
     """Hold the queue's statements, built once: putting a statement together costs more than running it."""
 
-    def __init__(self, insert: Any) -> None:
+    def __init__(self, insert: Any, *, is_sqlite: bool) -> None:
         given = sa.bindparam
-        new = insert(event).values({name: given(name) for name in _PUT}).inline()
+        new = insert(event).values({name: given(name) for name in PUT}).inline()
         self.put = new.on_conflict_do_nothing(index_elements=["dedupe_key"])
-        whose: dict[str, Any] = {"work": given("work"), "portal_id": given("portal_id")}
-        touch = insert(lane).values(key=given("key"), due_at=given("due_at"), wake=1, **whose)
-        self.touch = touch.on_conflict_do_update(
-            index_elements=["key"],
-            set_={
-                "wake": lane.c.wake + 1,
-                "due_at": sa.func.coalesce(lane.c.due_at, touch.excluded.due_at),
-                "portal_id": sa.case((lane.c.portal_id == "", touch.excluded.portal_id), else_=lane.c.portal_id),
-            },
-        )
+        self.touch = touching(insert, None)
         lease = (
             sa.update(lane)
             .values(owner=given("by"), due_at=given("until"), fence=lane.c.fence + 1, hung_since=None)
@@ -135,23 +100,17 @@ class Statements:
         )
         self.claim = lease.where(lane.c.key == due.next_key())
         self.claim_in_turn = lease.where(lane.c.key == due.next_key_in_turn())
+        self.take = self.take_in_turn = None
+        if not is_sqlite:  # which can't change two tables in one statement
+            self.take, self.take_in_turn = _taking(self.claim), _taking(self.claim_in_turn)
         self.claim_lane = lease.where(
             lane.c.key == given("lane_key"),
             sa.or_(lane.c.owner.is_(None), lane.c.due_at.is_(None), lane.c.due_at <= given("now")),
         )
-        first = (
-            sa.select(event.c.id)
-            .where(event.c.lane == given("lane_key"), in_state(EventState.PENDING))
-            .order_by(event.c.sort_at, event.c.id)
-            .limit(1)
-            .scalar_subquery()
-        )
-        self.head = (
-            sa.update(event)
-            .where(event.c.id == first, in_state(EventState.PENDING))
-            .values(starts=event.c.starts + 1)
-            .returning(*event.c, sa.select(lane.c.gap).where(lane.c.key == given("lane_key")).scalar_subquery())
-        )
+        this_lane = lane.c.key == given("lane_key")
+        is_ours = sa.exists().where(this_lane, lane.c.fence == given("mine"))
+        gap = sa.select(lane.c.gap).where(this_lane).scalar_subquery()
+        self.head = _beginning(given("lane_key")).where(is_ours).returning(*event.c, gap.label("gap"))
         this_event = event.c.id == given("event_id")
         self.holds = sa.select(lane.c.fence, lane.c.wake).where(lane.c.key == given("lane_key"))
         self.holds = self.holds.with_for_update()
@@ -168,7 +127,8 @@ class Statements:
         self.heartbeat = sa.update(lane).where(ours, lane.c.owner == given("by")).values(due_at=given("until"))
         self.hung = sa.update(lane).where(ours, lane.c.owner == given("by")).values(hung_since=given("since"))
         self.gap = sa.update(lane).where(lane.c.key == given("lane_key")).values(gap=given("is_gap"))
-        run = {"progress": given("done"), "attempts": given("failed"), "starts": 0}
+        call: dict[str, Any] = {"correlation_id": given("call")}
+        run = {"progress": given("done"), "attempts": given("failed"), "starts": 0, **call}
         self.save = sa.update(event).where(this_event).values(**run)
         self.failed = sa.update(event).where(this_event).values(error=given("why"), **run)
         self.finish = (
@@ -179,6 +139,22 @@ class Statements:
         fence = sa.select(lane.c.fence).where(lane.c.key == given("lane_key")).with_for_update().scalar_subquery()
         wake = sa.select(lane.c.wake).where(lane.c.key == given("lane_key")).scalar_subquery()
         self.finish_held = self.finish.where(fence == given("mine")).returning(wake.label("wake"))
+
+
+def _beginning(key: Any) -> sa.Update:
+    """Return what marks the first event of a lane as begun."""
+    first = sa.select(event.c.id).where(event.c.lane == key, in_state(EventState.PENDING))
+    first = first.order_by(event.c.sort_at, event.c.id).limit(1)
+    begun = sa.update(event).where(event.c.id == first.scalar_subquery(), in_state(EventState.PENDING))
+    return begun.values(starts=event.c.starts + 1)
+
+
+def _taking(claim: Any) -> sa.Select[Any]:
+    """Return what leases a lane and marks its first event as begun: each sees what was committed when it began."""
+    taken = claim.returning(lane.c.gap).cte("taken")
+    begun = _beginning(sa.select(taken.c.key).scalar_subquery()).returning(*event.c).cte("begun")
+    leased = (taken.c.key, taken.c.fence, taken.c.wake, taken.c.failures)
+    return sa.select(*leased, *begun.c, taken.c.gap).select_from(taken.outerjoin(begun, sa.true()))
 
 
 class Queue(Due):
@@ -202,21 +178,10 @@ class Queue(Due):
         for new in events:
             if new.lane is not None and new.state == EventState.PENDING:
                 at = now if new.due_at is None else new.due_at
-                row = wanted.setdefault(new.lane, _row(new.lane, at, new.portal_id))
+                row = wanted.setdefault(new.lane, lane_row(new.lane, at, new.portal_id))
                 row["due_at"] = min(at, row["due_at"])
         self._touch(wanted.values())
-        rows = [
-            {
-                **{name: getattr(new, name) for name in _AS_THEY_ARE},
-                "topic": str(new.topic),
-                "payload": None if new.payload is None else codec.dumps(new.payload),
-                "progress": None if new.state_at_first is None else codec.dumps(new.state_at_first.to_json()),
-                "state": int(new.state),
-                "received_at": now,
-            }
-            for new in events
-        ]
-        return self._connection.change_many(self._say.put, rows)
+        return self._connection.change_many(self._say.put, [event_row(new, now) for new in events])
 
     def reserve(self, *keys: str, now: int) -> None:
         """Lock lanes that will be put into, before a handoff's row is locked.
@@ -226,15 +191,15 @@ class Queue(Due):
 
         :raises UnknownLane: when a key is not of the table in ``lanes``.
         """
-        self._touch([_row(key, now) for key in keys])
+        self._touch([lane_row(key, now) for key in keys])
 
     def touch(self, key: str, *, due_at: int) -> None:
         """Insert a lane or make it due, without shortening a lease or a back-off."""
-        self._connection.change(self._say.touch, _row(key, due_at))
+        self._connection.change(self._say.touch, lane_row(key, due_at))
 
     def _touch(self, rows: Iterable[dict[str, Any]]) -> None:
         if in_order := sorted(rows, key=lambda row: lanes.lock_order(row["key"])):
-            self._connection.change_many(self._say.touch, in_order)
+            self._connection.change_each(self._say.touch, in_order)
 
     def claim(
         self,
@@ -252,26 +217,45 @@ class Queue(Due):
         """
         given = {"now": now, "by": owner, "until": now + ttl_ms, **due.places(works)}
         if portal is None:
-            return self._lease(self._say.claim, owner, given)
-        return self._lease(self._say.claim_in_turn, owner, {**given, "turn": portal})
+            return _lease(self._connection.row(self._say.claim, given), owner)
+        return _lease(self._connection.row(self._say.claim_in_turn, {**given, "turn": portal}), owner)
+
+    def take(
+        self, *, owner: str, now: int, ttl_ms: int, works: Sequence[lanes.Work], portal: str | None
+    ) -> Lease | None:
+        """:meth:`claim` a lane and mark its first event as begun, in one statement where that can be had.
+
+        :returns: a lease, of which :meth:`begun` reads the event.
+        """
+        statement = self._say.take if portal is None else self._say.take_in_turn
+        if statement is None:
+            lease = self.claim(owner=owner, now=now, ttl_ms=ttl_ms, works=works, portal=portal)
+            if lease is not None:
+                lease.begun = self._connection.row(self._say.head, {"lane_key": lease.lane, "mine": lease.fence})
+            return lease
+        given = {"now": now, "by": owner, "until": now + ttl_ms, **due.places(works)}
+        row = self._connection.row(statement, given if portal is None else {**given, "turn": portal})
+        lease = _lease(row, owner)
+        if lease is not None and row is not None and row.id is not None:
+            lease.begun = row
+        return lease
+
+    def begun(self, lease: Lease) -> Event | None:
+        """Return the event that was taken with a lane; None when it is empty."""
+        row, lease.begun = lease.begun, None
+        return None if row is None else _event(row)
 
     def claim_lane(self, key: str, *, owner: str, now: int, ttl_ms: int) -> Lease | None:
         """Lease one lane by its key, whatever it waits for; None while another process holds it."""
         given = {"now": now, "by": owner, "until": now + ttl_ms, "lane_key": key}
-        return self._lease(self._say.claim_lane, owner, given)
-
-    def _lease(self, statement: Any, owner: str, given: dict[str, Any]) -> Lease | None:
-        row = self._connection.row(statement, given)
-        if row is None:
-            return None
-        return Lease(lane=row.key, owner=owner, fence=row.fence, wake=row.wake, failures=row.failures)
+        return _lease(self._connection.row(self._say.claim_lane, given), owner)
 
     def head(self, lease: Lease) -> Event | None:
         """Return the next event of a leased lane, marked as begun. It is read anew before every run, never ahead.
 
         In a transaction that holds the lane's row: by :meth:`claim` or :meth:`holds`.
         """
-        row = self._connection.row(self._say.head, {"lane_key": lease.lane})
+        row = self._connection.row(self._say.head, {"lane_key": lease.lane, "mine": lease.fence})
         return None if row is None else _event(row)
 
     def holds(self, lease: Lease) -> bool:
@@ -287,10 +271,22 @@ class Queue(Due):
         statement = sa.select(lane.c.owner).where(lane.c.key == lease.lane, lane.c.fence == lease.fence)
         return bool(self._connection.scalar(statement) == lease.owner)
 
+    def pending_event(self, event_id: int) -> Event | None:
+        """Return an event that is still to be run, or is being run; None for any other."""
+        found = sa.select(*event.c, sa.literal(0).label("gap"))
+        row = self._connection.execute(found.where(event.c.id == event_id, in_state(EventState.PENDING))).first()
+        return None if row is None else _event(row)
+
     def is_settled(self, taken: Event) -> bool:
         """Return True when an event is no longer pending."""
         statement = sa.select(event.c.state).where(event.c.id == taken.id)
         return bool(self._connection.scalar(statement) != EventState.PENDING)
+
+    def is_as_taken(self, taken: Event) -> bool:
+        """Return True when an event's row is as it was when the event was taken: no run was stored since."""
+        statement = sa.select(event.c.starts, event.c.progress).where(event.c.id == taken.id)
+        row = self._connection.execute(statement).first()
+        return row is not None and (row.starts, row.progress) == (taken.starts, taken.progress)
 
     def release(self, lease: Lease, *, now: int, due_at: int | None, failures: int = 0) -> None:
         """Release a lane: due at ``due_at``; with None idle, unless something came in since the claim."""
@@ -313,17 +309,28 @@ class Queue(Due):
 
     def save(self, taken: Event) -> None:
         """Store the state of an event that stays pending, and count its run as finished."""
-        self._connection.change(self._say.save, _run(taken))
+        self._connection.change(self._say.save, _run(taken, taken.stored_state()))
 
     def note_failure(self, taken: Event, *, error: str) -> None:
         """Store why the last run failed; the event stays pending."""
-        self._connection.change(self._say.failed, {**_run(taken), "why": error})
+        self._connection.change(self._say.failed, {**_run(taken, taken.stored_state()), "why": error})
 
     def finish_held(self, lease: Lease, taken: Event, *, now: int) -> bool:
         """:meth:`holds` and, if it does, :meth:`finish` as done, in one statement."""
-        done = {"event_id": taken.id, "done": None, "failed": taken.attempts, "now_is": int(EventState.DONE)}
-        given = {**done, "now": now, "why": None, "lane_key": lease.lane, "mine": lease.fence}
-        row = self._connection.row(self._say.finish_held, given)
+        return self._is_finished(lease, taken, self._connection.row(*self._finishing(lease, taken, now)))
+
+    def finish_and_take(self, lease: Lease, taken: Event, *, now: int) -> bool:
+        """:meth:`finish_held`, and take the next :meth:`head`, in one round trip."""
+        next_one = {"lane_key": lease.lane, "mine": lease.fence}
+        row, head = self._connection.rows_of(self._finishing(lease, taken, now), (self._say.head, next_one))
+        lease.head = None if head is None else _event(head)
+        return self._is_finished(lease, taken, row)
+
+    def _finishing(self, lease: Lease, taken: Event, now: int) -> tuple[sa.Update, dict[str, Any]]:
+        done = {**_run(taken, None), "now_is": int(EventState.DONE)}
+        return self._say.finish_held, {**done, "now": now, "why": None, "lane_key": lease.lane, "mine": lease.fence}
+
+    def _is_finished(self, lease: Lease, taken: Event, row: Row | None) -> bool:
         if row is None:
             return False
         lease.wake = row.wake
@@ -335,7 +342,7 @@ class Queue(Due):
 
         After a dead one the lane's next event carries ``after_gap``.
         """
-        run = _run(taken) if state == EventState.DEAD else {**_run(taken), "done": None}
+        run = _run(taken, taken.stored_state() if state == EventState.DEAD else None)
         self._connection.change(self._say.finish, {**run, "now_is": int(state), "now": now, "why": error})
         self._set_gap(taken, state)
 
@@ -377,14 +384,16 @@ class Queue(Due):
         return self._connection.row(self._say.unbegun, {"lane_key": key}) is not None
 
 
-def _row(key: str, due_at: int, portal_id: str | None = None) -> dict[str, Any]:
-    return {"key": key, "due_at": due_at, "work": int(lanes.work_of(key)), "portal_id": portal_id or ""}
+def _lease(row: Row | None, owner: str) -> Lease | None:
+    if row is None:
+        return None
+    return Lease(lane=row.key, owner=owner, fence=row.fence, wake=row.wake, failures=row.failures)
 
 
 def _event(row: Row) -> Event:
-    facts = {name: getattr(row, name) for name in _TAKEN}
-    return Event(**facts, payload=codec.loads(row.payload), after_gap=bool(row[-1]))
+    facts = dict(zip(_TAKEN, _taken(row), strict=True))
+    return Event(**facts, payload=codec.loads(row.payload), after_gap=bool(row.gap))
 
 
-def _run(taken: Event) -> dict[str, Any]:
-    return {"event_id": taken.id, "done": taken.stored_state(), "failed": taken.attempts}
+def _run(taken: Event, state: str | None) -> dict[str, Any]:
+    return {"event_id": taken.id, "done": state, "failed": taken.attempts, "call": taken.correlation_id}

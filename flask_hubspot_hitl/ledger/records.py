@@ -10,12 +10,12 @@ from typing import Any
 
 import sqlalchemy as sa
 
-from ..domain import Attachment, Author, Handoff, Message
+from ..domain import Attachment, Author, Handoff, Message, MessageStatus
 from . import codec
 from .connection import Connection
 from .database import Database
 from .parts import Part
-from .rows import HandoffRecord, OperatorRow, handoff_values, message_values, to_message, to_record
+from .rows import HandoffRecord, OperatorRow, handoff_values, message_values, note_stored, to_message, to_record
 from .schema import blob, handoff, is_open, is_starting, message, thread
 
 _given = sa.bindparam
@@ -32,6 +32,8 @@ class Statements:
         self.open_of_locked = self.open_of.with_for_update()
         self.newest_of = of_conversation.order_by(handoff.c.seq.desc()).limit(1)
         self._updates: dict[tuple[str, ...], sa.Update] = {}
+        self._message_updates: dict[tuple[str, ...], sa.Update] = {}
+        self._status_updates: dict[tuple[str, ...], sa.Update] = {}
         self.starting = sa.select(handoff.c.portal_id).where(is_starting, handoff.c.portal_id == _given("portal_id"))
         self.starting = self.starting.limit(1)
         self.of_thread = sa.select(thread.c.thread_id, thread.c.handoff_id).where(
@@ -43,6 +45,7 @@ class Statements:
         new = insert(message).values({name: _given(name) for name in _MESSAGE}).on_conflict_do_nothing()
         self.insert_message = new.returning(message.c.id)
         self.get_message = sa.select(message).where(message.c.id == _given("row_id"))
+        self.drop_contents = sa.delete(blob).where(blob.c.message_row == _given("row_id"))
 
     def update(self, names: tuple[str, ...]) -> sa.Update:
         """Return the statement that changes these columns of a handoff."""
@@ -50,6 +53,22 @@ class Statements:
         if made is None:
             made = sa.update(handoff).where(handoff.c.id == _given("handoff_id"))
             self._updates[names] = made = made.values({name: _given(name) for name in names})
+        return made
+
+    def update_message(self, names: tuple[str, ...]) -> sa.Update:
+        """Return the statement that changes these columns of a message."""
+        made = self._message_updates.get(names)
+        if made is None:
+            made = sa.update(message).where(message.c.id == _given("row_id"))
+            self._message_updates[names] = made = made.values({name: _given(name) for name in names})
+        return made
+
+    def set_status(self, ends: tuple[str, ...]) -> sa.Update:
+        """Return the statement that changes a message's status, unless it is one of these."""
+        made = self._status_updates.get(ends)
+        if made is None:
+            made = self.update_message(("status", "error")).where(*(message.c.status != one for one in ends))
+            self._status_updates[ends] = made = made.returning(message.c.id)
         return made
 
 
@@ -85,7 +104,7 @@ class Records(Part):
         changed = {name: value for name, value in values.items() if stored is None or stored[name] != value}
         if changed:
             self._connection.change(self._say.update(tuple(changed)), {**changed, "handoff_id": values["id"]})
-            record.stored = values
+            note_stored(record, values)
 
     def delete(self, handoff_id: str) -> None:
         """Delete a handoff whose ``start`` raised."""
@@ -102,6 +121,11 @@ class Records(Part):
     def newest_of(self, conversation_id: str) -> HandoffRecord | None:
         """Return the conversation's newest handoff, open or not."""
         return self._one(self._say.newest_of, conversation_id=conversation_id)
+
+    def all_of(self, conversation_id: str) -> list[HandoffRecord]:
+        """Return all handoffs of a conversation, newest first."""
+        mine = sa.select(handoff).where(handoff.c.conversation_id == conversation_id).order_by(handoff.c.seq.desc())
+        return [to_record(row) for row in self._connection.execute(mine)]
 
     def recent(self, limit: int) -> list[Handoff]:
         """Return the newest handoffs, newest first."""
@@ -248,12 +272,18 @@ class Records(Part):
 
     def set_message(self, row_id: int, **values: Any) -> None:
         """Change columns of a message: ``status``, ``error``, ``text``, ``hubspot_id``, ``event_id``."""
-        self._connection.execute(sa.update(message).where(message.c.id == row_id).values(**values))
+        self._connection.change(self._say.update_message(tuple(values)), {**values, "row_id": row_id})
+
+    def set_status(
+        self, row_id: int, status: MessageStatus, *, unless: Collection[MessageStatus], error: str | None = None
+    ) -> bool:
+        """Change how far a message has come, unless it is in one of some states; False then."""
+        say = self._say.set_status(tuple(one.value for one in unless))
+        return self._connection.row(say, {"row_id": row_id, "status": status.value, "error": error}) is not None
 
     def set_attachments(self, row_id: int, attachments: Sequence[Attachment], **values: Any) -> None:
         """Store a message's attachments, as they are now, and further columns as :meth:`set_message` does."""
-        files = [codec.attachment_to_json(one) for one in attachments]
-        self.set_message(row_id, attachments=codec.dumps(files), **values)
+        self.set_message(row_id, attachments=codec.dumps(codec.parts_to_json(attachments)), **values)
 
     def content_of(self, row_id: int, position: int) -> bytes | None:
         """Return a file's bytes, while HubSpot does not have them."""
@@ -264,4 +294,4 @@ class Records(Part):
 
     def drop_contents(self, row_id: int) -> None:
         """Delete the bytes of a message's files."""
-        self._connection.execute(sa.delete(blob).where(blob.c.message_row == row_id))
+        self._connection.change(self._say.drop_contents, {"row_id": row_id})

@@ -12,7 +12,7 @@ from typing import Any
 
 import sqlalchemy as sa
 
-VERSION = 5
+VERSION = 8
 SCHEMA = "hubspot_hitl"
 """Where an app's new tables go on PostgreSQL: apart from its own, which a migration tool takes for all there are."""
 metadata = sa.MetaData()
@@ -76,6 +76,7 @@ event = _table(
     sa.Column("received_at", sa.BigInteger, nullable=False),
     sa.Column("done_at", sa.BigInteger),
     sa.Column("error", sa.Text),
+    sa.Column("correlation_id", sa.Text, comment="HubSpot's name of the last call that was made for it"),
     sqlite_autoincrement=True,
 )
 
@@ -104,6 +105,15 @@ handoff = _table(
     *_texts("reason", "detail"),
     sa.Column("status_mark", sa.BigInteger, comment="HubSpot's time of the newest status applied"),
     sa.Column("assigned_mark", sa.BigInteger, comment="HubSpot's time of the newest assignment applied"),
+    sa.Column("taken_at", sa.BigInteger, comment="HubSpot's time when a person took it first"),
+    sa.Column("told_ahead", sa.Integer, comment="the place in the queue that the host was told last"),
+    sa.Column("inbox_mark", sa.BigInteger, comment="HubSpot's time of the newest move to another inbox applied"),
+    sa.Column("machine", sa.Text, comment="actor id of the bot or AI agent that holds the thread"),
+    sa.Column("operators", sa.Text, comment="JSON: who had it or wrote, in this order"),
+    sa.Column("answered_at", sa.BigInteger, comment="HubSpot's time when a person wrote first"),
+    sa.Column("silent_since", sa.BigInteger, comment="ms; an agent has written and the user not; NULL: not so"),
+    sa.Column("idle_warning", sa.BigInteger, comment="ms of silence until the host is warned; NULL: never"),
+    sa.Column("idle_timeout", sa.BigInteger, comment="ms of silence until it ends; NULL: never"),
     sqlite_autoincrement=True,
 )
 sa.Index("hitl_handoff_conversation", handoff.c.conversation_id, handoff.c.seq)
@@ -219,6 +229,20 @@ bridge = _table(
     sa.Column("updated_at", sa.BigInteger, nullable=False),
 )
 
+# What people did by hand (``audit``) -----------------------------------------------------------------------------
+
+audit = _table(
+    "hitl_audit",
+    sa.Column("id", _Id, primary_key=True, autoincrement=True),
+    sa.Column("done_at", sa.BigInteger, nullable=False, comment="ms"),
+    sa.Column("who", sa.Text, comment="as the host calls them; NULL: it did not say"),
+    sa.Column("what", sa.Text, nullable=False),
+    sa.Column("event_id", sa.BigInteger, nullable=False),
+    sa.Column("handoff_id", sa.Text),
+    sqlite_autoincrement=True,
+)
+sa.Index("hitl_audit_age", audit.c.done_at)
+
 # Written as text, the same on both engines: SQLAlchemy's own way names a dialect, and would load both of them.
 PARTIAL_INDEXES = (
     "CREATE INDEX IF NOT EXISTS hitl_lane_work ON hitl_lane (work, due_at) WHERE due_at IS NOT NULL",
@@ -230,7 +254,13 @@ PARTIAL_INDEXES = (
     "CREATE UNIQUE INDEX IF NOT EXISTS hitl_handoff_open ON hitl_handoff (conversation_id)"
     " WHERE state IN ('starting', 'waiting', 'assigned')",
     "CREATE INDEX IF NOT EXISTS hitl_handoff_starting ON hitl_handoff (portal_id) WHERE state = 'starting'",
+    "CREATE INDEX IF NOT EXISTS hitl_handoff_waiting ON hitl_handoff (portal_id, inbox_id, seq)"
+    " WHERE state IN ('starting', 'waiting')",
+    "CREATE INDEX IF NOT EXISTS hitl_handoff_taken ON hitl_handoff (portal_id, inbox_id, taken_at)"
+    " WHERE taken_at IS NOT NULL",
+    "CREATE INDEX IF NOT EXISTS hitl_handoff_machine ON hitl_handoff (portal_id) WHERE machine IS NOT NULL",
     "CREATE INDEX IF NOT EXISTS hitl_handoff_closed ON hitl_handoff (closed_at) WHERE closed_at IS NOT NULL",
+    "CREATE INDEX IF NOT EXISTS hitl_bridge_age ON hitl_bridge (updated_at)",
 )
 
 
@@ -245,4 +275,5 @@ def in_state(state: EventState) -> sa.ColumnElement[bool]:
 
 is_given_up = event.c.state >= sa.literal_column("3")
 is_starting = handoff.c.state == sa.literal_column("'starting'")
+is_waiting = handoff.c.state.in_([sa.literal_column(f"'{state}'") for state in ("starting", "waiting")])
 is_open = handoff.c.state.in_([sa.literal_column(f"'{state}'") for state in ("starting", "waiting", "assigned")])

@@ -19,6 +19,8 @@ class Speed:
         off, SQLite's are kept apart by a lock, and PostgreSQL has as many as there are connections.
     :param prepared: statements that are made once are compiled once and run by the driver. When off, SQLAlchemy runs
         them.
+    :param pipelined: PostgreSQL: prepared statements are run by libpq, and those whose answer nobody needs are sent
+        with the next one. When off, psycopg runs each by itself; without ``prepared`` it is off in any case.
     :param warm: connections that were just used wait for the next transaction. When off, each transaction takes one
         from SQLAlchemy's pool.
     """
@@ -26,10 +28,11 @@ class Speed:
     group_commit: bool = True
     turns: bool = True
     prepared: bool = True
+    pipelined: bool = True
     warm: bool = True
 
 
 FAST = Speed()
 """All measures: what apps run with."""
-PLAIN = Speed(group_commit=False, turns=False, prepared=False, warm=False)
+PLAIN = Speed(group_commit=False, turns=False, prepared=False, pipelined=False, warm=False)
 """No measure."""

@@ -7,17 +7,19 @@ from __future__ import annotations
 
 import secrets
 from collections import Counter
-from collections.abc import Sequence
-from typing import Any, NamedTuple
+from collections.abc import Callable, Sequence
+from typing import Any, Generic, NamedTuple, TypeVar
 
 import sqlalchemy as sa
 
-from . import codec, lanes, people, queue, records, wiping
+from . import codec, direct, lanes, people, queue, records, wiping
+from .audit import Audit
 from .bridges import Bridges
 from .buckets import Buckets
 from .channels import Channels
 from .connection import Connection
 from .database import Database
+from .inboxes import Inboxes
 from .installations import Installations
 from .once import Once
 from .parts import Part
@@ -36,11 +38,8 @@ from .schema import (
 )
 from .signs import Signs
 from .states import KindOf, State, no_kind
-
-_TIMERS = [kind.prefix for kind in lanes.Lane if kind.is_timer]
-_waiting = sa.and_(in_state(EventState.PENDING), *(event.c.lane.not_like(f"{prefix}:%") for prefix in _TIMERS))
-"""Chooses the events that wait to be run, without timers."""
-
+from .timeline import TIMERS, Timeline
+from .timeline import is_waiting as _waiting
 
 DUE_MS = 1_000
 """Milliseconds that a lane may be due before it counts as waiting for a thread."""
@@ -63,7 +62,10 @@ class Waiting(NamedTuple):
     """When it is tried again."""
 
 
-_FACTS = ("id", "state", "topic", "portal_id", "thread_id", "handoff_id", "attempts", "received_at", "error")
+_FACTS = (
+    *("id", "state", "topic", "portal_id", "thread_id", "handoff_id"),
+    *("attempts", "received_at", "error", "correlation_id"),
+)
 """What an operator is told of an event."""
 
 
@@ -71,9 +73,28 @@ class Statements:
     """Hold the prepared statements, made once for each database; see :class:`.connection.Connection`."""
 
     def __init__(self, database: Database) -> None:
-        self.queue = queue.Statements(database.insert)
+        self.queue = queue.Statements(database.insert, is_sqlite=database.is_sqlite)
         self.records = records.Statements(database.insert, database.each)
+        self.direct = direct.Statements(database.insert, database.each)
         self.people = people.Statements(database.each)
+
+
+T = TypeVar("T")
+
+
+class _Made(Generic[T]):
+    """Make a part of a transaction when it is first asked for: most transactions need two of the ten."""
+
+    def __init__(self, make: Callable[[Transaction], T]) -> None:
+        self._make = make
+
+    def __set_name__(self, _owner: type, name: str) -> None:
+        self._name = name
+
+    def __get__(self, transaction: Transaction, _owner: type) -> T:
+        made = self._make(transaction)
+        transaction.__dict__[self._name] = made  # found from now on, without this
+        return made
 
 
 class Transaction(Part):
@@ -84,22 +105,32 @@ class Transaction(Part):
     ) -> None:
         super().__init__(connection, database)
         self._kind_of = kind_of
+        self._statements = statements
         self.queue = queue.Queue(connection, statements.queue)
-        self.records = records.Records(connection, database, statements.records)
-        self.buckets = Buckets(connection, database)
-        """The request budgets that all processes share."""
-        self.installations = Installations(connection, database)
-        """The portals that have installed the app, and their tokens."""
-        self.channels = Channels(connection, database)
-        """Our channel, and its accounts in the portals' inboxes."""
-        self.once = Once(connection, database)
-        """The single-use keys."""
-        self.signs = Signs(connection, database)
-        """The signs of life of the processes that dispatch."""
-        self.bridges = Bridges(connection, database)
-        """What bridges to other services remember."""
-        self.people = people.People(connection, database, statements.people)
-        """What is kept of people: to be listed, erased, or deleted for its age."""
+
+    records = _Made(lambda tx: records.Records(tx._connection, tx._database, tx._statements.records))
+    direct = _Made(lambda tx: direct.Direct(tx._connection, tx._statements.direct))
+    """Events that are stored without a look beforehand."""
+    buckets = _Made(lambda tx: Buckets(tx._connection, tx._database))
+    """The request budgets that all processes share."""
+    installations = _Made(lambda tx: Installations(tx._connection, tx._database))
+    """The portals that have installed the app, and their tokens."""
+    channels = _Made(lambda tx: Channels(tx._connection, tx._database))
+    """Our channel, and its accounts in the portals' inboxes."""
+    once = _Made(lambda tx: Once(tx._connection, tx._database))
+    """The single-use keys."""
+    signs = _Made(lambda tx: Signs(tx._connection, tx._database))
+    """The signs of life of the processes that dispatch."""
+    bridges = _Made(lambda tx: Bridges(tx._connection, tx._database))
+    """What bridges to other services remember."""
+    people = _Made(lambda tx: people.People(tx._connection, tx._database, tx._statements.people))
+    """What is kept of people: to be listed, erased, or deleted for its age."""
+    audit = _Made(lambda tx: Audit(tx._connection, tx._database))
+    """What people did by hand."""
+    timeline = _Made(lambda tx: Timeline(tx._connection, tx._database))
+    """What tells what happened in a handoff."""
+    inboxes = _Made(lambda tx: Inboxes(tx._connection, tx._database))
+    """What tells of the handoffs of an inbox."""
 
     def get_meta(self, name: str) -> str | None:
         """Return a stored value; None when its name is not known."""
@@ -127,10 +158,12 @@ class Transaction(Part):
 
     # What an operator looks at and does -----------------------------------------------------------------
 
-    def dead_events(self, limit: int = 100) -> list[dict[str, Any]]:
-        """Return the events that were given up or could not be read, newest first."""
-        rows = self._connection.execute(sa.select(event).where(is_given_up).order_by(event.c.id.desc()).limit(limit))
-        return [_event_facts(row) for row in rows]
+    def dead_events(self, limit: int = 100, *, before: int | None = None) -> list[dict[str, Any]]:
+        """Return the events that were given up or could not be read, newest first; only those of lower ids."""
+        dead = sa.select(event).where(is_given_up).order_by(event.c.id.desc()).limit(limit)
+        if before is not None:
+            dead = dead.where(event.c.id < before)
+        return [_event_facts(row) for row in self._connection.execute(dead)]
 
     def waiting_events(self, limit: int = 100) -> list[dict[str, Any]]:
         """Return the events that are still to be run, oldest first, without timers."""
@@ -148,10 +181,13 @@ class Transaction(Part):
             "receivers": self._state(row.topic, row.progress).verdicts(),
         }
 
-    def retry_dead(self, event_id: int, *, now: int) -> bool:
-        """Put a dead event back at its place in its lane; receivers that accepted it are not asked again."""
+    def retry_dead(self, event_id: int, *, now: int, who: str | None = None) -> bool:
+        """Put a dead event back at its place in its lane; receivers that accepted it are not asked again.
+
+        :param who: wants it so, for the audit.
+        """
         row = self._connection.execute(
-            sa.select(event.c.lane, event.c.topic, event.c.progress).where(
+            sa.select(event.c.lane, event.c.topic, event.c.progress, event.c.handoff_id).where(
                 event.c.id == event_id, in_state(EventState.DEAD), event.c.lane.is_not(None)
             )
         ).first()
@@ -160,9 +196,21 @@ class Transaction(Part):
         state = self._state(row.topic, row.progress)
         state.forget_verdicts()
         fresh = {"attempts": 0, "starts": 0, "error": None, "done_at": None, "received_at": now}
-        again = sa.update(event).where(event.c.id == event_id).values(state=int(EventState.PENDING), **fresh)
-        self._connection.execute(again.values(progress=codec.dumps(state.to_json())))
-        self.queue.touch(row.lane, due_at=now)
+        again = sa.update(event).where(event.c.id == event_id, in_state(EventState.DEAD))
+        again = again.values(state=int(EventState.PENDING), progress=codec.dumps(state.to_json()), **fresh)
+        self.queue.touch(row.lane, due_at=now)  # first, as all lock lanes before their events
+        if not self._changed(again):
+            return False  # somebody else has just retried it
+        self.audit.note(who=who, what="retry", event_id=event_id, handoff_id=row.handoff_id, now=now)
+        return True
+
+    def discard_dead(self, event_id: int, *, now: int, who: str | None = None) -> bool:
+        """Count an event that was given up as done: its key stays known. See :meth:`retry_dead`."""
+        gone = sa.update(event).where(event.c.id == event_id, is_given_up).returning(event.c.handoff_id)
+        row = self._connection.execute(gone.values(state=int(EventState.DONE), done_at=now)).first()
+        if row is None:
+            return False
+        self.audit.note(who=who, what="discard", event_id=event_id, handoff_id=row.handoff_id, now=now)
         return True
 
     def status(self, *, now: int) -> dict[str, Any]:
@@ -201,7 +249,7 @@ class Transaction(Part):
         )
         found: dict[tuple[lanes.Work, str | None], Waiting] = {}
         for row in rows:
-            is_timer = row.lane.startswith(tuple(f"{prefix}:" for prefix in _TIMERS))
+            is_timer = row.lane.startswith(tuple(f"{prefix}:" for prefix in TIMERS))
             is_due = row.due_at <= now - DUE_MS
             if (row.owner is not None and row.due_at > now) or not (is_due or _is_telling(row.error, is_timer)):
                 continue
@@ -212,6 +260,12 @@ class Transaction(Part):
                 work, why, one.events + row.events, min(one.since, since), min(one.due_at, row.due_at)
             )
         return sorted(found.values(), key=lambda one: (one.work, one.since, -one.events))
+
+    def last_error(self) -> dict[str, Any] | None:
+        """Return the newest error of what waits or was given up: ``at`` (epoch ms), ``topic``, ``error``; or None."""
+        newest = sa.select(event).where(event.c.error.is_not(None), sa.or_(_waiting, is_given_up))
+        row = self._connection.execute(newest.order_by(event.c.id.desc()).limit(1)).first()
+        return None if row is None else {"at": row.received_at, "topic": row.topic, "error": row.error}
 
     def count(self, state: EventState, portal_id: str | None = None) -> int:
         """Return the number of events in a state, of one portal or of all."""
@@ -239,6 +293,11 @@ class Transaction(Part):
             .where(in_state(EventState.PARKED), event.c.id.in_(event_ids))
             .values(state=int(EventState.PENDING), lane=lane_key, handoff_id=handoff_id)
         )
+
+    def adopt(self, lane_key: str, *, handoff_id: str) -> None:
+        """Give a handoff what waits in its thread's lane without one."""
+        waits = (event.c.lane == lane_key, in_state(EventState.PENDING), event.c.handoff_id.is_(None))
+        self._connection.execute(sa.update(event).where(*waits).values(handoff_id=handoff_id))
 
     def drop_parked(self, event_ids: list[int]) -> None:
         """Delete parked events: noise of threads that are not ours."""

@@ -119,7 +119,7 @@ _REFUSALS: tuple[tuple[str, Trouble], ...] = (
     (r"Temporary failure in name resolution", Trouble("its host can't be looked up", passes=True)),
     (
         r"resolve host|translate host name|Name or service not known|nodename nor servname|No address associated",
-        Trouble("its host is not known", is_setting=True),
+        Trouble("its host is not known: check the name, or wait until there is one", passes=True),
     ),
     (r"no password supplied", Trouble("it wants a password, and the URL has none", is_setting=True)),
     (r"authentication failed", Trouble("the password is wrong, or the user is not known", is_setting=True)),

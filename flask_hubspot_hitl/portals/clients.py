@@ -22,12 +22,15 @@ from ..hubspot.scopes import AppKind
 from ..hubspot.tokens import NoToken, RefreshingToken, StaticToken, TokenProvider
 from ..ledger import Ledger
 from ..ledger.crypto import Cipher
+from ..metrics import Meter
 from ..process import Process
 from . import installations
 from .api_version import api_version, oauth_version
 from .app_kind import app_kind
+from .attendance import Attendance
 from .remote_files import Fetcher
 from .throttle import Throttle
+from .tickets import TicketNotes
 from .tokens import DatabaseTokens, digest
 
 SHARES = 4
@@ -43,10 +46,18 @@ class Services:
     clock: Clock
     secret_keys: Callable[[], Sequence[str | bytes]] = field(default=tuple, repr=False)
     """The app's ``SECRET_KEY`` and its fallbacks, asked for when a client is made."""
+    meter: Meter = field(default_factory=Meter)
+    """Takes what is measured."""
     receipts_refused: int = 0
     """How many receipts HubSpot answered with a 4xx, in this process."""
+    fixed_threads: int | None = None
+    """How many threads this process runs lanes with, when that is no setting's number and they do not grow."""
     remote_files: Fetcher = field(init=False)
     """Fetches the attachments that are given by URL."""
+    attendance: Attendance = field(init=False)
+    """Tells whether a live agent is there."""
+    ticket_notes: TicketNotes = field(init=False)
+    """Tells whether notes may be on tickets."""
     _notes_refused: dict[str, int] = field(default_factory=dict, repr=False)
     _clients: dict[str, HubSpotClient] = field(default_factory=dict, repr=False)
     _journal: JournalCalls | None = field(default=None, repr=False)
@@ -66,19 +77,21 @@ class Services:
             share=self.share,
             now_ms=self.ledger.now_ms,
         )
+        self.attendance = Attendance(settings, self.ledger, self.client)
+        self.ticket_notes = TicketNotes(settings, self.ledger, self.client)
 
-    @property
     def share(self) -> int:
-        """How many threads of one process may wait for one and the same server."""
-        settings = self.settings
-        if settings.dispatcher_threads is not None and settings.dispatcher_max_threads is None:
-            return max(1, settings.dispatcher_threads - 1)
-        return max(1, settings.most_threads // SHARES)
+        """Return how many threads of one process may wait for one and the same server; never all there are."""
+        settings, fixed = self.settings, self.fixed_threads
+        if fixed is None and settings.dispatcher_max_threads is None:
+            fixed = settings.dispatcher_threads
+        return max(1, min(settings.most_threads // SHARES, (fixed or settings.most_threads) - 1))
 
     def _begin_anew(self) -> None:
         # The parent's clients are kept, and neither used nor closed: their locks, budgets and connections are its own.
         self._inherited = (self._clients, self._journal)
         self._clients, self._journal, self._lock = {}, None, threading.Lock()
+        self.attendance = Attendance(self.settings, self.ledger, self.client)
 
     def notes_refused(self, portal_id: str, now: int) -> None:
         """Note that a portal takes no notes: for an hour, histories go into the first message.
@@ -161,7 +174,9 @@ class Services:
 
     def _connection(self) -> ConnectionOptions:
         settings = self.settings
-        return ConnectionOptions(clock=self.clock, proxy=settings.proxy, private_hosts=settings.private_hosts)
+        return ConnectionOptions(
+            clock=self.clock, proxy=settings.proxy, private_hosts=settings.private_hosts, meter=self.meter
+        )
 
     def app_kind(self) -> AppKind:
         """Return the app's kind at HubSpot.

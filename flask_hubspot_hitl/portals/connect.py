@@ -8,7 +8,6 @@ portal's own access token. HubSpot OpenAPI, custom channels, ``channel-account-s
 
 from __future__ import annotations
 
-import contextlib
 import logging
 import re
 import secrets
@@ -144,9 +143,18 @@ class ConnectFlow:
             raise FlowRefused(ConnectProblem.EXPIRED, str(error)) from None
         except HubSpotRejected as error:
             raise FlowRefused(ConnectProblem.REFUSED, str(error)) from None
-        with contextlib.suppress(LedgerUnavailable), self._ledger.write() as tx:
+        try:
             # HubSpot tells of the account by a webhook as well; that may be late, or never reach us.
-            accounts.look_at(tx, wish.portal_id, now=self._ledger.now_ms())
+            with self._ledger.write() as tx:
+                accounts.look_at(tx, wish.portal_id, now=self._ledger.now_ms())
+        except LedgerUnavailable as error:
+            logger.warning(
+                "Inbox %s of portal %s is connected at HubSpot, but that could not be noted (%s): run 'flask "
+                "hubspot-hitl setup' if its handoffs are refused",
+                wish.inbox_id,
+                wish.portal_id,
+                error,
+            )
         return connected
 
     def _finish(self, client: HubSpotClient, wish: Wish) -> InboxConnected:

@@ -295,9 +295,16 @@ class Consent:
         logger.info("Portal %s has been connected", portal_id)
         asked, kind = self._services.wanted_scopes(), self._services.app_kind()
         granted = tokens.scopes or asked
+        missing = lacking(asked, granted)
+        if missing:
+            logger.warning(
+                "Portal %s did not grant %s: calls that need it are refused until the app is installed again with it",
+                portal_id,
+                ", ".join(missing),
+            )
         return PortalConnected(
             portal_id,
-            missing=lacking(asked, granted),
+            missing=missing,
             more=not_in_use(granted, asked),
             is_legacy=kind is AppKind.PROJECT and LEGACY_FILES_SCOPE in granted,
         )

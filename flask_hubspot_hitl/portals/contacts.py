@@ -56,7 +56,7 @@ def make(ledger: Ledger, client: HubSpotClient, portal_id: str, contact: Contact
         # Only the contact may be there, nothing of the handoff.
         error.ambiguous = False
         raise
-    with ledger.write() as tx:
+    with ledger.write_at_work() as tx:  # not for somebody who was erased meanwhile
         for key in keys:
             tx.once.put(key, {"id": str(made["id"])}, expires_at=ledger.now_ms() + KNOWN_MS)
     return made
@@ -80,7 +80,7 @@ def _known(ledger: Ledger, keys: Sequence[str]) -> str | None:
 
 def _claim(ledger: Ledger, keys: Sequence[str]) -> bool:
     """Take the right to make a person; False while somebody else has it."""
-    with ledger.write() as tx:
+    with ledger.write_at_work() as tx:
         now = ledger.now_ms()
         taken = [key for key in keys if tx.once.claim(key, expires_at=now + INDEX_MS, now=now)]
         if len(taken) == len(keys):

@@ -25,7 +25,15 @@ def wanted_scopes(settings: Settings, kind: hubspot_scopes.AppKind) -> tuple[str
     """
     if settings.scopes:
         return settings.scopes
-    return hubspot_scopes.needed(kind, creates_contacts=settings.contact_policy == "create")
+    reads_users = settings.availability == "hubspot"
+    return hubspot_scopes.needed(
+        kind,
+        creates_contacts=settings.contact_policy == "create",
+        reads_users=reads_users,
+        reads_teams=reads_users and any("team:" in one for one in settings.inbox_members),
+        changes_tickets=settings.tickets,
+        notes_on_tickets=settings.notes_in in ("ticket", "both"),
+    )
 
 
 # Coming, going, coming back ------------------------------------------------------------------------------

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from ..config import Settings
 from ..hubspot import scopes
-from ..hubspot.project import Wanted
-from ..hubspot.setup.files import Files, compare
 from ..ledger import Transaction
+
+if TYPE_CHECKING:
+    from ..hubspot.project import Wanted
+    from ..hubspot.setup.files import Files
 
 META = "project_dir"
 """Where the database remembers the folder."""
@@ -29,6 +31,8 @@ def at_hand(tx: Transaction, settings: Settings) -> Path | None:
 
 def wanted_of(settings: Settings, **more: Any) -> Wanted:
     """Return what a project's files shall hold for an app with these settings; ``more`` are fields of ``Wanted``."""
+    from ..hubspot.project import Wanted  # a process that serves never looks at files
+
     creates = settings.contact_policy == "create"
     return Wanted(
         base_urls=tuple(f"{url}{settings.url_prefix}" for url in settings.public_url),
@@ -40,4 +44,6 @@ def wanted_of(settings: Settings, **more: Any) -> Wanted:
 
 def compared(folder: Path, settings: Settings) -> Files:
     """Compare a project's folder with what this app needs of it."""
+    from ..hubspot.setup.files import compare
+
     return compare(folder, wanted_of(settings), for_stand_in=settings.is_stand_in)

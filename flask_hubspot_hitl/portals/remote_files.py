@@ -49,7 +49,7 @@ class Fetcher:
     :param proxy: URL of an HTTP proxy.
     :param private_hosts: hosts that may be in a private network.
     :param seconds: the longest that one file may take, in all.
-    :param share: files that are fetched from one host at once; None: any number.
+    :param share: tells how many files are fetched from one host at once; None: any number.
     :param now_ms: tells the time in epoch ms.
     """
 
@@ -61,7 +61,7 @@ class Fetcher:
         proxy: str | None = None,
         private_hosts: Collection[str] = (),
         seconds: float = SECONDS,
-        share: int | None = None,
+        share: Callable[[], int] | None = None,
         now_ms: Callable[[], int] = uptime_ms,
     ) -> None:
         self._hosts: tuple[str, ...] = ()
@@ -78,7 +78,8 @@ class Fetcher:
         self._process = Process(self._begin_anew)
 
     def _new_session(self) -> requests.Session:
-        return connections.session(private_hosts=self._private_hosts, proxy=self._proxy, size=self._share or 10)
+        size = self._share() if self._share else 10
+        return connections.session(private_hosts=self._private_hosts, proxy=self._proxy, size=size)
 
     def _begin_anew(self) -> None:
         # The parent's connections are kept: closing them in the child would end them at the other side.

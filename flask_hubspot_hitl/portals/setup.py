@@ -43,6 +43,8 @@ class SetUp:
     take_over: bool = False
     new_channel: bool = False
     patience: float = PATIENCE
+    on_plan: Callable[[int], None] = lambda changes: None
+    """Told how many changes there are in all, before the first, and again once a new channel is there to be seen."""
     on_wait: Callable[[float], None] = lambda seconds: None
     on_done: Callable[[changes.Change], None] = lambda change: None
     _looked: tuple[Want, Found] = field(init=False, repr=False)
@@ -69,12 +71,14 @@ class SetUp:
             if plan.changes and isinstance(plan.changes[0], changes.MakeChannel | changes.AwaitChannel):
                 if plan.refusals:
                     return plan
+                self.on_plan(len(plan.changes))
                 done = plan.changes[:1]
                 self._worker(app, portal).carry_out(done)
                 self.new_channel = False
                 plan = self._plan(app, portal)  # now that the channel is there to be seen
             if not plan.refusals:
                 self._remember()
+                self.on_plan(len(done) + len(plan.changes))
                 self._worker(app, portal).carry_out(plan.changes)
             plan.changes[:0] = done
             return plan
@@ -282,4 +286,9 @@ def wanted_channel(settings: Settings, deployment_id: str) -> wanted.Channel:
         redirect_url=settings.connect_url(),
         name=settings.channel_name,
         logo_url=settings.channel_logo_url,
+        capabilities=wanted.capabilities_of(
+            quick_replies=settings.quick_replies,
+            inline_images=settings.inline_images,
+            agents_may_start=settings.agents_may_start,
+        ),
     )

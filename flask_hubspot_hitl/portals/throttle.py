@@ -9,8 +9,8 @@ second, with its next lot.
 from __future__ import annotations
 
 import logging
-import random
 import threading
+from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 
 from ..errors import CallPostponed, HubSpotUnavailable, LedgerUnavailable
@@ -19,6 +19,7 @@ from ..hubspot.transport import Availability
 from ..ledger import Ledger, lanes
 from ..ledger.buckets import Bucket
 from ..ledger.lanes import Work
+from ..process import dice
 from . import budget
 
 logger = logging.getLogger(__name__)
@@ -76,10 +77,10 @@ class Throttle:
     """Be the gate of one portal in this process; see :class:`.hubspot.transport.Gate`.
 
     :param limit: requests per ten seconds.
-    :param share: requests that may be under way at once in this process; None: any number.
+    :param share: tells how many requests may be under way at once in this process; None: any number.
     """
 
-    def __init__(self, ledger: Ledger, portal_id: str, limit: int, share: int | None = None) -> None:
+    def __init__(self, ledger: Ledger, portal_id: str, limit: int, share: Callable[[], int] | None = None) -> None:
         self._ledger = ledger
         self._portal_id = portal_id
         self._limit = limit
@@ -231,7 +232,7 @@ def admit(bucket: Bucket, work: Work, now: int, wanted: int, limit: int, behind:
     budget.forget(bucket, now)
     probing = bucket.open_until > 0
     if probing and bucket.probe_until > now:
-        wait_ms = int(random.uniform(1_000, 5_000))  # noqa: S311 - spreads callers, guards nothing
+        wait_ms = int(dice.uniform(1_000, 5_000))
         return Refusal("HubSpot is down, and somebody is trying", now + wait_ms, lasting=False)
     room = budget.room(bucket, work, limit, now)
     if room <= 0:

@@ -58,6 +58,16 @@ class Agent:
         other = next(one for one in agents if one["portalId"] == portal and one["id"] != self.actor_id)
         return Agent(self.hubspot, actor_id=other["id"], name=other["name"], thread_id=self._thread_id)
 
+    def begin(self, to: str, text: str) -> Agent:
+        """Begin a conversation with a contact, where ``setup`` was run with ``AGENTS_MAY_START``.
+
+        :param to: the contact's phone number or e-mail address.
+        :param text: the first message.
+        :returns: this agent in that thread.
+        :raises AssertionError: HubSpot refused it.
+        """
+        return self.in_thread(str(self.hubspot.begin(to, text, actorId=self.actor_id)["id"]))
+
     # What agents do --------------------------------------------------------------------------------------
 
     def reply(self, text: str = "", *, html: str | None = None, **more: Any) -> str:
@@ -71,6 +81,23 @@ class Agent:
         """
         fields: Json = {"text": text, "richText": html} if html is not None else {"text": text}
         return str(self._act("reply", **fields, **more)["id"])
+
+    def offer(self, text: str, *choices: str | tuple[str, str]) -> str:
+        """Write to the user and offer answers: HubSpot's quick replies.
+
+        :param text: plain text.
+        :param choices: each a label, or a label and the value that it stands for; a value that is an https address is
+            a link.
+        :returns: the message's id.
+        :raises AssertionError: HubSpot refused it, or there is no thread.
+        """
+        pairs = [(one, one) if isinstance(one, str) else one for one in choices]
+        replies = [
+            {"label": label, "value": value, "valueType": "URL" if value.startswith("https://") else "TEXT"}
+            for label, value in pairs
+        ]
+        offered: Json = {"type": "QUICK_REPLIES", "quickReplies": replies}
+        return self.reply(text, attachments=[{**offered, "allowMultiSelect": False, "allowUserInput": True}])
 
     def attach(self, name: str, content: bytes, *, content_type: str | None = None, text: str = "") -> str:
         """Send the user a file.
@@ -110,6 +137,22 @@ class Agent:
         """
         self._act("unassign")
 
+    def hand_to(self, actor_id: str) -> None:
+        """Give the thread to a colleague, or to a machine.
+
+        :param actor_id: ``A-987``; ``L-77``: an AI agent; ``B-77``: a chatflow's bot.
+        :raises AssertionError: there is no thread.
+        """
+        self.hubspot.act(self.thread["id"], "assign", actorId=actor_id)
+
+    def move(self, inbox_id: str) -> None:
+        """Move the thread to another inbox. HubSpot tells the app nothing of it: it is seen when the thread is read.
+
+        :param inbox_id: the inbox or help desk.
+        :raises AssertionError: there is no such inbox, or no thread.
+        """
+        self._act("move", inboxId=inbox_id)
+
     def close(self) -> None:
         """Close the thread.
 
@@ -130,6 +173,32 @@ class Agent:
         :raises AssertionError: there is no thread.
         """
         self._act("archive")
+
+    def away(self) -> None:
+        """Say that the agent is not there, in whatever thread.
+
+        :raises AssertionError: HubSpot refused it.
+        """
+        self.hubspot.availability(self.actor_id, status="away")
+
+    def available(self) -> None:
+        """Say that the agent is there.
+
+        :raises AssertionError: HubSpot refused it.
+        """
+        self.hubspot.availability(self.actor_id, status="available")
+
+    def works(self, days: str, start: int, end: int, *, zone: str = "UTC") -> None:
+        """Say when the agent works.
+
+        :param days: such as ``MONDAY_TO_FRIDAY`` or ``EVERY_DAY``.
+        :param start: minute of the day.
+        :param end: minute of the day.
+        :param zone: the agent's time zone, such as ``Europe/Madrid``.
+        :raises AssertionError: HubSpot refused it.
+        """
+        hours = [{"days": days, "startMinute": start, "endMinute": end}]
+        self.hubspot.availability(self.actor_id, timeZone=zone, workingHours=hours)
 
     def _act(self, action: str, **fields: Any) -> Json:
         return self.hubspot.act(self.thread["id"], action, actorId=self.actor_id, **fields)

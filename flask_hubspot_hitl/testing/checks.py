@@ -82,6 +82,7 @@ def assert_nothing_lost(app: Flask, hubspot: HubSpot, *, allow_failed: bool = Fa
     :param allow_failed: accept messages that were refused, as long as their author is told.
     :param timeout: seconds.
     :raises AssertionError: something is not so; the text lists everything, with what went over the wire.
+    :raises NotConfigured: the app runs without live agents.
     :raises RuntimeError: the extension is not on the app.
     """
     __tracebackhide__ = True

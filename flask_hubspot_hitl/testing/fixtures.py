@@ -1,4 +1,8 @@
-"""Provide the fixtures. A host overrides ``hitl_app_factory``, and if it likes ``hitl_settings`` or ``user_class``."""
+"""Provide the fixtures. A host overrides ``hitl_app_factory``, and if it likes ``hitl_settings`` or ``user_class``.
+
+All begin with ``hitl_``, and need no others, so that a host may have a ``user`` of its own; ``short.py`` has the short
+names. (PYTEST_DONT_REWRITE: the plugin may be imported before pytest gets to see it.)
+"""
 
 from __future__ import annotations
 
@@ -42,7 +46,7 @@ Tell the test kit how your app is made, in your conftest.py:
 
 
 @pytest.fixture(scope="session")
-def hubspot_process() -> Iterator[HubSpot]:
+def hitl_hubspot_process() -> Iterator[HubSpot]:
     """Run the stand-in for HubSpot: one process for the whole run.
 
     :returns: the stand-in, with what earlier tests have left in it.
@@ -53,15 +57,15 @@ def hubspot_process() -> Iterator[HubSpot]:
 
 
 @pytest.fixture
-def hubspot(hubspot_process: HubSpot) -> HubSpot:
+def hitl_hubspot(hitl_hubspot_process: HubSpot) -> HubSpot:
     """Provide the stand-in for HubSpot as it was when it started: nobody has written yet, nothing goes wrong.
 
-    :param hubspot_process: the running stand-in.
+    :param hitl_hubspot_process: the running stand-in.
     :returns: the stand-in.
     :raises AssertionError: the stand-in has ended.
     """
-    hubspot_process.reset()
-    return hubspot_process
+    hitl_hubspot_process.reset()
+    return hitl_hubspot_process
 
 
 @pytest.hookimpl(wrapper=True)
@@ -75,7 +79,7 @@ def pytest_runtest_makereport(
     :returns: the report; pytest's own hook.
     """
     report = yield
-    found = getattr(item, "funcargs", {}).get("hubspot")
+    found = getattr(item, "funcargs", {}).get("hitl_hubspot")
     told = call.excinfo is not None and WIRE_HEAD in str(call.excinfo.value)
     if report.failed and call.when == "call" and isinstance(found, HubSpot) and not told:
         try:
@@ -110,10 +114,10 @@ def hitl_server() -> Iterator[Server]:
 
 
 @pytest.fixture
-def hitl_settings(hubspot: HubSpot, hitl_server: Server, tmp_path: Path) -> dict[str, str]:
+def hitl_settings(hitl_hubspot: HubSpot, hitl_server: Server, tmp_path: Path) -> dict[str, str]:
     """Provide the settings that wire the app to the stand-in, with a fresh SQLite file. Override to add to them.
 
-    :param hubspot: the stand-in.
+    :param hitl_hubspot: the stand-in.
     :param hitl_server: the address at which the app is served.
     :param tmp_path: pytest's directory for the test; the database is in it.
     :returns: ``HUBSPOT_HITL_*`` settings by name.
@@ -123,21 +127,22 @@ def hitl_settings(hubspot: HubSpot, hitl_server: Server, tmp_path: Path) -> dict
         "DATABASE_URL": f"sqlite:///{tmp_path / 'hubspot-hitl.sqlite3'}",
         "DISPATCHER": "thread",
     }
-    return hubspot.env() | {f"{PREFIX}{name}": value for name, value in own.items()}
+    return hitl_hubspot.env() | {f"{PREFIX}{name}": value for name, value in own.items()}
 
 
 @pytest.fixture
 def hitl_app(
-    hitl_app_factory: AppFactory, hitl_settings: dict[str, str], hitl_server: Server, hubspot: HubSpot
+    hitl_app_factory: AppFactory, hitl_settings: dict[str, str], hitl_server: Server, hitl_hubspot: HubSpot
 ) -> Iterator[Flask]:
     """Serve your app for real; the stand-in delivers to it.
 
     :param hitl_app_factory: makes your app.
     :param hitl_settings: its settings.
     :param hitl_server: where it is served.
-    :param hubspot: the stand-in that it talks to.
+    :param hitl_hubspot: the stand-in that it talks to.
     :returns: the app.
     :raises AssertionError: the app's healthz does not answer 200.
+    :raises NotConfigured: the app runs without live agents.
     :raises RuntimeError: the extension is not on the app.
     """
     app = hitl_app_factory(dict(hitl_settings))
@@ -151,7 +156,7 @@ def hitl_app(
                 pytest.fail(f"{told}\n\n{HOW_TO}", pytrace=False)
         hitl_server.start(app)
         _wait_until_served(f"{hitl_server.url}{settings.url_prefix}/healthz")
-        hubspot.target(settings.webhook_urls()[0])
+        hitl_hubspot.target(settings.webhook_urls()[0])
         yield app
     finally:
         hitl_server.stop()
@@ -168,7 +173,7 @@ def _wait_until_served(healthz: str) -> None:
 
 
 @pytest.fixture
-def captured_signals(hitl_app: Flask) -> Iterator[CapturedSignals]:
+def hitl_captured_signals(hitl_app: Flask) -> Iterator[CapturedSignals]:
     """Record every signal of the app, from now on.
 
     :param hitl_app: the app.
@@ -187,6 +192,7 @@ class SignedWebhook:
 
         :param app: the app.
         :param server: where the app is served.
+        :raises NotConfigured: the app runs without live agents.
         :raises RuntimeError: the extension is not on the app.
         """
         self._runtime = get_runtime(app)
@@ -230,7 +236,7 @@ class SignedWebhook:
 
 
 @pytest.fixture
-def signed_webhook(hitl_app: Flask, hitl_server: Server) -> SignedWebhook:
+def hitl_signed_webhook(hitl_app: Flask, hitl_server: Server) -> SignedWebhook:
     """Provide ``signed_webhook(payload)``, which posts to the app's webhook as HubSpot would.
 
     What is wrong with the request is up to you: another ``secret``, an old ``timestamp`` (epoch milliseconds), another
@@ -239,6 +245,7 @@ def signed_webhook(hitl_app: Flask, hitl_server: Server) -> SignedWebhook:
     :param hitl_app: the app.
     :param hitl_server: where it is served.
     :returns: a function, see :class:`SignedWebhook`.
+    :raises NotConfigured: the app runs without live agents.
     :raises RuntimeError: the extension is not on the app.
     """
     return SignedWebhook(hitl_app, hitl_server)
@@ -248,7 +255,7 @@ def signed_webhook(hitl_app: Flask, hitl_server: Server) -> SignedWebhook:
 
 
 @pytest.fixture
-def user_class() -> type[User]:
+def hitl_user_class() -> type[User]:
     """Override me if your users are driven through your own routes: return a subclass of ``User``.
 
     :returns: the class.
@@ -257,30 +264,32 @@ def user_class() -> type[User]:
 
 
 @pytest.fixture
-def user(user_class: type[User], hitl_app: Flask, hitl_server: Server, hubspot: HubSpot) -> Iterator[User]:
+def hitl_user(
+    hitl_user_class: type[User], hitl_app: Flask, hitl_server: Server, hitl_hubspot: HubSpot
+) -> Iterator[User]:
     """Provide a person who chats with your bot.
 
-    :param user_class: the person's class.
+    :param hitl_user_class: the person's class.
     :param hitl_app: the app.
     :param hitl_server: where it is served.
-    :param hubspot: the stand-in, which gets a contact for the person.
+    :param hitl_hubspot: the stand-in, which gets a contact for the person.
     :returns: the user.
     """
-    found = user_class(hitl_app, hitl_server.url, hubspot)
+    found = hitl_user_class(hitl_app, hitl_server.url, hitl_hubspot)
     yield found
     found.close()
 
 
 @pytest.fixture
-def agent(hubspot: HubSpot) -> Agent:
+def hitl_agent(hitl_hubspot: HubSpot) -> Agent:
     """Provide a live agent in HubSpot, in the newest thread.
 
-    :param hubspot: the stand-in.
+    :param hitl_hubspot: the stand-in.
     :returns: the agent.
     :raises AssertionError: the stand-in has ended.
     """
-    first = hubspot.agents()[0]
-    return Agent(hubspot, actor_id=first["id"], name=first["name"])
+    first = hitl_hubspot.agents()[0]
+    return Agent(hitl_hubspot, actor_id=first["id"], name=first["name"])
 
 
 # Checks --------------------------------------------------------------------------------------------------
@@ -299,15 +308,15 @@ class Settle(Protocol):
 
 
 @pytest.fixture
-def settle(hitl_app: Flask, hubspot: HubSpot) -> Settle:
+def hitl_settle(hitl_app: Flask, hitl_hubspot: HubSpot) -> Settle:
     """Provide ``settle()``, which waits until nothing is on its way; after it, what was not seen will not come.
 
     :param hitl_app: the app.
-    :param hubspot: the stand-in.
+    :param hitl_hubspot: the stand-in.
     :returns: a function, see :class:`Settle`.
     """
 
-    return partial(checks.settle, hitl_app, hubspot)
+    return partial(checks.settle, hitl_app, hitl_hubspot)
 
 
 class AssertNothingLost(Protocol):
@@ -324,12 +333,12 @@ class AssertNothingLost(Protocol):
 
 
 @pytest.fixture
-def assert_nothing_lost(hitl_app: Flask, hubspot: HubSpot) -> AssertNothingLost:
+def hitl_assert_nothing_lost(hitl_app: Flask, hitl_hubspot: HubSpot) -> AssertNothingLost:
     """Provide ``assert_nothing_lost()``, which compares the app's database with HubSpot when everything has settled.
 
     :param hitl_app: the app.
-    :param hubspot: the stand-in.
+    :param hitl_hubspot: the stand-in.
     :returns: a function, see :class:`AssertNothingLost`.
     """
 
-    return partial(checks.assert_nothing_lost, hitl_app, hubspot)
+    return partial(checks.assert_nothing_lost, hitl_app, hitl_hubspot)

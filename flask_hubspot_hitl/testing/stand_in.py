@@ -150,6 +150,28 @@ class HubSpot(StandIn):
         found: list[Json] = self.get("agents")
         return found
 
+    def availability(self, actor_id: str, **fields: Any) -> Json:
+        """Say whether an agent is there, and when the agent works.
+
+        :param actor_id: ``A-<user id>``.
+        :param fields: ``status`` (``available`` or ``away``), ``timeZone`` (``Europe/Madrid``), ``workingHours`` and
+            ``outOfOffice`` (lists as in HubSpot's properties, or any text), ``portalId``; None takes one away.
+        :returns: the user object as HubSpot's API shows it.
+        :raises AssertionError: the call was refused, or the stand-in has ended.
+        """
+        found: Json = self.control("PUT", f"agents/{actor_id}/availability", fields)
+        return found
+
+    def team(self, name: str, *actor_ids: str) -> str:
+        """Make a team of agents.
+
+        :param name: the team's name.
+        :param actor_ids: its members.
+        :returns: the team's id.
+        :raises AssertionError: the call was refused, or the stand-in has ended.
+        """
+        return str(self.post("teams", name=name, members=list(actor_ids))["id"])
+
     def contact(self, **fields: Any) -> Json:
         """Make a contact.
 
@@ -175,6 +197,18 @@ class HubSpot(StandIn):
         :raises AssertionError: there is no such thread, or the stand-in has ended.
         """
         found: Json = self.get(f"threads/{thread_id}")
+        return found
+
+    def begin(self, to: str, text: str, **fields: Any) -> Json:
+        """Begin a conversation with a contact, as an agent does where the channel allows it.
+
+        :param to: the contact's phone number or e-mail address.
+        :param text: the first message.
+        :param fields: ``actorId`` (by default the first agent), ``channelAccountId``, ``createdAt`` (ISO 8601).
+        :returns: the thread with its message.
+        :raises AssertionError: the call was refused, or the stand-in has ended.
+        """
+        found: Json = self.post("threads/begin", to=to, text=text, **fields)
         return found
 
     def act(self, thread_id: str | None, action: str, **fields: Any) -> Json:

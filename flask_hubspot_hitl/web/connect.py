@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from enum import StrEnum
 
-from flask import Blueprint, redirect, request
+from flask import redirect, request
 from werkzeug.wrappers import Response as AnyResponse
 
 from ..portals.connect import ConnectFlow, ConnectProblem, Wish, read
@@ -91,12 +91,6 @@ WORDS: dict[StrEnum, Words] = {
 }
 
 _told = told("Connecting an inbox", WORDS)
-
-
-def add_routes(blueprint: Blueprint) -> None:
-    """Add the page to the extension's blueprint."""
-    blueprint.add_url_rule("/connect", view_func=connect_page, methods=["GET"])
-    blueprint.add_url_rule("/connect", view_func=connect, methods=["POST"])
 
 
 @_told

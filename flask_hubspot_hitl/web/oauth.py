@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from dataclasses import replace
 from enum import StrEnum
 
-from flask import Blueprint, Response, redirect, request
+from flask import Response, redirect, request
 from werkzeug.wrappers import Response as AnyResponse
 
 from ..hubspot.scopes import LEGACY_FILES_SCOPE, AppKind, lacking
@@ -165,13 +165,6 @@ WORDS: dict[StrEnum, Words] = {
 
 
 _told = told("An installation", WORDS)
-
-
-def add_routes(blueprint: Blueprint) -> None:
-    """Add the pages to the extension's blueprint."""
-    blueprint.add_url_rule("/oauth/install", view_func=install_page, methods=["GET"])
-    blueprint.add_url_rule("/oauth/install", view_func=install, methods=["POST"])
-    blueprint.add_url_rule("/oauth/callback", view_func=callback, methods=["GET"])
 
 
 @_told

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from flask import Response, current_app, make_response, render_template, request
 
@@ -38,18 +39,24 @@ def page(
     status: int = 200,
 ) -> Response:
     """Render a page of ours. Everything given is text, never markup."""
-    body = render_template(
-        "hubspot_hitl/page.html",
+    answer = rendered(
+        "page",
         title=title,
         paragraphs=paragraphs,
         tone=tone,
         facts=facts,
         commands=commands,
         form=form,
-        # Relative, because a proxy may have mounted the app anywhere.
-        root="../" * (request.path.removeprefix(get_runtime().settings.url_prefix).count("/") - 1),
-        app_name=current_app.name,
     )
-    answer = make_response(body, status)
+    answer.status_code = status
+    return answer
+
+
+def rendered(template: str, **values: Any) -> Response:
+    """Render a template of ours, with the headers of all our pages."""
+    # The way to where the extension is mounted: relative, because a proxy may have mounted the app anywhere.
+    root = "../" * (request.path.removeprefix(get_runtime().settings.url_prefix).count("/") - 1)
+    body = render_template(f"hubspot_hitl/{template}.html", root=root, app_name=current_app.name, **values)
+    answer = make_response(body)
     answer.headers.update(HEADERS)
     return answer

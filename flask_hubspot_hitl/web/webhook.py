@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import asyncio
 import contextlib
-import contextvars
 import logging
 import time
 from collections.abc import Iterator
@@ -14,16 +12,17 @@ from flask.globals import app_ctx
 from flask.typing import ResponseReturnValue
 from werkzeug.exceptions import RequestEntityTooLarge
 
-from .. import signals
 from ..config import Settings
 from ..errors import LedgerUnavailable
 from ..handoffs.intake import Intake
-from ..handoffs.receivers import invoke
+from ..handoffs.receivers import tell
 from ..hubspot.events import TooManyItems, Unreadable, parse_body
 from ..hubspot.signature import Verdict, check, skew_seconds
 from ..ledger import patience
+from ..metrics import WEBHOOKS
 from ..portals import deployment
 from ..runtime import Runtime, get_runtime
+from ..signals import webhook_rejected
 from .body import BODY_GONE, BODY_GONE_HINT, BodyGone, read_body
 
 logger = logging.getLogger(__name__)
@@ -48,12 +47,12 @@ def webhook() -> ResponseReturnValue:
     try:
         body = read_body(settings.max_body_bytes)
     except RequestEntityTooLarge:
-        return _answer("the body is too large", 413)
+        return _answer("the body is too large", 413, "too_large")
     except BodyGone:
         _tell_rejected(BODY_GONE, f"; {BODY_GONE_HINT}")
         return _answer(deployment.BODY_GONE, 400)
     except Exception:  # whatever the server makes of a broken body
-        return _answer("the body can't be read", 400)
+        return _answer("the body can't be read", 400, "unreadable")
     now_ms = runtime.ledger.wall_ms()
     version, verdict = _verify(settings, body, now_ms)
     if verdict is not Verdict.OK:
@@ -65,15 +64,16 @@ def webhook() -> ResponseReturnValue:
     try:
         items = parse_body(body, now_ms=now_ms)
     except TooManyItems:
-        return _answer("too many events", 413)
+        return _answer("too many events", 413, "too_large")
     except Unreadable:
-        return _answer("the body is not what HubSpot sends", 400)
+        return _answer("the body is not what HubSpot sends", 400, "unreadable")
     try:
         with _in_time(runtime.intake):
             stored = runtime.intake.accept(items, hint=version == "v1")
     except LedgerUnavailable as error:
         _log_once("unavailable", f"A webhook could not be stored, HubSpot will send it again: {error}")
-        return _answer("try again later", 503)
+        return _answer("try again later", 503, "unavailable")
+    runtime.meter(WEBHOOKS, result="stored")
     if stored:
         runtime.dispatcher.wake()
     return "", 204
@@ -108,7 +108,21 @@ def healthz() -> ResponseReturnValue:
     return {"status": "ok"}
 
 
-def _answer(text: str, status: int) -> ResponseReturnValue:
+def readyz() -> ResponseReturnValue:
+    """Answer 200 when this process does its work: the database can be written, and its threads come to theirs.
+
+    Else 503 with the reason: ``database``, ``closing``, or ``handlers``, which hang in all threads that there may be.
+    """
+    reason = get_runtime().why_not_ready()
+    if reason is not None:
+        _log_once("ready", f"This process is not ready, readyz answers 503: {reason}")
+        return {"status": "unavailable", "reason": reason}, 503
+    return {"status": "ok"}
+
+
+def _answer(text: str, status: int, result: str | None = None) -> ResponseReturnValue:
+    if result is not None:
+        get_runtime().meter(WEBHOOKS, result=result)
     return {"error": text}, status
 
 
@@ -150,13 +164,10 @@ def _reject(verdict: Verdict, now_ms: int) -> None:
 
 
 def _tell_rejected(reason: str, detail: str) -> None:
+    get_runtime().meter(WEBHOOKS, result=reason)
     _log_once(reason, f"A webhook was rejected ({reason}){detail}")
-    app = app_ctx.app
-    for receiver in list(signals.webhook_rejected.receivers_for(app)):
-        try:
-            contextvars.copy_context().run(invoke, app, receiver, app, reason=reason, remote_addr=request.remote_addr)
-        except (Exception, asyncio.CancelledError) as error:
-            _log_once("receiver", f"A receiver of webhook_rejected raised {type(error).__name__}")
+    for error in tell(app_ctx.app, webhook_rejected, reason=reason, remote_addr=request.remote_addr):
+        _log_once("receiver", f"A receiver of webhook_rejected raised {type(error).__name__}")
 
 
 def _log_once(key: str, text: str) -> None:

@@ -14,11 +14,7 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from pathlib import Path
-from typing import Any
 
-from flask import Flask
-
-from flask_hubspot_hitl import operator_assigned
 from flask_hubspot_hitl.ledger import FAST, NewEvent, Speed
 
 from .figures import Case, Figure, Target, interleave
@@ -163,22 +159,3 @@ def _rate(say: Callable[[int], object]) -> float:
     for number in range(ROWS):
         say(number)
     return ROWS / (time.perf_counter() - began)
-
-
-def profiled(host: Host, count: int) -> Callable[[], None]:
-    """What ``--profile dispatch`` looks at: a backlog of so many events, run in the caller."""
-    heard = 0
-
-    def on_assigned(sender: Flask, **facts: Any) -> None:
-        nonlocal heard
-        heard += 1
-
-    host.accept(count)
-
-    def go() -> None:
-        with operator_assigned.connected_to(on_assigned, sender=host.app):
-            host.runtime.dispatcher.run_due()
-        if heard != count:
-            raise RuntimeError(f"{count} signals were expected, and {heard} were heard")
-
-    return go

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import statistics
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -19,12 +19,23 @@ def interleave(
     Returns the figures of each case by name, one of each round.
     """
     found: dict[str, dict[str, list[float]]] = {name: {} for name in cases}
+    done = 0
     for number in range(rounds):
         for name, case in cases.items():
-            say(f"{name} ({number + 1} of {rounds})")
+            say(f"{bar(done, rounds * len(cases))} {name} ({number + 1} of {rounds})")
+            done += 1
             for figure, value in case().items():
                 found[name].setdefault(figure, []).append(value)
     return {name: {figure: tuple(values) for figure, values in one.items()} for name, one in found.items()}
+
+
+BAR = 20
+
+
+def bar(done: int, of: int) -> str:
+    """How far something is, as a bar."""
+    full = BAR * done // max(1, of)
+    return f"[{'#' * full}{'.' * (BAR - full)}]"
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,7 +47,7 @@ class Target:
     of_ratio: bool = False
 
     def __str__(self) -> str:
-        return f"{'× ' if self.of_ratio else ''}{'≤' if self.at_most else '≥'} {_number(self.limit)}"
+        return f"{'× ' if self.of_ratio else ''}{'≤' if self.at_most else '≥'} {number(self.limit)}"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -103,21 +114,18 @@ def table(figures: Iterable[Figure]) -> str:
             subject = one.subject
             rows.append((subject,))
         rows.append(_row(one))
-    widths = [
-        max((len(row[column]) for row in rows if column < len(row) > 1), default=0) for column in range(len(HEAD))
-    ]
-    return "\n".join(_line(row, widths) for row in rows)
+    return aligned(rows, right=_RIGHT)
 
 
 def _row(one: Figure) -> Sequence[str]:
     yardstick = ""
     if one.yardstick:
-        yardstick = f"{_number(statistics.median(one.yardstick))} {one.against}"
+        yardstick = f"{number(statistics.median(one.yardstick))} {one.against}"
     return (
         f"  {one.what}",
         one.database,
-        _number(one.median),
-        f"{_number(min(one.values))} … {_number(max(one.values))}" if len(one.values) > 1 else "",
+        number(one.median),
+        f"{number(min(one.values))} … {number(max(one.values))}" if len(one.values) > 1 else "",
         one.unit,
         yardstick,
         "" if one.ratio is None else f"× {one.ratio:.3g}",
@@ -130,14 +138,26 @@ _RIGHT = (2, 3, 6)
 """The columns of numbers."""
 
 
-def _line(row: Sequence[str], widths: Sequence[int]) -> str:
+def aligned(rows: Sequence[Sequence[str]], *, right: Collection[int]) -> str:
+    """Lines of text with columns below each other. A row of one cell is a line of its own.
+
+    :param right: the columns of numbers.
+    """
+    widths = [
+        max((len(row[column]) for row in rows if column < len(row) > 1), default=0) for column in range(len(rows[0]))
+    ]
+    return "\n".join(_line(row, widths, right) for row in rows)
+
+
+def _line(row: Sequence[str], widths: Sequence[int], right: Collection[int]) -> str:
     if len(row) == 1:
         return row[0]
-    cells = [text.rjust(widths[n]) if n in _RIGHT else text.ljust(widths[n]) for n, text in enumerate(row)]
+    cells = [text.rjust(widths[n]) if n in right else text.ljust(widths[n]) for n, text in enumerate(row)]
     return "  ".join(cells).rstrip()
 
 
-def _number(value: float) -> str:
+def number(value: float) -> str:
+    """A number with three digits that mean something."""
     if value >= 100:
         return f"{value:,.0f}"
     return f"{value:.3g}" if value >= 1 else f"{value:.2g}"

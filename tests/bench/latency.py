@@ -14,15 +14,26 @@ import statistics
 import time
 from collections.abc import Iterator
 from functools import partial
+from pathlib import Path
+from typing import Protocol
 
 from .figures import Case, Figure, Target, interleave
-from .stage import Host, Stage, some_request
+from .stage import Stage, some_request
 
 PAUSE_SECONDS = (0.005, 0.03)
 PATIENCE_SECONDS = 10
 BARE = "bare view's answer"
 MODES = {"the same process": 15, "across processes": 60}
 """What is wanted of the median, in ms."""
+
+
+class Heard(Protocol):
+    """Whose webhooks are signals in the end."""
+
+    journal: Path
+
+    def requests(self, count: int, size: int = 1) -> list[bytes]:
+        """So many webhooks of ``size`` new events each."""
 
 
 def run(stage: Stage) -> Iterator[Figure]:
@@ -35,7 +46,7 @@ def run(stage: Stage) -> Iterator[Figure]:
             stack.enter_context(there.worker())
             served = {"the same process": (here, here.serve("thread")), "across processes": (there, there.serve())}
             for mode, (host, serving) in served.items():
-                cases[f"{mode}, {kind}"] = partial(_measure, stage, host, stack.enter_context(serving).port, count)
+                cases[f"{mode}, {kind}"] = partial(measure, host, stack.enter_context(serving).port, count)
         bare = stack.enter_context(stage.serve("create_bare", {}))
         cases[BARE] = partial(_bare, bare.port, count)
         for case in cases.values():
@@ -55,7 +66,8 @@ def run(stage: Stage) -> Iterator[Figure]:
             )  # fmt: skip
 
 
-def _measure(stage: Stage, host: Host, port: int, count: int) -> dict[str, float]:
+def measure(host: Heard, port: int, count: int) -> dict[str, float]:
+    """The median and the 99th percentile of so many webhooks, each after the last was heard, in ms."""
     host.journal.touch()
     took = []
     with socket.create_connection(("127.0.0.1", port)) as connection, host.journal.open("rb") as journal:

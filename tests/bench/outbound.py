@@ -35,8 +35,8 @@ def run(stage: Stage) -> Iterator[Figure]:
         for kind, host in hosts.items():
             conversations = _start(host)
             cases[kind] = partial(_publish, stage, host, conversations, count)
-        example = _publishes(stage)[-1]
-        cases[SESSION] = partial(_post, stage, example, count)
+        example = publishes(stage)[-1]
+        cases[SESSION] = partial(post, stage, example, count)
         found = interleave(cases, stage.rounds, stage.say)
     line = partial(Figure, subject="outbound")
     for kind in stage.databases:
@@ -70,16 +70,16 @@ def _publish(stage: Stage, host: Host, conversations: list[str], count: int) -> 
     before = host.signals()
     with host.worker():
         host.wait_for(before + count)  # each is signalled as delivered
-    at = [one["at"] for one in _publishes(stage)[-count:]]
+    at = [one["at"] for one in publishes(stage)[-count:]]
     return {"rate": (count - 1) * 1000 / (max(at) - min(at)), "send": statistics.median(took) * 1000}
 
 
-def _publishes(stage: Stage) -> list[Json]:
+def publishes(stage: Stage) -> list[Json]:
     """The messages published at the stand-in, oldest first."""
     return [one for one in stage.hubspot.requests() if one["method"] == "POST" and one["path"].endswith("/messages")]
 
 
-def _post(stage: Stage, example: Json, count: int) -> dict[str, float]:
+def post(stage: Stage, example: Json, count: int) -> dict[str, float]:
     """Publish as often as that, in the words of an earlier publish."""
     url = f"{stage.hubspot.url}{example['path']}"
     body: dict[str, Any] = dict(example["request_body"])

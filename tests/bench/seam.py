@@ -26,8 +26,8 @@ UNITS = {
 }
 """What is measured. CPU is what the worker, or the server, used: it holds on a machine that does other things, too."""
 _SAME = {
-    "sqlite": {"fast without turns"},  # group commit has its own
-    "postgresql": {"fast without group_commit", "plain with group_commit"},
+    "sqlite": {"fast without turns", "fast without pipelined", "plain with pipelined"},  # group commit has its own
+    "postgresql": {"fast without group_commit", "plain with group_commit", "plain with pipelined"},
 }
 
 

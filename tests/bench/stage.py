@@ -6,6 +6,7 @@ import contextlib
 import json
 import os
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -103,23 +104,33 @@ class Stage:
             yield {kind: stack.enter_context(self.host(kind, threads=threads)) for kind in self.databases}
 
     @contextlib.contextmanager
-    def serve(self, factory: str, settings: dict[str, str]) -> Iterator[Server]:
-        """gunicorn with gthread workers. ``factory`` is a function of ``host.py``."""
+    def serve(
+        self,
+        factory: str,
+        settings: dict[str, str],
+        *,
+        module: str = "tests.bench.host",
+        folder: Path = ROOT,
+        processes: int = WEB_PROCESSES,
+    ) -> Iterator[Server]:
+        """gunicorn with gthread workers, in a folder. ``factory`` is a function of the module."""
         port = own_port()
-        command = f"-m gunicorn tests.bench.host:{factory}() --worker-class gthread --workers {WEB_PROCESSES}"
+        command = f"-m gunicorn {module}:{factory}() --worker-class gthread --workers {processes}"
         command += f" --threads {WEB_THREADS} --bind 127.0.0.1:{port} --log-level warning --no-control-socket"
-        with self.process(command.split(), settings) as process:
+        with self.process(command.split(), settings, folder=folder) as process:
             self.wait_until(lambda: _answers(port))
             yield Server(port, process.pid)
 
     @contextlib.contextmanager
-    def process(self, arguments: list[str], settings: dict[str, str]) -> Iterator[subprocess.Popen[bytes]]:
+    def process(
+        self, arguments: list[str], settings: dict[str, str], *, folder: Path = ROOT
+    ) -> Iterator[subprocess.Popen[bytes]]:
         """A Python process with these settings, in a group of its own; it is ended with SIGTERM."""
         with open(self.folder / "processes.log", "ab") as log:
             process = subprocess.Popen(
                 [sys.executable, *arguments],
                 env={**os.environ, **settings},
-                cwd=ROOT,
+                cwd=folder,
                 stdout=log,
                 stderr=log,
                 start_new_session=True,
@@ -165,10 +176,24 @@ class Server:
     port: int
     pid: int
 
+    def processes(self) -> list[int]:
+        """The ids of its processes that serve."""
+        return [int(pid) for pid in Path(f"/proc/{self.pid}/task/{self.pid}/children").read_text().split()]
+
+    def post(self, request: bytes) -> None:
+        """Send a webhook.
+
+        :raises RuntimeError: when the answer is no 204.
+        """
+        with socket.create_connection(("127.0.0.1", self.port)) as connection:
+            connection.sendall(request)
+            answer = connection.recv(65536)
+        if not answer.startswith(b"HTTP/1.1 204"):
+            raise RuntimeError(f"a webhook was answered with {answer[:80]!r}")
+
     def cpu(self) -> list[float]:
         """What each of its processes that serve has used so far, in seconds."""
-        children = Path(f"/proc/{self.pid}/task/{self.pid}/children").read_text().split()
-        return [cpu_seconds(int(pid)) for pid in children]
+        return [cpu_seconds(pid) for pid in self.processes()]
 
 
 def cpu_seconds(pid: int) -> float:

@@ -8,14 +8,14 @@ import os
 import shutil
 import subprocess
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 import pytest
 
 PEERS = Path(__file__).parent
 
 
-def give_up(reason: str) -> None:
+def give_up(reason: str) -> NoReturn:
     """Skip; but where CI promises the tools, fail."""
     if os.environ.get("CI") == "true":
         pytest.fail(reason)

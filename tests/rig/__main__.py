@@ -45,6 +45,7 @@ def parser() -> argparse.ArgumentParser:
     found.add_argument("--seeds", type=int, help="so many runs, with all of HubSpot's troubles at once")
     found.add_argument("--workers", type=int, default=0, help="dispatch in so many worker processes, not in the server")
     found.add_argument("--mutant", choices=sorted(MUTANTS), help="break the product: the run must fail")
+    found.add_argument("--all-on", action="store_true", help="with all that is off by default: notes, READ, timers …")
     found.add_argument("--journal", action="store_true", help="kill the reader of HubSpot's journal, and no more")
     found.add_argument("--json", type=Path, help="a file for machines to read")
     return found
@@ -113,6 +114,7 @@ def campaign(options: argparse.Namespace, seed: int, server: str | None) -> Verd
             seed=seed,
             workers=options.workers,
             mutant=options.mutant,
+            all_on=options.all_on,
             **(IN_A_STORM if options.seeds else {}),
         )
         verdict = run(plan, show)

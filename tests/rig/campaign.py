@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import random
+import re
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -23,6 +24,19 @@ from .weather import Weather
 DRAIN_SECONDS = 180.0
 QUIET_SECONDS = 1.0
 WITNESS_SECONDS = 3.0
+NOTE = re.compile(r"note chat-[0-9]+-[0-9]+\.[0-9]+")
+ALL_ON = {
+    "RIG_ALL_ON": "1",
+    "HUBSPOT_HITL_AVAILABILITY": "hours",
+    "HUBSPOT_HITL_BUSINESS_HOURS": "mon-sun 00:00-24:00",
+    "HUBSPOT_HITL_BUSINESS_TIME_ZONE": "UTC",
+    "HUBSPOT_HITL_NOTES_IN": "comment",
+    "HUBSPOT_HITL_QUICK_REPLIES": "true",
+    "HUBSPOT_HITL_INLINE_IMAGES": "true",
+    "HUBSPOT_HITL_AUTOMATION_AS_OPERATOR": "false",
+    "HUBSPOT_HITL_AGENTS_MAY_START": "true",
+    "HUBSPOT_HITL_IDLE_WARNING": "3",
+}
 Progress = Callable[[str, int, int], None]
 
 
@@ -45,6 +59,8 @@ class Plan:
     """Seconds from the first line of a life's witness to its death; some lives end while they begin."""
     work_seconds: float = 0.004
     """What a receiver has to do at most before it has its effect, and again afterwards."""
+    all_on: bool = False
+    """What is off by default is on: notes, READ, waiting, availability, idle timers, choices, agents who begin."""
     storm: bool = False
     """HubSpot has all its troubles at once, all the time, instead of one after the other."""
 
@@ -61,6 +77,8 @@ def run(plan: Plan, progress: Progress = lambda what, done, of: None) -> Verdict
             "HUBSPOT_HITL_LEASE_TTL": str(plan.lease_ttl),
             "HUBSPOT_HITL_RATE_LIMIT": "100000",
         }
+        if plan.all_on:
+            settings |= ALL_ON
         processes = Processes(
             settings, plan.folder, workers=plan.workers, work_seconds=plan.work_seconds, mutant=plan.mutant
         )
@@ -86,7 +104,7 @@ class _Campaign:
         self._ledger = Ledger(plan.database_url, SystemClock(), schema=SCHEMA)
         self._ledger.create()  # the processes have made it: this finds where
         self._actors = Actors()
-        self._chats = Chats(self._actors, hubspot, processes.url, seed=plan.seed, count=plan.chats)
+        self._chats = Chats(self._actors, hubspot, processes.url, seed=plan.seed, count=plan.chats, all_on=plan.all_on)
         self._feed = Feed(
             actors=self._actors,
             url=f"{processes.url}/hubspot/webhook",
@@ -189,8 +207,16 @@ class _Campaign:
         chat.threads = len(threads)
         for thread in threads:
             chat.published += published(thread)
+            chat.noted += [found[0] for one in thread["messages"] if (found := NOTE.findall(one.get("text") or ""))]
+            chat.seen += [one["id"] for one in thread["messages"] if _is_read(one)]
             chat.there = (thread["status"] == "OPEN", thread.get("assignedTo"))
         chat.here = self._chats.state(chat.id)
+        if self._plan.all_on:
+            chat.read = self._chats.read(chat.id)
+
+
+def _is_read(message: Json) -> bool:
+    return (message.get("status") or {}).get("statusType") == "READ"
 
 
 def _title(thread: Json) -> str:

@@ -11,6 +11,7 @@ import os
 import random
 import time
 import uuid
+from collections.abc import Callable
 from typing import Any
 
 from flask import Flask, request
@@ -18,14 +19,18 @@ from flask import Flask, request
 from flask_hubspot_hitl import (
     Handoff,
     HubSpotHITL,
+    MessageStatus,
+    automation_assigned,
     conversation_completed,
     conversation_reopened,
     event_dead,
+    idle_warning,
     message_delivered,
     message_failed,
     operator_assigned,
     operator_message,
     operator_unassigned,
+    queue_changed,
 )
 from flask_hubspot_hitl.clock import to_ms
 
@@ -48,6 +53,23 @@ def create_app() -> Flask:
     @app.post("/send")
     def send() -> dict[str, Any]:
         return {"accepted": hitl.send(**request.get_json())}
+
+    @app.post("/note")
+    def note() -> dict[str, Any]:
+        return {"accepted": hitl.note(**request.get_json())}
+
+    @app.post("/read")
+    def read() -> dict[str, Any]:
+        return {"count": hitl.mark_read(**request.get_json())}
+
+    @app.post("/rate")
+    def rate() -> dict[str, Any]:
+        return {"accepted": hitl.rate(**request.get_json())}
+
+    @app.get("/read/<conversation_id>")
+    def was_read(conversation_id: str) -> dict[str, Any]:
+        said = hitl.transcript(conversation_id)
+        return {"read": [one.message_id for one in said if one.status is MessageStatus.READ]}
 
     @app.get("/handoffs/<conversation_id>")
     def handoff(conversation_id: str) -> dict[str, Any]:
@@ -88,7 +110,7 @@ def connect_witness(app: Flask, path: str) -> None:
 
     @operator_message.connect_via(app, weak=False)
     def on_message(sender: Flask, handoff: Handoff, message: Any, **extra: Any) -> None:
-        note("message", handoff, key=message.message_id, at=message.created_at)
+        note("message", handoff, key=message.message_id, at=message.created_at, text=message.text)
 
     @operator_assigned.connect_via(app, weak=False)
     def on_assigned(sender: Flask, handoff: Handoff, operator: Any, **extra: Any) -> None:
@@ -117,3 +139,22 @@ def connect_witness(app: Flask, path: str) -> None:
     @event_dead.connect_via(app, weak=False)
     def on_dead(sender: Flask, event: Any, error: str, **extra: Any) -> None:
         note("dead", None, key=str(event["id"]), error=error)
+
+    if os.environ.get("RIG_ALL_ON"):
+        connect_others(app, note)
+
+
+def connect_others(app: Flask, note: Callable[..., None]) -> None:
+    """Connect the signals of what is switched off by default; nothing that they tell may hold up the rest."""
+
+    @queue_changed.connect_via(app, weak=False)
+    def on_moved(sender: Flask, handoff: Handoff, **extra: Any) -> None:
+        note("moved", handoff)
+
+    @idle_warning.connect_via(app, weak=False)
+    def on_idle(sender: Flask, handoff: Handoff, **extra: Any) -> None:
+        note("idle", handoff)
+
+    @automation_assigned.connect_via(app, weak=False)
+    def on_machine(sender: Flask, handoff: Handoff, **extra: Any) -> None:
+        note("machine", handoff)

@@ -70,7 +70,9 @@ class Actors:
 class Chats:
     """Users who write through the host, and agents who answer in HubSpot, in ``count`` chats at a time."""
 
-    def __init__(self, actors: Actors, hubspot: HubSpot, url: str, *, seed: int, count: int) -> None:
+    def __init__(
+        self, actors: Actors, hubspot: HubSpot, url: str, *, seed: int, count: int, all_on: bool = False
+    ) -> None:
         self.all: list[Chat] = []
         self.failures = 0
         self._actors = actors
@@ -78,6 +80,7 @@ class Chats:
         self._url = url
         self._seed = seed
         self._count = count
+        self._all_on = all_on
 
     def begin(self) -> None:
         for slot in range(self._count):
@@ -136,6 +139,8 @@ class Chats:
                 key = f"{chat.id}.{number}"
                 said = self._call(http, "POST", "send", conversation_id=chat.id, text=key, message_id=key)
                 (chat.accepted if said["accepted"] else chat.refused).append(key)
+                if self._all_on:
+                    self._beside(http, chat, number, rng)
                 time.sleep(rng.uniform(0, 0.1))
         agent.join()
         waits, closes = rng.random() < 0.85, rng.random() < 0.9
@@ -146,6 +151,26 @@ class Chats:
             time.sleep(0.2)
         if closes:
             self._hubspot.act(chat.thread, "close")
+
+    def read(self, conversation_id: str) -> list[str]:
+        """The ids of the agents' messages that the host has shown."""
+        with requests.Session() as http:
+            found: list[str] = self._call(http, "GET", f"read/{conversation_id}")["read"]
+            return found
+
+    def _beside(self, http: requests.Session, chat: Chat, number: int, rng: random.Random) -> None:
+        """What else a host does while two people talk: notes, drafts, receipts, and a rating."""
+        if rng.random() < 0.3:
+            text = f"note {chat.id}.{number}"
+            noted = self._call(http, "POST", "note", conversation_id=chat.id, text=text, draft=rng.random() < 0.5)
+            if noted["accepted"]:
+                chat.notes.append(text)
+        if rng.random() < 0.3:
+            self._call(http, "POST", "read", conversation_id=chat.id)
+        if rng.random() < 0.05:
+            self._call(
+                http, "POST", "rate", conversation_id=chat.id, score=rng.randint(1, 5), comment=f"note {chat.id}"
+            )
 
     def _agent(self, chat: Chat) -> None:
         rng = random.Random(f"{self._seed}:agent:{chat.id}")

@@ -14,8 +14,8 @@ from typing import Any, ClassVar
 
 import sqlalchemy as sa
 
-from flask_hubspot_hitl import runtime
 from flask_hubspot_hitl.dispatch.tasks import Outcome
+from flask_hubspot_hitl.handoffs import parts, topics
 from flask_hubspot_hitl.handoffs.emission import Emitter
 from flask_hubspot_hitl.handoffs.intake import Intake
 from flask_hubspot_hitl.hubspot.events import Inbound, Poison
@@ -62,8 +62,8 @@ class DoneFirstEmitter(Emitter):
 class NoLeaseQueue(Queue):
     """No lease: a lane that is being run can be claimed by anybody."""
 
-    def claim(self, *, ttl_ms: int, **which: Any) -> Lease | None:
-        return super().claim(ttl_ms=0, **which)
+    def take(self, *, ttl_ms: int, **which: Any) -> Lease | None:
+        return super().take(ttl_ms=0, **which)
 
     def heartbeat(self, leases: Iterable[Lease], *, now: int, ttl_ms: int) -> None:
         """There is nothing to prolong."""
@@ -73,6 +73,17 @@ class PrefetchingQueue(Queue):
     """Prefetching a lane: its first events are listed at the claim, and worked through without looking again."""
 
     _lists: ClassVar[dict[tuple[str, int], list[int]]] = {}
+
+    def take(self, **which: Any) -> Lease | None:
+        return self.claim(**which)
+
+    def begun(self, lease: Lease) -> Event | None:
+        return self.head(lease)
+
+    def finish_and_take(self, lease: Lease, taken: Event, *, now: int) -> bool:
+        is_done = self.finish_held(lease, taken, now=now)
+        lease.head = self.head(lease) if is_done else None
+        return is_done
 
     def head(self, lease: Lease) -> Event | None:
         listed = self._lists.get((lease.lane, lease.fence), [])
@@ -87,7 +98,7 @@ class PrefetchingQueue(Queue):
     def _head_of(self, lease: Lease, listed: list[int]) -> Event | None:
         for event_id in listed:
             pending = sa.update(event).where(event.c.id == event_id, in_state(EventState.PENDING))
-            begun = pending.values(starts=event.c.starts + 1).returning(*event.c, sa.literal(0))
+            begun = pending.values(starts=event.c.starts + 1).returning(*event.c, sa.literal(0).label("gap"))
             row = self._connection.execute(begun).first()
             if row is not None:
                 return lanes._event(row)
@@ -95,8 +106,8 @@ class PrefetchingQueue(Queue):
 
 
 MUTANTS: dict[str, tuple[ModuleType, type[Any]]] = {
-    "ack-before-commit": (runtime, AckFirstIntake),
-    "done-before-emit": (runtime, DoneFirstEmitter),
+    "ack-before-commit": (parts, AckFirstIntake),
+    "done-before-emit": (topics, DoneFirstEmitter),
     "no-lease": (lanes, NoLeaseQueue),
     "prefetch": (lanes, PrefetchingQueue),
 }

@@ -47,6 +47,7 @@ class Emission:
     key: str
     actor: str | None = None
     error: str | None = None
+    text: str = ""
 
     @property
     def name(self) -> str:
@@ -67,6 +68,14 @@ class Chat:
     """What HubSpot has of the user, in its order."""
     written: list[str] = field(default_factory=list)
     """Ids of what agents wrote."""
+    notes: list[str] = field(default_factory=list)
+    """What ``note`` answered True for; a call that was repeated after a kill may be two notes, and is here once."""
+    noted: list[str] = field(default_factory=list)
+    """The notes that HubSpot has."""
+    read: list[str] = field(default_factory=list)
+    """Ids of agents' messages that the host has shown."""
+    seen: list[str] = field(default_factory=list)
+    """Ids of agents' messages below which HubSpot says READ."""
     threads: int = 1
     """How many threads HubSpot has for it."""
     here: tuple[bool, str | None] | None = None
@@ -118,6 +127,11 @@ class Verdict:
     on_both_sides: int = 0
     untold: int = 0
     disagree: int = 0
+    notes: int = 0
+    noted: int = 0
+    notes_at_users: int = 0
+    read: int = 0
+    unseen: int = 0
     pending: int = 0
     dead: int = 0
     faults: list[str] = field(default_factory=list)
@@ -190,8 +204,13 @@ class _Judge:
         self._verdict.repeats_allowed = len(self._evidence.kills) * self._evidence.at_once
         if self._verdict.repeated > self._verdict.repeats_allowed:
             self._fault(f"{self._verdict.repeated} repeats, {self._verdict.repeats_allowed} allowed")
+        for one in self._evidence.emissions:
+            if one.kind == "message" and "note chat-" in one.text:
+                self._verdict.notes_at_users += 1
+                self._fault(f"a note was told as an agent's message: {one.name}")
         for chat in self._evidence.chats:
             self._chat(chat)
+            self._beside(chat)
         if self._evidence.pending:
             self._fault(f"{self._evidence.pending} events still wait")
         if self._evidence.dead:
@@ -277,6 +296,20 @@ class _Judge:
                     self._fault(f"doubled: {one.name} of thread {one.thread} at {first.at:.3f} and {one.at:.3f}, {why}")
             last[one.name] = place
 
+    def _beside(self, chat: Chat) -> None:
+        """Notes only agents have, and what the host has shown is READ for them."""
+        verdict = self._verdict
+        verdict.notes += len(chat.notes)
+        verdict.noted += len(set(chat.noted))
+        if strange := set(chat.noted) - set(chat.notes):
+            self._fault(f"notes that nobody wrote: {chat.id}, {sorted(strange)}")
+        if shown := [one for one in chat.published if one.startswith("note ")]:
+            self._fault(f"notes as the user's messages: {chat.id}, {shown}")
+        verdict.read += len(chat.read)
+        if unseen := set(chat.read) - set(chat.seen):
+            verdict.unseen += len(unseen)
+            self._fault(f"shown, but not READ in HubSpot: {chat.id}, {sorted(unseen)}")
+
     # To HubSpot ------------------------------------------------------------------------------------------
 
     def _chat(self, chat: Chat) -> None:
@@ -340,6 +373,8 @@ def table(verdict: Verdict, facts: Mapping[str, Any]) -> str:
         ("no webhook told, not found", verdict.never_told, ""),
         ("on both sides, or the host was not told", "", verdict.on_both_sides + verdict.untold),
         ("chats whose state differs from HubSpot's", "", verdict.disagree),
+        ("notes: asked for, there, told to users", "", f"{verdict.notes}, {verdict.noted}, {verdict.notes_at_users}"),
+        ("agents' messages: shown, not READ", verdict.read, verdict.unseen),
         ("still pending, dead", verdict.pending, verdict.dead),
     ]
     lines = [f"{verdict.kills} kills: {head}"]

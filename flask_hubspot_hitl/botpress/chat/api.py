@@ -14,6 +14,7 @@ from typing import Any
 from urllib.parse import quote
 
 from ..delivery import Payload
+from ..keys import Probe
 from ..service import BotpressUnavailable, Service
 from ..session import created
 
@@ -36,6 +37,12 @@ def botpress_id(user_id: str) -> str:
     if _SAFE_ID.fullmatch(user_id):
         return user_id
     return f"u_{hashlib.sha256(user_id.encode()).hexdigest()[:40]}"
+
+
+def probe_of(encryption_key: str) -> Probe:
+    """Return what tells whether the key is right: Botpress answers 401, or that there is no such user."""
+    headers = {"x-user-key": user_key("hubspot_hitl_probe", encryption_key)}
+    return Probe(path="/users/me", headers=headers, settings="HUBSPOT_HITL_BOTPRESS_ENCRYPTION_KEY")
 
 
 class ChatApi:

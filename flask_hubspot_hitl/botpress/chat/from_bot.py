@@ -68,16 +68,18 @@ class FromBot(Part):
         user_id = self._users.owner(tx, conversation_id)
         if user_id is None:
             return
+        self._users.touch(tx, user_id)
         signal_id = data.get("id")
         if not isinstance(signal_id, str) or not signal_id:
             signal_id = digest(conversation_id, data.get("createdAt"), payload)
         at = min(created(data) or now, now)
         if kind == "event_created":
-            wanted = {"hitl.start": "start", "hitl.stop": "stop"}.get(str(payload.get("kind")))
+            wanted = {"hitl.start": "start", "hitl.stop": "stop", "hitl.note": "note"}.get(str(payload.get("kind")))
             if wanted is None:
                 return
             told = Told(operation=wanted, key=user_id, payload=payload)
-            if self._relay.put(tx, told, now=now, sort_at=at, dedupe=f"in:{signal_id}"):
+            is_new = self._relay.put(tx, told, now=now, sort_at=at, dedupe=f"in:{signal_id}")
+            if is_new and wanted != "note":
                 self._users.count(tx, user_id, starts=wanted == "start", stops=wanted == "stop")
             return
         is_human = self._users.is_with_human(tx, user_id)

@@ -73,8 +73,9 @@ class FromUser(Part):
             self.put_message(tx, user_id, payload, key=_dedupe("to-bot", user_id, message_id))
 
         return verbs.send(
-            self._runtime, user_id, said.text, attachments=said.files, message_id=message_id, otherwise=to_bot
-        )
+            self._runtime, user_id, said.text, attachments=said.files, message_id=message_id, otherwise=to_bot,
+            write=lambda: self._relay.write(f"bot:{user_id}"),
+        )  # fmt: skip
 
     # To the bot ------------------------------------------------------------------------------------------
 
@@ -122,7 +123,7 @@ class FromUser(Part):
         if error.status not in GONE or state.is_renewed:
             raise error
         state.is_renewed = True
-        with self._ledger.write() as tx:
+        with self._relay.write() as tx:
             self._users.unlink(tx, user_id, conversation_id)
         raise NotYet(0.0)
 
@@ -137,7 +138,7 @@ class FromUser(Part):
         if conversation_id is not None and is_told:
             return str(conversation_id)
         conversation_id = conversation_id or self._api.new_conversation(user_id)
-        with self._ledger.write() as tx:
+        with self._relay.write() as tx:
             self._users.link(tx, user_id, conversation_id, profile)
         return str(conversation_id)
 

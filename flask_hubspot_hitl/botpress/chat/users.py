@@ -68,6 +68,13 @@ class Users:
         known = self.known(tx, user.id, lock=True)
         if not told.items() <= known.items():
             self._put(tx, user.id, {**known, **told})
+        else:
+            self.touch(tx, user.id)
+
+    def touch(self, tx: Transaction, user_id: str) -> None:
+        """Note that the user, or the bot to the user, has written: what is remembered stays."""
+        if tx.bridges.touch(NAME, f"user:{user_id}", now=self._ledger.now_ms()):
+            self._put(tx, user_id, self.known(tx, user_id))
 
     def known(self, tx: Transaction, user_id: str, *, lock: bool = False) -> dict[str, Any]:
         """Return all that is known: the host's fields, ``conversation``, and ``told``, the profile at Botpress."""
@@ -89,7 +96,6 @@ class Users:
         """Remember that Botpress has this conversation, and this profile, of a user."""
         known = self.known(tx, user_id, lock=True)
         self._put(tx, user_id, {**known, "told": profile, "conversation": conversation_id})
-        tx.bridges.put(NAME, f"conversation:{conversation_id}", user_id, now=self._ledger.now_ms())
 
     def unlink(self, tx: Transaction, user_id: str, conversation_id: str) -> None:
         """Forget a conversation that Botpress no longer has: the next message makes another."""
@@ -104,7 +110,11 @@ class Users:
         return found
 
     def _put(self, tx: Transaction, user_id: str, value: dict[str, Any]) -> None:
-        tx.bridges.put(NAME, f"user:{user_id}", value, now=self._ledger.now_ms())
+        """Store both rows, because both go at the same age."""
+        now = self._ledger.now_ms()
+        tx.bridges.put(NAME, f"user:{user_id}", value, now=now)
+        if "conversation" in value:
+            tx.bridges.put(NAME, f"conversation:{value['conversation']}", user_id, now=now)
 
     # Between the bot and a human -------------------------------------------------------------------------
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from typing import Any
 
 from flask import Flask
@@ -11,15 +12,22 @@ from ...domain import Handoff, Message, Operator
 from ...errors import DeliveryDelayed, DeliveryFailed
 from ...ledger import Ledger
 from ..delivery import Delivery, Payload
+from ..keys import Probe
 from ..messages import to_botpress
-from ..service import BotpressRejected, Service
+from ..service import REFUSED, BotpressRejected, Service
 from ..session import is_ours
 from .tickets import NAME, Tickets
+
+logger = logging.getLogger(__name__)
 
 ACTIVE_MS = 3_000
 """Milliseconds that Botpress takes to link its conversations; nothing tells when it has."""
 BY_BOTPRESS = "Botpress ended it"
 """The ``detail`` of a handoff whose end Botpress knows."""
+PROBE = Probe(path="", settings="HUBSPOT_HITL_BOTPRESS_WEBHOOK_URL", refusals=frozenset({401, 403}))
+"""Tells whether Botpress refuses whatever is sent to the integration's URL, whose id is the key; the integration itself
+answers 400 or 404 to it.
+"""
 UNTITLED = frozenset({"image", "audio", "video"})
 """Types whose payloads had no title when the integration was built."""
 
@@ -40,7 +48,10 @@ class Agents:
             return
         self._wait_until_active(_made_at(handoff))
         key = f"assigned:{handoff.id}:{handoff.assigned_at}:{operator.actor_id}"
-        self._delivery.send(key, [_named(handoff, operator)], lambda body: self._call("agent-assigned", body))
+        try:
+            self._delivery.send(key, [_named(handoff, operator)], lambda body: self._call("agent-assigned", body))
+        except BotpressRejected as error:
+            logger.warning("Botpress refuses the news of an agent (%s); the user is not told of them", error)
 
     def message_from_agent(self, app: Flask, *, handoff: Handoff, message: Message, **extra: object) -> None:
         """Send an agent's text and files to Botpress, each once and by itself; receives ``operator_message``."""
@@ -59,9 +70,9 @@ class Agents:
             self._call("message-from-agent", body)
 
         try:
-            self._delivery.send(f"message:{message.message_id}", to_botpress(message), tell)
+            self._delivery.send(f"message:{message.message_id}", to_botpress(message, with_buttons=False), tell)
         except BotpressRejected:
-            raise DeliveryFailed("The bot's platform refused this message.") from None
+            raise DeliveryFailed(REFUSED) from None
 
     def stop_hitl(self, app: Flask, *, handoff: Handoff, **extra: object) -> None:
         """Tell Botpress that the session has ended, unless its own user ended it.

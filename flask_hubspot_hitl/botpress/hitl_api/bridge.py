@@ -6,14 +6,16 @@ from typing import TYPE_CHECKING
 
 from flask import Flask
 
+from ...errors import NotConfigured
 from ...runtime import get_runtime
 from ..delivery import Delivery
 from ..door import add_routes, segment
+from ..keys import Key
 from ..messages import FILE_HOSTS
 from ..options import Options
 from ..relay import Relay
 from ..service import Service
-from .agents import Agents
+from .agents import PROBE, Agents
 from .routes import Routes
 from .tickets import NAME, Tickets
 
@@ -41,21 +43,24 @@ class HitlApiBridge:
         self._given = {"secret": secret, "webhook_url": webhook_url}
 
     def init_app(self, app: Flask) -> None:
-        """Add the routes and connect the signals.
+        """Add the routes and connect the signals; nothing where the app runs without live agents.
 
         :param app: the app, on which the extension is.
         :raises ConfigError: one or more options are wrong; the error lists all of them.
         :raises RuntimeError: the extension is not on the app, or the bridge is already.
         """
+        try:
+            runtime = get_runtime(app)
+        except NotConfigured:
+            return  # this app runs without live agents
         options = Options(app)
         secret = options.secret("secret", self._given["secret"], example="32 random letters and digits")
         url = options.url(
             "webhook_url", self._given["webhook_url"], example="https://webhook.botpress.cloud/<the integration's id>"
         )
         options.check()
-        runtime = get_runtime(app)
         runtime.services.remote_files.allow(*FILE_HOSTS)
-        botpress = Service.of(runtime, url)
+        botpress = Service.of(runtime, url, key=Key(runtime, NAME, PROBE))
         relay = Relay(app, NAME)
         tickets = Tickets(runtime.ledger, relay)
         agents = Agents(app, runtime.ledger, botpress, tickets, Delivery(runtime.ledger, NAME))

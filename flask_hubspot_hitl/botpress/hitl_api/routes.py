@@ -90,7 +90,7 @@ class Routes:
             if session is None or session.state == "closed":
                 logger.warning("Ignored a message from Botpress for a session that has ended")
                 return {}
-            if user_id != "BOT" and session.user is None and self._tickets.user(tx, user_id) is not None:
+            if user_id != "BOT" and session.user is None:  # also one whom we no longer know: Botpress makes none again
                 session = replace(session, user=user_id)
                 self._start_soon(tx, session_id, user_id)
             now = self._ledger.now_ms()
@@ -111,8 +111,9 @@ class Routes:
         with self._ledger.write() as tx:
             found = self._tickets.closed_one(tx)
             if found is not None:
-                session_id, session = found[0], self._tickets.lock(tx, found[0]) or found[1]
-                self._tickets.put(tx, session_id, self._closed(tx, session_id, session))
+                session_id, session = found[0], self._tickets.lock(tx, found[0])
+                if session is not None:  # or it was erased, or is over, since it was found
+                    self._tickets.put(tx, session_id, self._closed(tx, session_id, session))
         self._relay.wake()
         return {}
 
@@ -159,7 +160,7 @@ class Routes:
                 inbox_id=hints.get("inbox"),
                 attributes={"bridge": NAME, "made_at": session.at},
             )
-            verbs.start(self._runtime, opening)
+            verbs.start(self._runtime, opening, write=self._relay.write)
         except LedgerUnavailable:
             raise
         except (HITLError, ValueError) as error:
@@ -185,7 +186,10 @@ class Routes:
             raise NotYet(1.0)  # the start, once it is put in, comes first
         readable = to_agent(told.payload)
         key = f"event-{event.id}"  # makes it one message however often this runs
-        if not verbs.send(self._runtime, session_id, readable.text, attachments=readable.files, message_id=key):
+        if not verbs.send(
+            self._runtime, session_id, readable.text, attachments=readable.files, message_id=key,
+            write=self._relay.write,
+        ):  # fmt: skip
             logger.warning("Ignored a message from Botpress for a session that has ended")
 
     def _stop(self, event: Event, told: Told) -> Outcome:

@@ -1,7 +1,7 @@
 """Remember the contract's users and sessions, and guess where no id tells which user or session is meant.
 
-``user:<id>`` is kept: Botpress makes a user once. ``session:<id>`` (``pending``, ``open``, ``closed``) goes when the
-session is over; ``close`` is when a ticket was closed that could not be told from others.
+``user:<id>`` stays while the user comes: Botpress makes one once. ``session:<id>`` (``pending``, ``open``, ``closed``)
+goes when the session is over; ``close`` is when a ticket was closed that could not be told from others.
 """
 
 from __future__ import annotations
@@ -106,8 +106,11 @@ class Tickets:
         return self.session(tx, session_id, lock=True)
 
     def put(self, tx: Transaction, session_id: str, session: Session) -> None:
-        """Remember a session as it is now."""
-        tx.bridges.put(NAME, f"session:{session_id}", session.to_json(), now=self._ledger.now_ms())
+        """Remember a session as it is now, and that its user was here."""
+        now = self._ledger.now_ms()
+        tx.bridges.put(NAME, f"session:{session_id}", session.to_json(), now=now)
+        if session.user is not None:
+            tx.bridges.touch(NAME, f"user:{session.user}", now=now)
 
     def opened(self, tx: Transaction, session_id: str) -> None:
         """Remember that the session's handoff is open."""

@@ -10,10 +10,17 @@ from typing import Any
 from ...domain import Operator
 from ...hubspot.transport import deadline
 from ..delivery import Payload
+from ..keys import Probe
 from ..service import BotpressRejected, BotpressUnavailable, Service
 from ..session import HISTORY, created, history_of
 
 MESSAGES = "/v1/chat/messages"
+PROBE = Probe(
+    path="/v1/chat/conversations",
+    settings="HUBSPOT_HITL_BOTPRESS_TOKEN and HUBSPOT_HITL_BOTPRESS_BOT_ID",
+    refusals=frozenset({401, 403}),
+)
+"""Tells whether the token is right, and the bot's; it reads a page of conversations."""
 
 
 class RuntimeApi:

@@ -8,13 +8,13 @@ from functools import partial
 from flask import Flask
 
 from ... import signals
-from ...domain import Handoff, Message, Operator
+from ...domain import Handoff, Message, Operator, Waiting
 from ...errors import DeliveryFailed
 from .. import notices
 from ..delivery import Delivery, Payload
 from ..ended import ended_event, failed_event
-from ..messages import to_botpress
-from ..service import BotpressRejected, Service
+from ..messages import to_botpress, without_buttons
+from ..service import REFUSED, BotpressRejected, Service
 from ..session import Sessions
 from .api import RuntimeApi
 from .memory import Memory
@@ -22,10 +22,7 @@ from .memory import Memory
 logger = logging.getLogger(__name__)
 
 INCOMPATIBLE = frozenset({400, 413, 415, 422})
-"""Botpress's statuses for a message that the user's channel can't show.
-
-Others, such as for a wrong token, are not the agent's fault and are tried again.
-"""
+"""Botpress's statuses for a message that the user's channel can't show."""
 
 
 class Channel:
@@ -43,6 +40,8 @@ class Channel:
     ) -> None:
         self._api, self._sessions, self._memory, self._delivery = api, sessions, memory, delivery
         self._resume = resume
+        if sessions.tells_place:
+            signals.queue_changed.connect(self.tell_place, app)
         signals.operator_assigned.connect(self.tell_assigned, app)
         signals.operator_message.connect(self.relay_message, app)
         signals.conversation_completed.connect(self.tell_ended, app)
@@ -55,6 +54,11 @@ class Channel:
         if self._sessions.is_ours(handoff) and previous is None:
             said = self._sessions.said(notices.ASSIGNED, handoff)
             self._tell(handoff, f"assigned:{handoff.id}:{handoff.assigned_at}", said)
+
+    def tell_place(self, app: Flask, *, handoff: Handoff, waiting: Waiting, **extra: object) -> None:
+        """Tell the user of their new place in the queue; receives ``queue_changed``."""
+        if self._sessions.is_ours(handoff):
+            self._tell(handoff, f"place:{handoff.id}:{waiting.ahead}", self._sessions.place(waiting, handoff))
 
     def relay_message(self, app: Flask, *, handoff: Handoff, message: Message, **extra: object) -> None:
         """Send an agent's message to the user's channel; receives ``operator_message``."""
@@ -69,7 +73,7 @@ class Channel:
             self._send(handoff, f"message:{message.message_id}", parts)
         except BotpressRejected as error:
             if error.status not in INCOMPATIBLE:
-                raise
+                raise DeliveryFailed(REFUSED) from None
             text = self._sessions.said(notices.INCOMPATIBLE, handoff)
             raise DeliveryFailed(text or notices.DEFAULTS[notices.INCOMPATIBLE]) from None
 
@@ -106,12 +110,25 @@ class Channel:
             )
 
     def _tell(self, handoff: Handoff, key: str, text: str) -> None:
-        if text:
+        """Send a text of ours; one that is refused holds up nothing that an agent says."""
+        if not text:
+            return
+        try:
             self._send(handoff, key, [{"type": "text", "text": text}])
+        except BotpressRejected as error:
+            logger.warning("Botpress refuses a notice for a user (%s); it is left out", error)
 
     def _send(self, handoff: Handoff, key: str, parts: list[Payload]) -> None:
         """Create messages as the bot; Botpress has no idempotency key, so one in doubt is looked for first."""
-        create = partial(self._api.send, handoff.conversation_id)
+
+        def create(part: Payload) -> None:
+            try:
+                self._api.send(handoff.conversation_id, part)
+            except BotpressRejected as error:
+                if part["type"] != "choice" or error.status not in INCOMPATIBLE:
+                    raise
+                self._api.send(handoff.conversation_id, without_buttons(part))
+
         self._delivery.send(key, parts, create, is_there=partial(self._api.is_there, handoff.conversation_id))
 
     def _webchat_user(self, handoff: Handoff, operator: Operator | None) -> str | None:

@@ -1,4 +1,4 @@
-"""Serve the three routes that code cards in Studio call: which side answers the user, open a handoff, end it.
+"""Serve the routes that code cards in Studio call: which side answers the user, open a handoff, end it, tell agents.
 
 Each answers in under two seconds, whatever HubSpot does: what can't be done at once is in the ledger.
 """
@@ -10,12 +10,12 @@ from typing import Any
 
 from flask.typing import ResponseReturnValue
 
-from ...errors import HITLError, LedgerUnavailable
+from ...errors import HITLError, LedgerUnavailable, NobodyAvailable
 from ...handoffs import verbs
 from ...hubspot.transport import deadline
 from ...runtime import Runtime
 from .. import notices
-from ..door import text_of
+from ..door import Refused, text_of
 from ..messages import MEDIA, to_agent
 from ..relay import Relay
 from ..session import CANNOT_HAND_OVER, NOT_READ, Sessions, contact_of, meta_of
@@ -44,7 +44,7 @@ class Gate:
         conversation_id = text_of(body, "conversationId", required=True)
         message_id = text_of(body, "messageId")
         user: dict[str, Any] = body["user"] if isinstance(body.get("user"), dict) else {}
-        overrides = notices.known(body.get("messages"))
+        overrides = notices.known(body.get("messages"), body.get("language"))
         with self._ledger.read() as tx:
             newest = tx.records.newest_of(conversation_id)
         if newest is not None:
@@ -59,6 +59,7 @@ class Gate:
             "title": text_of(body, "title", limit=10_000) or None,
             "description": text_of(body, "summary", limit=100_000) or None,
             "inbox_id": text_of(body, "inbox") or None,
+            "require_available": body.get("requireAvailable"),
         }
         facts = {"message_id": message_id, "user_id": text_of(body, "userId"), **meta_of(body)}
         facts["integration"] = text_of(body, "integration")
@@ -71,14 +72,20 @@ class Gate:
                 handoff = self._sessions.open(conversation_id, overrides, facts, history=history, **asked)
         except LedgerUnavailable:
             raise
+        except NobodyAvailable as nobody:
+            opens_at = nobody.opens_at and nobody.opens_at.isoformat()
+            return {"status": "unavailable", "message": self._sessions.nobody(nobody, overrides), "opensAt": opens_at}
         except (HITLError, ValueError) as error:
             logger.warning(CANNOT_HAND_OVER, type(error).__name__)
             return {"status": "failed", "message": self._sessions.said(notices.TIMED_OUT, overrides)}
         with self._ledger.write() as tx:
             self._sessions.watch(tx, self._relay, handoff, body.get("assignmentTimeout"), now=self._ledger.now_ms())
         self._relay.wake()
-        said = self._sessions.said(notices.HANDOFF, handoff)
-        return {"status": "open", "session": handoff.id, "message": said}
+        told = [self._sessions.said(notices.HANDOFF, handoff)]
+        if self._sessions.tells_place:
+            place = verbs.waiting(self._runtime, conversation_id)
+            told += [self._sessions.place(place, handoff)] if place is not None and place.ahead else []
+        return {"status": "open", "session": handoff.id, "message": "\n".join(filter(None, told))}
 
     def turn(self, body: dict[str, Any]) -> ResponseReturnValue:
         """Take a message of the user's and say whether the agent has it; the same turn again is the same message.
@@ -105,6 +112,15 @@ class Gate:
             return {"handled": True}
         context = self._memory.take_ended(conversation_id, key)
         return {"handled": False, "context": context} if context else {"handled": False}
+
+    def note(self, body: dict[str, Any]) -> ResponseReturnValue:
+        """Tell the agents what the bot notes or proposes; do nothing without a handoff."""
+        conversation_id = text_of(body, "conversationId", required=True)
+        text = text_of(body, "text", required=True, limit=verbs.NOTE_LIMIT)
+        try:
+            return {"noted": verbs.note(self._runtime, conversation_id, text, draft=body.get("draft") is True)}
+        except ValueError as error:
+            raise Refused(400, str(error)) from None
 
     def stop(self, body: dict[str, Any]) -> ResponseReturnValue:
         """End the handoff for the bot; do nothing without one."""

@@ -23,17 +23,18 @@ class Memory:
 
     def take_ended(self, conversation_id: str, turn: str) -> dict[str, Any] | None:
         """Return what was kept, to one turn, and to that turn again if it is replayed; else None."""
-        key = f"ended:{conversation_id}"
+        key = f"{ONCE}ended:{conversation_id}"
         with self._ledger.read() as tx:
-            found = tx.bridges.get(NAME, ONCE + key)
-        if found is None or found.get("turn") == turn:
-            return found and dict(found["event"])
-        if found.get("turn") is None:
-            self._put(key, {**found, "turn": turn})
-            return dict(found["event"])
+            if tx.bridges.get(NAME, key) is None:
+                return None  # as at nearly every turn
         with self._ledger.write() as tx:
-            tx.bridges.delete(NAME, ONCE + key)
-        return None
+            found = tx.bridges.get(NAME, key, lock=True)
+            if found is not None and found.get("turn") not in (None, turn):
+                tx.bridges.delete(NAME, key)
+                return None
+            if found is not None and found.get("turn") is None:
+                tx.bridges.put(NAME, key, {**found, "turn": turn}, now=self._ledger.now_ms())
+        return found and dict(found["event"])
 
     def webchat_user(self, handoff_id: str, actor_id: str) -> str | None:
         """Return the webchat user that an agent has in a handoff, or None."""
@@ -46,5 +47,5 @@ class Memory:
         self._put(f"webchat:{handoff_id}:{actor_id}", user_id)
 
     def _put(self, key: str, value: Any) -> None:
-        with self._ledger.write() as tx:
+        with self._ledger.write_at_work() as tx:
             tx.bridges.put(NAME, ONCE + key, value, now=self._ledger.now_ms())

@@ -8,9 +8,10 @@ from flask import Flask
 
 from ...config import unknown_settings
 from ...errors import NotConfigured
-from ...handoffs.emission import unheard
+from ...handoffs.hearing import unheard
+from ...handoffs.words import sentence
 from ...runtime import Runtime
-from .findings import Code, Finding, sentence
+from .findings import Code, Finding
 
 
 def check(app: Flask, runtime: Runtime) -> Iterator[Finding]:

@@ -8,9 +8,10 @@ from typing import TYPE_CHECKING, Any
 import click
 from flask.cli import ScriptInfo
 
-from ...errors import ConfigError, LedgerUnavailable
+from ...errors import ConfigError, LedgerUnavailable, NotConfigured
+from ...handoffs.words import count
 from ...portals import arrivals
-from ...runtime import Runtime
+from ...runtime import Runtime, off_of
 from ..common import Amount, app_runtime, progress, say
 
 if TYPE_CHECKING:
@@ -36,7 +37,7 @@ def doctor(context: click.Context, wait: float, as_json: bool) -> None:
             if wait and report.is_unproven:
                 _await(app_runtime(), wait, as_json=as_json)
                 report = look(as_json=as_json)
-    except (ConfigError, LedgerUnavailable) as error:
+    except (ConfigError, LedgerUnavailable, NotConfigured) as error:
         report = explain(error)
     show(report, as_json=as_json)
     if not report.is_well:
@@ -49,6 +50,8 @@ def look(*, as_json: bool = False) -> Report:
 
     from . import examine
 
+    if (off := off_of()) is not None:
+        raise off.error()
     app_runtime()
     with progress("Looking", hidden=as_json) as at:
         return examine(current_app._get_current_object(), at)  # type: ignore[attr-defined]
@@ -85,6 +88,19 @@ def facts(report: Report) -> dict[str, Any]:
 
 
 def lines(report: Report) -> Iterator[str]:
+    """Return what was found, for a person, and how much it is."""
+    from . import Level
+
+    yield from findings(report)
+    if report.looked_at:
+        names, more = report.looked_at[:MOST_NAMES], len(report.looked_at) - MOST_NAMES
+        yield f"Looked at {', '.join(names)}{f' and {more} more' if more > 0 else ''} in {report.seconds:.1f} s."
+    levels = [one.code.level for one in report.findings]
+    counts = [count(levels.count(level), str(level)) for level in Level if level in levels]
+    yield f"{' and '.join(counts)}." if counts else click.style("All is well.", fg="green")
+
+
+def findings(report: Report) -> Iterator[str]:
     """Return what was found, for a person."""
     from . import Level
 
@@ -96,9 +112,3 @@ def lines(report: Report) -> Iterator[str]:
         yield f"    Why: {one.code.why}"
         yield f"    Fix: {one.fix}"
         yield ""
-    if report.looked_at:
-        names, more = report.looked_at[:MOST_NAMES], len(report.looked_at) - MOST_NAMES
-        yield f"Looked at {', '.join(names)}{f' and {more} more' if more > 0 else ''} in {report.seconds:.1f} s."
-    levels = [one.code.level for one in report.findings]
-    counts = [f"{levels.count(level)} {level}(s)" for level in Level if level in levels]
-    yield f"{' and '.join(counts)}." if counts else click.style("All is well.", fg="green")

@@ -6,17 +6,12 @@ from collections.abc import Iterator
 
 from flask import Flask
 
-from ...dispatch.dispatcher import TICK
-from ...dispatch.owners import is_dead
-from ...dispatch.threads import SIGN_SECONDS
-from ...runtime import Runtime, full_processes
-from ..waits import wait_words, waits
-from .findings import Code, Finding, sentence
+from ...handoffs.overview import alive, full_processes
+from ...handoffs.waits import place_words, refused_bridges, wait_words, waits
+from ...handoffs.words import count, sentence, span
+from ...runtime import Runtime
+from .findings import Code, Finding
 
-ALIVE_SECONDS = 3 * SIGN_SECONDS
-"""Seconds after its last sign of life for which a process counts as alive."""
-TICKED_SECONDS = 600.0
-"""Seconds between two runs of ``tick``: cron may be that seldom."""
 LATE_SECONDS = 120.0
 """Seconds after which a lane that is due counts as late."""
 REASONS = 5
@@ -31,14 +26,15 @@ def check(app: Flask, runtime: Runtime) -> Iterator[Finding]:
         signs = tx.signs.all()
         status = tx.status(now=now)
         waiting = waits(tx, now)
+        refused = refused_bridges(tx, now)
     if mode == "inline":
         if not app.testing:
             yield Code.INLINE.found("HUBSPOT_HITL_DISPATCHER is inline.")
-    elif not any(_is_alive(owner, (now - at) / 1000) for owner, at in signs.items()):
+    elif not alive(signs, now):
         yield Code.NOBODY_DISPATCHES.found(_last_seen(mode, signs, now), fix=_START[mode])
     if status["hung_lanes"]:
-        lanes = ", ".join(status["hung_lanes"][:5])
-        yield Code.HUNG.found(f"Handlers run for more than {runtime.settings.handler_timeout:g} s in: {lanes}.")
+        places = ", ".join(map(place_words, status["hung_lanes"][:5]))
+        yield Code.HUNG.found(f"Handlers run for more than {runtime.settings.handler_timeout:g} s in: {places}.")
     full = full_processes(status, runtime.settings)
     if full:
         most = runtime.settings.most_threads
@@ -46,10 +42,14 @@ def check(app: Flask, runtime: Runtime) -> Iterator[Finding]:
     oldest = status["oldest_pending_seconds"] or 0
     if oldest > LATE_SECONDS:
         reasons = "".join(f" {sentence(wait_words(one))}" for one in waiting[:REASONS])
-        yield Code.LATE.found(f"{status['pending']} event(s) are waiting, the oldest for {_span(oldest)}.{reasons}")
+        yield Code.LATE.found(f"{count(status['pending'], 'event')} waiting, the oldest for {span(oldest)}.{reasons}")
+    for one in refused:
+        yield Code.BRIDGE_REFUSED.found(
+            f"It is {one['bridge']}'s, for {span(one['seconds'])}: check {one['settings']}."
+        )
     given_up = status["dead"] + status["quarantined"]
     if given_up:
-        yield Code.GIVEN_UP.found(f"{given_up} event(s) were given up or could not be read.")
+        yield Code.GIVEN_UP.found(f"{count(given_up, 'event')} given up or not readable.")
 
 
 _START = {
@@ -59,21 +59,8 @@ _START = {
 }
 
 
-def _is_alive(owner: str, seconds: float) -> bool:
-    if owner == TICK:
-        return seconds < TICKED_SECONDS
-    return seconds < ALIVE_SECONDS and not is_dead(owner)
-
-
 def _last_seen(mode: str, signs: dict[str, int], now: int) -> str:
     who = "server" if mode == "thread" else "worker"
     if not signs:
         return f"No {who} has been seen on this database."
-    return f"The last sign of a {who} is {_span((now - max(signs.values())) / 1000)} old."
-
-
-def _span(seconds: float) -> str:
-    for size, name in ((86_400, "d"), (3600, "h"), (60, "min")):
-        if seconds >= 2 * size:
-            return f"{seconds / size:.0f} {name}"
-    return f"{seconds:.0f} s"
+    return f"The last sign of a {who} is {span((now - max(signs.values())) / 1000)} old."

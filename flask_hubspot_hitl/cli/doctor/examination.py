@@ -12,12 +12,13 @@ from functools import partial
 from flask import Flask
 
 from ...config import Settings
-from ...errors import ConfigError, LedgerUnavailable
+from ...errors import ConfigError, LedgerUnavailable, NotConfigured
+from ...handoffs.words import sentence
 from ...hubspot.scopes import AppKind
 from ...portals import app_kind
 from ...runtime import Runtime, get_runtime
 from . import application, dispatching, hubspot_app, journal, portal, project_app, public_url, store
-from .findings import Code, Finding, Level, sentence
+from .findings import Code, Finding, Level
 
 logger = logging.getLogger(__name__)
 
@@ -73,14 +74,16 @@ def examine(app: Flask, progress: Progress | None = None) -> Report:
     return _report(findings, [database, *checks], began, _secrets(runtime.settings))
 
 
-def explain(error: ConfigError | LedgerUnavailable) -> Report:
-    """Report on an app that does not even start."""
+def explain(error: ConfigError | LedgerUnavailable | NotConfigured) -> Report:
+    """Report on an app that does not even start, or runs without live agents."""
     if isinstance(error.__cause__, LedgerUnavailable):
         error = error.__cause__
     if isinstance(error, ConfigError):
         found = [Code.SETTING.found(f"{problem.rstrip('.')}.") for problem in error.problems]
+    elif isinstance(error, NotConfigured):
+        found = [Code.SETTING.found(sentence(error))]
     else:
-        found = [Code.DATABASE.found(sentence(error))]
+        found = [store.unavailable(error)]
     return Report(tuple(found), (), 0.0)
 
 
@@ -121,7 +124,7 @@ def safely(check: Check) -> list[Finding]:
     try:
         found.extend(look())
     except LedgerUnavailable as error:
-        found.append(Code.DATABASE.found(sentence(error)))
+        found.append(store.unavailable(error))
     except Exception as error:
         logger.debug("A check of doctor's failed", exc_info=True)
         found.append(Code.BUG.found(f"{type(error).__name__}, when {name} was looked at."))

@@ -1,4 +1,4 @@
-"""Define everything that doctor can find, with its words. The README's table is held to this one.
+"""Define everything that doctor can find, with its words. The table in ``docs/doctor.rst`` is held to this one.
 
 A code never changes its meaning; a new finding gets a new number. HH1xx: the app. HH2xx: its database. HH3xx: its
 public URL. HH4xx: the app at HubSpot. HH5xx: a portal (a HubSpot account). HH6xx: the dispatcher.
@@ -42,7 +42,7 @@ class Code(Enum):
         Level.WARNING,
         "A setting is not known.",
         "It has no effect; often it is a typing error.",
-        "Write it as in the README's table of settings, or take it out.",
+        "Write it as in the table of settings (docs/settings.rst), or take it out.",
     )
     NO_HANDLER = (
         "HH103",
@@ -111,7 +111,8 @@ class Code(Enum):
         "HH207",
         Level.WARNING,
         "Old conversations will be deleted.",
-        "From this version on what was said is kept for HUBSPOT_HITL_KEEP_CONVERSATIONS days after a handoff's end.",
+        "From this version on what was said is kept for HUBSPOT_HITL_KEEP_CONVERSATIONS days after a handoff's end, "
+        "and what bridges know of a user as long after they came last.",
         "Set HUBSPOT_HITL_KEEP_CONVERSATIONS to another number of days, or to 0 to keep them for ever.",
     )
 
@@ -249,7 +250,7 @@ class Code(Enum):
         Level.ERROR,
         "The channel's webhook URL is another one.",
         "What agents write is sent there, and not here.",
-        "Run 'flask hubspot-hitl setup'; if another installation uses the channel, give this one an app of its own.",
+        "Run: flask hubspot-hitl setup",
     )
     CAPABILITIES = (
         "HH408",
@@ -263,7 +264,7 @@ class Code(Enum):
         Level.ERROR,
         "The app's webhook target URL is another one.",
         "Assignments and ends of conversations are sent there, and not here.",
-        "Run 'flask hubspot-hitl setup', or set the target URL under Webhooks in the app's settings.",
+        "Run: flask hubspot-hitl setup",
     )
     SUBSCRIPTIONS = (
         "HH410",
@@ -516,6 +517,39 @@ class Code(Enum):
         "requests, raise HUBSPOT_HITL_RATE_LIMIT.",
     )
 
+    UNTOLD = (
+        "HH521",
+        Level.WARNING,
+        "HubSpot does not tell who is available.",
+        "'availability' answers \"not known\", and start(require_available=True) goes on as if somebody were there.",
+        "Add the scope to the app, and install it again: flask hubspot-hitl install-url. Or set "
+        "HUBSPOT_HITL_AVAILABILITY to none, or to hours.",
+    )
+    NO_MEMBER = (
+        "HH522",
+        Level.WARNING,
+        "HubSpot does not know who is set to answer in an inbox.",
+        "They never count as available.",
+        "Correct HUBSPOT_HITL_INBOX_MEMBERS: an agent has the number of the actor id, A-987, which is neither that of "
+        "the owner nor that of the CRM object; a team has the id that HubSpot's API lists it with.",
+    )
+    MACHINES = (
+        "HH523",
+        Level.WARNING,
+        "A machine of HubSpot's has conversations of ours.",
+        "No human answers there: the user was promised one, and nobody else is told to come.",
+        "In HubSpot, take our channel out of the customer agent's (L-…) or the chatflow's (B-…) channels. If it is "
+        "meant so, set HUBSPOT_HITL_AUTOMATION_AS_OPERATOR to true.",
+    )
+    NO_TICKETS = (
+        "HH524",
+        Level.WARNING,
+        "HubSpot does not let the app reach tickets.",
+        "Notes are comments only, which HubSpot is replacing in help desks, and start(ticket=…) changes nothing.",
+        "Add the scopes tickets and crm.objects.contacts.write to the app, and install it again: flask hubspot-hitl "
+        "install-url. Or set HUBSPOT_HITL_NOTES_IN to comment, and HUBSPOT_HITL_TICKETS to false.",
+    )
+
     # The dispatcher -----------------------------------------------------------------------------------------------
     NOBODY_DISPATCHES = (
         "HH601",
@@ -566,6 +600,13 @@ class Code(Enum):
         "Nothing more is dispatched there until one of them returns; webhooks and messages are stored.",
         "Their stacks are in the log. Give the calls in your handlers a time-out, then restart the process.",
     )
+    BRIDGE_REFUSED = (
+        "HH608",
+        Level.ERROR,
+        "Botpress refuses the key of a bridge.",
+        "What is to be sent there is kept for 24 hours, then it is given up, and its sender told.",
+        "Put the bot's present key into the settings that are named, and restart; what waits is sent then.",
+    )
 
     def __init__(self, code: str, level: Level, title: str, why: str, fix: str) -> None:
         self.code = code
@@ -577,12 +618,6 @@ class Code(Enum):
     def found(self, what: str, *, portal_id: str | None = None, fix: str | None = None) -> Finding:
         """Make a finding: ``what`` exactly, in which portal, and ``fix`` if the usual way does not put it right."""
         return Finding(self, what, portal_id, fix or self.fix)
-
-
-def sentence(text: object) -> str:
-    """Make a sentence of an error's text."""
-    words = str(text).rstrip(".")
-    return f"{words[:1].upper()}{words[1:]}" + ("" if words.endswith("?") else ".")
 
 
 @dataclass(frozen=True, slots=True)

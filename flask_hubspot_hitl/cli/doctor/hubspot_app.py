@@ -7,6 +7,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from ...errors import HubSpotNotFound, HubSpotRejected, HubSpotUnavailable
+from ...handoffs.words import sentence
 from ...hubspot.admin import AppCalls
 from ...hubspot.project import APP_FILE
 from ...hubspot.scopes import LEGACY_FILES_SCOPE, AppKind
@@ -14,7 +15,7 @@ from ...hubspot.setup import kind, wanted
 from ...portals import api_version, app_kind, routing, setup
 from ...runtime import Runtime
 from . import project_app
-from .findings import Code, Finding, sentence
+from .findings import Code, Finding
 
 HUBSPOT_SECONDS = 6.0
 """Seconds that a check may spend on HubSpot's answers."""
@@ -23,6 +24,11 @@ _OAUTH = (
     f"Have it installed by OAuth: in {APP_FILE} make oauth the type of its auth, run 'hs project upload', and open the "
     "link that this makes: flask hubspot-hitl install-url"
 )
+_TAKE_OVER = (
+    "If that address is an old one of yours, run: flask hubspot-hitl setup --take-over. If another installation is "
+    "served there, give this one an app of its own at HubSpot."
+)
+"""Without the option ``setup`` refuses: the other installation may live by it."""
 _NO_CREDENTIALS = (401, 403)
 
 
@@ -85,7 +91,8 @@ def _check_channel(runtime: Runtime, client: AppCalls, channel_id: str) -> Itera
     want = setup.wanted_channel(settings, runtime.ledger.deployment_id)
     there = channel.get("webhookUrl")
     if there not in want.webhook_urls:
-        yield Code.CHANNEL_URL.found(f"Channel {channel_id} has {there or 'none'}, and ours is {want.webhook_urls[0]}.")
+        told = f"Channel {channel_id} has {there or 'none'}, and ours is {want.webhook_urls[0]}."
+        yield Code.CHANNEL_URL.found(told, fix=_TAKE_OVER if there else None)
     connect = channel.get("channelAccountConnectionRedirectUrl")
     if connect != want.redirect_url:
         yield Code.CONNECT_URL.found(f"Channel {channel_id} has {connect or 'none'}, and ours is {want.redirect_url}.")
@@ -93,7 +100,7 @@ def _check_channel(runtime: Runtime, client: AppCalls, channel_id: str) -> Itera
     if mark not in (None, runtime.ledger.deployment_id):
         yield Code.CHANNEL_MARK.found(f"Channel {channel_id} is {mark}'s; this is {runtime.ledger.deployment_id}.")
     have: Any = channel.get("capabilities")
-    drift = wanted.capability_drift(have if isinstance(have, Mapping) else {})
+    drift = wanted.capability_drift(have if isinstance(have, Mapping) else {}, want.capabilities)
     if drift:
         differences = "; ".join(
             f"{key} is {json.dumps(is_now)}, wanted {json.dumps(need)}" for key, (is_now, need) in drift.items()
@@ -124,7 +131,8 @@ def _compare_webhooks(runtime: Runtime, client: AppCalls) -> Iterator[Finding]:
     except HubSpotNotFound:
         target = None
     if target not in urls:
-        yield Code.TARGET_URL.found(f"The app has {target or 'none'}, and ours is {urls[0]}.")
+        told = f"The app has {target or 'none'}, and ours is {urls[0]}."
+        yield Code.TARGET_URL.found(told, fix=_TAKE_OVER if target else None)
     amiss = [f"{one} is missing" for one in drift.missing] + [f"{one} is paused" for _, one in drift.paused]
     if amiss:
         yield Code.SUBSCRIPTIONS.found(f"{'; '.join(amiss)}.")

@@ -5,11 +5,12 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from ...errors import HubSpotRejected, HubSpotUnavailable
+from ...handoffs.words import sentence
 from ...hubspot.journal import EVENT_TYPES
 from ...hubspot.transport import deadline
 from ...portals import journal
 from ...runtime import Runtime
-from .findings import Code, Finding, sentence
+from .findings import Code, Finding
 from .hubspot_app import HUBSPOT_SECONDS
 
 LATE_MS = 900_000

@@ -15,16 +15,19 @@ from ...errors import (
     TokenRevoked,
     WrongPortal,
 )
+from ...handoffs.words import sentence
 from ...hubspot import scopes
 from ...hubspot.client import HubSpotClient
 from ...hubspot.setup import wanted
+from ...hubspot.tickets import HELP_DESK
 from ...ledger import AccountRecord
 from ...portals import routing
 from ...runtime import Runtime
-from .findings import Code, Finding, sentence
+from . import automation, availability, tickets
+from .findings import Code, Finding
 from .hubspot_app import HUBSPOT_SECONDS
 
-KINDS = ("INBOX", "HELP_DESK")
+KINDS = ("INBOX", HELP_DESK)
 MISSING_SCOPES = "MISSING_SCOPES"
 
 
@@ -44,6 +47,7 @@ def none() -> Iterator[Finding]:
 def check(runtime: Runtime, portal_id: str) -> Iterator[Finding]:
     """Check everything about one portal; its troubles do not keep others from being checked."""
     lacking: list[str] = []
+    yield from automation.check(runtime, portal_id)
     try:
         client = runtime.services.client(portal_id)
         with client.deadline(HUBSPOT_SECONDS):
@@ -77,6 +81,7 @@ def _examine(runtime: Runtime, client: HubSpotClient, portal_id: str, lacking: l
         yield Code.OTHER_PORTAL, f"It is portal {owner}'s, and not {portal_id}'s."
         return
     yield from _check_token(runtime, client, lacking)
+    yield from availability.check(runtime.settings, client)
     inboxes = {str(one.get("id")): one for one in client.inboxes()}
     chosen = _chosen_inboxes(runtime, portal_id)
     if not chosen and not _is_configured(runtime.settings, portal_id):
@@ -87,6 +92,8 @@ def _examine(runtime: Runtime, client: HubSpotClient, portal_id: str, lacking: l
             yield Code.INBOX_GONE, f"The portal has no inbox or help desk {inbox_id}; it has {there}."
         elif inboxes[inbox_id].get("type") not in KINDS:
             yield Code.INBOX_KIND, f"Inbox {inbox_id} is a {str(inboxes[inbox_id].get('type'))[:40]}."
+    has_help_desk = any(inboxes[one].get("type") == HELP_DESK for one in chosen if one in inboxes)
+    yield from tickets.check(runtime.settings, client, has_help_desk=has_help_desk)
     yield from _check_accounts(runtime, client, portal_id, [one for one in chosen if one in inboxes])
 
 
@@ -107,7 +114,8 @@ def _check_token(runtime: Runtime, client: HubSpotClient, lacking: list[str]) ->
     if not isinstance(told, list):
         return
     granted, kind = list(map(str, told)), runtime.services.app_kind()
-    lacking += scopes.lacking(runtime.services.wanted_scopes(), granted)
+    asked = [one for one in runtime.services.wanted_scopes() if one not in (*availability.SCOPES, *tickets.SCOPES)]
+    lacking += scopes.lacking(asked, granted)
     if lacking:
         yield Code.SCOPES, f"Not granted: {', '.join(lacking)}."
     more = scopes.not_in_use(granted, settings.scopes)

@@ -62,11 +62,26 @@ def _ask(runtime: Runtime, hook: str, nonce: str, *, signed: str | None = None, 
     return _send("POST", hook, settings, body, headers)
 
 
+_LOGIN = re.compile(r"(?i)log-?in|sign-?in|\b(auth|oauth2?|sso|saml|idp|accounts?|cdn-cgi/access)\b")
+"""Where a redirect leads that asks who is there."""
+_NO_LOGIN = (
+    "A log-in stands before the app. Let POST {} through without one, in the proxy, the access gate or the app's own "
+    "before_request: HubSpot logs in nowhere, and its signature is checked here."
+)
+
+_NO_SETTINGS = (
+    "The server's process has not the settings that this command has. The command flask reads them from .env; servers "
+    "such as gunicorn do not: load it for them. Or HUBSPOT_HITL_ENABLED is false there."
+)
+
+
 def _judge(runtime: Runtime, url: str, hook: str, nonce: str, answer: _Answer) -> Iterator[Finding]:
     settings, status = runtime.settings, answer.status
     told = f"POST {hook} was answered with {status}"
     if 300 <= status < 400:
-        yield Code.URL_REDIRECTS.found(f"{told} to {_place(hook, answer.headers.get('Location', ''))}.")
+        place = _place(hook, answer.headers.get("Location", ""))
+        fix = _NO_LOGIN.format(urlsplit(hook).path) if _LOGIN.search(place) else None
+        yield Code.URL_REDIRECTS.found(f"{told} to {place}.", fix=fix)
     elif status in (404, 405):
         better = _find_routes(url, settings)
         fix = None if better is None else f"Set HUBSPOT_HITL_PUBLIC_URL to {better}, where the app's routes are."
@@ -75,6 +90,8 @@ def _judge(runtime: Runtime, url: str, hook: str, nonce: str, answer: _Answer) -
         yield Code.URL_REFUSES.found(_refusal(runtime, url, hook, told, answer))
     elif status == 400 and answer.value == {"error": deployment.BODY_GONE}:
         yield Code.URL_BODY.found(f"{told}: {deployment.BODY_GONE}.")
+    elif status == 503 and answer.value == {"error": deployment.SWITCHED_OFF}:
+        yield Code.URL_TROUBLE.found(f"{told}: {deployment.SWITCHED_OFF}.", fix=_NO_SETTINGS)
     elif not 200 <= status < 300:
         words = " (its database can't be used)" if status == 503 and answer.is_ours else ""
         yield Code.URL_TROUBLE.found(f"{told}{words}.")

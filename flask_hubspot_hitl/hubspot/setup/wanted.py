@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from ..subscriptions import MAX_CONCURRENT_REQUESTS as MAX_CONCURRENT_REQUESTS
@@ -68,6 +68,18 @@ CAPABILITIES: dict[str, Any] = {
 }
 """HubSpot OpenAPI, custom channels, ``capabilities``; keys that are not here are left as they are."""
 
+
+def capabilities_of(
+    *, quick_replies: bool = False, inline_images: bool = False, agents_may_start: bool = False
+) -> dict[str, Any]:
+    """Return what the channel can do, by what the host has switched on."""
+    return CAPABILITIES | {
+        "outgoingAttachmentTypes": ["FILE", "QUICK_REPLIES"] if quick_replies else ["FILE"],
+        "allowInlineImages": inline_images,
+        "allowConversationStart": agents_may_start,
+    }
+
+
 _DEFAULTS: dict[type, Any] = {list: [], bool: False}
 """What HubSpot takes for a capability that it does not tell."""
 
@@ -89,10 +101,11 @@ class Channel:
     """Of HubSpot's own "connect a channel" flow."""
     name: str | None = None
     logo_url: str | None = None
+    capabilities: Json = field(default_factory=capabilities_of)
 
     def body(self) -> dict[str, Any]:
         """``PublicChannelIntegrationChannelCreate``."""
-        return {"name": NAME, "capabilities": CAPABILITIES} | channel_drift({}, self)
+        return {"name": NAME, "capabilities": self.capabilities} | channel_drift({}, self)
 
 
 def channel_drift(have: Json, want: Channel) -> dict[str, Any]:
@@ -111,16 +124,14 @@ def channel_drift(have: Json, want: Channel) -> dict[str, Any]:
     }
     capabilities = have.get("capabilities")
     known: dict[str, Any] = dict(capabilities) if isinstance(capabilities, Mapping) else {}
-    if capability_drift(known):
-        changed["capabilities"] = {**known, **CAPABILITIES}
+    if capability_drift(known, want.capabilities):
+        changed["capabilities"] = {**known, **want.capabilities}
     return changed
 
 
-def capability_drift(have: Json) -> dict[str, tuple[Any, Any]]:
+def capability_drift(have: Json, want: Json = CAPABILITIES) -> dict[str, tuple[Any, Any]]:
     """Return the capabilities that differ: what HubSpot has (None: it tells nothing), and what we want."""
-    return {
-        key: (have.get(key), value) for key, value in CAPABILITIES.items() if not _same_capability(have.get(key), value)
-    }
+    return {key: (have.get(key), value) for key, value in want.items() if not _same_capability(have.get(key), value)}
 
 
 def _same_capability(have: Any, want: Any) -> bool:

@@ -1,12 +1,13 @@
-"""Say what waits, for how long and for what, for ``status`` and ``doctor``: in words, and for machines."""
+"""Say what waits, for how long and for what: in words, and for machines."""
 
 from __future__ import annotations
 
 from typing import Any
 
-from ..ledger import Transaction
+from ..ledger import Transaction, lanes
 from ..ledger.lanes import Work
 from ..portals import budget
+from .words import span
 
 Facts = dict[str, Any]
 
@@ -31,8 +32,8 @@ def waits(tx: Transaction, now: int) -> list[Facts]:
 
 def wait_words(one: Facts) -> str:
     """Return one of :func:`waits` as a line."""
-    again = f"; {one['next_seconds']:.0f} s left" if one["next_seconds"] else ""
-    return f"{one['class']}: {one['events']}, the oldest for {one['seconds']:.0f} s: {one['why']}{again}"
+    again = f"; tried again in {span(one['next_seconds'])}" if one["next_seconds"] else ""
+    return f"{one['class']}: {one['events']}, the oldest for {span(one['seconds'])}: {one['why']}{again}"
 
 
 def budgets(tx: Transaction, limit: int, now: int) -> list[Facts]:
@@ -57,4 +58,34 @@ def budgets(tx: Transaction, limit: int, now: int) -> list[Facts]:
 def budget_words(one: Facts) -> str:
     """Return one of :func:`budgets` as a line."""
     spent = ", ".join(f"{name} {count}" for name, count in sorted(one["used"].items(), key=lambda item: -item[1]))
-    return f"portal {one['portal_id']}: spent on {spent}, of {one['limit']}; {one['seconds']:.0f} s left"
+    return f"portal {one['portal_id']}: spent on {spent}, of {one['limit']}; there is more in {span(one['seconds'])}"
+
+
+def refused_bridges(tx: Transaction, now: int) -> list[Facts]:
+    """Return the bridges whose keys Botpress refuses; ``now`` is in epoch ms.
+
+    :returns: ``bridge``, ``seconds`` since when, ``error``: which call was refused first, and ``settings`` to check.
+    """
+    return [
+        {
+            "bridge": name,
+            "seconds": max(0, now - one["since"]) / 1000,
+            "error": one["error"],
+            "settings": one["settings"],
+        }
+        for name, one in tx.bridges.refused().items()
+    ]
+
+
+def refused_words(one: Facts) -> str:
+    """Return one of :func:`refused_bridges` as a line."""
+    return f"Botpress refuses the key of the bridge {one['bridge']} for {span(one['seconds'])}: check {one['settings']}"
+
+
+def place_words(key: str) -> str:
+    """Return what the events of a lane are about."""
+    kind, _, rest = lanes.shown(key).partition(":")
+    if kind == lanes.Lane.THREAD.prefix and ":" in rest:
+        portal_id, _, thread_id = rest.partition(":")
+        return f"thread {thread_id} of portal {portal_id}"
+    return f"messages of handoff {rest}" if kind == lanes.Lane.OUTBOUND.prefix else lanes.shown(key)

@@ -1,6 +1,7 @@
-"""Whether an event costs more when much is stored: intake and claim beside the same on an almost empty database.
+"""Whether an event costs more when much is stored: intake, claim and settle beside the same on an empty database.
 
-In this process and this thread, without HTTP and receivers, so that nothing hides what the database does.
+In this process and this thread, without HTTP and receivers, so that nothing hides what the database does. What is
+stored is put in by SQL: a million rows take a minute.
 """
 
 from __future__ import annotations
@@ -11,57 +12,70 @@ import statistics
 import time
 from collections.abc import Iterator
 from functools import partial
+from typing import NamedTuple
 
 import sqlalchemy as sa
 
 from flask_hubspot_hitl.hubspot.events import parse_body
-from flask_hubspot_hitl.ledger import SCHEMA
+from flask_hubspot_hitl.ledger import SCHEMA, lanes
 
-from .figures import Case, Figure, Target, interleave
+from .figures import Case, Figure, Target, bar, interleave
 from .stage import Host, Stage
 
-FEW, MANY = 10, 10_000
-"""Open handoffs."""
+FEW = 10
+"""Open handoffs of an empty database, of one portal."""
 SAMPLES = 50
 CHUNK = 100_000
-WEEK_MS = 7 * 86_400_000
+HOUR_MS = 3_600_000
+WEEK_MS = 7 * 24 * HOUR_MS
 COUNT = "WITH RECURSIVE n(i) AS (SELECT CAST(:first AS INTEGER) UNION ALL SELECT i + 1 FROM n WHERE i < :last) "
 RANDOM = {"sqlite": "lower(hex(randomblob(20)))", "postgresql": "md5(random()::text) || substr(md5(random()::text), 9)"}
 
 
+class Size(NamedTuple):
+    """How much is stored."""
+
+    events: int
+    handoffs: int
+    portals: int
+
+    def __str__(self) -> str:
+        return f"{self.events:,} events, {self.handoffs:,} handoffs, {self.portals:,} portals"
+
+
+EMPTY = Size(0, FEW, 1)
+FULL = Size(1_000_000, 10_000, 1_000)
+QUICK = Size(100_000, 10_000, 1_000)
+
+
 def run(stage: Stage) -> Iterator[Figure]:
-    """Milliseconds for each, in the middle, with more and more stored."""
-    sizes = [(0, FEW), (0, MANY), (100_000, FEW), (100_000, MANY)]
-    if not stage.quick:
-        sizes += [(1_000_000, FEW), (1_000_000, MANY)]
+    """Milliseconds for each, in the middle: with much of one kind stored, and with much of all."""
+    full = QUICK if stage.quick else FULL
+    sizes = [EMPTY, Size(full.events, FEW, 1), Size(0, full.handoffs, 1), Size(0, full.handoffs, full.portals), full]
     with contextlib.ExitStack() as stack:
         cases: dict[str, Case] = {}
         for kind in stage.databases:
-            for events, handoffs in sizes:
-                stage.say(f"flat: {events:,} events and {handoffs:,} handoffs on {kind}")
+            for number, size in enumerate(sizes):
+                stage.say(f"{bar(number, len(sizes))} growth: {size} on {kind}")
                 host = stack.enter_context(stage.host(kind, threads=FEW))
-                _fill(host, events, handoffs)
+                _fill(host, size)
                 _measure(host)  # warm up
-                cases[_name(kind, events, handoffs)] = partial(_measure, host)
+                cases[f"{kind}, {size}"] = partial(_measure, host)
         found = interleave(cases, stage.rounds * 4, stage.say)  # short ones: what disturbs them lasts longer
     for what in ("intake", "claim", "settle"):
         for kind in stage.databases:
-            for events, handoffs in sizes:
-                is_empty = (events, handoffs) == (0, FEW)
+            for size in sizes:
+                is_empty = size == EMPTY
                 yield Figure(
-                    subject="flat cost",
-                    what=f"{what}, {events:,} events, {handoffs:,} open handoffs",
+                    subject="growth",
+                    what=f"{what}, {size}",
                     database=kind,
                     unit="ms",
-                    values=found[_name(kind, events, handoffs)][what],
+                    values=found[f"{kind}, {size}"][what],
                     against="" if is_empty else "empty",
-                    yardstick=() if is_empty else found[_name(kind, 0, FEW)][what],
-                    target=None if is_empty else Target(1.3, at_most=True, of_ratio=True),
+                    yardstick=() if is_empty else found[f"{kind}, {EMPTY}"][what],
+                    target=None if is_empty else Target(1.15, at_most=True, of_ratio=True),
                 )
-
-
-def _name(kind: str, events: int, handoffs: int) -> str:
-    return f"flat, {kind}, {events:,} events, {handoffs:,} handoffs"
 
 
 def _measure(host: Host) -> dict[str, float]:
@@ -75,8 +89,8 @@ def _measure(host: Host) -> dict[str, float]:
         stored = time.perf_counter()
         now = ledger.now_ms()
         with ledger.write() as tx:
-            lease = tx.queue.claim(owner="bench", now=now, ttl_ms=15_000)
-            event = tx.queue.head(lease) if lease else None
+            lease = tx.queue.take(owner="bench", now=now, ttl_ms=15_000, works=tuple(lanes.Work), portal=None)
+            event = tx.queue.begun(lease) if lease else None
         claimed = time.perf_counter()
         if lease is None or event is None:
             raise RuntimeError("an event was stored, and none was due")
@@ -92,8 +106,9 @@ def _measure(host: Host) -> dict[str, float]:
 # As after a week's work --------------------------------------------------------------------------------------
 
 
-def _fill(host: Host, events: int, handoffs: int) -> None:
-    """Further open handoffs with idle lanes, and events that were done, each with what its receiver said."""
+def _fill(host: Host, size: Size) -> None:
+    """Further portals, each with a look that waits for its hour, open handoffs with idle lanes, and events that were
+    done, each with what its receiver said."""
     engine = sa.create_engine(
         sa.make_url(host.url).set(drivername="sqlite" if host.kind == "sqlite" else "postgresql+psycopg"),
         isolation_level="AUTOCOMMIT",  # not the ledger, which waits for nothing so long
@@ -104,10 +119,14 @@ def _fill(host: Host, events: int, handoffs: int) -> None:
             connection.execute(sa.text("PRAGMA synchronous = OFF"))
         else:
             connection.execute(sa.text(f"SET search_path TO {SCHEMA}"))
-        _say(connection, host, HANDOFFS, first=FEW + 1, last=handoffs)
-        seeded = EVENTS.format(random=RANDOM[host.kind], progress=PROGRESS)
-        for first in range(1, events + 1, CHUNK):
-            _say(connection, host, seeded, first=first, last=min(first + CHUNK - 1, events))
+        portals = size.portals
+        looks = PORTALS.format(look=lanes.look_back(""), work=int(lanes.work_of(lanes.look_back("1"))))
+        _say(connection, host, looks, first=1, last=portals if portals > 1 else 0)
+        whose = OTHERS.format(portals=portals) if portals > 1 else OWN
+        _say(connection, host, HANDOFFS.format(whose=whose), first=FEW + 1, last=size.handoffs)
+        seeded = EVENTS.format(random=RANDOM[host.kind], progress=PROGRESS, whose=whose)
+        for first in range(1, size.events + 1, CHUNK):
+            _say(connection, host, seeded, first=first, last=min(first + CHUNK - 1, size.events))
         if host.kind == "postgresql":  # what autovacuum does in the course of time
             connection.execute(sa.text("VACUUM ANALYZE"))
 
@@ -117,22 +136,32 @@ def _say(connection: sa.Connection, host: Host, statements: str, *, first: int, 
         return
     for statement in statements.split(";"):
         given = {"first": first, "last": last}
-        if ":then" in statement:
-            given["then"] = host.runtime.ledger.now_ms() - WEEK_MS
+        for name, at in (("then", -WEEK_MS), ("later", HOUR_MS)):
+            if f":{name}" in statement:
+                given[name] = host.runtime.ledger.now_ms() + at
         connection.execute(sa.text(COUNT + statement), given)
 
 
+OWN = "'424242'"
+OTHERS = "CAST(500000 + i % {portals} AS TEXT)"
+PORTALS = """
+INSERT INTO hitl_installation (portal_id, state, added_at) SELECT CAST(500000 + i AS TEXT), 'active', :then FROM n
+;
+INSERT INTO hitl_lane (key, due_at, work, portal_id)
+SELECT '{look}' || CAST(500000 + i AS TEXT), :later + i, {work}, CAST(500000 + i AS TEXT) FROM n
+"""
 HANDOFFS = """
 INSERT INTO hitl_handoff (id, conversation_id, portal_id, inbox_id, channel_id, account_id, integration_thread_id,
     thread_id, state, contact, name, attributes, operator, opened_at, assigned_mark)
-SELECT 'seeded' || i, 'conversation' || i, portal_id, inbox_id, channel_id, account_id, 'integration-thread' || i,
+SELECT 'seeded' || i, 'conversation' || i, {whose}, inbox_id, channel_id, account_id, 'integration-thread' || i,
     CAST(7300000000 + i AS TEXT), 'waiting', contact, name, attributes, operator, opened_at, assigned_mark
 FROM n, (SELECT * FROM hitl_handoff LIMIT 1) AS t
 ;
 INSERT INTO hitl_thread (portal_id, thread_id, handoff_id)
-SELECT '424242', CAST(7300000000 + i AS TEXT), 'seeded' || i FROM n
+SELECT {whose}, CAST(7300000000 + i AS TEXT), 'seeded' || i FROM n
 ;
-INSERT INTO hitl_lane (key, due_at, fence, wake) SELECT 'in:424242:' || CAST(7300000000 + i AS TEXT), NULL, 1, 1 FROM n
+INSERT INTO hitl_lane (key, due_at, fence, wake, portal_id)
+SELECT 'in:' || {whose} || ':' || CAST(7300000000 + i AS TEXT), NULL, 1, 1, {whose} FROM n
 """
 PROGRESS = json.dumps(
     {
@@ -145,7 +174,7 @@ PROGRESS = json.dumps(
 EVENTS = """
 INSERT INTO hitl_event (dedupe_key, lane, sort_at, topic, portal_id, thread_id, handoff_id, payload, progress, state,
     starts, attempts, received_at, done_at)
-SELECT 'in:' || {random}, 'in:424242:' || thread, at, 'assigned', '424242', thread, 'done' || thread,
+SELECT 'in:' || {random}, 'in:' || {whose} || ':' || thread, at, 'assigned', {whose}, thread, 'done' || thread,
     CASE WHEN i % 7 = 0 THEN '{{"value": "A-987", "hint": false}}' END,
     CASE WHEN i % 7 = 0 THEN '{progress}' END, 2, 0, 0, at, at
 FROM (SELECT i, CAST(8300000000 + i % 50000 AS TEXT) AS thread, :then + 600 * i AS at FROM n) AS t

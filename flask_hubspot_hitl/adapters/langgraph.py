@@ -1,0 +1,199 @@
+"""Answer LangGraph's ``interrupt`` with live agents: a node asks for a human, and gets what was said."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager
+from typing import Any
+from weakref import WeakValueDictionary
+
+from flask import Flask
+
+from ..domain import Author, Handoff, Message
+from ..errors import HITLError, LedgerUnavailable
+from ..extension import HubSpotHITL
+from ..handoffs import verbs
+from ..runtime import Runtime, get_runtime
+from ..signals import conversation_completed, handoff_failed
+
+ASKED = "flask_hubspot_hitl"
+"""Key of the value that a node is interrupted with."""
+INTERRUPT = "langgraph_interrupt"
+"""Key of the interrupt's id in the attributes of the handoff that answers it."""
+
+Json = dict[str, Any]
+Deliver = Callable[[str, Any, str], object]
+Lock = Callable[[str], AbstractContextManager[Any]]
+
+
+def ask_a_human(**how: Any) -> Json:
+    """Return what a node is to be interrupted with: ``said = interrupt(ask_a_human(title="…", contact="+34…"))``.
+
+    The node runs again from its beginning when the humans are done, as all of LangGraph's do: what it does before that
+    line it does twice. ``interrupt`` returns ``{"reason": …, "messages": [{"role": "user" or "operator", "name": the
+    agent's or None, "content": text}, …]}`` then. The reason is a value of :class:`CloseReason`, or ``failed`` where no
+    handoff came about; ``error`` says why.
+
+    :param how: keywords of :meth:`HubSpotHITL.start`, as JSON can hold them.
+    """
+    return {ASKED: how}
+
+
+class GraphHandoffs:
+    """Run one graph for an app's conversations, and let humans answer its interrupts.
+
+    Each conversation is a thread of the graph's, so the graph needs a checkpointer, in production one that lasts.
+
+    :param app: the Flask app, with the extension on it.
+    :param hitl: the extension.
+    :param graph: a compiled graph.
+    :param deliver: called as ``deliver(conversation_id, result, key)`` with what the graph gave once the humans were
+        done. It may raise, and is called again later then; it gets the same ``key`` again only for the same handoff.
+    :param config: makes a conversation's config; by default its id is the ``thread_id``.
+    :param lock: makes a context in which no other run of the same conversation begins, in any process that shares the
+        checkpointer; by default it holds within one process. LangGraph itself keeps two runs of a thread not apart.
+    """
+
+    def __init__(
+        self,
+        app: Flask,
+        hitl: HubSpotHITL,
+        graph: Any,
+        deliver: Deliver,
+        *,
+        config: Callable[[str], Json] = lambda conversation_id: {"configurable": {"thread_id": conversation_id}},
+        lock: Lock | None = None,
+    ) -> None:
+        self._app = app
+        self._hitl = hitl
+        self._graph = graph
+        self._deliver = deliver
+        self._config = config
+        self._lock = lock or _Locks()
+        conversation_completed.connect(self._ended, app, weak=False)
+        handoff_failed.connect(self._ended, app, weak=False)
+
+    @property
+    def _runtime(self) -> Runtime:
+        return get_runtime(self._app)
+
+    def run(self, conversation_id: str, value: Any) -> Any:
+        """Run one turn of the bot's, and start a handoff if the graph asks for a human.
+
+        Give the user's messages to ``hitl.send`` first, as ever. While the graph waits for humans it is not run.
+
+        :param value: the graph's input.
+        :returns: what the graph gave; None while it waits for humans.
+        :raises LedgerUnavailable: the handoff could not be stored; the next call tries again.
+        :raises HITLError: what ``start`` raised, where the graph was told so and asked again at once.
+        """
+        with self._lock(conversation_id):
+            asked, newest = self._asked(conversation_id), verbs.newest(self._runtime, conversation_id)
+            if asked is not None and (newest is None or not _answers(newest.handoff, asked[0])):
+                return self._hand_over(conversation_id, None)  # it was cut off between the interrupt and the start
+            if newest is not None and newest.handoff.is_open:
+                return None
+            if asked is not None and newest is not None:
+                self._go_on(newest.handoff)  # the humans have just ended, and their signal is still to come
+                if self._asked(conversation_id) is not None:
+                    return None
+            return self._hand_over(conversation_id, self._graph.invoke(value, self._config(conversation_id)))
+
+    def _asked(self, conversation_id: str) -> tuple[str, Json] | None:
+        """Return the id of the interrupt that waits for a human, and how the handoff is to be started."""
+        for one in self._graph.get_state(self._config(conversation_id)).interrupts:
+            if isinstance(one.value, dict) and isinstance(one.value.get(ASKED), dict):
+                return str(one.id), one.value[ASKED]
+        return None
+
+    def _hand_over(self, conversation_id: str, result: Any) -> Any:
+        """Start a handoff if the graph waits for one, and let the graph go on where none comes about."""
+        failed: HITLError | None = None
+        while (asked := self._asked(conversation_id)) is not None:
+            interrupt_id, how = asked
+            attributes = {**how.get("attributes", {}), INTERRUPT: interrupt_id}
+            try:
+                self._hitl.start(conversation_id, **{**how, "attributes": attributes})
+            except LedgerUnavailable:
+                raise
+            except HITLError as error:
+                if failed is not None:
+                    raise  # the graph asks again and again
+                failed = error
+                result = self._resume(conversation_id, interrupt_id, "failed", error=str(error))
+            else:
+                return None
+        return result
+
+    def _ended(self, _app: Flask, *, handoff: Handoff, **_extra: Any) -> None:
+        if INTERRUPT in handoff.attributes:
+            with self._lock(handoff.conversation_id):
+                self._go_on(handoff)
+
+    def _go_on(self, handoff: Handoff) -> None:
+        """Resume the graph once: the signal may come again, and LangGraph would answer its next question with it."""
+        conversation_id = handoff.conversation_id
+        asked = self._asked(conversation_id)
+        if asked is None:
+            result = self._graph.get_state(self._config(conversation_id)).values
+        elif _answers(handoff, asked[0]):
+            said = self._hitl.transcript(conversation_id)
+            reason = str(handoff.reason) if handoff.reason else "failed"
+            result = self._resume(conversation_id, asked[0], reason, said, error=handoff.detail)
+        else:
+            return  # it asks the next question already
+        result = self._hand_over(conversation_id, result)
+        if result is not None:
+            self._deliver(conversation_id, result, handoff.id)
+
+    def _resume(
+        self,
+        conversation_id: str,
+        interrupt_id: str,
+        reason: str,
+        messages: Sequence[Message] = (),
+        *,
+        error: str | None = None,
+    ) -> Any:
+        from langgraph.types import Command
+
+        said: Json = {"reason": reason, "messages": [_said(one) for one in messages]}
+        if error is not None:
+            said["error"] = error
+        return self._graph.invoke(Command(resume={interrupt_id: said}), self._config(conversation_id))
+
+
+class _Locks:
+    """One lock for each conversation, within this process, for as long as somebody holds or wants it."""
+
+    def __init__(self) -> None:
+        self._all: WeakValueDictionary[str, _Lock] = WeakValueDictionary()
+        self._own = threading.Lock()
+
+    def __call__(self, name: str) -> _Lock:
+        with self._own:
+            return self._all.setdefault(name, _Lock())
+
+
+class _Lock:
+    """A lock that a weak reference can be had of; whoever holds it may take it again, as an inline dispatcher does."""
+
+    def __init__(self) -> None:
+        self._lock = threading.RLock()
+
+    def __enter__(self) -> None:
+        self._lock.acquire()
+
+    def __exit__(self, *_: object) -> None:
+        self._lock.release()
+
+
+def _answers(handoff: Handoff, interrupt_id: str) -> bool:
+    return handoff.attributes.get(INTERRUPT) == interrupt_id
+
+
+def _said(message: Message) -> Json:
+    role = "operator" if message.author is Author.OPERATOR else "user"
+    name = message.operator.name if message.operator else None
+    return {"role": role, "name": name, "content": message.text_with_choices}
