@@ -23,6 +23,7 @@ from typing import Any
 from flask import Flask
 
 from flask_hubspot_hitl import HubSpotHITL, installation_added, installation_revoked
+from flask_hubspot_hitl.handoffs import topics
 from flask_hubspot_hitl.handoffs.journal import JournalTask
 from flask_hubspot_hitl.hubspot.journal import EVENT_TYPES, INSTALLED, Page
 from flask_hubspot_hitl.hubspot.oauth import Tokens
@@ -35,6 +36,7 @@ from flask_hubspot_hitl.runtime import Runtime, get_runtime
 from flask_hubspot_hitl.testing import running_hubspot
 
 from ..helpers import APP, HubSpot, own_port
+from .mutants import put
 
 ROOT = Path(__file__).parents[2]
 SPEED = 20
@@ -77,9 +79,7 @@ def create_app(settings: Mapping[str, str] = os.environ) -> Flask:
     app.secret_key = "rig"
     app.config.update({key: value for key, value in settings.items() if key.startswith("HUBSPOT_HITL_")})
     if settings.get("RIG_MUTANT"):
-        from flask_hubspot_hitl import runtime
-
-        vars(runtime)["JournalTask"] = PlaceFirstTask
+        put(topics, PlaceFirstTask)
     HubSpotHITL(app, clock=FastClock(int(settings["RIG_EPOCH"])))
     life = uuid.uuid4().hex
     file = os.open(settings["RIG_WITNESS"], os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o600)

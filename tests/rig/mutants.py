@@ -117,8 +117,12 @@ MUTANTS: dict[str, tuple[ModuleType, type[Any]]] = {
 def apply(name: str | None) -> None:
     """Break this process's copy of the product; None leaves it whole."""
     if name:
-        module, mutant = MUTANTS[name]
-        whole = mutant.__mro__[1]
-        if vars(module).get(whole.__name__) is not whole:
-            raise RuntimeError(f"{module.__name__} no longer uses {whole}: mutant {name!r} would change nothing")
-        setattr(module, whole.__name__, mutant)
+        put(*MUTANTS[name])
+
+
+def put(module: ModuleType, mutant: type[Any]) -> None:
+    """Have a module make objects of the mutant in place of its base class; RuntimeError if it makes none of these."""
+    whole = mutant.__mro__[1]
+    if vars(module).get(whole.__name__) is not whole:
+        raise RuntimeError(f"{module.__name__} no longer uses {whole}: {mutant.__name__} would change nothing")
+    setattr(module, whole.__name__, mutant)
