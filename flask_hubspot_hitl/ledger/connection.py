@@ -59,6 +59,15 @@ class Prepared:
         return self._row(values)
 
 
+_prepared: dict[tuple[str, str | None], dict[Statement, Prepared]] = {}
+"""The compiled statements, by dialect and schema: apps of a process that have the same ones share them."""
+
+
+def _prepared_for(engine: sa.Engine) -> dict[Statement, Prepared]:
+    schemas = engine.get_execution_options().get("schema_translate_map") or {}
+    return _prepared.setdefault((engine.dialect.name, schemas.get(None)), {})
+
+
 class Count:
     """Hold how many rows a statement has changed; 0 until that is known."""
 
@@ -72,17 +81,14 @@ class Connection:
     """Run the statements of the ledger's parts, within one transaction.
 
     :meth:`row`, :meth:`rows`, :meth:`rows_of`, :meth:`change`, :meth:`change_each` and :meth:`change_many` take
-    statements that are made once, as constants of a module or of an object that lives as long as the database: they are
-    compiled when they come first.
+    statements that are made once in a process, for they are kept: they are compiled when they come first.
     :meth:`execute`, :meth:`scalar` and :meth:`scalars` are SQLAlchemy's.
     """
 
-    def __init__(
-        self, engine: sa.Engine, pooled: sa.PoolProxiedConnection, prepared: dict[Statement, Prepared]
-    ) -> None:
+    def __init__(self, engine: sa.Engine, pooled: sa.PoolProxiedConnection) -> None:
         self._engine = engine
         self._pooled = pooled
-        self._prepared = prepared
+        self._prepared = _prepared_for(engine)
         self._core: sa.Connection | None = None
         driver: Any = pooled.driver_connection
         self.driver = driver

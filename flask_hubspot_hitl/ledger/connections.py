@@ -12,7 +12,7 @@ from typing import Any
 import sqlalchemy as sa
 
 from ..errors import LedgerUnavailable
-from .connection import MADE_AT, USED_AT, Connection, PlainConnection, Prepared, Statement
+from .connection import MADE_AT, USED_AT, Connection, PlainConnection
 from .speed import Speed
 from .trouble import Session, Trouble, of_driver
 
@@ -32,7 +32,6 @@ class Connections:
         self._engine = engine
         self._is_sqlite = engine.dialect.name == "sqlite"
         self._kind = self._kind_for(speed)
-        self._prepared: dict[Statement, Prepared] = {}
         self._most = _WARM if speed.warm else 0
         self.warm: list[Connection] = []
         """Connections that wait for the next transaction."""
@@ -70,7 +69,7 @@ class Connections:
             if is_of_use and self._is_fresh(connection.used_at):
                 return connection
             connection.close()
-        while self._is_lost(connection := self._kind(self._engine, self._take_pooled(), self._prepared)):
+        while self._is_lost(connection := self._kind(self._engine, self._take_pooled())):
             _drop(connection)  # one that is made anew says what has happened
         return connection
 

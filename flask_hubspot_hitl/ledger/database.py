@@ -122,19 +122,6 @@ class Database:
             self.turns = OneAtATime() if self.is_sqlite else Unlimited()
         return Apart(self.turns, lock, begin, end)
 
-    def each(self, name: str) -> sa.Select[Any]:
-        """Return a subquery over the strings of a JSON array parameter, so that one statement serves any number of
-        values.
-
-        :param name: the parameter's name.
-        """
-        given: sa.BindParameter[str] = sa.bindparam(name)
-        if self.is_sqlite:
-            return sa.select(sa.func.json_each(given).table_valued("value").c.value)
-        from sqlalchemy.dialects.postgresql import JSONB
-
-        return sa.select(sa.func.jsonb_array_elements_text(sa.cast(given, JSONB)).column_valued())
-
     def now_ms(self) -> int:
         """Return the time in epoch ms: one clock for all processes, see :mod:`.timekeeping`."""
         return self.clock.now_ms()
@@ -285,6 +272,19 @@ class Database:
             self.writers.abandon()
         except Exception:
             logger.debug("A database that nobody has any more could not be closed", exc_info=True)
+
+
+def every(name: str, *, is_sqlite: bool) -> sa.Select[Any]:
+    """Return a subquery over the strings of a JSON array parameter, so that one statement serves any number of values.
+
+    :param name: the parameter's name.
+    """
+    given: sa.BindParameter[str] = sa.bindparam(name)
+    if is_sqlite:
+        return sa.select(sa.func.json_each(given).table_valued("value").c.value)
+    from sqlalchemy.dialects.postgresql import JSONB
+
+    return sa.select(sa.func.jsonb_array_elements_text(sa.cast(given, JSONB)).column_valued())
 
 
 def _engine(url: sa.URL, pool_size: int, **options: Any) -> sa.Engine:

@@ -18,7 +18,7 @@ from .notify import FileWatch, Listener, Notifier, QuietWatch, Watch
 from .patience import LONGEST, patience
 from .speed import FAST, Speed
 from .states import KindOf, no_kind
-from .store import Statements, Transaction
+from .store import Transaction, statements_of
 from .transactions import Scope
 
 
@@ -65,7 +65,7 @@ class Ledger:
         self._kind_of = kind_of
         self._on_open = on_open
         self._database = Database(url, clock, pool_size=pool_size, schema=schema, is_testing=is_testing, speed=speed)
-        self._statements = Statements(self._database)
+        self._statements = statements_of(self._database.insert, is_sqlite=self._database.is_sqlite)
         self._notifier = Notifier(self._database, self._channel)
         self.is_sqlite = self._database.is_sqlite
         self.why_not: Callable[[], str | None] = lambda: None

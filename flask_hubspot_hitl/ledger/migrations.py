@@ -11,7 +11,7 @@ import itertools
 import json
 import logging
 import secrets
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Any
 
 import sqlalchemy as sa
@@ -123,6 +123,27 @@ Neither may use ``schema``, which tells of today's tables only.
 """
 
 
+def _run(connection: Connection, statements: Iterable[str]) -> None:
+    for statement in statements:
+        connection.core.exec_driver_sql(statement)
+
+
+_made: dict[str, list[str]] = {}
+
+
+def _making(dialect: sa.Dialect) -> list[str]:
+    """Return what makes the tables, as text: a process that makes many apps, as a test run does, compiles it once."""
+    if dialect.name not in _made:
+        tables = schema.metadata.sorted_tables
+        indexes = sorted((index for table in tables for index in table.indexes), key=lambda index: str(index.name))
+        making: list[sa.schema.ExecutableDDLElement] = [
+            *(sa.schema.CreateTable(table, if_not_exists=True) for table in tables),
+            *(sa.schema.CreateIndex(index, if_not_exists=True) for index in indexes),
+        ]
+        _made[dialect.name] = [str(one.compile(dialect=dialect)) for one in making]
+    return _made[dialect.name]
+
+
 def bring_up(connection: Connection, insert: Any) -> int | None:
     """Make the schema, or bring it up to ``schema.VERSION``, in the transaction at hand, which holds the lock.
 
@@ -132,7 +153,7 @@ def bring_up(connection: Connection, insert: Any) -> int | None:
     """
     found = version_of(connection)
     if found is None:
-        schema.metadata.create_all(connection.core)
+        _run(connection, _making(connection.core.dialect))
         for name, value in (("schema_version", str(schema.VERSION)), ("deployment_id", secrets.token_hex(8))):
             connection.execute(insert(schema.meta).values(name=name, value=value))
     elif found > schema.VERSION:
@@ -150,8 +171,7 @@ def bring_up(connection: Connection, insert: Any) -> int | None:
                 else:
                     connection.core.exec_driver_sql(step)
             _set_version(connection, version)
-    for statement in schema.PARTIAL_INDEXES:
-        connection.core.exec_driver_sql(statement)
+    _run(connection, schema.PARTIAL_INDEXES)
     if found is None:
         return None
     logger.warning(

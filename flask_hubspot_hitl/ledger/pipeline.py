@@ -58,10 +58,8 @@ class _Numbered:
 class PipelinedConnection(Connection):
     """Run prepared statements by libpq; see :class:`.connection.Connection`."""
 
-    def __init__(
-        self, engine: sa.Engine, pooled: sa.PoolProxiedConnection, prepared: dict[Statement, Prepared]
-    ) -> None:
-        super().__init__(engine, pooled, prepared)
+    def __init__(self, engine: sa.Engine, pooled: sa.PoolProxiedConnection) -> None:
+        super().__init__(engine, pooled)
         self._waiting: list[_Call] = []
         self._counts: list[tuple[int, Count]] = []
         """Which of what waits is counted, by its place."""

@@ -8,6 +8,7 @@ from __future__ import annotations
 import secrets
 from collections import Counter
 from collections.abc import Callable, Sequence
+from functools import cache, partial
 from typing import Any, Generic, NamedTuple, TypeVar
 
 import sqlalchemy as sa
@@ -18,7 +19,7 @@ from .bridges import Bridges
 from .buckets import Buckets
 from .channels import Channels
 from .connection import Connection
-from .database import Database
+from .database import Database, every
 from .inboxes import Inboxes
 from .installations import Installations
 from .once import Once
@@ -70,13 +71,21 @@ _FACTS = (
 
 
 class Statements:
-    """Hold the prepared statements, made once for each database; see :class:`.connection.Connection`."""
+    """Hold the prepared statements; see :class:`.connection.Connection`."""
 
-    def __init__(self, database: Database) -> None:
-        self.queue = queue.Statements(database.insert, is_sqlite=database.is_sqlite)
-        self.records = records.Statements(database.insert, database.each)
-        self.direct = direct.Statements(database.insert, database.each)
-        self.people = people.Statements(database.each)
+    def __init__(self, insert: Any, *, is_sqlite: bool) -> None:
+        each = partial(every, is_sqlite=is_sqlite)
+        self.queue = queue.Statements(insert, is_sqlite=is_sqlite)
+        self.records = records.Statements(insert, each)
+        self.direct = direct.Statements(insert, each)
+        self.people = people.Statements(each)
+
+
+@cache
+def statements_of(insert: Any, *, is_sqlite: bool) -> Statements:
+    """Return the statements for a kind of database, which all apps of a process share: to put them together takes
+    longer than most of what an app does with them in a test."""
+    return Statements(insert, is_sqlite=is_sqlite)
 
 
 T = TypeVar("T")
@@ -148,7 +157,8 @@ class Transaction(Part):
     def is_used(self) -> bool:
         """Return True for a store that holds a portal, a channel, an account or a handoff."""
         tables = (installation, channel, channel_account, handoff)
-        return any(self._connection.scalar(sa.select(sa.exists(sa.select(1).select_from(one)))) for one in tables)
+        found = (sa.exists(sa.select(1).select_from(one)) for one in tables)
+        return bool(self._connection.scalar(sa.select(sa.or_(*found))))
 
     def prove(self) -> None:
         """Write and delete a row of its own, to prove that the database can be written; it shares no lock."""

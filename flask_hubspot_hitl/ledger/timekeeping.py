@@ -8,6 +8,7 @@ server's clock is the only one that all hosts share, and is followed at once.
 
 from __future__ import annotations
 
+from functools import cache
 from typing import Any
 
 import sqlalchemy as sa
@@ -28,7 +29,15 @@ _NEVER_RIGHT_MS = 30 * 86_400_000
 """Milliseconds by which only a machine is off that has no clock of its own and has just asked for the time: that is
 followed at once."""
 _NAME = "clock"
+_READ = sa.select(meta.c.value).where(meta.c.name == _NAME)
 _SERVERS = sa.text("SELECT (extract(epoch from clock_timestamp())*1000)::bigint")
+
+
+@cache
+def _writing(insert: Any) -> sa.Insert:
+    new = insert(meta).values(name=_NAME, value=sa.bindparam("kept"))
+    written: sa.Insert = new.on_conflict_do_update(index_elements=["name"], set_={"value": new.excluded.value})
+    return written
 
 
 class Timekeeper:
@@ -41,9 +50,7 @@ class Timekeeper:
         self._sync_at = 0
         self.was_set_back = False
         """True once PostgreSQL's clock was set back: what waits for a time may wait for too long."""
-        self._read = sa.select(meta.c.value).where(meta.c.name == _NAME)
-        new = insert(meta).values(name=_NAME, value=sa.bindparam("kept"))
-        self._write = new.on_conflict_do_update(index_elements=["name"], set_={"value": new.excluded.value})
+        self._write = _writing(insert)
 
     def keep(self, connection: Connection, *, writes: bool) -> None:
         """Look at the time now and then, in a transaction at hand."""
@@ -68,7 +75,7 @@ class Timekeeper:
     def _follow_machine(self, connection: Connection, at: int, since: str, *, writes: bool) -> bool:
         """Follow the machine's clock. Return False when there is something to write that this transaction can't."""
         machine = self._clock.machine_ms()
-        row = connection.row(self._read, {})
+        row = connection.row(_READ, {})
         found = ["", "0", "0"] if row is None else row.value.split(" ")
         if found[0] == since:
             ahead, changed_at = int(found[1]), int(found[2])
