@@ -9,13 +9,23 @@ from __future__ import annotations
 import hashlib
 import os
 import time
+from collections.abc import Iterable
 from datetime import UTC, datetime
+from typing import Any
 
 import pytest
 
 SECONDS, DAY = "HITL_SLOW_SECONDS", "HITL_SLOW_DAY"
 FIRST = ("tests/test_rig.py", "tests/test_crash.py", "tests/test_erasing.py", "tests/test_failover.py")
 BEGAN = time.monotonic()
+
+
+def few_of(values: Iterable[Any], *few: Any) -> list[Any]:
+    """Return the parameters of a test that is quick with a ``few`` values, and slow with the others."""
+    kept = list(values)
+    if missing := set(few) - set(kept):
+        raise ValueError(f"not among the values: {missing}")
+    return [pytest.param(one, marks=() if one in few else pytest.mark.slow, id=str(one)) for one in kept]
 
 
 def pytest_configure() -> None:

@@ -11,6 +11,7 @@ import requests
 from .browser_helpers import SIZES, Site, Watch, expect, shot, wait_for
 from .helpers import CHANNEL
 from .simulator_helpers import CC
+from .slow import few_of
 from .test_browser import call_somebody, publish, said, say
 from .test_browser_connect import install, install_url
 
@@ -195,7 +196,7 @@ def width_of(page: Page) -> int:
     return found
 
 
-@pytest.mark.parametrize("name", PAGES)
+@pytest.mark.parametrize("name", few_of(PAGES, "thread", "settings", "connect", "chat", "talk", "agents"))
 def test_axe_finds_nothing_and_fingers_find_everything(full: Site, watch: Watch, axe: str, name: str) -> None:
     page = PAGES[name](full, watch, watch.context())
     for scheme in ("light", "dark"):

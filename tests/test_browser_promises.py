@@ -5,6 +5,8 @@ from __future__ import annotations
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING
 
+import pytest
+
 from .browser_helpers import NAME, Site, Watch, expect, shot, wait_for
 from .test_browser import AGENT, choose, said, say
 
@@ -47,6 +49,7 @@ def look_away(page: Page, away: bool) -> None:
     )
 
 
+@pytest.mark.slow
 def test_asked_promised_read_helped_and_rated(site: Site, watch: Watch) -> None:
     window = watch.context()
     window.grant_permissions(["clipboard-read", "clipboard-write"])

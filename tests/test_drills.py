@@ -147,6 +147,7 @@ def small_disk() -> Iterator[Path]:
     folder.rmdir()
 
 
+@pytest.mark.slow
 def test_hubspot_refuses_the_token(night: Callable[..., Night]) -> None:
     """docs/oncall.rst: users write and agents see nothing."""
     here = night(LOG_JSON="1")

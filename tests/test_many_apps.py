@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from .helpers import HubSpot
+from .slow import few_of
 
 HERE = Path(__file__).parent
 
@@ -67,7 +68,7 @@ def test_a_suite_of_many_apps_leaves_nothing_behind(
         assert most[1] <= begin[1], "nor is a file held open"
 
 
-@pytest.mark.parametrize("apps", [4, pytest.param(300, marks=pytest.mark.slow)])
+@pytest.mark.parametrize("apps", few_of([4, 300]))
 @each_end
 def test_a_suite_whose_apps_all_work_leaves_nothing_behind(
     hubspot: HubSpot, tmp_path: Path, apps: int, closes: str

@@ -203,7 +203,7 @@ def _examples(count: int) -> settings:
     return settings(max_examples=count, stateful_step_count=40, deadline=None, suppress_health_check=list(HealthCheck))
 
 
-LedgerModel.TestCase.settings = _examples(80)
+LedgerModel.TestCase.settings = _examples(40)
 TestLedgerModel = LedgerModel.TestCase
 PlainModel.TestCase.settings = _examples(20)
 TestPlainModel = PlainModel.TestCase

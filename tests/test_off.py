@@ -209,7 +209,13 @@ def flask(folder: Path, *arguments: str, **env: str) -> subprocess.CompletedProc
     )
 
 
-@pytest.mark.parametrize("env", [{}, {f"{ENVIRONMENT}ENABLED": "0"}], ids=["no setting", "off"])
+@pytest.mark.parametrize(
+    "env",
+    [
+        pytest.param({}, id="no setting"),
+        pytest.param({f"{ENVIRONMENT}ENABLED": "0"}, id="off", marks=pytest.mark.slow),
+    ],
+)
 def test_the_hosts_own_commands_run(env: dict[str, str], tmp_path: Path) -> None:
     done = flask(tmp_path, "build", **env)
     assert (done.returncode, done.stdout) == (0, "built\n")

@@ -38,6 +38,7 @@ from .browser import Browser
 from .conftest import MakeApp, Record, Serve
 from .helpers import PORTAL, Botpress, HubSpot, Json, app_event, new_message_event, signed_post
 from .project_helpers import Folder
+from .slow import few_of
 from .story import Story
 
 PAGE = Path(__file__).resolve().parents[1] / "docs" / "outcomes.rst"
@@ -905,7 +906,7 @@ def story(make_app: MakeApp, hubspot: HubSpot, botpress: Botpress, record: Recor
     return make_story(make_app, hubspot, botpress, record, dispatcher="inline", **how)
 
 
-@pytest.mark.parametrize("number", SCENES)
+@pytest.mark.parametrize("number", few_of(SCENES, *SCENES.keys() - {"L9"}))
 def test_each_row_is_true(story: Story, botpress: Botpress, caplog: pytest.LogCaptureFixture, number: str) -> None:
     caplog.set_level(logging.INFO)
     heard = set(SCENES[number](story, botpress) or ())

@@ -72,7 +72,7 @@ def tables_of_an_old_store(url: str) -> None:
         pytest.param("sqlite", tables_of_a_new_store, "include_name", marks=pytest.mark.slow),
         ("sqlite", tables_of_a_new_store, "include_object"),
         pytest.param("postgresql", tables_of_an_old_store, "include_name", marks=pytest.mark.slow),
-        ("postgresql", tables_of_a_new_store, ""),
+        pytest.param("postgresql", tables_of_a_new_store, "", marks=pytest.mark.slow),
     ],
 )
 def test_a_hosts_migrations_leave_our_tables_alone(

@@ -190,8 +190,8 @@ class Talk:
     [
         pytest.param({"files"}, 6, id="files", marks=pytest.mark.slow),
         pytest.param({"botpress"}, 6, id="botpress", marks=pytest.mark.slow),
-        pytest.param({"hubspot"}, 6, id="hubspot", marks=pytest.mark.slow),
-        pytest.param({"files", "botpress", "hubspot"}, 4, id="all"),
+        pytest.param({"hubspot"}, 4, id="hubspot"),
+        pytest.param({"files", "botpress", "hubspot"}, 6, id="all", marks=pytest.mark.slow),
         pytest.param({"files", "botpress", "hubspot"}, 30, id="all for long", marks=pytest.mark.slow),
     ],
 )

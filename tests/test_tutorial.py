@@ -7,6 +7,8 @@ import re
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import pytest
+
 from .browser_helpers import Site, Watch, expect, shot
 from .test_browser import AGENT, call_somebody, choose, row, said, say
 
@@ -31,6 +33,7 @@ def picture(page: Page, name: str, left: float = 0, right: float | None = None) 
         page.screenshot(path=PICTURES / f"{name}.png", animations="disabled", caret="hide", clip=part)
 
 
+@pytest.mark.slow
 def test_the_tutorial(site: Site, watch: Watch) -> None:
     """Each step of the page, with its picture."""
     window = watch.context()
