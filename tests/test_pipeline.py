@@ -128,3 +128,26 @@ def test_without_names_for_statements_where_a_pooler_knows_none(
         named = tx._connection.scalars(sa.text("SELECT name FROM pg_prepared_statements")).all()
         assert not [name for name in named if name.startswith("hitl_")]
     other.close()
+
+
+@on_postgresql
+def test_with_many_lanes_a_claim_is_not_planned_anew_each_time(ledger: Ledger) -> None:
+    """Planning takes longer than claiming; PostgreSQL gives it up after five times unless it sees an advantage."""
+    with ledger.write() as tx:
+        idle = "INSERT INTO hitl_lane (key, fence, wake) SELECT 'in:1:' || i, 1, 1 FROM generate_series(1, 5000) AS i"
+        tx._connection.execute(sa.text(idle))
+        tx._connection.execute(sa.text("ANALYZE hitl_lane"))
+    for number in range(8):
+        with ledger.write() as tx:
+            tx.queue.put([an_event(str(number), sort_at=number)], now=NOW)
+            taken = tx.queue.take(owner="me", now=NOW, ttl_ms=1_000, works=tuple(lanes.Work), portal=None)
+            assert taken is not None
+            event = tx.queue.begun(taken)
+            assert event is not None
+            tx.queue.finish(event, EventState.DONE, now=NOW)
+            tx.queue.release(taken, now=NOW, due_at=None)
+    with ledger.read() as tx:
+        counts = "SELECT statement, generic_plans, custom_plans FROM pg_prepared_statements WHERE name LIKE 'hitl_%'"
+        plans = {row[0]: (row[1], row[2]) for row in tx._connection.execute(sa.text(counts))}
+    claims = [count for statement, count in plans.items() if statement.startswith("WITH taken")]
+    assert claims == [(3, 5)]

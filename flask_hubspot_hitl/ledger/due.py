@@ -12,7 +12,7 @@ import sqlalchemy as sa
 
 from .connection import Connection
 from .lanes import Work
-from .schema import lane
+from .schema import ONE, lane
 
 _PLACES = [f"work_{number}" for number in range(len(Work))]
 """Parameters that say which classes are looked at, in this order."""
@@ -50,7 +50,7 @@ def _first_due(*which: sa.ColumnElement[bool]) -> sa.ScalarSelect[str]:
         sa.select(lane.c.key)
         .where(*which, lane.c.due_at <= _given("now"))
         .order_by(lane.c.due_at)
-        .limit(1)
+        .limit(ONE)
         .with_for_update(skip_locked=True)
         .scalar_subquery()
     )

@@ -18,7 +18,7 @@ from . import codec, due, lanes
 from .connection import Connection, Row
 from .due import Due
 from .inserts import PUT, NewEvent, event_row, lane_row, touching
-from .schema import EventState, event, in_state, lane
+from .schema import ONE, EventState, event, in_state, lane
 from .states import State
 
 S = TypeVar("S", bound=State)
@@ -115,7 +115,7 @@ class Statements:
         self.holds = sa.select(lane.c.fence, lane.c.wake).where(lane.c.key == given("lane_key"))
         self.holds = self.holds.with_for_update()
         self.pending = sa.select(event.c.id).where(event.c.lane == given("lane_key"), in_state(EventState.PENDING))
-        self.pending = self.pending.limit(1)
+        self.pending = self.pending.limit(ONE)
         self.unbegun = self.pending.where(event.c.starts == 0)
         ours = sa.and_(lane.c.key == given("lane_key"), lane.c.fence == given("mine"))
         freed: dict[str, Any] = {"owner": None, "failures": given("failed"), "hung_since": None}
@@ -144,7 +144,7 @@ class Statements:
 def _beginning(key: Any) -> sa.Update:
     """Return what marks the first event of a lane as begun."""
     first = sa.select(event.c.id).where(event.c.lane == key, in_state(EventState.PENDING))
-    first = first.order_by(event.c.sort_at, event.c.id).limit(1)
+    first = first.order_by(event.c.sort_at, event.c.id).limit(ONE)
     begun = sa.update(event).where(event.c.id == first.scalar_subquery(), in_state(EventState.PENDING))
     return begun.values(starts=event.c.starts + 1)
 

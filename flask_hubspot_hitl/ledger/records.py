@@ -16,7 +16,7 @@ from .connection import Connection
 from .database import Database
 from .parts import Part
 from .rows import HandoffRecord, OperatorRow, handoff_values, message_values, note_stored, to_message, to_record
-from .schema import blob, handoff, is_open, is_starting, message, thread
+from .schema import ONE, blob, handoff, is_open, is_starting, message, thread
 
 _given = sa.bindparam
 
@@ -30,12 +30,12 @@ class Statements:
         self.get_locked = self.get.with_for_update()
         self.open_of = of_conversation.where(is_open)
         self.open_of_locked = self.open_of.with_for_update()
-        self.newest_of = of_conversation.order_by(handoff.c.seq.desc()).limit(1)
+        self.newest_of = of_conversation.order_by(handoff.c.seq.desc()).limit(ONE)
         self._updates: dict[tuple[str, ...], sa.Update] = {}
         self._message_updates: dict[tuple[str, ...], sa.Update] = {}
         self._status_updates: dict[tuple[str, ...], sa.Update] = {}
         self.starting = sa.select(handoff.c.portal_id).where(is_starting, handoff.c.portal_id == _given("portal_id"))
-        self.starting = self.starting.limit(1)
+        self.starting = self.starting.limit(ONE)
         self.of_thread = sa.select(thread.c.thread_id, thread.c.handoff_id).where(
             thread.c.portal_id == _given("portal_id"), thread.c.thread_id == _given("thread_id")
         )
