@@ -244,7 +244,7 @@ audit = _table(
 sa.Index("hitl_audit_age", audit.c.done_at)
 
 # Written as text, the same on both engines: SQLAlchemy's own way names a dialect, and would load both of them.
-ONE = sa.literal_column("1")
+ONE: sa.ColumnClause[int] = sa.literal_column("1")
 """A limit that PostgreSQL knows when it plans. Of a parameter it thinks the worst, unless it plans anew for each value,
 which then looks cheaper, and takes longer than the statement itself."""
 PARTIAL_INDEXES = (
