@@ -63,7 +63,7 @@ class HubSpotHITL:
         ``@app.cli.command("serve")``. With ``DISPATCHER = thread`` they dispatch as ``flask run`` does, and other
         commands of Flask's do not. Servers with a command of their own need not be named.
     :param metrics: takes what is measured, such as ``adapters.prometheus.Prometheus()``.
-    :param redact: called with the value of each of a handoff's facts, and with the text of its history; returns what
+    :param redact: called with the value of each of a handoff's facts, and with each entry of its history; returns what
         agents may read of it. What it raises, ``start`` raises before anything is stored.
     :param clock: tells the time, for tests: an object with ``now_ms()`` (epoch milliseconds) and ``sleep(seconds)``.
     :raises TypeError: ``serving_commands`` is a str.

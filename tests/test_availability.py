@@ -218,6 +218,17 @@ def test_j2_without_a_setting_it_is_who_has_answered_there(desk: Desk) -> None:
     assert desk.ask().agents == (NOOR,)
 
 
+def test_j2_who_has_given_a_handoff_up_answers_there(desk: Desk) -> None:
+    app = desk.open(inbox_members=None)
+    take(app, "c-7", TEO, "7007")
+    ledger = state_of(app).ledger
+    with ledger.write() as tx:
+        current = tx.records.open_of("c-7")
+        assert current is not None
+        transitions.assigned(tx, current, None, occurred_ms=ledger.now_ms() + 1)
+    assert desk.ask().agents == (TEO,)
+
+
 def test_j2_agents_whom_hubspot_does_not_know_make_it_unknown(desk: Desk) -> None:
     desk.open(inbox_members="A-5")
     assert desk.ask().reason is AvailabilityReason.NO_MEMBERS

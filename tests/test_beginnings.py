@@ -115,6 +115,23 @@ def test_l4_an_accepted_conversation_is_a_handoff_like_any_other(story: Started)
     del kept
 
 
+def test_l4_a_user_who_never_answers_is_told_and_then_it_ends(
+    make_app: MakeApp, hubspot: HubSpot, clock: ManualClock, record: Record, database_url: str
+) -> None:
+    app = make_app(clock=clock, dispatcher="inline", agents_may_start=True, idle_warning=60, idle_timeout=90)
+    allow(hubspot)
+    story = Started(app, hubspot, clock, record(app))
+    kept = accepting(story)
+    story.post(story.begin())
+    story.run(59)
+    assert story.names()[-1] == "operator_message"
+    story.run(1)
+    assert story.names()[-1] == "idle_warning"
+    story.run(30)
+    assert story.names()[-1] == "conversation_completed"
+    del kept
+
+
 @pytest.mark.parametrize("ids", ["given", "empty", "missing"])
 def test_l4_whatever_hubspot_calls_the_thread_the_answer_reaches_the_agent(story: Started, ids: str) -> None:
     kept = accepting(story)

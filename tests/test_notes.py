@@ -145,6 +145,26 @@ def test_a_handoff_is_rated_once_and_after_its_end(story: Story) -> None:
     assert [one["text"] for one in entries(story, second)] == ["The user's rating: 3 of 5"]
 
 
+@pytest.mark.parametrize("who", ["host", "agent"])
+def test_a_rating_that_waits_when_it_ends_is_written_and_a_note_is_not(
+    make_app: MakeApp, hubspot: HubSpot, clock: ManualClock, record: Record, database_url: str, who: str
+) -> None:
+    app = make_app(clock=clock, dispatcher="external")
+    story = Story(app, hubspot, clock, record(app))
+    thread = story.start().thread_id
+    story.run()
+    if who == "host":
+        assert note(story, "too late")
+    assert rate(story, 5, "great")
+    if who == "host":
+        story.stop()
+    else:
+        story.status(thread, "CLOSED", at=story.now + 1)
+    story.run(60)
+    assert [one["text"] for one in entries(story, thread)] == ["The user's rating: 5\ngreat"]
+    assert not rate(story, 1)
+
+
 def test_a_rating_never_opens_a_thread_again(story: Story) -> None:
     thread = story.start().thread_id
     story.stop()

@@ -12,6 +12,8 @@ import pytest
 from flask import Flask
 
 from flask_hubspot_hitl.hubspot import project
+from flask_hubspot_hitl.hubspot.scopes import AppKind
+from flask_hubspot_hitl.portals import installations
 from flask_hubspot_hitl.portals.project import META, remembered, wanted_of
 
 from .helpers import state_of
@@ -55,6 +57,32 @@ def test_its_addresses_are_the_ones_that_the_app_serves(app: Flask, folder: Path
     settings = state_of(app).settings
     assert load(folder, APP)["config"]["auth"]["redirectUrls"] == [settings.oauth_url("callback")]
     assert load(folder, WEBHOOKS)["config"]["settings"]["targetUrl"] == settings.webhook_urls()[0]
+
+
+@pytest.mark.parametrize(
+    ("settings", "more"),
+    [
+        ({"AVAILABILITY": "hubspot"}, {"crm.objects.users.read"}),
+        (
+            {"AVAILABILITY": "hubspot", "INBOX_MEMBERS": "team:5"},
+            {"crm.objects.users.read", "settings.users.teams.read"},
+        ),
+        ({"TICKETS": "1"}, {"tickets"}),
+        ({"NOTES_IN": "both"}, {"tickets", "crm.objects.contacts.write"}),
+        ({"CONTACT_POLICY": "create"}, {"crm.objects.contacts.write"}),
+    ],
+)
+def test_what_is_switched_on_has_its_scopes_in_the_file(
+    app: Flask, folder: Path, tmp_path: Path, settings: Json, more: set[str]
+) -> None:
+    call(app, "init", tmp_path / "plain")
+    plain = load(tmp_path / "plain", APP)["config"]["auth"]["requiredScopes"]
+    with bot(tmp_path / "other", **settings) as other:
+        call(other, "init", folder)
+        wanted = state_of(other).settings
+    asked = load(folder, APP)["config"]["auth"]["requiredScopes"]
+    assert set(asked) - set(plain) == more
+    assert set(asked) == set(installations.wanted_scopes(wanted, AppKind.PROJECT)), "what an installation asks for"
 
 
 def test_a_plan_writes_nothing(app: Flask, folder: Path) -> None:

@@ -198,6 +198,20 @@ def test_l1_redact_sees_facts_and_history(
     assert ("Card: [card] 1111" in text, "my card is [card]" in text) == (True, True)
 
 
+def test_l1_redact_sees_the_history_before_it_is_cut(
+    make_app: MakeApp, hubspot: HubSpot, clock: ManualClock, record: Record
+) -> None:
+    card = "4111 1111 1111 1234"
+    app = make_app(
+        clock=clock, dispatcher="inline", history="message", redact=lambda text: text.replace(card, "[card]")
+    )
+    story = Story(app, hubspot, clock, record(app))
+    long = f"{'x' * 9_000} {card} {'y' * 9_975}"  # the cut falls into the number
+    text = first(story, story.start(history=[("user", "hi"), ("user", long)]).thread_id)
+    assert "1234" not in text
+    assert "y" * 9_900 in text
+
+
 def test_l1_a_redact_that_fails_leaves_nothing_behind(make_app: MakeApp, hubspot: HubSpot) -> None:
     def broken(text: str) -> Any:
         if text == "none":

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 from collections import deque
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from datetime import UTC, datetime
 from typing import Any
 
@@ -57,7 +57,13 @@ class _Strange(Exception):
     """An entry, or a part of one, is not understood."""
 
 
-def render_history(entries: Iterable[Any], limit: int = HISTORY_LIMIT, *, is_checked: bool = True) -> str:
+def render_history(
+    entries: Iterable[Any],
+    limit: int = HISTORY_LIMIT,
+    *,
+    is_checked: bool = True,
+    allowed: Callable[[str], str] = lambda line: line,
+) -> str:
     """Return the conversation before the handoff as one text, oldest first, at most ``limit`` characters.
 
     When it is too long whole entries at the beginning are left out, and the first line says how many; only the newest
@@ -65,6 +71,7 @@ def render_history(entries: Iterable[Any], limit: int = HISTORY_LIMIT, *, is_che
 
     :param entries: any iterable, oldest first.
     :param is_checked: an entry that is not understood is an error; False: a line says how many there were.
+    :param allowed: takes an entry's line, and returns what of it may be read; called before anything is cut.
     :raises TypeError: an entry is not understood; the text tells its keys and types, and nothing of its content.
     """
     if isinstance(entries, str | bytes | Mapping) or not isinstance(entries, Iterable):
@@ -75,12 +82,13 @@ def render_history(entries: Iterable[Any], limit: int = HISTORY_LIMIT, *, is_che
     length = dropped = unread = 0
     for position, entry in enumerate(entries):
         try:
-            line = _line_of(entry)
+            said = _line_of(entry)
         except (_Strange, ValueError, OverflowError):  # numbers and times beyond all bounds
             if is_checked:
                 raise TypeError(_complaint(position, entry)) from None
             unread += 1
             continue
+        line = said and allowed(said)
         if not line:
             continue
         kept.append(line)

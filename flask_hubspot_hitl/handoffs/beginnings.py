@@ -20,7 +20,7 @@ from ..hubspot import fields
 from ..hubspot.fields import PERSON
 from ..ledger import Event, HandoffRecord, Step, Transaction, lanes
 from ..portals.clients import Services
-from . import steps
+from . import silence, steps
 from .states import InboundState, Receipt, Told
 
 SIGNAL = "operator_started"
@@ -148,12 +148,21 @@ def accept(app: App, event: str, conversation_id: str) -> Handoff | None:
         asked = tx.queue.pending_event(int(event_id))
         if asked is None or (asked.portal_id, asked.thread_id) != (portal_id, thread_id):
             return None
-        found = _begin(tx, asked, conversation_id, deployment_id=ledger.deployment_id, now=now)
+        limits = silence.limits(app.services.settings, None, None)
+        found = _begin(tx, asked, conversation_id, limits, deployment_id=ledger.deployment_id, now=now)
     app.dispatcher.wake()
     return found
 
 
-def _begin(tx: Transaction, event: Event, conversation_id: str, *, deployment_id: str, now: int) -> Handoff | None:
+def _begin(
+    tx: Transaction,
+    event: Event,
+    conversation_id: str,
+    limits: tuple[int | None, int | None],
+    *,
+    deployment_id: str,
+    now: int,
+) -> Handoff | None:
     """Make the handoff, give it the thread and what waits there, and tell of it before the message."""
     state, told = event.state(InboundState), Told.from_json(event.payload)
     message = state.message
@@ -183,6 +192,8 @@ def _begin(tx: Transaction, event: Event, conversation_id: str, *, deployment_id
         integration_thread_id=str(names[0]) if names else f"{deployment_id}.{uuid.uuid4()}",
         sender={name: whom[name] for name in ("type", "value")} if {"type", "value"} <= whom.keys() else stranger,
         recipient=_account_identifier(told),
+        idle_warning=limits[0],
+        idle_timeout=limits[1],
     )
     if not tx.records.insert(record):
         raise DeliveryFailed(BUSY)

@@ -21,6 +21,8 @@ from .outcome import facts_of
 from .states import RATING, ToAssign, ToChangeTicket, ToClose, ToIdle, ToNote, ToOpen, ToPublish
 from .steps import Plan, Step, put_signals, step
 
+INSERTS = 3
+"""Tries to begin a handoff: the one in its way may end before it is read."""
 CONTINUED_ELSEWHERE = "This chat continued elsewhere."
 
 
@@ -63,10 +65,13 @@ def begin(tx: Transaction, opening: Opening, *, deployment_id: str, now: int) ->
         idle_warning=opening.idle_warning,
         idle_timeout=opening.idle_timeout,
     )
-    if not tx.records.insert(record):
+    for _ in range(INSERTS):
+        if tx.records.insert(record):
+            break
         existing = tx.records.open_of(opening.handoff.conversation_id)
         if existing is not None:
             return existing, False
+    else:
         raise RuntimeError("a handoff was refused by the database, but none is open")
     tx.inboxes.begun(record.handoff.id, record.handoff.portal_id, record.handoff.inbox_id)
     in_message = opening.transcript if opening.transcript_as == "message" else ""
@@ -310,7 +315,8 @@ def fail(tx: Transaction, record: HandoffRecord, *, error: str, now: int) -> Non
 def _take_back(tx: Transaction, record: HandoffRecord, *, error: str, now: int) -> Plan:
     """Cancel the messages of an ending handoff that have surely not reached HubSpot; return a step for each of them."""
     handoff = record.handoff
-    topics = [Topic.PUBLISH, Topic.NOTE, Topic.ASSIGN, Topic.OPEN]
+    # A note is seen by its own run to be too late, or is a rating, which is written after the end, too.
+    topics = [Topic.PUBLISH, Topic.ASSIGN, Topic.OPEN]
     taken = tx.cancel_unpublished(lanes.outbound(handoff.id), now=now, topics=topics)
     rows = [ToPublish.from_json(payload).row for topic, payload in taken if topic == Topic.PUBLISH]
     return [message_failed(tx, record, row, error=error) for row in rows]

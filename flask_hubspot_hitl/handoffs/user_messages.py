@@ -123,7 +123,7 @@ class MessageTask(OutboundTask):
         try:
             file, content = self._services.remote_files.fetch(wanted)
         except NotFetched as error:
-            if error.later and event.attempts + 1 < FETCH_TRIES:
+            if error.later and event.attempts + 1 < min(FETCH_TRIES, self._services.settings.max_attempts):
                 return Retry(f"a file was not fetched: {error}", counts=True)
             state.left_out = {**state.left_out, str(position): ""}
             text = "\n".join(filter(None, [message.text, as_line(wanted)]))

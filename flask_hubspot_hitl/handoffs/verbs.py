@@ -7,6 +7,7 @@ import time
 import uuid
 from collections.abc import Callable, Iterable, Mapping
 from contextlib import AbstractContextManager
+from functools import partial
 from typing import IO, Any, Protocol, TypeVar
 
 from ..config import PREFIX
@@ -22,7 +23,7 @@ from ..ledger import HandoffRecord, Transaction, lanes
 from ..portals import routing
 from ..portals.clients import Services
 from . import arguments, beginnings, queue, read_receipts, rules, silence
-from .before import HISTORY_LIMIT, render_history
+from .before import render_history
 from .facts import Redact, redacted, render_facts
 from .files import Links, lasting
 from .tickets import check_ticket
@@ -311,7 +312,8 @@ def check_opening(
         found = parse_contact(contact, allow_special_domains=app.services.settings.is_stand_in)
     elif settings.contact_policy != "anonymous":
         raise ValueError("start() needs a contact (or HUBSPOT_HITL_CONTACT_POLICY = 'anonymous')")
-    told_before = redacted(app.redact, render_history(history, is_checked=history_is_checked))[-HISTORY_LIMIT:]
+    allowed = partial(redacted, app.redact)
+    told_before = render_history(history, is_checked=history_is_checked, allowed=allowed)
     takes_notes = settings.history == "note" and app.services.takes_notes(portal)
     how = settings.history if takes_notes or settings.history == "none" else "message"
     handoff = Handoff(

@@ -33,14 +33,19 @@ class Inboxes(Part):
     __slots__ = ()
 
     def operators(self, portal_id: str, inbox_id: str | None, *, limit: int) -> list[str]:
-        """Return the actor ids of who has the inbox's newest assigned handoffs, without repetitions.
+        """Return the actor ids of who had or answered the inbox's newest assigned handoffs, without repetitions.
 
         :param limit: how many handoffs are looked at.
         """
-        wanted = sa.select(handoff.c.operator).where(*_in(portal_id, inbox_id), handoff.c.taken_at.is_not(None))
-        rows = self._connection.scalars(wanted.order_by(handoff.c.taken_at.desc()).limit(limit))
-        known = (codec.operator_from_json(codec.loads(one)) for one in rows)
-        return list(dict.fromkeys(one.actor_id for one in known if one is not None))
+        wanted = sa.select(handoff.c.operators, handoff.c.operator)
+        wanted = wanted.where(*_in(portal_id, inbox_id), handoff.c.taken_at.is_not(None))
+        found: dict[str, None] = {}
+        for row in self._connection.execute(wanted.order_by(handoff.c.taken_at.desc()).limit(limit)):
+            # Older handoffs know only who has them, or had them at the end.
+            last = codec.operator_from_json(codec.loads(row.operator))
+            known = (*codec.operators_from_text(row.operators), *([last] if last else []))
+            found |= dict.fromkeys(one.actor_id for one in known)
+        return list(found)
 
     def ahead(self, handoff_id: str, portal_id: str, inbox_id: str | None) -> int:
         """Return how many handoffs of the inbox wait that were begun before this one."""

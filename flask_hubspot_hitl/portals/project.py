@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 from ..config import Settings
 from ..hubspot import scopes
 from ..ledger import Transaction
+from . import installations
 
 if TYPE_CHECKING:
     from ..hubspot.project import Wanted
@@ -33,10 +34,9 @@ def wanted_of(settings: Settings, **more: Any) -> Wanted:
     """Return what a project's files shall hold for an app with these settings; ``more`` are fields of ``Wanted``."""
     from ..hubspot.project import Wanted  # a process that serves never looks at files
 
-    creates = settings.contact_policy == "create"
     return Wanted(
         base_urls=tuple(f"{url}{settings.url_prefix}" for url in settings.public_url),
-        scopes=settings.scopes or scopes.needed(scopes.AppKind.PROJECT, creates_contacts=creates),
+        scopes=installations.wanted_scopes(settings, scopes.AppKind.PROJECT),
         new_name=settings.channel_name or "Assistant",
         **more,
     )
