@@ -23,6 +23,7 @@ import sqlalchemy as sa
 
 from flask_hubspot_hitl import LedgerUnavailable
 from flask_hubspot_hitl.clock import ManualClock
+from flask_hubspot_hitl.dispatch.owners import is_dead, new_owner
 from flask_hubspot_hitl.domain import CloseReason
 from flask_hubspot_hitl.handoffs import rules
 from flask_hubspot_hitl.ledger import Event, EventState, Lease, Ledger, NewEvent, Speed, Transaction
@@ -668,12 +669,11 @@ def test_a_killed_writer_frees_its_lock_also_when_a_child_of_its_lives_on(on_sql
 
 _CLAIMS = """
 import os, signal, sys
-from flask_hubspot_hitl.dispatch.owners import started_at
+from flask_hubspot_hitl.dispatch.owners import new_owner
 from flask_hubspot_hitl.clock import SystemClock
 from flask_hubspot_hitl.ledger import Ledger
-import socket
 ledger = Ledger(sys.argv[1], SystemClock())
-owner = f"{socket.gethostname()}:{os.getpid()}:{started_at(os.getpid())}:x"
+owner = new_owner()
 with ledger.write() as tx:
     assert tx.queue.claim(owner=owner, now=ledger.now_ms(), ttl_ms=3_600_000)
 os.kill(os.getpid(), signal.SIGKILL)
@@ -705,6 +705,16 @@ def test_the_lanes_of_a_killed_owner_are_freed_at_once_on_sqlite(
     wait_until(lambda: owners() == ["elsewhere:1:1:x"], what="the dead owner's lane")
     process.wait()
     assert socket.gethostname() != "elsewhere"
+
+
+def test_a_container_of_the_same_host_name_is_alive_though_its_process_ids_say_nothing_here() -> None:
+    name, number, started, _ = new_owner().split(":")
+    host = name.partition("/")[0]
+    assert host == socket.gethostname()
+    assert is_dead(f"{name}:{os.getpid()}:0:x"), "of this container, and another process has the number since"
+    for other in (f"{host}/1", host):
+        assert not is_dead(f"{other}:{number}:0:x")
+        assert not is_dead(f"{other}:4194304:{started}:x")
 
 
 # --- PostgreSQL only -------------------------------------------------------------------------------------

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import json
+import os
 import re
+import subprocess
+import sys
 import threading
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -99,6 +102,30 @@ def test_prometheus_reads_what_has_happened(story: Story) -> None:
     assert value("events_dead") == 0
     assert 0 < value("hubspot_budget_left") < 100
     assert value("events_waiting", work="live") == 0
+
+
+def test_prometheus_takes_every_app_that_a_process_makes(make_app: MakeApp) -> None:
+    registry = CollectorRegistry()
+    for number in (1, 2, 3):
+        app = make_app(dispatcher="external")
+        state_of(app).measure(Prometheus(registry))
+        rejected = app.test_client().post("/hubspot/webhook", data="[]")
+        assert rejected.status_code == 401
+        found = prometheus(registry)
+        assert found["hitl_webhooks_total", frozenset({("result", "missing")})] == number
+        assert found["hitl_events_dead", frozenset()] == 0
+        if number < 3:
+            state_of(app).close(timeout=5)
+    assert sum(name == "hitl_events_dead" for name, _ in found) == 1
+
+
+def test_prometheus_tells_gauges_beside_what_many_processes_count(make_app: MakeApp) -> None:
+    counted, served = CollectorRegistry(), CollectorRegistry()
+    app = make_app(dispatcher="external")
+    state_of(app).measure(Prometheus(counted, gauges=served))
+    app.test_client().post("/hubspot/webhook", data="[]")
+    assert {name for name, _ in prometheus(served)} >= {"hitl_events_dead", "hitl_handoffs"}
+    assert not {name for name, _ in prometheus(served)} & {name for name, _ in prometheus(counted)}
 
 
 def test_what_waits_is_told_with_its_age(story: Story) -> None:
@@ -250,16 +277,44 @@ def test_the_app_of_the_page_tells_its_metrics(
     }
     for name, value in settings.items():
         monkeypatch.setenv(f"FLASK_{name}", value)
-    [block] = [
-        one.astext()
-        for one in publish_doctree((DOCS / "metrics.rst").read_text(encoding="utf-8")).findall(nodes.literal_block)
-    ]
+    block, _ = snippets()
     module: dict[str, Any] = {"__name__": "app"}
     exec(compile(block, "metrics.rst", "exec"), module)
     assert module["app"].test_client().post("/hubspot/webhook", data="[]").status_code == 401
     told = module["app"].test_client().get("/metrics/")
     assert 'hitl_webhooks_total{result="missing"} 1.0' in told.text
     module["hitl"].close(module["app"])
+
+
+COUNTING = """
+assert app.test_client().post("/hubspot/webhook", data="[]").status_code == 401
+print(app.test_client().get("/metrics/").text)
+hitl.close(app)
+"""
+
+
+def test_the_pages_lines_for_many_processes_add_them_up(hubspot: HubSpot, sqlite_url: str, tmp_path: Path) -> None:
+    alone, many = snippets()
+    code = alone.partition("hitl = ")[0] + many + COUNTING
+    settings = hubspot.env() | {
+        "HUBSPOT_HITL_PUBLIC_URL": "http://127.0.0.1:9",
+        "HUBSPOT_HITL_DATABASE_URL": sqlite_url,
+    }
+    env = {**os.environ, **{f"FLASK_{name}": value for name, value in settings.items()}}
+    env["PROMETHEUS_MULTIPROC_DIR"] = str(tmp_path)
+    for number in (1, 2):
+        command = [sys.executable, "-c", code]
+        done = subprocess.run(command, env=env, capture_output=True, text=True, timeout=100, check=False)
+        assert done.returncode == 0, done.stderr
+        assert f'hitl_webhooks_total{{result="missing"}} {number}.0' in done.stdout
+        assert done.stdout.count("hitl_webhooks_total{") == 1
+        assert "hitl_events_dead 0.0" in done.stdout
+
+
+def snippets() -> list[str]:
+    """The code of the page."""
+    tree = publish_doctree((DOCS / "metrics.rst").read_text(encoding="utf-8"))
+    return [one.astext() for one in tree.findall(nodes.literal_block)]
 
 
 # readyz ------------------------------------------------------------------------------------------------------

@@ -6,6 +6,8 @@ import contextlib
 import itertools
 import json
 import re
+import threading
+import time
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -46,6 +48,38 @@ def told(app: Flask, *arguments: str) -> Any:
     answer = command(app, *arguments, "--json")
     assert answer.exit_code == 0, answer.output
     return json.loads(answer.stdout)
+
+
+# --- dead ------------------------------------------------------------------------------------------------
+
+
+def test_all_that_was_given_up_is_tried_again_while_others_write(make_app: MakeApp, clock: ManualClock) -> None:
+    app = make_app(clock=clock, dispatcher="external")
+    ledger = state_of(app).ledger
+    new = [NewEvent(dedupe_key=f"k{n}", lane=lanes.outbound(str(n % 5)), topic="t", sort_at=n) for n in range(250)]
+    with ledger.write() as tx:
+        tx.queue.put(new, now=0)
+        tx._connection.execute(sa.text(f"UPDATE hitl_event SET state = {EventState.DEAD:d} WHERE topic = 't'"))
+        assert tx.count(EventState.DEAD) == 250
+        others = tx.count(EventState.PENDING)
+    stop, slowest = threading.Event(), []
+
+    def write() -> None:
+        while not stop.is_set():
+            began = time.monotonic()
+            with ledger.write() as tx:
+                tx.set_meta("here", str(began))
+            slowest.append(time.monotonic() - began)
+
+    other = threading.Thread(target=write)
+    other.start()
+    answer = command(app, "dead", "retry", "--all")
+    stop.set()
+    other.join()
+    assert answer.stdout == "250 events will be tried again.\n"
+    assert len(slowest) > 20, "each event is put back in a transaction of its own"
+    with ledger.read() as tx:
+        assert (tx.count(EventState.DEAD), tx.count(EventState.PENDING)) == (0, 250 + others)
 
 
 # --- status ----------------------------------------------------------------------------------------------

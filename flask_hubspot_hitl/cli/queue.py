@@ -8,7 +8,7 @@ import signal
 import sys
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from functools import partial
 from typing import Any, TypeVar
 
@@ -25,6 +25,7 @@ from ..handoffs.states import LookBackState, ToCompare
 from ..handoffs.words import count, date
 from ..ledger import lanes
 from ..portals import arrivals
+from ..runtime import Runtime
 from .common import EVENT_ID, hubspot_id
 from .common import Command as _Command
 from .common import app_runtime as _runtime
@@ -249,8 +250,7 @@ def dead_list(as_json: bool) -> None:
     runtime = _runtime()
     with runtime.ledger.read() as tx:
         found = tx.dead_events()
-        facts = tx.status(now=runtime.ledger.now_ms())
-    more = facts["dead"] + facts["quarantined"] - len(found)
+    more = _count_dead(runtime) - len(found)
     headers = ("Event", "Received (UTC)", "Kind", "What became of it", "Thread", "Error")
     rows = [
         (one["id"], date(one["received_at"]), one["topic"], ENDS[one["state"]], one["thread_id"], one["error"])
@@ -270,7 +270,25 @@ def dead_show(event_id: int, as_json: bool) -> None:
         found = tx.dead_event(event_id)
     if found is None:
         raise click.ClickException(f"No event {event_id} was given up; see 'flask hubspot-hitl dead list'.")
-    _say(found, as_json, [json.dumps(found, indent=2, default=str)])
+    click.echo(json.dumps(found, indent=2, default=str))
+
+
+def _count_dead(runtime: Runtime) -> int:
+    with runtime.ledger.read() as tx:
+        facts = tx.status(now=runtime.ledger.now_ms())
+    return int(facts["dead"] + facts["quarantined"])
+
+
+def _dead_ids(runtime: Runtime) -> Iterator[int]:
+    """Return the ids of all such events, the newest first."""
+    before: int | None = None
+    while True:
+        with runtime.ledger.read() as tx:
+            found = [one["id"] for one in tx.dead_events(before=before)]
+        yield from found
+        if not found:
+            return
+        before = found[-1]
 
 
 @dead.command("retry", cls=_Command)
@@ -281,14 +299,18 @@ def dead_retry(event_ids: tuple[int, ...], everything: bool) -> None:
     runtime = _runtime()
     if not event_ids and not everything:
         raise click.UsageError("Name the events to retry, or give --all.")
-    failed = []
-    with runtime.ledger.write() as tx:
-        chosen = [one["id"] for one in tx.dead_events(limit=100_000)] if everything else list(event_ids)
-        for event_id in chosen:
-            if not tx.retry_dead(event_id, now=runtime.ledger.now_ms(), who=COMMAND_LINE):
-                failed.append(event_id)
+    failed: list[int] = []
+    done = 0
+    with _progress("Retrying", hidden=False) as at:
+        total = _count_dead(runtime) if everything else len(event_ids)
+        for event_id in _dead_ids(runtime) if everything else event_ids:
+            with runtime.ledger.write() as tx:  # one at a time: webhooks and users are not kept waiting
+                is_done = tx.retry_dead(event_id, now=runtime.ledger.now_ms(), who=COMMAND_LINE)
+            done += is_done
+            failed += [] if is_done else [event_id]
+            at(done + len(failed), total)
     runtime.dispatcher.wake()
-    click.echo(f"{count(len(chosen) - len(failed), 'event')} will be tried again.")
+    click.echo(f"{count(done, 'event')} will be tried again.")
     if failed and everything:
         click.echo(f"{len(failed)} could not be read when they came, and can't be tried again.", err=True)
     elif failed:

@@ -8,9 +8,17 @@ import uuid
 
 
 def new_owner() -> str:
-    """Name this process: its host, its id, its start, and some random digits for each call."""
+    """Name this process: its host and namespace, its id, its start, and some random digits for each call."""
     pid = os.getpid()
-    return f"{socket.gethostname()}:{pid}:{started_at(pid)}:{uuid.uuid4().hex[:8]}"
+    return f"{_here()}:{pid}:{started_at(pid)}:{uuid.uuid4().hex[:8]}"
+
+
+def _here() -> str:
+    """Name the place in which process ids are unique: containers of one host name number theirs apart."""
+    try:
+        return f"{socket.gethostname()}/{os.stat('/proc/self/ns/pid').st_ino}"
+    except OSError:
+        return socket.gethostname()
 
 
 def started_at(pid: int) -> str:
@@ -29,10 +37,10 @@ def _facts(pid: int) -> list[str]:
 
 
 def is_dead(owner: str) -> bool:
-    """Return True when the owner was a process of this machine that no longer runs."""
+    """Return True when the owner was a process of this machine, and of this container, that no longer runs."""
     host, _, rest = owner.partition(":")
     pid, started = [*rest.split(":"), "", ""][:2]
-    if host != socket.gethostname() or not pid.isdigit():
+    if host != _here() or not pid.isdigit():
         return False
     try:
         os.kill(int(pid), 0)
