@@ -195,3 +195,17 @@ def test_an_attachment_by_url_goes_to_hubspot_or_becomes_a_link(
     assert [len(one["attachments"]) for one in said] == [1, 0]
     uploads = [one for one in hubspot.requests() if "/files" in one["path"] and one["method"] == "POST"]
     assert len(uploads) == 1
+
+
+@pytest.mark.parametrize("attempts", [1, 2])
+def test_the_words_go_without_a_file_however_few_attempts_there_are(
+    files: str, make_app: MakeApp, hubspot: HubSpot, clock: ManualClock, record: Record, attempts: int
+) -> None:
+    app = make_app(clock=clock, dispatcher="inline", attachment_hosts="127.0.0.1", max_attempts=attempts)
+    story = Story(app, hubspot, clock, record(app))
+    thread = story.start().thread_id
+    assert story.send("look", attachments=[Attachment(url=f"{files}/broken")])
+    for _ in range(4):
+        story.run(600)
+    assert hubspot.thread(thread)["messages"][-1]["text"] == f"look\n[ File: {files}/broken ]"
+    assert story.recorder.of("message_failed") == []
