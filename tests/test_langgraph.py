@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import re
 import textwrap
-from collections.abc import Callable
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any, TypedDict
 
@@ -16,7 +19,7 @@ from flask_hubspot_hitl.adapters.langgraph import GraphHandoffs, ask_a_human
 from flask_hubspot_hitl.clock import ManualClock
 
 from .conftest import MakeApp
-from .helpers import HubSpot, Recorder
+from .helpers import PATIENCE, HubSpot, Recorder
 from .story import PHONE, Story
 
 Record = Callable[[Flask], Recorder]
@@ -31,7 +34,7 @@ class Talk(TypedDict):
 class Bot:
     """A graph of one node, and what its host was given to deliver."""
 
-    def __init__(self, story: Story, contact: str) -> None:
+    def __init__(self, story: Story, contact: str | None, *, hitl: HubSpotHITL | None = None, **how: Any) -> None:
         from langgraph.checkpoint.memory import InMemorySaver
         from langgraph.types import interrupt
 
@@ -45,7 +48,7 @@ class Bot:
             question = state["question"]
             self.runs.append(question)
             for _ in range(question.count("human")):
-                self.said.append(interrupt(ask_a_human(contact=contact, name="Rosa", title=question)))
+                self.said.append(interrupt(ask_a_human(contact=contact, name="Rosa", title=question, **how)))
             heard = "; ".join(one["content"] for said in self.said[-1:] for one in said["messages"])
             return {"question": question, "answer": f"{question}: {heard or 'by myself'}"}
 
@@ -55,7 +58,7 @@ class Bot:
         plan.add_edge("node", langgraph_graph.END)
         self.graph = plan.compile(checkpointer=InMemorySaver())
         with story.app.app_context():
-            self.handoffs = GraphHandoffs(story.app, HubSpotHITL(), self.graph, self.deliver)
+            self.handoffs = GraphHandoffs(story.app, hitl or HubSpotHITL(), self.graph, self.deliver)
 
     def deliver(self, conversation_id: str, result: Any, key: str) -> None:
         if self.fails:
@@ -63,10 +66,14 @@ class Bot:
             raise ConnectionError
         self.delivered.append((conversation_id, result["answer"], key))
 
-    def ask(self, question: str) -> Any:
+    def ask(self, question: str, **fields: Any) -> Any:
         with self.story.app.app_context():
-            found = self.handoffs.run("c1", {"question": question, "answer": ""})
+            found = self.handoffs.run("c1", {"question": question, "answer": ""}, **fields)
         return found and found["answer"]
+
+    def cut_off(self, question: str) -> None:
+        """Run the graph, and die before the handoff."""
+        self.graph.invoke({"question": question, "answer": ""}, {"configurable": {"thread_id": "c1"}})
 
     def threads(self) -> list[str | None]:
         """Of the handoffs that were opened."""
@@ -125,12 +132,27 @@ def test_a_signal_that_comes_again_does_not_answer_the_next_question(bot: Bot, s
 
 
 def test_what_was_cut_off_before_the_handoff_is_taken_up_by_the_next_message(bot: Bot, story: Story) -> None:
-    bot.graph.invoke({"question": "a human", "answer": ""}, {"configurable": {"thread_id": "c1"}})
+    bot.cut_off("a human")
     assert not story.is_active()
     assert bot.ask("hello?") is None
     assert story.is_active()
     bot.humans("Here I am")
     assert [answer for _, answer, _ in bot.delivered] == ["a human: Here I am"]
+
+
+def test_the_message_that_takes_up_what_was_cut_off_goes_to_the_humans(bot: Bot, story: Story) -> None:
+    bot.cut_off("a human")
+    for _ in range(2):
+        assert bot.ask("hello?", text="hello?", message_id="m-1") is None
+    assert [text for _, text, _ in story.transcript()] == ["hello?"]
+    assert bot.runs == ["a human"]
+
+
+def test_the_message_that_takes_up_what_was_cut_off_is_answered_where_no_handoff_comes_about(story: Story) -> None:
+    bot = Bot(story, "+34900000000")
+    bot.cut_off("a human")
+    assert bot.ask("hello?", text="hello?") == "hello?: by myself"
+    assert bot.runs == ["a human", "a human", "hello?"]
 
 
 def test_a_message_that_is_quicker_than_the_end_is_answered_behind_it(
@@ -152,6 +174,35 @@ def test_a_message_that_is_quicker_than_the_end_is_answered_behind_it(
     assert {key for _, _, key in bot.delivered} == {handoff.id}, "the same again has the same key"
 
 
+def test_a_message_that_is_quicker_than_the_end_goes_to_the_humans_that_are_asked_next(
+    make_app: MakeApp, hubspot: HubSpot, clock: ManualClock, record: Record
+) -> None:
+    app = make_app(clock=clock, dispatcher="external")
+    story = Story(app, hubspot, clock, record(app))
+    bot = Bot(story, PHONE)
+    assert bot.ask("human or human") is None
+    first = story.handoff()
+    story.stop()
+    assert bot.ask("and now?", text="and now?") is None
+    second = story.handoff()
+    assert first is not None
+    assert second is not None
+    assert first.id != second.id
+    assert [text for _, text, _ in story.transcript()] == ["and now?"]
+
+
+def test_a_message_is_answered_when_the_humans_end_before_they_get_it(story: Story) -> None:
+    class Ends(HubSpotHITL):
+        def send(self, conversation_id: str, *given: Any, **named: Any) -> bool:
+            self.stop(conversation_id)
+            return super().send(conversation_id, *given, **named)
+
+    bot = Bot(story, PHONE, hitl=Ends())
+    assert bot.ask("a human") is None
+    assert bot.ask("and now?", text="and now?") == "and now?: by myself"
+    assert bot.runs == ["a human", "a human", "and now?"]
+
+
 def test_where_no_handoff_comes_about_the_graph_goes_on(story: Story) -> None:
     bot = Bot(story, "+34900000000")
     assert bot.ask("a human") == "a human: by myself"
@@ -160,15 +211,109 @@ def test_where_no_handoff_comes_about_the_graph_goes_on(story: Story) -> None:
     assert not story.is_active()
 
 
-def test_the_documents_example_runs_as_pasted(story: Story) -> None:
+@pytest.mark.parametrize(
+    ("contact", "how", "error"),
+    [
+        (None, {}, "contact"),
+        (PHONE, {"history": [7]}, "history"),
+        (PHONE, {"attributes": "plan"}, "mapping"),
+        (PHONE, {"colour": "red"}, "colour"),
+    ],
+)
+def test_a_start_that_can_never_work_does_not_block_the_conversation(
+    story: Story, contact: str | None, how: dict[str, Any], error: str
+) -> None:
+    bot = Bot(story, contact, **how)
+    assert bot.ask("a human") == "a human: by myself"
+    (said,) = bot.said
+    assert (said["reason"], said["messages"]) == ("failed", [])
+    assert error in said["error"]
+    assert bot.ask("hello") == "hello: by myself"
+    with pytest.raises((ValueError, TypeError), match=error):
+        bot.ask("human or human")  # it was told, and asks again at once
+    assert bot.ask("bye") == "bye: by myself"
+    assert not story.is_active()
+
+
+def test_a_start_that_can_never_work_does_not_let_the_bot_talk_over_humans(story: Story) -> None:
+    """The host has opened a handoff itself, behind what was cut off."""
+    bot = Bot(story, None)
+    bot.cut_off("a human")
+    story.start()
+    assert bot.ask("hello?", text="hello?") is None
+    assert bot.runs == ["a human", "a human"]
+    assert [text for _, text, _ in story.transcript()] == ["hello?"]
+
+
+def test_attributes_may_be_none(story: Story) -> None:
+    assert Bot(story, PHONE, attributes=None).ask("a human") is None
+    assert story.is_active()
+
+
+def _pasted() -> dict[str, Any]:
+    """What the page's example defines."""
     page = (Path(__file__).parents[1] / "docs" / "langgraph.rst").read_text(encoding="utf-8")
     (block,) = re.findall(r"^\.\. code-block:: python\n\n((?: {3}.*\n|\n)+)", page, re.MULTILINE)
     pasted: dict[str, Any] = {"__name__": "pasted"}
     exec(compile(textwrap.dedent(block), "langgraph.rst", "exec"), pasted)
-    delivered: list[tuple[str, str]] = []
+    return pasted
+
+
+def _create_app(story: Story, pasted: dict[str, Any], delivered: list[tuple[str, str]]) -> Flask:
+    """Make the example's app, and let the story go on with it."""
     settings = {key: value for key, value in story.app.config.items() if key.startswith(("HUBSPOT_HITL_", "SECRET"))}
-    app = pasted["create_app"](lambda *told: delivered.append(told), {**settings, "TESTING": True})
+    app: Flask = pasted["create_app"](lambda *told: delivered.append(told), {**settings, "TESTING": True})
     story.app, story.state = app, app.extensions["hubspot_hitl"]
+    return app
+
+
+def test_what_the_user_adds_while_the_graph_thinks_reaches_the_humans_once(story: Story, hubspot: HubSpot) -> None:
+    """The page's example, and two requests at once."""
+    pasted = _pasted()
+    thinks, goes_on, wanted = threading.Event(), threading.Event(), threading.Semaphore(0)
+    answer, one_at_a_time = pasted["answer"], threading.RLock()
+
+    def slow(state: dict[str, Any]) -> Any:
+        thinks.set()
+        assert goes_on.wait(PATIENCE)
+        return answer(state)
+
+    @contextmanager
+    def lock(_conversation_id: str) -> Iterator[None]:
+        wanted.release()
+        with one_at_a_time:
+            yield
+
+    pasted.update(answer=slow, GraphHandoffs=partial(GraphHandoffs, lock=lock))
+    app = _create_app(story, pasted, [])
+    answers: dict[str, Any] = {}
+
+    def say(text: str) -> None:
+        answers[text] = app.test_client().post("/say/c1", json={"text": text, "phone": PHONE}).json
+
+    requests = [threading.Thread(target=say, args=[text]) for text in ("a human, please", "my order is 4711")]
+    try:
+        requests[0].start()
+        assert thinks.wait(PATIENCE)
+        assert wanted.acquire(timeout=PATIENCE)
+        requests[1].start()
+        assert wanted.acquire(timeout=PATIENCE), "the second has asked hitl.send, and waits for its turn"
+    finally:
+        goes_on.set()
+        for one in requests:
+            if one.ident is not None:
+                one.join(PATIENCE)
+    assert answers == {"a human, please": {"to": "humans"}, "my order is 4711": {"to": "humans"}}
+    story.run()
+    (thread,) = hubspot.threads()
+    texts = [one.get("text") or "" for one in thread["messages"]]
+    assert [text for text in texts if "4711" in text] == ["my order is 4711"]
+    story.state.close()
+
+
+def test_the_documents_example_runs_as_pasted(story: Story) -> None:
+    delivered: list[tuple[str, str]] = []
+    app = _create_app(story, _pasted(), delivered)
     client = app.test_client()
 
     def say(text: str) -> Any:

@@ -78,27 +78,45 @@ class GraphHandoffs:
     def _runtime(self) -> Runtime:
         return get_runtime(self._app)
 
-    def run(self, conversation_id: str, value: Any) -> Any:
+    def run(self, conversation_id: str, value: Any, *, text: str | None = None, message_id: str | None = None) -> Any:
         """Run one turn of the bot's, and start a handoff if the graph asks for a human.
 
-        Give the user's messages to ``hitl.send`` first, as ever. While the graph waits for humans it is not run.
+        Give the user's messages to ``hitl.send`` first, as ever. While the graph waits for humans it is not run, and
+        the message is theirs: one that comes while the graph is still busy with the one before finds no handoff in
+        ``hitl.send``, and one that is open when its turn comes.
 
         :param value: the graph's input.
-        :returns: what the graph gave; None while it waits for humans.
-        :raises LedgerUnavailable: the handoff could not be stored; the next call tries again.
+        :param text: the user's message, for ``hitl.send`` where the graph is not run with ``value``. None: that
+            message reaches nobody then.
+        :param message_id: the host's own name of the message, the same as ``hitl.send`` was given.
+        :returns: what the graph gave; None: humans have the conversation, either since before, and ``text`` with it,
+            or because this turn asked for them.
+        :raises LedgerUnavailable: the handoff or the text could not be stored; the next call tries again.
         :raises HITLError: what ``start`` raised, where the graph was told so and asked again at once.
+        :raises ValueError: the same, or what ``hitl.send`` raised.
+        :raises TypeError: the same.
         """
         with self._lock(conversation_id):
-            asked, newest = self._asked(conversation_id), verbs.newest(self._runtime, conversation_id)
-            if asked is not None and (newest is None or not _answers(newest.handoff, asked[0])):
-                return self._hand_over(conversation_id, None)  # it was cut off between the interrupt and the start
-            if newest is not None and newest.handoff.is_open:
-                return None
-            if asked is not None and newest is not None:
-                self._go_on(newest.handoff)  # the humans have just ended, and their signal is still to come
-                if self._asked(conversation_id) is not None:
+            while self._is_with_humans(conversation_id):
+                if text is None or self._hitl.send(conversation_id, text, message_id=message_id):
                     return None
+                # they have ended since we looked
             return self._hand_over(conversation_id, self._graph.invoke(value, self._config(conversation_id)))
+
+    def _is_with_humans(self, conversation_id: str) -> bool:
+        """Do what is due to the graph for what happened before, and return whether humans have the conversation."""
+        asked = self._asked(conversation_id)
+        if asked is not None:
+            newest = verbs.newest(self._runtime, conversation_id)
+            if newest is None or not _answers(newest.handoff, asked[0]):
+                self._hand_over(conversation_id, None)  # it was cut off between the interrupt and the start
+            elif newest.handoff.is_open:
+                return True
+            else:
+                self._go_on(newest.handoff)  # the humans have just ended, and their signal is still to come
+            if self._asked(conversation_id) is not None:
+                return True
+        return verbs.get(self._runtime, conversation_id) is not None
 
     def _asked(self, conversation_id: str) -> tuple[str, Json] | None:
         """Return the id of the interrupt that waits for a human, and how the handoff is to be started."""
@@ -109,15 +127,15 @@ class GraphHandoffs:
 
     def _hand_over(self, conversation_id: str, result: Any) -> Any:
         """Start a handoff if the graph waits for one, and let the graph go on where none comes about."""
-        failed: HITLError | None = None
+        failed: Exception | None = None
         while (asked := self._asked(conversation_id)) is not None:
             interrupt_id, how = asked
-            attributes = {**how.get("attributes", {}), INTERRUPT: interrupt_id}
             try:
+                attributes = {**(how.get("attributes") or {}), INTERRUPT: interrupt_id}
                 self._hitl.start(conversation_id, **{**how, "attributes": attributes})
             except LedgerUnavailable:
                 raise
-            except HITLError as error:
+            except (HITLError, TypeError, ValueError) as error:  # else wrong arguments would fail for every message
                 if failed is not None:
                     raise  # the graph asks again and again
                 failed = error
