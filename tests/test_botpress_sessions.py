@@ -127,6 +127,43 @@ def test_nobody_takes_the_conversation(story: Story, botpress: Botpress) -> None
     assert [one["reason"] for one in page.events()] == ["timeout"]
 
 
+@pytest.mark.parametrize("what", ["given back", "written", "not told"])
+def test_who_was_taken_or_answered_is_not_told_that_nobody_comes(story: Story, botpress: Botpress, what: str) -> None:
+    page = Page(story, botpress)
+    page.calls_a_human(assignmentTimeout=60)
+    story.run()
+    thread = str(story.hubspot.threads()[-1]["id"])
+    if what == "given back":
+        story.assigned(thread, at=story.now + 1)
+        story.assigned(thread, "", at=story.now + 2)
+    elif what == "written":
+        story.says(thread, "I look into it", at=story.now + 1)
+    else:  # the webhook comes late
+        story.hubspot.act(thread, "reply", text="I look into it")
+    story.run(61)
+    story.run(10)
+    assert story.is_active("u1")
+    assert page.events() == [one for one in page.events() if one["kind"] == "hitl.assigned"]
+
+
+def test_a_user_who_was_silent_is_not_told_that_nobody_came(
+    make_app: MakeApp, hubspot: HubSpot, botpress: Botpress, record: Record
+) -> None:
+    story = make_story(make_app, hubspot, botpress, record, dispatcher="external", idle_warning=60, idle_timeout=90)
+    page = Page(story, botpress)
+    page.calls_a_human()
+    story.run()
+    thread = str(hubspot.threads()[-1]["id"])
+    story.assigned(thread, at=story.now + 1)
+    story.says(thread, "Which order?", at=story.now + 2)
+    story.run(1)
+    story.run(61)
+    story.run(31)
+    story.run(1)
+    assert page.shown[-1] == ("system", notices.DEFAULTS[notices.STOPPED])
+    assert page.events()[-1]["reason"] == "user_silent"
+
+
 @pytest.mark.parametrize(("end", "every"), ENDS)
 def test_in_every_interleaving_with_the_end_a_message_goes_to_exactly_one_side(
     story: Story, botpress: Botpress, end: str, every: int

@@ -110,6 +110,25 @@ def test_nobody_comes(bot: Bot) -> None:
     assert bot.turn("hello")["handled"] is False
 
 
+def test_the_same_words_again_that_botpress_did_not_take_at_first_are_sent_again(bot: Bot) -> None:
+    bot.start()
+    thread = bot.thread()
+    bot.hubspot.act(thread["id"], "assign")
+    bot.hubspot.act(thread["id"], "reply", text="Yes")
+    wait_until(lambda: len(bot.shown()) == 2, what="the first one")
+    bot.botpress.chaos(faults=[{"match": "POST .*/messages$", "mode": "status", "status": 503, "times": 1}])
+    bot.hubspot.act(thread["id"], "reply", text="Yes")
+
+    def taken() -> list[str]:
+        calls = bot.botpress.from_host("/v1/chat/messages")
+        return [
+            one["request_body"]["payload"]["text"] for one in calls if (one["method"], one["status"]) == ("POST", 201)
+        ]
+
+    wait_until(lambda: len(taken()) == 3, what="the second one")
+    assert [one.rpartition(" ")[2] for one in taken()[1:]] == ["Yes", "Yes"]
+
+
 def test_a_contact_that_hubspot_does_not_know(bot: Bot) -> None:
     started = bot.start(user={"email": "nobody@example.com"})
     assert started == {"status": "failed", "message": notices.DEFAULTS[notices.TIMED_OUT]}

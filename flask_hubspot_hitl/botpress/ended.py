@@ -7,6 +7,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 from ..domain import Author, CloseReason, Handoff, Message, MessageStatus
+from ..handoffs.silence import DETAIL as SILENT
 
 COMMAND = "the user's close command"
 """The ``detail`` of a handoff that the user ended by the close command."""
@@ -19,7 +20,8 @@ def ended_event(handoff: Handoff, transcript: list[Message]) -> dict[str, Any]:
 
     ``unread`` marks what the agents never got.
     """
-    reasons: dict[CloseReason | None, str] = {CloseReason.TIMEOUT: "timeout", CloseReason.USER: "user_ended"}
+    silent = "timeout" if nobody_came(handoff) else "user_silent" if handoff.detail == SILENT else "agent_closed"
+    reasons: dict[CloseReason | None, str] = {CloseReason.TIMEOUT: silent, CloseReason.USER: "user_ended"}
     said: list[dict[str, Any]] = []
     size = 0
     for message in reversed(transcript):
@@ -36,6 +38,11 @@ def ended_event(handoff: Handoff, transcript: list[Message]) -> dict[str, Any]:
     agent = {"name": handoff.operator.name} if handoff.operator and handoff.operator.name else {}
     reason = "bot_ended" if ended_by_bot(handoff) else reasons.get(handoff.reason, "agent_closed")
     return {**failed_event(handoff.id), "reason": reason, "agent": agent, "transcript": said}
+
+
+def nobody_came(handoff: Handoff) -> bool:
+    """Return True when it ended because no agent took it in time."""
+    return handoff.reason is CloseReason.TIMEOUT and handoff.assigned_at is None and handoff.detail != SILENT
 
 
 def ended_by_bot(handoff: Handoff) -> bool:

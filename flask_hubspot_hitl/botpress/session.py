@@ -16,14 +16,15 @@ from flask import Flask
 from ..clock import to_datetime
 from ..domain import CloseReason, Contact, Handoff, HistoryEntry, Waiting
 from ..errors import NobodyAvailable
-from ..handoffs import availability, verbs
-from ..handoffs.history import moment
+from ..handoffs import availability, timeouts, verbs
+from ..handoffs.history import History, moment
+from ..hubspot.events import Kind
 from ..hubspot.hours import read_zone
 from ..hubspot.text import scrub
-from ..ledger import Event, Transaction, lanes
+from ..ledger import Event, HandoffRecord, Transaction, lanes
 from ..runtime import get_runtime
 from . import notices
-from .ended import COMMAND, ended_by_bot
+from .ended import COMMAND, ended_by_bot, nobody_came
 from .messages import to_agent
 from .relay import Relay, Told
 
@@ -39,7 +40,7 @@ META_LIMIT = 10_000
 """Characters of a bot's ``meta`` as JSON."""
 
 
-_FAREWELLS: dict[CloseReason | None, str] = {CloseReason.TIMEOUT: notices.TIMED_OUT, CloseReason.USER: notices.CLOSED}
+_FAREWELLS: dict[CloseReason | None, str] = {CloseReason.USER: notices.CLOSED}
 
 
 class Sessions:
@@ -124,7 +125,8 @@ class Sessions:
         """Return what the user reads at the end; "" when the bot ended it, which then speaks itself."""
         if ended_by_bot(handoff):
             return ""
-        return self.said(_FAREWELLS.get(handoff.reason, notices.STOPPED), handoff)
+        name = notices.TIMED_OUT if nobody_came(handoff) else _FAREWELLS.get(handoff.reason, notices.STOPPED)
+        return self.said(name, handoff)
 
     # Nobody comes ----------------------------------------------------------------------------------------
 
@@ -142,16 +144,41 @@ class Sessions:
             relay.put(tx, told, now=now, due_at=due_at, dedupe=f"timeout:{handoff.id}", lane=lane)
 
     def timeout(self, event: Event, told: Told) -> None:
-        """End the handoff when no agent has taken it: the operation behind :meth:`watch`."""
-        with self._runtime.ledger.read() as tx:
+        """End the handoff when no agent has taken or answered it: the operation behind :meth:`watch`.
+
+        The thread is read before that: a webhook may be late.
+        """
+        ledger = self._runtime.ledger
+        with ledger.read() as tx:
             record = tx.records.open_of(told.conversation)
-        if record is not None and record.handoff.id == told.key and record.handoff.operator is None:
-            farewell = self.said(notices.CANCELLED, record.handoff)
-            verbs.stop(self._runtime, told.conversation, reason="timeout", farewell=farewell)
+        if record is None or not _waits(record, told.key):
+            return
+        missed = timeouts.missed_of(History(self._runtime.services), record)
+        if missed:
+            with ledger.write() as tx:
+                tx.queue.put(missed, now=ledger.now_ms())
+            self._runtime.dispatcher.wake()
+            automation = self._runtime.settings.automation_as_operator
+            if any(timeouts.is_taken(one, automation=automation) or one.topic == Kind.MESSAGE for one in missed):
+                return
+        verbs.stop(
+            self._runtime,
+            told.conversation,
+            reason="timeout",
+            farewell=self.said(notices.CANCELLED, record.handoff),
+            only_if=lambda one: _waits(one, told.key),
+        )
 
     def _overrides(self, session: Handoff | Mapping[str, Any] | None) -> tuple[Mapping[str, Any] | None, ...]:
         found = session.attributes.get("messages") if isinstance(session, Handoff) else session
         return (found if isinstance(found, Mapping) else None, self._messages)
+
+
+def _waits(record: HandoffRecord, handoff_id: str) -> bool:
+    """Return True while nobody has taken or answered this handoff."""
+    if record.handoff.id != handoff_id or record.handoff.operator is not None:
+        return False
+    return record.taken_at is None and record.answered_at is None
 
 
 def is_ours(handoff: Handoff, bridge: str) -> bool:
@@ -173,6 +200,16 @@ def meta_of(asked: Mapping[str, Any]) -> dict[str, Any]:
     if not isinstance(meta, dict) or len(json.dumps(meta)) > META_LIMIT:
         return {}
     return {"meta": meta}
+
+
+UNNAMED = "?"
+"""Stands for the id of a message that Botpress gives none."""
+
+
+def id_of(message: object) -> str | None:
+    """Return a Botpress object's id, None when there is none."""
+    found = message.get("id") if isinstance(message, Mapping) else None
+    return found if isinstance(found, str) and found else None
 
 
 def created(message: Mapping[str, Any]) -> int:

@@ -75,8 +75,28 @@ class AssignmentTimeoutTask(TimerTask):
 
     def is_decisive(self, missed: NewEvent) -> bool:
         """Return True when an agent took the conversation."""
-        value = Told.from_json(missed.payload).value
-        return missed.topic == Kind.ASSIGNED and value is not None and (self._counts or value.startswith(PERSON))
+        return is_taken(missed, automation=self._counts)
+
+
+def is_taken(missed: NewEvent, *, automation: bool) -> bool:
+    """Return True for the event of somebody taking the conversation.
+
+    :param automation: machines count, too.
+    """
+    value = Told.from_json(missed.payload).value
+    return missed.topic == Kind.ASSIGNED and value is not None and (automation or value.startswith(PERSON))
+
+
+def missed_of(history: History, record: HandoffRecord) -> list[NewEvent]:
+    """Return what no webhook has told of a handoff; nothing when HubSpot can't be asked."""
+    try:
+        return history.of_handoff(record)
+    except (HubSpotRejected, HubSpotUnavailable, NotConfigured):
+        logger.info(
+            "HubSpot could not be asked what has become of handoff %s; its timer goes by what is stored",
+            record.handoff.id,
+        )
+        return []
 
 
 class IdleTask(TimerTask):

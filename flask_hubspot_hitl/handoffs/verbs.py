@@ -134,6 +134,7 @@ def stop(
     detail: str | None = None,
     farewell: str = "",
     message_id: str | None = None,
+    only_if: Callable[[HandoffRecord], bool] = lambda record: True,
 ) -> bool:
     """Do :meth:`HubSpotHITL.stop` for one app; see :func:`.rules.stop`.
 
@@ -147,6 +148,7 @@ def stop(
             detail=arguments.clean(detail),
             farewell=scrub(farewell),
             message_id=None if message_id is None else arguments.identifier("message_id", message_id),
+            only_if=only_if,
             now=app.services.ledger.now_ms(),
         )
     if stopped is not None:

@@ -10,13 +10,14 @@ import hashlib
 import hmac
 import json
 import re
+from collections.abc import Collection
 from typing import Any
 from urllib.parse import quote
 
 from ..delivery import Payload
 from ..keys import Probe
 from ..service import BotpressUnavailable, Service
-from ..session import created
+from ..session import UNNAMED, created, id_of
 
 _SAFE_ID = re.compile(r"[A-Za-z0-9_-]{1,70}")
 
@@ -64,9 +65,10 @@ class ChatApi:
             raise BotpressUnavailable("making a conversation: Botpress gave it no id")
         return conversation_id
 
-    def say(self, user_id: str, conversation_id: str, payload: Payload, **more: Any) -> None:
-        """Send a message in the user's name."""
-        self._call("POST", "/messages", user_id, {"conversationId": conversation_id, "payload": payload, **more})
+    def say(self, user_id: str, conversation_id: str, payload: Payload, **more: Any) -> str | None:
+        """Send a message in the user's name, and return its id."""
+        body = {"conversationId": conversation_id, "payload": payload, **more}
+        return id_of(self._call("POST", "/messages", user_id, body).get("message"))
 
     def send_event(self, user_id: str, conversation_id: str, event: Payload) -> None:
         """Send a custom event to the bot."""
@@ -85,10 +87,17 @@ class ChatApi:
             token = meta.get("nextToken") if isinstance(meta, dict) and page else None
         return messages
 
-    def is_there(self, user_id: str, conversation_id: str, part: Payload, since: int) -> bool:
-        """Return True when the newest messages hold this one of the user's, sent at ``since`` (epoch ms) or later."""
+    def find(
+        self, user_id: str, conversation_id: str, part: Payload, since: int, others: Collection[str]
+    ) -> str | None:
+        """Return the id of the newest message that is this one of the user's, sent at ``since`` (epoch ms) or later.
+
+        :param others: the ids of messages that are others.
+        """
         mine = (one for one in self.messages(user_id, conversation_id) if one.get("userId") == botpress_id(user_id))
-        return any(one.get("payload") == part and created(one) >= since - 60_000 for one in mine)
+        same = (one for one in mine if one.get("payload") == part and created(one) >= since - 60_000)
+        found = (id_of(one) or UNNAMED for one in same)
+        return next((one for one in found if one not in others), None)
 
     def _call(self, method: str, path: str, user_id: str, body: Payload | None = None) -> dict[str, Any]:
         headers = {"x-user-key": user_key(botpress_id(user_id), self._key)}

@@ -93,10 +93,10 @@ class FromUser(Part):
         user_id = told.key.removeprefix("bot:")
         conversation_id = self._conversation(user_id)
         say = partial(self._api.say, user_id, conversation_id, **told.more)
-        is_there = partial(self._api.is_there, user_id, conversation_id)
+        find = partial(self._api.find, user_id, conversation_id)
         sent_at = self._ledger.now_ms()
         try:
-            self._delivery.send(f"to-bot:{event.id}", [told.payload], say, is_there=is_there)
+            self._delivery.send(f"to-bot:{event.id}", [told.payload], say, to=conversation_id, find=find)
         except BotpressRejected as error:
             self._renew(event, user_id, conversation_id, error)
         return Done(lambda tx: self._from_bot.watch(tx, user_id, conversation_id, since=sent_at))

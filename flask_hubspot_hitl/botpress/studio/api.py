@@ -5,6 +5,7 @@ No database. Source: docs/botpress.rst (Runtime basics; Runtime calls).
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from typing import Any
 
 from ...domain import Operator
@@ -12,7 +13,7 @@ from ...hubspot.transport import deadline
 from ..delivery import Payload
 from ..keys import Probe
 from ..service import BotpressRejected, BotpressUnavailable, Service
-from ..session import HISTORY, created, history_of
+from ..session import HISTORY, UNNAMED, created, history_of, id_of
 
 MESSAGES = "/v1/chat/messages"
 PROBE = Probe(
@@ -30,21 +31,26 @@ class RuntimeApi:
         self._service = service
         self._bot_id = bot_id
 
-    def send(self, conversation_id: str, part: Payload) -> None:
-        """Send a message of the bot's; ``part`` is a payload with its ``type``."""
+    def send(self, conversation_id: str, part: Payload) -> str | None:
+        """Send a message of the bot's, and return its id; ``part`` is a payload with its ``type``."""
         body = {"conversationId": conversation_id, "userId": self._bot_id, "type": part["type"]}
         body |= {"payload": _inner(part), "tags": {}}
-        self._service.call("POST", MESSAGES, doing="sending to Botpress", body=body)
+        return id_of(self._service.call("POST", MESSAGES, doing="sending to Botpress", body=body).get("message"))
 
-    def is_there(self, conversation_id: str, part: Payload, since: int) -> bool:
-        """Return True when the newest messages hold this one of the bot's, sent at ``since`` (epoch ms) or later."""
-        return any(
-            one.get("direction") == "outgoing"
+    def find(self, conversation_id: str, part: Payload, since: int, others: Collection[str]) -> str | None:
+        """Return the id of the newest message that is this one of the bot's, sent at ``since`` (epoch ms) or later.
+
+        :param others: the ids of messages that are others.
+        """
+        found = (
+            id_of(one) or UNNAMED
+            for one in self._page(conversation_id)[0]
+            if one.get("direction") == "outgoing"
             and one.get("type") == part["type"]
             and _inner(part).items() <= (one.get("payload") or {}).items()
             and created(one) >= since - 60_000
-            for one in self._page(conversation_id)[0]
         )
+        return next((one for one in found if one not in others), None)
 
     def history(self, conversation_id: str, *, seconds: float) -> tuple[list[Any], bool]:
         """Read what has been said, oldest first, for a number of seconds.

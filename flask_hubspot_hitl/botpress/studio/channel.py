@@ -121,15 +121,16 @@ class Channel:
     def _send(self, handoff: Handoff, key: str, parts: list[Payload]) -> None:
         """Create messages as the bot; Botpress has no idempotency key, so one in doubt is looked for first."""
 
-        def create(part: Payload) -> None:
+        def create(part: Payload) -> str | None:
             try:
-                self._api.send(handoff.conversation_id, part)
+                return self._api.send(handoff.conversation_id, part)
             except BotpressRejected as error:
                 if part["type"] != "choice" or error.status not in INCOMPATIBLE:
                     raise
-                self._api.send(handoff.conversation_id, without_buttons(part))
+                return self._api.send(handoff.conversation_id, without_buttons(part))
 
-        self._delivery.send(key, parts, create, is_there=partial(self._api.is_there, handoff.conversation_id))
+        find = partial(self._api.find, handoff.conversation_id)
+        self._delivery.send(key, parts, create, to=handoff.id, find=find)
 
     def _webchat_user(self, handoff: Handoff, operator: Operator | None) -> str | None:
         """Return the webchat user with the agent's name and face; None in other channels: the name is in the text."""
