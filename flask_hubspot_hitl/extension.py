@@ -211,7 +211,7 @@ class HubSpotHITL:
             ``(author, text)``, a mapping with ``author`` and ``text`` or with ``role`` and ``content``, or a message of
             LangChain's, Rasa's or Botpress's. System messages and tool calls are left out.
         :param inbox_id: the inbox or help desk; by default the first of ``INBOX_ID``, or the portal's own default.
-        :param portal_id: the HubSpot account; by default ``PORTAL_ID``, or the only one that is installed.
+        :param portal_id: the HubSpot account; by default ``PORTAL_ID``, or the only one that has the app.
         :param assign_to: an agent's actor id, ``A-987``, or user id; when HubSpot refuses it, the handoff goes on.
         :param attributes: the host's own facts, as JSON can hold them; they come back in ``handoff.attributes``.
         :param idle_warning: seconds after which ``idle_warning`` is sent when an agent has written and the user not; by

@@ -47,13 +47,14 @@ from flask_hubspot_hitl.dispatch.dispatcher import TICK
 from flask_hubspot_hitl.handoffs import rules, transitions
 from flask_hubspot_hitl.hubspot.oauth import Tokens
 from flask_hubspot_hitl.hubspot.paths import NEWEST, Paths
-from flask_hubspot_hitl.hubspot.scopes import SCOPES, TEAMS_SCOPE, USERS_SCOPE
+from flask_hubspot_hitl.hubspot.scopes import SCOPES, TEAMS_SCOPE, TICKET_NOTES_SCOPES, USERS_SCOPE, AppKind, needed
 from flask_hubspot_hitl.hubspot.setup import wanted
 from flask_hubspot_hitl.ledger.bridges import REFUSED
 from flask_hubspot_hitl.ledger.crypto import Cipher
 from flask_hubspot_hitl.portals import arrivals, deployment, journal, setup
 from flask_hubspot_hitl.portals.tokens import encrypted
 
+from .browser import Browser, said
 from .conftest import MakeApp, Serve
 from .helpers import (
     ACCOUNT,
@@ -1017,6 +1018,35 @@ def test_each_account_is_looked_at_and_one_in_trouble_does_not_hide_the_others(c
     assert [(one["code"], one["portal_id"]) for one in findings] == [("HH503", "525252")]
 
 
+@pytest.mark.parametrize(
+    ("dead", "levels"), [(("525252",), ["warning"]), (("424242", "525252"), ["error", "error"]), ((PORTAL,), ["error"])]
+)
+def test_an_account_that_removed_the_app_fails_nothing_while_another_has_it(
+    clinic: Clinic, dead: tuple[str, ...], levels: list[str]
+) -> None:
+    clinic.hubspot.post("apps", appId="3131", portalId="525252")
+    is_configured = dead == (PORTAL,)  # then nothing else is looked at
+    own: Json = {"portal_id": PORTAL if is_configured else None, "inbox_id": None, "channel_account_id": None}
+    app = clinic.make(refresh_token=None, **own)
+    runtime = state_of(app)
+    cipher = runtime.services.cipher()
+    assert cipher is not None
+    with runtime.ledger.write() as tx:
+        for portal_id in (PORTAL, "525252"):
+            token = "sim-of-yesterday" if portal_id in dead else clinic.env["HUBSPOT_HITL_REFRESH_TOKEN"]
+            tokens = Tokens(access_token="", refresh_token=token, expires_at_ms=0, renew_at_ms=0)
+            tx.installations.install(portal_id, encrypted(cipher, portal_id, tokens), scopes=None, now=1)
+            tx.installations.set_inbox(portal_id, "700200300")
+    clinic.open(app)
+    for _ in range(2):  # the first look finds out
+        result = clinic.look("--json")
+        findings = json.loads(result.stdout)["findings"]
+        assert [(one["code"], one["level"]) for one in findings] == [("HH503", level) for level in levels]
+        assert result.exit_code == int("error" in levels)
+        assert all("install-url" in one["fix"] for one in findings)
+    assert f"HH503 {levels[0]}" in clinic.look().stdout
+
+
 def test_what_takes_long_shows_a_bar_and_ends(clinic: Clinic) -> None:
     released = threading.Event()
     clinic.stack.callback(released.set)
@@ -1227,6 +1257,46 @@ def test_what_only_looks_like_a_self_test_is_none(make_app: MakeApp, body: bytes
 
 
 # --- fixes that work when they are followed --------------------------------------------------------------
+
+
+def test_tickets_come_into_reach_as_the_fix_says(
+    clinic: Clinic, make_app: MakeApp, serve: Serve, caplog: pytest.LogCaptureFixture
+) -> None:
+    """By default the link does not ask for the scopes; an app that requires more than a link asks is refused."""
+
+    def at_hubspot(*more: str) -> Json:
+        scopes = [*needed(AppKind.PROJECT, creates_contacts=False), *more]
+        back = [f"{app.config['HUBSPOT_HITL_PUBLIC_URL']}/hubspot/oauth/callback" for app in apps]
+        own: Json = {"requiredScopes": scopes, "optionalScopes": [], "redirectUris": back}
+        return clinic.hubspot.post("apps", appId="4242", portalId=PORTAL, kind="project", **own)
+
+    def install(app: Flask) -> str:
+        serve(app, target=False)
+        clinic.app = app
+        with contextlib.closing(Browser()) as browser:
+            return said(browser.connect(clinic.run("install-url").output.strip(), PORTAL))
+
+    def make(**config: Any) -> Flask:
+        none: Json = dict.fromkeys(("refresh_token", "portal_id", "channel_id", "channel_account_id", "inbox_id"))
+        credentials = {name.removeprefix("HUBSPOT_HITL_").lower(): value for name, value in env.items()}
+        common: Json = {"SECRET_KEY": SECRET_KEY, "app_kind": "project", "dispatcher": "inline"}
+        return make_app(**{**credentials, **none, **common, **config})
+
+    apps: list[Flask] = []
+    env = at_hubspot()
+    apps.append(make())
+    at_hubspot()
+    assert install(apps[0]) == "HubSpot is connected"
+    assert clinic.run("setup", "--inbox", HELP_DESK).exit_code == 0, "so far"
+    fix = fix_of(clinic, Code.NO_TICKETS)
+    assert not state_of(apps[0]).services.ticket_notes.may_be(PORTAL, HELP_DESK)
+    for text in (fix, caplog.text):
+        assert all(one in text for one in (*TICKET_NOTES_SCOPES, "HUBSPOT_HITL_NOTES_IN to both", "project init"))
+    apps.append(make(notes_in="both"))
+    at_hubspot(*TICKET_NOTES_SCOPES)
+    assert install(apps[1]) == "HubSpot is connected"
+    assert Code.NO_TICKETS.code not in clinic.look().stdout
+    assert state_of(apps[1]).services.ticket_notes.may_be(PORTAL, HELP_DESK)
 
 
 def fix_of(clinic: Clinic, code: Code) -> str:

@@ -150,6 +150,42 @@ def test_start_goes_to_the_portal_that_is_named_or_the_only_one(
     assert [found["portalId"] for found in hubspot.threads()] == [one.id, other.id]
 
 
+def test_an_account_that_removed_the_app_is_no_choice_beside_one_that_has_it(
+    make_app: MakeApp, hubspot: HubSpot, database_url: str
+) -> None:
+    """The wrong account was connected first, and the app removed there."""
+    app = make_app(dispatcher="inline", SECRET_KEY="s", **NO_TOKEN)
+    state = state_of(app)
+
+    def default() -> str:
+        with state.ledger.read() as tx:
+            return routing.default_portal(tx, state.settings)
+
+    def connect(portal: Portal) -> None:
+        put_tokens(app, portal.id, access_token=hubspot.get(f"access-token?portalId={portal.id}")["access_token"])
+        portal.store(app)
+
+    def remove(portal: Portal) -> None:
+        portal.uninstall()
+        with pytest.raises(TokenRevoked):
+            state.services.client(portal.id).inboxes()
+
+    def setup() -> str:
+        return app.test_cli_runner().invoke(args=["hubspot-hitl", "setup", "--plan"]).output
+
+    wrong, right = Portal(hubspot, "525252"), Portal(hubspot, "626262")
+    connect(wrong)
+    remove(wrong)
+    assert default() == wrong.id, "its queue waits"
+    connect(right)
+    assert default() == start(app).portal_id == right.id
+    assert "Say which portal" not in setup()
+    remove(right)
+    with pytest.raises(NotConfigured, match="2 portals are installed: say which"):
+        default()
+    assert f"Say which portal, with --portal: {wrong.id}, {right.id}." in setup()
+
+
 def test_each_portal_has_an_inbox_of_its_own(make_app: MakeApp, database_url: str) -> None:
     app = make_app(SECRET_KEY="s", portal_id="1", inbox_id="11,12", channel_account_id="111")
     settings, ledger = state_of(app).settings, state_of(app).ledger

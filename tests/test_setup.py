@@ -22,6 +22,7 @@ from flask_hubspot_hitl.clock import ManualClock
 from flask_hubspot_hitl.hubspot.paths import NEWEST
 from flask_hubspot_hitl.hubspot.setup import wanted
 from flask_hubspot_hitl.ledger import AccountRecord, ChannelRecord
+from flask_hubspot_hitl.portals import routing
 from flask_hubspot_hitl.portals.setup import SetUp
 
 from .conftest import MakeApp, Serve
@@ -653,6 +654,82 @@ def test_inboxes_are_listed_with_what_is_connected(make_app: MakeApp, bare: Desk
     ]
 
 
+def test_another_inbox_leaves_the_default_where_it_is(make_app: MakeApp, bare: Desk) -> None:
+    app = make_app(**{**bare.config, "inbox_id": None})
+
+    def default() -> str | None:
+        with state_of(app).ledger.read() as tx:
+            return routing.default_inbox(tx, state_of(app).settings, PORTAL)
+
+    assert "goes on" not in setup(app, "--inbox", INBOX).output
+    assert default() == INBOX
+    told = f"start() without inbox_id goes on to the inbox {INBOX} “Inbox”; to the other one goes start(…, inbox_id="
+    for more in (["--plan"], [], []):
+        assert told in setup(app, "--inbox", HELP_DESK, *more).output
+        assert default() == INBOX
+    assert "goes on" not in setup(app).output
+    with state_of(app).ledger.write() as tx:
+        tx.installations.set_inbox(PORTAL, "700200301")  # which HubSpot does not have
+    assert "goes on" not in setup(app, "--inbox", HELP_DESK).output
+    assert default() == HELP_DESK
+
+
+def test_an_inbox_that_could_not_be_connected_is_no_default(make_app: MakeApp, bare: Desk) -> None:
+    app = make_app(**{**bare.config, "inbox_id": None})
+    bare.hubspot.chaos(faults=[{"match": "POST .*/channel-accounts", "status": 400, "times": 1}])
+    assert run(app, "setup", "--inbox", INBOX).exit_code == 1
+    setup(app, "--inbox", HELP_DESK)
+    with state_of(app).ledger.read() as tx:
+        assert routing.default_inbox(tx, state_of(app).settings, PORTAL) == HELP_DESK
+
+
+def test_an_inbox_that_was_connected_in_hubspot_stays_the_default(make_app: MakeApp, bare: Desk) -> None:
+    """It was the only one, so ``start`` went there."""
+    app = make_app(**{**bare.config, "inbox_id": None})
+    setup(app, "--inbox", INBOX)
+    with state_of(app).ledger.write() as tx:
+        tx.installations.set_inbox(PORTAL, None)
+    assert f"goes on to the inbox {INBOX}" in setup(app, "--inbox", HELP_DESK).output
+    with state_of(app).ledger.read() as tx:
+        assert routing.default_inbox(tx, state_of(app).settings, PORTAL) == INBOX
+
+
+@pytest.mark.parametrize(("harm", "code"), [("disable", "HH514"), ("purge", "HH513")])
+def test_doctor_names_the_inbox_that_setup_does_not_look_at(
+    make_app: MakeApp, bare: Desk, hubspot: HubSpot, harm: str, code: str
+) -> None:
+    app = make_app(**{**bare.config, "inbox_id": None})
+
+    def fixes() -> list[str]:
+        found = json.loads(run(app, "doctor", "--json").stdout)["findings"]
+        return [one["fix"] for one in found if one["code"] in ("HH512", "HH513", "HH514")]
+
+    setup(app, "--inbox", INBOX)
+    setup(app, "--inbox", HELP_DESK)
+    accounts = {one.inbox_id: one.account_id for one in stored(app)[1]}
+    hubspot.post(f"channel-accounts/{accounts[HELP_DESK]}/{harm}")
+    [fix] = fixes()
+    command = re.search(r"run: flask hubspot-hitl (.*)", fix, re.IGNORECASE)
+    assert command is not None
+    assert command[1] == f"setup --inbox {HELP_DESK}", code
+    setup(app, *command[1].split()[1:])
+    assert fixes() == []
+    hubspot.post(f"channel-accounts/{accounts[INBOX]}/{harm}")
+    [fix] = fixes()
+    assert fix.endswith("un: flask hubspot-hitl setup")
+    setup(app)
+    assert fixes() == []
+
+
+def test_doctor_does_not_look_for_accounts_of_an_older_channel(make_app: MakeApp, bare: Desk) -> None:
+    app = make_app(**bare.config)
+    setup(app)
+    old = AccountRecord(portal_id=PORTAL, account_id="1", channel_id="2", inbox_id=HELP_DESK)
+    with state_of(app).ledger.write() as tx:
+        tx.channels.save_account(old, now=1)
+    assert "HH512" not in run(app, "doctor").stdout
+
+
 # Repair --------------------------------------------------------------------------------------------------
 
 
@@ -744,6 +821,16 @@ def test_a_wrong_developer_key_is_told(make_app: MakeApp, bare: Desk) -> None:
     assert result.exit_code == 1
     assert "Check HUBSPOT_HITL_DEVELOPER_API_KEY and HUBSPOT_HITL_APP_ID" in result.output
     assert "sim-wrong" not in result.output
+
+
+@pytest.mark.parametrize("command", ["setup", "inboxes"])
+def test_a_dead_token_of_the_portal_is_not_blamed_on_the_developer_key(
+    make_app: MakeApp, bare: Desk, command: str
+) -> None:
+    result = run(make_app(**{**bare.config, "refresh_token": None, "access_token": "sim-dead"}), command)
+    assert result.exit_code == 1
+    assert "HubSpot refuses the access token" in result.output
+    assert "DEVELOPER_API_KEY" not in result.output
 
 
 def test_a_token_that_may_not_say_whose_it_is_will_do(make_app: MakeApp, bare: Desk) -> None:

@@ -11,7 +11,7 @@ import click
 from flask.cli import with_appcontext
 
 from ..config import PREFIX
-from ..errors import HubSpotError, NotConfigured
+from ..errors import HubSpotError, NotConfigured, TokenRevoked
 from ..handoffs.words import count
 from ..hubspot.setup.changes import Change
 from ..hubspot.setup.plan import SetupPlan
@@ -170,7 +170,7 @@ def _portal_with_token(runtime: Runtime, asked: str | None) -> tuple[str | None,
     """The portal to work on, or None and what is missing for it: the app's own part can be done without."""
     settings = runtime.settings
     with runtime.ledger.read() as tx:
-        installed = [one.portal_id for one in tx.installations.all()]
+        installed = routing.candidates(tx)
     chosen = asked or settings.portal_id or (installed[0] if len(installed) == 1 else None)
     if chosen is None and installed:
         raise click.UsageError(f"Say which portal, with --portal: {', '.join(installed)}.")
@@ -198,7 +198,8 @@ def _plain_errors() -> Iterator[None]:
             403: " Either a scope is missing, or the portal has no Sales Hub or Service Hub Professional, which custom "
             "channels need.",
         }
-        raise click.ClickException(f"{str(error).rstrip('.')}.{hints.get(error.status or 0, '')}") from None
+        hint = "" if isinstance(error, TokenRevoked) else hints.get(error.status or 0, "")
+        raise click.ClickException(f"{str(error).rstrip('.')}.{hint}") from None
 
 
 class _Bar:

@@ -2,23 +2,25 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from ..config import PREFIX, Settings
 from ..errors import NotConfigured
-from ..ledger import Transaction
+from ..ledger import InstallationState, Transaction
 
 # Which portal, which channel, which account --------------------------------------------------------------
 
 
 def default_portal(tx: Transaction, settings: Settings) -> str:
-    """Return the portal for ``start`` without ``portal_id``: the one configured, or the only one that is installed.
+    """Return the portal for ``start`` without ``portal_id``: the one configured, or the only one of ``candidates``.
 
     :raises NotConfigured: when there is none, or more than one.
     """
     if settings.portal_id is not None:
         return settings.portal_id
-    found = tx.installations.all()
+    found = candidates(tx)
     if len(found) == 1:
-        return found[0].portal_id
+        return found[0]
     if found:
         raise NotConfigured(f"{len(found)} portals are installed: say which with start(portal_id=…)")
     raise NotConfigured(
@@ -26,15 +28,31 @@ def default_portal(tx: Transaction, settings: Settings) -> str:
     )
 
 
+def candidates(tx: Transaction) -> list[str]:
+    """Return the portals that have the app, the first installed first; while none has it, those that removed it."""
+    found = tx.installations.all()
+    active = [one.portal_id for one in found if one.state is InstallationState.ACTIVE]
+    return active or [one.portal_id for one in found]
+
+
 def default_inbox(tx: Transaction, settings: Settings, portal_id: str) -> str | None:
     """Return the inbox for ``start`` without ``inbox_id``: configured, chosen, or the only one connected."""
-    if portal_id == settings.portal_id and settings.inbox_id:
-        return settings.inbox_id[0]
-    found = tx.installations.get(portal_id)
-    if found is not None and found.inbox_id is not None:
-        return found.inbox_id
+    chosen = chosen_inboxes(tx, settings, portal_id)
+    if chosen:
+        return chosen[0]
     inboxes = {one.inbox_id for one in tx.channels.accounts(portal_id) if one.authorized}
     return inboxes.pop() if len(inboxes) == 1 else None
+
+
+def chosen_inboxes(tx: Transaction, settings: Settings, portal_id: str) -> Sequence[str]:
+    """Return the inboxes that ``setup`` looks at without ``--inbox``: configured, or chosen before; the default first.
+
+    None: the portal's only inbox.
+    """
+    if portal_id == settings.portal_id and settings.inbox_id:
+        return settings.inbox_id
+    found = tx.installations.get(portal_id)
+    return () if found is None or found.inbox_id is None else (found.inbox_id,)
 
 
 def channel_of(tx: Transaction, settings: Settings) -> str | None:

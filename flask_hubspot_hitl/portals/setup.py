@@ -19,7 +19,7 @@ from ..hubspot.setup.apply import Worker
 from ..hubspot.setup.plan import Found, SetupPlan, Want
 from ..hubspot.setup.wanted import Json
 from ..ledger import ChannelRecord, Ledger
-from . import app_kind, project
+from . import app_kind, project, routing
 from .accounts import record_of
 from .clients import Services
 
@@ -80,6 +80,7 @@ class SetUp:
                 self._remember()
                 self.on_plan(len(done) + len(plan.changes))
                 self._worker(app, portal).carry_out(plan.changes)
+                self._choose_inbox()
             plan.changes[:0] = done
             return plan
 
@@ -169,17 +170,16 @@ class SetUp:
         with ledger.read() as tx:
             channel = tx.channels.get(settings.app_id)
             accounts = [] if self.portal_id is None else tx.channels.accounts(self.portal_id)
-            chosen = None if self.portal_id is None else tx.installations.get(self.portal_id)
+            chosen = () if self.portal_id is None else routing.chosen_inboxes(tx, settings, self.portal_id)
+            default = None if self.portal_id is None else routing.default_inbox(tx, settings, self.portal_id)
             kind, folder = app_kind.known(tx, settings), project.at_hand(tx, settings)
-        inbox_ids: Sequence[str] = self.inbox_ids or (settings.inbox_id if is_configured else ())
-        if not inbox_ids and chosen is not None and chosen.inbox_id is not None:
-            inbox_ids = (chosen.inbox_id,)
         return Want(
             channel=wanted_channel(settings, ledger.deployment_id),
             kind=kind,
             files=None if folder is None else project.compared(folder, settings),
             portal_id=self.portal_id,
-            inbox_ids=inbox_ids,
+            inbox_ids=self.inbox_ids or chosen,
+            default_inbox=default,
             configured_channel=settings.channel_id,
             stored_channel=None if channel is None else channel.channel_id,
             configured_account=settings.channel_account_id if is_configured else None,
@@ -189,7 +189,7 @@ class SetUp:
         )
 
     def _remember(self) -> None:
-        """Store what was found to be ours, and the portal's default inbox; forget the accounts that are gone."""
+        """Store what was found to be ours; forget the accounts that are gone."""
         want, found = self._looked
         self._learn_kind(want, found)
         if found.channel is None:
@@ -202,14 +202,19 @@ class SetUp:
             if want.owns(account):
                 notebook.save_account(account)
         there = {str(one["id"]) for one in found.accounts}
-        chosen = plans.chosen_inboxes(found, want)
         with self.services.ledger.write() as tx:
             for one in tx.channels.accounts(self.portal_id):
                 if one.channel_id == channel_id and one.account_id not in there:
                     tx.channels.forget_account(self.portal_id, one.account_id)
-            settings = self.services.settings
-            if chosen and not (self.portal_id == settings.portal_id and settings.inbox_id):
-                tx.installations.set_inbox(self.portal_id, chosen[0])
+
+    def _choose_inbox(self) -> None:
+        """Store the portal's default inbox, now that it is connected, unless it is configured."""
+        want, found = self._looked
+        settings, default = self.services.settings, plans.default_inbox(found, want)
+        if self.portal_id is None or default is None or (self.portal_id == settings.portal_id and settings.inbox_id):
+            return
+        with self.services.ledger.write() as tx:
+            tx.installations.set_inbox(self.portal_id, default)
 
     def _learn_kind(self, want: Want, found: Found) -> None:
         """Store the kind that HubSpot's answer proves, where it was a guess."""

@@ -69,9 +69,12 @@ class TicketNotes:
             self._said.add(portal_id)
             logger.warning(
                 "Notes are not on the tickets of portal %s, but comments on its threads, which HubSpot is replacing in "
-                "help desks (%s). Add the scopes %s to the app and install it again, or set %sNOTES_IN to comment",
+                "help desks (%s). Set %sNOTES_IN to both, give the app the scopes %s (a project app: by 'flask "
+                "hubspot-hitl project init' and 'hs project upload'), restart, and install it again; or set "
+                "%sNOTES_IN to comment",
                 portal_id,
                 why,
+                PREFIX,
                 ", ".join(TICKET_NOTES_SCOPES),
                 PREFIX,
             )

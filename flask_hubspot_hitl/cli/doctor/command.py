@@ -95,7 +95,7 @@ def lines(report: Report) -> Iterator[str]:
     if report.looked_at:
         names, more = report.looked_at[:MOST_NAMES], len(report.looked_at) - MOST_NAMES
         yield f"Looked at {', '.join(names)}{f' and {more} more' if more > 0 else ''} in {report.seconds:.1f} s."
-    levels = [one.code.level for one in report.findings]
+    levels = [one.level for one in report.findings]
     counts = [count(levels.count(level), str(level)) for level in Level if level in levels]
     yield f"{' and '.join(counts)}." if counts else click.style("All is well.", fg="green")
 
@@ -106,8 +106,8 @@ def findings(report: Report) -> Iterator[str]:
 
     for one in report.findings:
         where = f"Portal {one.portal_id}: " if one.portal_id else ""
-        colour = "red" if one.code.level is Level.ERROR else "yellow"
-        yield f"{click.style(f'{one.code.code} {one.code.level}', fg=colour, bold=True)}  {where}{one.code.title}"
+        colour = "red" if one.level is Level.ERROR else "yellow"
+        yield f"{click.style(f'{one.code.code} {one.level}', fg=colour, bold=True)}  {where}{one.code.title}"
         yield f"    {one.what}"
         yield f"    Why: {one.code.why}"
         yield f"    Fix: {one.fix}"

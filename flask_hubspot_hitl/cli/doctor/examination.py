@@ -46,7 +46,7 @@ class Report:
     @property
     def is_well(self) -> bool:
         """Return True when nothing keeps handoffs from working; there may be warnings."""
-        return not any(one.code.level is Level.ERROR for one in self.findings)
+        return not any(one.level is Level.ERROR for one in self.findings)
 
     @property
     def is_unproven(self) -> bool:
@@ -69,7 +69,8 @@ def examine(app: Flask, progress: Progress | None = None) -> Report:
         checks.append(("the dispatcher", partial(dispatching.check, app, runtime)))
     if not trouble & {Code.DATABASE, Code.OTHER_STORE, Code.READ_ONLY}:  # every call to HubSpot is counted in it
         checks += _hubspot_checks(runtime)
-    findings += _side_by_side(checks, progress or (lambda done, total: None))
+    found = _side_by_side(checks, progress or (lambda done, total: None))
+    findings += safely(("portals", partial(portal.weighed, runtime, found)))
     findings += _check_clock(runtime)
     return _report(findings, [database, *checks], began, _secrets(runtime.settings))
 

@@ -546,8 +546,10 @@ class Code(Enum):
         Level.WARNING,
         "HubSpot does not let the app reach tickets.",
         "Notes are comments only, which HubSpot is replacing in help desks, and start(ticket=…) changes nothing.",
-        "Add the scopes tickets and crm.objects.contacts.write to the app, and install it again: flask hubspot-hitl "
-        "install-url. Or set HUBSPOT_HITL_NOTES_IN to comment, and HUBSPOT_HITL_TICKETS to false.",
+        "Set HUBSPOT_HITL_NOTES_IN to both, and give the app the scopes tickets and crm.objects.contacts.write: a "
+        "project app by 'flask hubspot-hitl project init' and 'hs project upload', a legacy app under Auth in its "
+        "settings. Restart, and install it again: flask hubspot-hitl install-url. Or set HUBSPOT_HITL_NOTES_IN to "
+        "comment, and HUBSPOT_HITL_TICKETS to false.",
     )
 
     # The dispatcher -----------------------------------------------------------------------------------------------
@@ -617,7 +619,7 @@ class Code(Enum):
 
     def found(self, what: str, *, portal_id: str | None = None, fix: str | None = None) -> Finding:
         """Make a finding: ``what`` exactly, in which portal, and ``fix`` if the usual way does not put it right."""
-        return Finding(self, what, portal_id, fix or self.fix)
+        return Finding(self, what, portal_id, fix or self.fix, self.level)
 
 
 @dataclass(frozen=True, slots=True)
@@ -628,13 +630,15 @@ class Finding:
     what: str
     portal_id: str | None
     fix: str
+    level: Level
+    """The code's, or a milder one where it is less bad."""
 
     def facts(self) -> dict[str, Any]:
         """Return the finding, for machines."""
         code = self.code
         return {
             "code": code.code,
-            "level": code.level.value,
+            "level": self.level.value,
             "title": code.title,
             "what": self.what,
             "why": code.why,

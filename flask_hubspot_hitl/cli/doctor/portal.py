@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
+from dataclasses import replace
 from typing import Any
 
 from ...config import Settings
@@ -20,15 +21,17 @@ from ...hubspot import scopes
 from ...hubspot.client import HubSpotClient
 from ...hubspot.setup import wanted
 from ...hubspot.tickets import HELP_DESK
-from ...ledger import AccountRecord
+from ...ledger import AccountRecord, InstallationState
 from ...portals import routing
 from ...runtime import Runtime
 from . import automation, availability, tickets
-from .findings import Code, Finding
+from .findings import Code, Finding, Level
 from .hubspot_app import HUBSPOT_SECONDS
 
 KINDS = ("INBOX", HELP_DESK)
 MISSING_SCOPES = "MISSING_SCOPES"
+SETUP = "flask hubspot-hitl setup"
+"""Looks at the inboxes that are chosen; at others when ``--inbox`` names them."""
 
 
 def portal_ids(runtime: Runtime) -> list[str]:
@@ -51,8 +54,8 @@ def check(runtime: Runtime, portal_id: str) -> Iterator[Finding]:
     try:
         client = runtime.services.client(portal_id)
         with client.deadline(HUBSPOT_SECONDS):
-            for code, what in _examine(runtime, client, portal_id, lacking):
-                yield code.found(what, portal_id=portal_id)
+            for one in _examine(runtime, client, portal_id, lacking):
+                yield one if isinstance(one, Finding) else one[0].found(one[1], portal_id=portal_id)
     except WrongPortal as error:
         yield Code.OTHER_PORTAL.found(sentence(error), portal_id=portal_id)
     except NotConfigured as error:
@@ -72,10 +75,31 @@ def check(runtime: Runtime, portal_id: str) -> Iterator[Finding]:
             yield Code.REFUSED.found(sentence(error), portal_id=portal_id)
 
 
+def weighed(runtime: Runtime, findings: list[Finding]) -> Iterator[Finding]:
+    """Return what was found, once every portal was looked at: one that removed the app is no error beside others.
+
+    Nothing goes there unless ``start`` names it.
+    """
+    refused = [one for one in findings if one.code is Code.REVOKED]
+    yield from (one for one in findings if one not in refused)
+    if not refused or runtime.settings.portal_id is not None:
+        yield from refused
+        return
+    with runtime.ledger.read() as tx:
+        states = {one.portal_id: one.state for one in tx.installations.all()}
+    has_active = InstallationState.ACTIVE in states.values()
+    for one in refused:
+        if has_active and states.get(str(one.portal_id)) is InstallationState.REVOKED:
+            fix = f"If it is to have the app no more, leave it as it is. {one.fix}"
+            yield replace(one, level=Level.WARNING, fix=fix)
+        else:
+            yield one
+
+
 What = tuple[Code, str]
 
 
-def _examine(runtime: Runtime, client: HubSpotClient, portal_id: str, lacking: list[str]) -> Iterator[What]:
+def _examine(runtime: Runtime, client: HubSpotClient, portal_id: str, lacking: list[str]) -> Iterator[What | Finding]:
     owner = str(client.account_info().get("portalId"))
     if owner != portal_id:
         yield Code.OTHER_PORTAL, f"It is portal {owner}'s, and not {portal_id}'s."
@@ -94,7 +118,7 @@ def _examine(runtime: Runtime, client: HubSpotClient, portal_id: str, lacking: l
             yield Code.INBOX_KIND, f"Inbox {inbox_id} is a {str(inboxes[inbox_id].get('type'))[:40]}."
     has_help_desk = any(inboxes[one].get("type") == HELP_DESK for one in chosen if one in inboxes)
     yield from tickets.check(runtime.settings, client, has_help_desk=has_help_desk)
-    yield from _check_accounts(runtime, client, portal_id, [one for one in chosen if one in inboxes])
+    yield from _check_accounts(runtime, client, portal_id, [one for one in chosen if one in inboxes], list(inboxes))
 
 
 # The token --------------------------------------------------------------------------------------------------------
@@ -146,17 +170,21 @@ def _chosen_inboxes(runtime: Runtime, portal_id: str) -> list[str]:
     settings = runtime.settings
     with runtime.ledger.read() as tx:
         default = routing.default_inbox(tx, settings, portal_id)
-        stored = tx.channels.accounts(portal_id)
+        channel_id = routing.channel_of(tx, settings)
+        stored = [one for one in tx.channels.accounts(portal_id) if channel_id in (None, one.channel_id)]
     configured = settings.inbox_id if portal_id == settings.portal_id else ()
     chosen = [*([default] if default else ()), *configured, *(one.inbox_id for one in stored)]
     return list(dict.fromkeys(chosen))
 
 
-def _check_accounts(runtime: Runtime, client: HubSpotClient, portal_id: str, inbox_ids: list[str]) -> Iterator[What]:
+def _check_accounts(
+    runtime: Runtime, client: HubSpotClient, portal_id: str, inbox_ids: list[str], all_inboxes: list[str]
+) -> Iterator[What | Finding]:
     settings = runtime.settings
     with runtime.ledger.read() as tx:
         channel_id = routing.channel_of(tx, settings)
         stored = tx.channels.accounts(portal_id)
+        plain = routing.chosen_inboxes(tx, settings, portal_id) or (all_inboxes if len(all_inboxes) == 1 else ())
     if channel_id is None:
         return  # the app's check says so
     try:
@@ -174,12 +202,21 @@ def _check_accounts(runtime: Runtime, client: HubSpotClient, portal_id: str, inb
     for inbox_id in inbox_ids:
         account_id = _account_used(settings, stored, portal_id, channel_id, inbox_id, inbox_ids)
         account = _account_of(there, inbox_id) if account_id is None else there.get(account_id)
-        if account is not None:
-            yield from _check_account(account, inbox_id, runtime.ledger.deployment_id)
-        elif account_id is not None:
-            yield Code.ACCOUNT_GONE, f"Channel {channel_id} has no account {account_id} any more."
-        else:
-            yield Code.NOT_CONNECTED, f"Channel {channel_id} has no account in inbox {inbox_id}."
+        is_plain = inbox_id in plain or inbox_id not in all_inboxes
+        for code, what in _check_inbox(runtime, channel_id, inbox_id, account_id, account):
+            fix = code.fix if is_plain else code.fix.replace(SETUP, f"{SETUP} --inbox {inbox_id}")
+            yield code.found(what, portal_id=portal_id, fix=fix)
+
+
+def _check_inbox(
+    runtime: Runtime, channel_id: str, inbox_id: str, account_id: str | None, account: Mapping[str, Any] | None
+) -> Iterator[What]:
+    if account is not None:
+        yield from _check_account(account, inbox_id, runtime.ledger.deployment_id)
+    elif account_id is not None:
+        yield Code.ACCOUNT_GONE, f"Channel {channel_id} has no account {account_id} any more."
+    else:
+        yield Code.NOT_CONNECTED, f"Channel {channel_id} has no account in inbox {inbox_id}."
 
 
 def _is_configured(settings: Settings, portal_id: str) -> bool:

@@ -34,6 +34,8 @@ class Want:
     """Of a project app, as far as they are here."""
     portal_id: str | None = None
     inbox_ids: Sequence[str] = ()
+    default_inbox: str | None = None
+    """Where ``start`` without ``inbox_id`` has gone so far."""
     configured_channel: str | None = None
     """``HUBSPOT_HITL_CHANNEL_ID``."""
     stored_channel: str | None = None
@@ -254,6 +256,12 @@ def _plan_accounts(plan: SetupPlan, found: Found, want: Want) -> None:
             _plan_account(plan, found, want, inbox_id, _inbox(inboxes[inbox_id]))
         else:
             plan.refusals.append(f"Portal {want.portal_id} has no inbox {inbox_id}; there are: {listed}.")
+    default = default_inbox(found, want)
+    if default is not None and want.inbox_ids and default != want.inbox_ids[0]:
+        plan.notes.append(
+            f"start() without inbox_id goes on to {inbox_of(found, default)}; to the other one goes "
+            f'start(…, inbox_id="{want.inbox_ids[0]}").'
+        )
 
 
 def chosen_inboxes(found: Found, want: Want) -> Sequence[str]:
@@ -261,6 +269,13 @@ def chosen_inboxes(found: Found, want: Want) -> Sequence[str]:
     if want.inbox_ids or len(found.inboxes) != 1:
         return want.inbox_ids
     return [str(found.inboxes[0]["id"])]
+
+
+def default_inbox(found: Found, want: Want) -> str | None:
+    """Return the inbox for ``start`` without ``inbox_id``: that of before while it exists, else the first chosen."""
+    if want.default_inbox in _ids(found.inboxes):
+        return want.default_inbox
+    return next(iter(chosen_inboxes(found, want)), None)
 
 
 def _plan_account(plan: SetupPlan, found: Found, want: Want, inbox_id: str, inbox: str) -> None:
