@@ -25,7 +25,7 @@ from flask_hubspot_hitl.hubspot.options import ClientOptions, ConnectionOptions,
 from flask_hubspot_hitl.hubspot.paths import OAUTH_VERSIONS, Paths
 from flask_hubspot_hitl.hubspot.tokens import RefreshingToken, StaticToken, TokenProvider
 
-from .helpers import seconds_of
+from .helpers import seconds_of, wait_until
 from .peers.http_peer import HttpPeer, Reply, Request, Script
 
 NOW = 1_790_000_000_000
@@ -553,6 +553,21 @@ def test_twenty_threads_one_refresh(serve: Serve, make: Make, clock: ManualClock
     desk.accept = lambda token: token not in ("access-1", "access-2")
     assert {result["bearer"] for result in together(20, lambda: client.get_thread("5"))} == {"access-3"}
     assert len(desk.refreshes) == 3
+
+
+def test_nobody_waits_for_an_early_renewal(serve: Serve, clock: ManualClock) -> None:
+    desk = Desk()
+    tokens = refreshing(serve(desk), clock)
+    tokens.token()
+    clock.advance(1600)
+    desk.delay = 1.5
+    renewing = threading.Thread(target=tokens.token)
+    renewing.start()
+    wait_until(lambda: len(desk.refreshes) == 2, what="the renewal")
+    assert set(together(20, tokens.token)) == {"access-1"}
+    assert len(desk.refreshes) == 2
+    renewing.join()
+    assert tokens.token() == "access-2"
 
 
 def test_twenty_threads_one_failing_refresh(serve: Serve, clock: ManualClock) -> None:

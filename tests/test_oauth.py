@@ -18,6 +18,7 @@ from cryptography.fernet import Fernet
 from flask import Flask, abort
 
 from flask_hubspot_hitl.clock import ManualClock
+from flask_hubspot_hitl.errors import HubSpotRejected
 from flask_hubspot_hitl.hubspot.paths import OAUTH_VERSIONS
 from flask_hubspot_hitl.ledger import Installation, InstallationState
 from flask_hubspot_hitl.portals.consent import Consent, ConsentProblem, FlowRefused
@@ -610,6 +611,29 @@ def test_what_hubspot_did_not_grant_is_told(app: Flask, url: str, browser: Brows
     assert said(page) == "HubSpot is connected"
     assert "Not granted" in page.text
     assert "crm.objects.contacts.read" in page.text
+
+
+def test_a_running_process_gets_the_scopes_of_a_new_installation(
+    app: Flask, url: str, browser: Browser, hubspot: HubSpot, make_app: MakeApp, clock: ManualClock
+) -> None:
+    """Without another refresh, and though its own token is good for half an hour still."""
+    consent = browser.to_hubspot(url)
+    browser.get(browser.agree(browser.get(consent.url.replace("%20files", "")), PORTAL))
+    other = state_of(make_app(name="other", clock=clock, SECRET_KEY="s", **INSTALLABLE)).services.client(PORTAL)
+
+    def upload() -> tuple[str, int]:
+        before = len(hubspot.requests())
+        try:
+            outcome = "taken" if other.upload_file("a.txt", b"abc", "text/plain", "/x") else ""
+        except HubSpotRejected as error:
+            outcome = str(error.category)
+        return outcome, len(hubspot.requests()) - before
+
+    assert upload() == upload() == ("MISSING_SCOPES", 1), "nothing newer is stored: it stays what it is"
+    browser.connect(url, PORTAL)
+    assert upload() == ("taken", 2)
+    assert upload() == ("taken", 1)
+    assert {one["grant_type"] for one in exchanges(hubspot)} == {"authorization_code"}
 
 
 def test_every_end_has_words_of_its_own() -> None:

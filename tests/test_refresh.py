@@ -26,7 +26,7 @@ from flask_hubspot_hitl.portals.tokens import LEASE_MS, encrypted
 
 from .conftest import MakeApp
 from .forked import Forked
-from .helpers import PORTAL, HubSpot, Json, state_of, wait_until
+from .helpers import PORTAL, HubSpot, Json, seconds_of, state_of, wait_until
 
 FIRST = "sim-refresh-0001"
 
@@ -200,6 +200,33 @@ def test_a_lease_whose_holder_was_killed_ends(
     with ledger.write() as tx:
         assert not tx.installations.release(PORTAL, fence=1, secret="late"), "the fence has risen"
     assert stored(app) == secret
+
+
+def test_with_a_token_that_works_nobody_waits_for_another_process_to_refresh(
+    make_app: MakeApp, hubspot: HubSpot, clock: ManualClock
+) -> None:
+    app = make_app(clock=clock, SECRET_KEY="s")
+    call(app)
+    clock.advance(1600)
+    with state_of(app).ledger.write() as tx:
+        tx.installations.claim(PORTAL, now=clock.now_ms(), until=clock.now_ms() + LEASE_MS)
+    assert seconds_of(lambda: call(app), less_than=5, tries=1) < 5
+    assert len(refreshes(hubspot)) == 1
+
+
+def test_a_stored_token_that_works_is_used_while_the_token_endpoint_does_not_answer(
+    make_app: MakeApp, hubspot: HubSpot, clock: ManualClock
+) -> None:
+    call(make_app(clock=clock, SECRET_KEY="s"))
+    clock.advance(1600)
+    hubspot.chaos(faults=[{"match": "POST /oauth", "times": None, "mode": "status", "status": 503}])
+    later = make_app(clock=clock, SECRET_KEY="s")
+    for _ in range(20):
+        call(later)
+    assert len(refreshes(hubspot, 503)) == 1
+    clock.advance(16)
+    call(later)
+    assert len(refreshes(hubspot, 503)) == 2
 
 
 def test_tokens_are_encrypted_at_rest(make_app: MakeApp, hubspot: HubSpot, tmp_path: Path, clock: ManualClock) -> None:

@@ -17,6 +17,8 @@ from flask import Flask
 from flask_hubspot_hitl import HandoffState, HubSpotUnavailable
 from flask_hubspot_hitl.clock import ManualClock
 from flask_hubspot_hitl.hubspot.client import HubSpotClient
+from flask_hubspot_hitl.hubspot.options import ClientOptions, ConnectionOptions, OAuthOptions
+from flask_hubspot_hitl.hubspot.tokens import RefreshingToken
 from flask_hubspot_hitl.hubspot.transport import Availability
 from flask_hubspot_hitl.ledger import Ledger
 from flask_hubspot_hitl.portals.throttle import Permit, Throttle
@@ -25,6 +27,7 @@ from .conftest import MakeApp
 from .databases import slow_on_postgresql
 from .forked import Forked
 from .helpers import PORTAL, HubSpot, Json, Recorder, seconds_of, state_of, wait_until
+from .peers.http_peer import HttpPeer, Reply, Request
 from .story import Story
 
 Record = Callable[[Flask], Recorder]
@@ -290,6 +293,97 @@ def test_answers_in_between_keep_it_closed(gate: Gate) -> None:
     for number in range(40):
         throttle.leave(throttle.enter("asking"), Availability.UP if number % 5 == 4 else Availability.DOWN, None)
     assert asked(throttle, 1) == 1
+
+
+class Halves:
+    """A peer of which the token endpoint or all the rest may hang, ten seconds by the injected clock."""
+
+    def __init__(self, clock: ManualClock) -> None:
+        self.clock = clock
+        self.tokens_hang = self.calls_hang = False
+        self.hung: list[int] = []
+        """When the token endpoint was asked in vain, epoch ms."""
+
+    def __call__(self, request: Request) -> Reply:
+        is_token = request.path.endswith("/token")
+        if is_token and self.tokens_hang:
+            self.hung.append(self.clock.now_ms())
+        if self.tokens_hang if is_token else self.calls_hang:
+            self.clock.advance(10)
+            return Reply(503, None, {"Retry-After": "5"} if is_token else {})
+        return Reply(200, {"access_token": "a", "expires_in": 1800} if is_token else {"results": []})
+
+
+@pytest.fixture
+def halves(clock: ManualClock) -> Halves:
+    return Halves(clock)
+
+
+@pytest.fixture
+def caller(halves: Halves, gate: Gate, clock: ManualClock) -> Iterator[HubSpotClient]:
+    """A client of ``halves`` that has just got its token, which lives half an hour."""
+    connection, throttle = ConnectionOptions(clock=clock), gate(1_000)
+    with HttpPeer(halves) as peer:
+        app = OAuthOptions(
+            base_url=peer.url, oauth_version="v3", client_id="c", client_secret="s", connection=connection
+        )
+        client = HubSpotClient(
+            ClientOptions(base_url=peer.url, api_version="v3", connection=connection),
+            tokens=RefreshingToken(app, refresh_token="r", gate=throttle),
+            gate=throttle,
+        )
+        client.inboxes()
+        yield client
+        client.close()
+
+
+def test_a_token_endpoint_that_hangs_stops_no_call_while_the_token_works(
+    halves: Halves, caller: HubSpotClient, clock: ManualClock
+) -> None:
+    clock.advance(1_500)
+    halves.tokens_hang = True
+    began = clock.now_ms()
+    while clock.now_ms() < began + 280_000:
+        assert answers(caller) is None
+        clock.advance(1)
+    assert 10 <= len(halves.hung) <= 12
+    assert min(later - one for one, later in itertools.pairwise(halves.hung)) >= 25_000, "ten of them the hang itself"
+    halves.tokens_hang = False
+    clock.advance(16)
+    assert answers(caller) is None
+    clock.advance(60)
+    assert answers(caller) is None, "it was renewed"
+
+
+def test_the_probe_is_not_spent_on_the_token_endpoint(
+    halves: Halves, caller: HubSpotClient, clock: ManualClock
+) -> None:
+    clock.advance(1_490)
+    halves.calls_hang = halves.tokens_hang = True
+    assert answers(caller) == -1
+    halves.calls_hang = False
+    clock.advance(2)
+    assert answers(caller) is None, "the token's early renewal went in as the probe, and the call after it"
+    assert len(halves.hung) == 1
+    assert answers(caller) is None
+
+
+def test_without_a_token_that_works_a_token_endpoint_that_hangs_is_an_outage(
+    halves: Halves, caller: HubSpotClient, clock: ManualClock
+) -> None:
+    clock.advance(1_800)
+    halves.tokens_hang = True
+    began = clock.now_ms()
+    while clock.now_ms() < began + 300_000:
+        assert answers(caller) is not None
+        clock.advance(0.5)
+    assert 5 <= len(halves.hung) <= 9
+    gaps = [later - one - 10_000 for one, later in itertools.pairwise(halves.hung)]
+    assert gaps[0] >= 2_000
+    assert gaps == sorted(gaps)
+    halves.tokens_hang = False
+    clock.advance(61)
+    assert answers(caller) is answers(caller) is None
 
 
 def test_start_with_an_open_circuit_is_starting_at_once_and_costs_no_attempt(story: Story, clock: ManualClock) -> None:

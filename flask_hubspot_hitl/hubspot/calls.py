@@ -1,4 +1,4 @@
-"""Call HubSpot: with the right credential, repeated once after a 401, list after list to the end.
+"""Call HubSpot: with the right credential, repeated with another after a 401 or a new installation, list after list.
 
 Of ours it may import ``errors`` and its neighbours here; no Flask, no database. Nothing here knows an operation.
 """
@@ -13,8 +13,8 @@ from typing import Any
 from ..errors import HubSpotRejected, HubSpotUnavailable, TokenRevoked
 from .options import ClientOptions
 from .paths import Paths
-from .tokens import TokenProvider
-from .transport import Gate, Transport, bounded, deadline
+from .tokens import RefreshingToken, TokenProvider
+from .transport import Answer, Gate, Transport, bounded, deadline
 
 #: The most pages that a list is followed for.
 MAX_PAGES = 500
@@ -139,24 +139,22 @@ class Caller:
             query["hapikey"] = self.options.developer_api_key
         else:
             bearer = self.tokens.token()
-        for last in (False, True):
+
+        def send() -> Answer:
             headers = {"Authorization": f"Bearer {bearer}"} if bearer else {}
-            got = self._transport.send(
+            return self._transport.send(
                 method, path, doing=doing, headers=headers, params=query, json_body=body, files=files
             )
-            if got.status != 401 or bearer is None:
-                break
-            if last and developer:  # docs/hubspot.rst (Developer key and product tier)
-                raise HubSpotRejected(
-                    f"{doing}: HubSpot takes no portal's token for this call; set HUBSPOT_HITL_DEVELOPER_API_KEY",
-                    status=401,
-                )
-            if last:
-                raise TokenRevoked(
-                    f"{doing}: HubSpot refuses the access token, a new one too; connect the portal again",
-                    status=401,
-                )
+
+        got = send()
+        if bearer and (other := self._with_more_scopes(bearer, got)):
+            bearer = other
+            got = send()
+        if bearer and got.status == 401:
             bearer = self.tokens.refresh(bearer)
+            got = send()
+            if got.status == 401:
+                raise _refused_twice(doing, developer)
         if 200 <= got.status < 300:
             found = got.json()
             if found is not None or not answer or got.status == 204:
@@ -167,6 +165,28 @@ class Caller:
         if 300 <= got.status < 400:
             raise HubSpotRejected(f"{doing}: HubSpot answered with a redirect", status=got.status)
         raise error
+
+    def _with_more_scopes(self, bearer: str, got: Answer) -> str | None:
+        """Return the token that another process stored since, when HubSpot says that ``bearer`` lacks scopes.
+
+        Scopes reach an account only with an installation (docs/hubspot.rst: Scopes), and that is another process's.
+        """
+        if got.status != 403 or not isinstance(self.tokens, RefreshingToken):
+            return None
+        lacks = (got.json() or {}).get("category") == "MISSING_SCOPES"
+        return self.tokens.stored_instead(bearer) if lacks else None
+
+
+def _refused_twice(doing: str, developer: bool) -> HubSpotRejected | TokenRevoked:
+    if developer:  # docs/hubspot.rst (Developer key and product tier)
+        return HubSpotRejected(
+            f"{doing}: HubSpot takes no portal's token for this call; set HUBSPOT_HITL_DEVELOPER_API_KEY",
+            status=401,
+        )
+    return TokenRevoked(
+        f"{doing}: HubSpot refuses the access token, a new one too; connect the portal again",
+        status=401,
+    )
 
 
 def read_pages(

@@ -11,18 +11,21 @@ import logging
 import threading
 import time
 from collections.abc import Callable
-from typing import Protocol
+from dataclasses import replace
+from typing import Any, Protocol
 
 from ..errors import HubSpotError, HubSpotUnavailable, TokenRevoked, WrongPortal
 from .oauth import TokenEndpoint, Tokens
 from .options import OAuthOptions
-from .transport import Gate, bounded, deadline
+from .transport import Availability, Gate, bounded, deadline
 
 logger = logging.getLogger(__name__)
 
 
 #: Milliseconds during which a refresh token that HubSpot refused is not tried again.
 DEAD_FOR_MS = 60_000
+#: Milliseconds after an early renewal in vain in which the old token, while it works, is used without another try.
+EARLY_AGAIN_MS = 15_000
 #: Seconds that a refresh may take, whatever deadline its caller has: a rotated token that is not read is lost.
 REFRESH_SECONDS = 15.0
 #: Seconds between two looks whether another process has refreshed.
@@ -109,6 +112,27 @@ class TokenStore(Protocol):
         ...
 
 
+class _EarlyGate:
+    """Be the portal's gate for the token endpoint, whose silence says nothing of the API while a token works.
+
+    Without one no call can be made anyway, and then it is an outage like any other.
+
+    :param is_early: tells whether a token still works.
+    """
+
+    def __init__(self, gate: Gate, is_early: Callable[[], bool]) -> None:
+        self._gate = gate
+        self._is_early = is_early
+
+    def enter(self, doing: str) -> Any:
+        return self._gate.enter(doing)
+
+    def leave(self, permit: Any, shown: Availability, retry_after: float | None) -> None:
+        if shown is Availability.DOWN and self._is_early():
+            shown, retry_after = Availability.UNKNOWN, None
+        self._gate.leave(permit, shown, retry_after)
+
+
 class RefreshingToken:
     """Provide access tokens from a refresh token: renewed five minutes early, by one thread at a time.
 
@@ -132,7 +156,7 @@ class RefreshingToken:
         portal_id: str | None = None,
     ) -> None:
         self._portal_id = portal_id
-        self._endpoint = TokenEndpoint(options, gate=gate)
+        self._endpoint = TokenEndpoint(options, gate=None if gate is None else _EarlyGate(gate, self._is_early))
         self._store = store
         self._given = refresh_token
         self._unstored: Tokens | None = None
@@ -144,6 +168,7 @@ class RefreshingToken:
         self._access: str | None = None
         self._renew_at_ms = 0
         self._expires_at_ms = 0
+        self._works: Tokens | None = None  # to use without the lock, until they expire
         self._dead_until_ms = 0
         self._attempts = 0
         self._failure: HubSpotUnavailable | None = None
@@ -153,27 +178,50 @@ class RefreshingToken:
 
     def token(self) -> str:
         seen = self._attempts
+        works = self._works
+        if works and self._lock.locked() and self._clock.now_ms() < works.expires_at_ms:
+            return works.access_token  # another thread renews it: that may take long
         with self._lock:
             self._save()
-            now_ms = self._clock.now_ms()
-            if self._access and now_ms < self._renew_at_ms:
+            if self._access and self._clock.now_ms() < self._renew_at_ms:
                 return self._access
             try:
                 return self._renew(seen)
             except TokenRevoked:
                 raise
-            except HubSpotUnavailable:
-                if self._access and now_ms < self._expires_at_ms:
-                    return self._access  # early renewal failed; the old one still works
-                raise
+            except HubSpotUnavailable as error:
+                if self._access is None or self._clock.now_ms() >= self._expires_at_ms:
+                    raise
+                if self._unstored is None:  # else it is at risk: the next call stores it
+                    self._renew_at_ms = self._again_at_ms(self._expires_at_ms, error)
+                return self._access  # early renewal failed; the old one still works
 
     def refresh(self, rejected: str) -> str:
         seen = self._attempts
         with self._lock:
             if self._access and self._access != rejected and self._clock.now_ms() < self._expires_at_ms:
                 return self._access  # another thread was quicker
-            self._access = None
+            self._access = self._works = None
             return self._renew(seen, rejected)
+
+    def stored_instead(self, used: str) -> str | None:
+        """Return the token to use instead of ``used``, which lacks scopes: one that was stored since.
+
+        An installation stores one that may do more, in another process. Only the store is asked.
+
+        :returns: None when there is no other one.
+        """
+        with self._lock:
+            if self._access and self._access != used and self._clock.now_ms() < self._expires_at_ms:
+                return self._access  # another thread was quicker
+            if self._store is None or self._unstored is not None:
+                return None
+            try:
+                found = self._store.load()
+            except HubSpotUnavailable:
+                return None
+            working = self._working(found, {used})
+            return None if working is None else self._adopt(working)
 
     def _renew(self, seen: int, rejected: str | None = None) -> str:
         """Refresh the token; the caller holds the lock.
@@ -191,17 +239,23 @@ class RefreshingToken:
         except HubSpotUnavailable as error:
             self._failure = error
             if isinstance(error, TokenRevoked):
-                self._access = None
+                self._access = self._works = None
                 self._dead_until_ms = self._dead_until_ms or self._clock.now_ms() + DEAD_FOR_MS
             raise
         finally:
             self._attempts += 1  # only now: who comes during the attempt shares its outcome
+        return self._adopt(tokens)
+
+    def _adopt(self, tokens: Tokens) -> str:
+        """Use tokens from now on; the caller holds the lock."""
         self._failure = None
+        self._dead_until_ms = 0
         self._access = tokens.access_token
         self._expires_at_ms = tokens.expires_at_ms
         self._renew_at_ms = tokens.renew_at_ms
         self._refresh_token = tokens.refresh_token
         self._save()
+        self._works = tokens
         return self._access
 
     def _fetch(self, old: set[str | None]) -> Tokens:
@@ -224,13 +278,15 @@ class RefreshingToken:
             if found is not None and self._is_good(found, old):
                 return found
             stored = [] if found is None else [found.refresh_token]
+            self._works = self._working(found, old) or self._works
             tokens = self._ask([*stored, self._refresh_token, self._given])
         except TokenRevoked:
             dead = True
             raise
-        except HubSpotUnavailable:
-            if found is not None and found.access_token not in old and self._clock.now_ms() < found.expires_at_ms:
-                return found  # it should be renewed, but works
+        except HubSpotUnavailable as error:
+            if (working := self._working(found, old)) is not None:
+                # It should be renewed, but works.
+                return replace(working, renew_at_ms=self._again_at_ms(working.expires_at_ms, error))
             raise
         finally:
             if tokens is None:
@@ -239,9 +295,11 @@ class RefreshingToken:
         return self._keep(self._store, lease, tokens)
 
     def _lease(self, store: TokenStore, old: set[str | None]) -> int | Tokens:
-        """Take the refresh lease, or return the tokens that its holder stored."""
+        """Take the refresh lease, or return the tokens that its holder stored; it is waited for by who has no token."""
         ends = time.monotonic() + REFRESH_SECONDS
         while (lease := store.claim()) is None:
+            if self._is_early():
+                raise HubSpotUnavailable("refreshing the access token: another process is at it")
             time.sleep(LOOK_EVERY)
             found = store.load()
             if found is not None and self._is_good(found, old):
@@ -257,6 +315,20 @@ class RefreshingToken:
         store.finish(lease, tokens)
         self._unstored = None
         return tokens
+
+    def _is_early(self) -> bool:
+        """Return True when a token works still, though it should be renewed."""
+        return self._works is not None and self._clock.now_ms() < self._works.expires_at_ms
+
+    def _again_at_ms(self, expires_at_ms: int, error: HubSpotUnavailable) -> int:
+        """Return when to try again to renew a token that works until ``expires_at_ms``."""
+        wait_ms = max(EARLY_AGAIN_MS, int((error.retry_after or 0) * 1000))
+        return min(self._clock.now_ms() + wait_ms, expires_at_ms)
+
+    def _working(self, tokens: Tokens | None, old: set[str | None]) -> Tokens | None:
+        """Return tokens unless they are none, or in ``old``, or have expired."""
+        is_working = tokens and tokens.access_token not in old and self._clock.now_ms() < tokens.expires_at_ms
+        return tokens if is_working else None
 
     def _is_good(self, tokens: Tokens, old: set[str | None]) -> bool:
         return tokens.access_token not in old and self._clock.now_ms() < tokens.renew_at_ms
