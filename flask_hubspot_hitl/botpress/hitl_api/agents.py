@@ -16,7 +16,7 @@ from ..keys import Probe
 from ..messages import to_botpress
 from ..service import REFUSED, BotpressRejected, Service
 from ..session import is_ours
-from .tickets import NAME, Tickets
+from .tickets import NAME, Tickets, stop_key
 
 logger = logging.getLogger(__name__)
 
@@ -81,16 +81,20 @@ class Agents:
         """
         if not is_ours(handoff, NAME):
             return
+        is_known = handoff.detail == BY_BOTPRESS
         with self._ledger.write() as tx:
-            self._tickets.forget(tx, handoff.conversation_id)
-        if handoff.detail != BY_BOTPRESS:
+            if is_known:
+                self._tickets.forget(tx, handoff.conversation_id)
+            else:
+                self._tickets.stopping(tx, handoff.conversation_id)
+        if not is_known:
             self.tell_stopped(handoff.conversation_id, _made_at(handoff))
 
     def tell_stopped(self, session_id: str, made_at: int) -> None:
         """Tell Botpress once that the humans have ended, or never came; ``made_at`` (epoch ms) began the session."""
         self._wait_until_active(made_at)
         body = {"remoteConversationId": session_id}
-        self._delivery.send(f"stop:{session_id}", [body], lambda part: self._call("stop-hitl", part))
+        self._delivery.send(stop_key(session_id), [body], lambda part: self._call("stop-hitl", part))
 
     def _call(self, route: str, body: dict[str, Any]) -> None:
         self._botpress.call("POST", f"/{route}", doing=f"telling Botpress {route}", body=body)

@@ -59,15 +59,22 @@ class Routes:
         given = _payload(body)
         title = text_of(given, "title", limit=10_000)
         description = text_of(given, "description", limit=100_000)
+        hints = hints_of(description, allow_special_domains=self._runtime.services.settings.is_stand_in)
+        messages = given.get("messages")
+        told_before = messages[-HISTORY:] if isinstance(messages, list) else []
         session_id = f"s_{uuid.uuid4()}"
         with self._ledger.write() as tx:
             now = self._ledger.now_ms()
-            hints = hints_of(description)
-            user_id = self._tickets.find_user(tx, hints)
-            messages = given.get("messages")
-            told_before = messages[-HISTORY:] if isinstance(messages, list) else []
+            user_id = self._tickets.named_user(tx, hints)
+            guess = self._tickets.guess_user(tx, hints) if user_id is None else None
             session = Session(
-                title=title, description=description, hints=hints, history=told_before, user=user_id, at=now
+                title=title,
+                description=description,
+                hints=hints,
+                history=told_before,
+                user=user_id,
+                at=now,
+                guess=guess,
             )
             self._tickets.put(tx, session_id, session)
             if user_id is not None:
@@ -85,17 +92,21 @@ class Routes:
         session_id = text_of(body, "remoteConversationId", required=True)
         user_id = text_of(body, "remoteUserId") or "BOT"
         payload = _payload(body)
+        is_bot = user_id == "BOT"
+        is_cancel = is_bot and payload.get("text") == CANCELLED
         with self._ledger.write() as tx:
             session = self._tickets.lock(tx, session_id)
             if session is None or session.state == "closed":
-                logger.warning("Ignored a message from Botpress for a session that has ended")
+                if is_cancel:
+                    self._tickets.cancelled_late(tx, session_id)
+                else:
+                    logger.warning("Ignored a message from Botpress for a session that has ended")
                 return {}
-            if user_id != "BOT" and session.user is None:  # also one whom we no longer know: Botpress makes none again
+            if not is_bot and session.user is None:  # also one whom we no longer know: Botpress makes none again
                 session = replace(session, user=user_id)
                 self._start_soon(tx, session_id, user_id)
             now = self._ledger.now_ms()
-            is_bot = user_id == "BOT"
-            if not (is_bot and payload.get("text") == CANCELLED):
+            if not is_cancel:
                 said = _by_the_bot(payload) if is_bot else payload
                 self._relay.put(tx, Told(operation="say", key=session_id, payload=said), now=now)
             else:  # said to the agent together with the end
@@ -114,6 +125,7 @@ class Routes:
                 session_id, session = found[0], self._tickets.lock(tx, found[0])
                 if session is not None:  # or it was erased, or is over, since it was found
                     self._tickets.put(tx, session_id, self._closed(tx, session_id, session))
+                    self._tickets.closed(tx, session_id)
         self._relay.wake()
         return {}
 
@@ -130,12 +142,13 @@ class Routes:
     # In the session's lane -------------------------------------------------------------------------------
 
     def _waited(self, event: Event, told: Told) -> Outcome:
-        """Start with what the description says, because nothing has told the user."""
+        """Start with the user whom it may be, else with what the description says: nothing has told the user."""
 
         def start(tx: Transaction) -> None:
             session = self._tickets.session(tx, told.key)
             if session is not None and session.user is None:
-                self._start_soon(tx, told.key, None)
+                self._tickets.put(tx, told.key, replace(session, user=session.guess))
+                self._start_soon(tx, told.key, session.guess)
 
         return Done(start)
 
@@ -147,11 +160,12 @@ class Routes:
         if session is None:
             return Done()
         hints = session.hints
+        is_stand_in = self._runtime.services.settings.is_stand_in
         try:
             opening = verbs.check_opening(
                 self._runtime,
                 session_id,
-                contact=contact_from(user, hints),
+                contact=contact_from(user, hints, allow_special_domains=is_stand_in),
                 name=user.get("name") or hints.get("name"),
                 title=session.title or None,
                 description=session.description or None,
@@ -171,7 +185,7 @@ class Routes:
     def _refuse(self, tx: Transaction, session_id: str) -> None:
         """Have Botpress told that no agent will come."""
         session = self._tickets.session(tx, session_id)
-        self._tickets.forget(tx, session_id)
+        self._tickets.stopping(tx, session_id)
         told = Told(operation="refuse", key=session_id, made_at=0 if session is None else session.at)
         self._relay.put(tx, told, now=self._ledger.now_ms(), dedupe=f"refuse:{session_id}")
 
