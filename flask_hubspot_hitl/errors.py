@@ -117,6 +117,8 @@ class DeliveryDelayed(HITLError):
 
     is_failure = True
     """False when nothing was tried: the pauses do not grow then, and the text is ours and may be shown."""
+    is_planned = False
+    """True when only its time has not come yet: no line of the log tells of it."""
 
     def __init__(self, message: str = "", *, retry_after: float | None = None) -> None:
         """Make the error.

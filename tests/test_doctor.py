@@ -1268,7 +1268,8 @@ def test_tickets_come_into_reach_as_the_fix_says(
         scopes = [*needed(AppKind.PROJECT, creates_contacts=False), *more]
         back = [f"{app.config['HUBSPOT_HITL_PUBLIC_URL']}/hubspot/oauth/callback" for app in apps]
         own: Json = {"requiredScopes": scopes, "optionalScopes": [], "redirectUris": back}
-        return clinic.hubspot.post("apps", appId="4242", portalId=PORTAL, kind="project", **own)
+        made: Json = clinic.hubspot.post("apps", appId="4242", portalId=PORTAL, kind="project", **own)
+        return made
 
     def install(app: Flask) -> str:
         serve(app, target=False)

@@ -445,6 +445,7 @@ def test_i5_a_v1_hint_erases_only_what_hubspot_says_is_gone(
 # Killed ------------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.timeout(900)
 @pytest.mark.parametrize("kills", [10, pytest.param(100, marks=pytest.mark.slow)])
 def test_i3_killed_at_any_moment_it_is_done_whole_or_not_at_all(database_url: str, kills: int) -> None:
     """A process erases while agents' messages come in; it is killed, and the command is given again."""

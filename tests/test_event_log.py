@@ -11,11 +11,12 @@ import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 from flask import Flask
 
-from flask_hubspot_hitl import HubSpotHITL
+from flask_hubspot_hitl import HubSpotHITL, operator_message
 from flask_hubspot_hitl.clock import ManualClock
 from flask_hubspot_hitl.metrics.logs import JSONFormatter
 
@@ -110,6 +111,21 @@ def test_an_event_has_one_line_each_time_it_is_put_off_and_one_when_it_is_given_
     assert "what the user says" not in caplog.text
 
 
+def test_a_receiver_that_fails_again_and_again_counts(story: Story, caplog: pytest.LogCaptureFixture) -> None:
+    def fail(sender: Flask, **extra: Any) -> None:
+        raise KeyError("x")
+
+    operator_message.connect(fail, story.app)
+    thread = story.start("c1").thread_id
+    story.says(thread, "hello")
+    for attempt in (1, 2, 3):
+        story.state.dispatcher.run_due()
+        [line] = [one for one in lines(caplog) if "is put off: a receiver failed" in one.getMessage()]
+        assert vars(line)["attempt"] == attempt
+        caplog.clear()
+        story.clock.advance(600)
+
+
 def test_an_event_that_no_line_is_wanted_of_costs_no_look_up(story: Story, caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level(logging.WARNING, "flask_hubspot_hitl.events")
     story.start("c1")
@@ -121,7 +137,7 @@ def test_an_event_that_no_line_is_wanted_of_costs_no_look_up(story: Story, caplo
 HOST = """
 import logging, os, sys
 from flask import Flask
-from flask_hubspot_hitl import HubSpotHITL
+from flask_hubspot_hitl import HubSpotHITL, operator_message
 
 if "early" in sys.argv:
     logging.basicConfig(level="INFO")

@@ -35,7 +35,7 @@ def run_suite(hubspot: HubSpot, folder: Path, apps: int, **env: str) -> tuple[li
         cwd=HERE.parent,
         capture_output=True,
         text=True,
-        timeout=280,
+        timeout=280 if apps < 100 else 800,
         check=False,
     )
     assert done.returncode == 0, done.stdout[-5000:]
@@ -52,6 +52,7 @@ each_end = pytest.mark.parametrize(
 )
 
 
+@pytest.mark.timeout(900)
 @few_or_300
 @each_end
 @pytest.mark.parametrize(
@@ -68,6 +69,7 @@ def test_a_suite_of_many_apps_leaves_nothing_behind(
         assert most[1] <= begin[1], "nor is a file held open"
 
 
+@pytest.mark.timeout(900)
 @pytest.mark.parametrize("apps", few_of([4, 300]))
 @each_end
 def test_a_suite_whose_apps_all_work_leaves_nothing_behind(

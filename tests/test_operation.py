@@ -303,6 +303,8 @@ def test_a_copied_database_is_dispatched_only_when_it_is_adopted(
     wait_until(lambda: "Nothing is dispatched" in caplog.text)
     assert recorder.names() == []
     assert "not yet published" not in str(hubspot.thread(thread))
+    begun = Story(running, hubspot, clock, recorder).start("c2")
+    assert (begun.state.value, len(hubspot.threads())) == ("starting", 1), "nothing is opened either"
 
     adopted = command(copy, "adopt")
     assert adopted.exit_code == 0

@@ -334,7 +334,7 @@ def see_it_through(pasted: dict[str, Any], stand: Stand) -> None:
     until(lambda: shown("I have looked it up.")["status"]["statusType"] == "READ")  # type: ignore[index]
     hitl.stop("c-20")
     assert pasted["page_rates"]("c-20", 5, "So quick!") == "Thank you!"
-    assert pasted["page_rates"]("c-20", 1, None) == "You have rated this chat before."
+    assert pasted["page_rates"]("c-20", 1, None) == "There is nothing to rate."
     until(lambda: shown("So quick!"))
 
 

@@ -73,7 +73,7 @@ def tell(event: Event, ended: Ended, *, attempt: int, began: float | None = None
         "portal_id": event.portal_id,
         "thread_id": event.thread_id,
         "handoff_id": ended.handoff_id,
-        "attempt": attempt,
+        "attempt": (outcome.attempt if isinstance(outcome, Retry) else None) or attempt,
         "duration_ms": None if began is None else round((time.monotonic() - began) * 1000),
         "correlation_id": event.correlation_id,
         "code": None if error is None else _code(error, outcome.cause if isinstance(outcome, Retry | Dead) else None),

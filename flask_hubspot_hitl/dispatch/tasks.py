@@ -55,6 +55,7 @@ class Retry:
     :param counts: this was an attempt, of which there are ``MAX_ATTEMPTS``.
     :param at_ms: epoch ms of the next run; None: after a back-off that grows with the failures in a row.
     :param is_planned: nothing is amiss, it is only not its time yet: no log line tells of it.
+    :param attempt: which attempt in a row this was, for the log, where the event's own count does not tell.
     """
 
     error: str
@@ -63,6 +64,7 @@ class Retry:
     effect: Effect = nothing
     cause: HITLError | None = None
     is_planned: bool = False
+    attempt: int | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -178,7 +178,7 @@ class Emitter:
             wait = backoff_ms(state.delays, counts=False, jitter=dice.random())
             state.delays += 1
         else:
-            state.not_asked = str(error)
+            state.not_asked, state.is_planned = str(error), error.is_planned
         if error.retry_after is not None:
             wait = max(wait, int(error.retry_after * 1000))
         state.not_before = max(state.not_before, now + wait)
@@ -191,7 +191,8 @@ class Emitter:
             at_ms, state.not_before = state.not_before, 0
             if not at_ms:
                 at_ms = now + backoff_ms(max(0, attempts - 1), counts=True, jitter=dice.random())
-            return Retry(state.not_asked or "a receiver failed", at_ms=at_ms)
+            why = state.not_asked or "a receiver failed"
+            return Retry(why, at_ms=at_ms, is_planned=state.is_planned, attempt=attempts or None)
         if state.step < len(state.plan or ()):
             return self._unheard(event, state, now)
         dead = [one for one in state.receipts.values() if one.verdict == "dead"]

@@ -80,6 +80,8 @@ class SignalState(Decided):
     """Epoch ms until which a receiver asked to be left alone."""
     not_asked: str | None = field(default=None)
     """Why a receiver's service was not asked in this run, in words of ours."""
+    is_planned: bool = field(default=False)
+    """That its time had not come yet, and nothing is amiss."""
 
     def forget_verdicts(self) -> None:
         """Have every receiver called again that has not accepted or refused the event."""

@@ -56,12 +56,12 @@ Write = Callable[[], AbstractContextManager[Transaction]]
 def start(app: App, opening: rules.Opening, *, write: Write | None = None) -> Handoff:
     """Do :meth:`HubSpotHITL.start` for one app; ``opening`` comes from :func:`check_opening`."""
     ledger, dispatcher = app.services.ledger, app.dispatcher
-    deployment_id = ledger.deployment_id
+    deployment_id, is_blocked = ledger.deployment_id, dispatcher.blocked() is not None
     with (write or ledger.write)() as tx:
         now = ledger.now_ms()
         record, is_new = rules.begin(tx, opening, deployment_id=deployment_id, now=now)
         lane = lanes.outbound(record.handoff.id)
-        lease = dispatcher.runner.claim_within(tx, lane, now) if is_new else None
+        lease = dispatcher.runner.claim_within(tx, lane, now) if is_new and not is_blocked else None
     if lease is not None:
         began = time.monotonic()
         with deadline(app.services.settings.start_timeout):

@@ -102,7 +102,14 @@ class Agents:
     def _wait_until_active(self, made_at: int) -> None:
         left = made_at + ACTIVE_MS - self._ledger.now_ms()
         if left > 0:
-            raise DeliveryDelayed("Botpress is still linking the conversations", retry_after=left / 1000)
+            raise StillLinking("Botpress is still linking the conversations", retry_after=left / 1000)
+
+
+class StillLinking(DeliveryDelayed):
+    """Say that Botpress would not know the session yet."""
+
+    is_failure = False
+    is_planned = True
 
 
 def _made_at(handoff: Handoff) -> int:

@@ -79,7 +79,8 @@ class Code(Enum):
         "HH203",
         Level.ERROR,
         "The database served another public URL before.",
-        "It may be a copy of another installation's. Nothing is dispatched, so that its queue is not sent twice.",
+        "It may be a copy of another installation's. Nothing is dispatched, so that its queue is not sent twice, and "
+        "handoffs stay in state starting.",
         "If it is not a copy, run: flask hubspot-hitl adopt",
     )
     UNREADABLE_TOKEN = (
