@@ -526,7 +526,8 @@ def test_a_portal_id_with_a_typing_error_is_refused_at_the_token(
     if kind == "v1":  # its answers do not say whose the token is
         hubspot.chaos(lean_v1_tokens=True)
         own = {"oauth_version": "v1"}
-    app = make_app(clock=clock, dispatcher="inline", portal_id="424243", SECRET_KEY="a key", **own)
+    own |= {"clock": clock, "dispatcher": "inline", "SECRET_KEY": "a key", "public_url": "http://127.0.0.1:5000"}
+    app = make_app(portal_id="424243", **own)
     story = Story(app, hubspot, clock, record(app))
     with pytest.raises(WrongPortal) as raised:
         story.start()
@@ -535,7 +536,7 @@ def test_a_portal_id_with_a_typing_error_is_refused_at_the_token(
     )
     assert not story.is_active()
     assert hubspot.threads() == []
-    right = make_app(clock=clock, dispatcher="inline", SECRET_KEY="a key", **own)
+    right = make_app(**own)
     assert Story(right, hubspot, clock, record(right)).start().thread_id is not None
 
 

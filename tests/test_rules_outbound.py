@@ -195,13 +195,14 @@ def test_c5_every_spelling_finds_the_contact(story: Story, contact: str | Contac
 def test_policy_create_makes_the_contact_and_anonymous_needs_none(
     make_app: MakeApp, hubspot: HubSpot, record: Record, clock: ManualClock
 ) -> None:
-    app = make_app(clock=clock, dispatcher="inline", contact_policy="create")
+    here: dict[str, Any] = {"clock": clock, "dispatcher": "inline", "public_url": "http://127.0.0.1:5000"}
+    app = make_app(contact_policy="create", **here)
     story = Story(app, hubspot, clock, record(app))
     thread = story.start("a", contact="+14155550199", name="Ada Lovelace").thread_id
     contact_id = hubspot.thread(thread)["associatedContactId"]
     again = story.start("b", contact="+14155550199").thread_id
     assert hubspot.thread(again)["associatedContactId"] == contact_id
-    app = make_app(clock=clock, dispatcher="inline", contact_policy="anonymous")
+    app = make_app(contact_policy="anonymous", **here)
     story = Story(app, hubspot, clock, record(app))
     first = hubspot.thread(story.start("c", contact=None).thread_id)["messages"][0]
     assert first["senders"][0]["deliveryIdentifier"]["type"] == "CHANNEL_SPECIFIC_OPAQUE_ID"

@@ -22,6 +22,7 @@ from ..hubspot.transport import deadline
 from ..ledger import HandoffRecord, Transaction, lanes
 from ..portals import routing
 from ..portals.clients import Services
+from ..portals.deployment import not_adopted
 from . import arguments, beginnings, queue, read_receipts, rules, silence
 from .before import render_history
 from .facts import Redact, redacted, render_facts
@@ -56,12 +57,13 @@ Write = Callable[[], AbstractContextManager[Transaction]]
 def start(app: App, opening: rules.Opening, *, write: Write | None = None) -> Handoff:
     """Do :meth:`HubSpotHITL.start` for one app; ``opening`` comes from :func:`check_opening`."""
     ledger, dispatcher = app.services.ledger, app.dispatcher
-    deployment_id, is_blocked = ledger.deployment_id, dispatcher.blocked() is not None
+    deployment_id = ledger.deployment_id
     with (write or ledger.write)() as tx:
         now = ledger.now_ms()
         record, is_new = rules.begin(tx, opening, deployment_id=deployment_id, now=now)
         lane = lanes.outbound(record.handoff.id)
-        lease = dispatcher.runner.claim_within(tx, lane, now) if is_new and not is_blocked else None
+        is_ours = not_adopted(tx.get_meta("public_url"), app.services.settings.public_url) is None
+        lease = dispatcher.runner.claim_within(tx, lane, now) if is_new and is_ours else None
     if lease is not None:
         began = time.monotonic()
         with deadline(app.services.settings.start_timeout):
