@@ -288,6 +288,7 @@ def follow(person: Person, guide: list[tuple[str, str]]) -> None:
     assert len(person.ask("projects")["apps"]) == 2, "the one that is there from the start, and ours"
 
 
+@pytest.mark.skipif("HITL_TEST_API_VERSION" in os.environ, reason="a new app has the newest version")
 def test_the_quickstart_of_the_readme(person: Person) -> None:
     """Each line in its order; nothing else is typed or written."""
     steps = sections("README.rst")["Quickstart"]
