@@ -200,11 +200,11 @@ def test_a_version_is_driven_by_its_public_doors(revision: str | None, database_
             pytest.skip(f"not in this copy of the repository: {error}")
         site = Site(stage, version, kind, database_url)
         site.open(10)
-        found = against._drain(20, stage, site)
+        found = against._drain(200, stage, site)
         assert found["rate"] > 0
         assert found["cpu"] > 0
-        assert site.signals() == 20
+        assert site.signals() == 200
         with site.serve("thread", processes=1) as server:
             for request in site.requests(10):
                 server.post(request)
-            site.wait_for(30)
+            site.wait_for(210)

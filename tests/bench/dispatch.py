@@ -72,11 +72,11 @@ def drain(
     before = host.signals()
     with host.worker(threads, work=work, speed=speed) as process:
         stage.wait_until(lambda: host.signals() > before)
-        cpu = cpu_seconds(process.pid)
+        seen, cpu = host.signals() - before, cpu_seconds(process.pid)
         called = sorted(at for at, _ in host.wait_for(before + events)[before:])
         cpu = cpu_seconds(process.pid) - cpu
         stage.wait_until(lambda: host.stored() <= TIMERS)
-    return {"rate": (events - 1) / (called[-1] - called[0] + work), "cpu": cpu * 1000 / events}
+    return {"rate": (events - 1) / (called[-1] - called[0] + work), "cpu": cpu * 1000 / (events - seen)}
 
 
 TIMERS = 2
