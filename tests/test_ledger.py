@@ -768,7 +768,7 @@ def test_no_statement_of_an_event_reads_a_whole_table(sqlite_url: str) -> None:
         for name, statement in made:
             if isinstance(statement, sa.Select | sa.Insert | sa.Update):
                 prepared = tx._connection._prepare(statement)
-                empty = prepared.bind(dict.fromkeys(prepared._order or ()))
+                empty = prepared.bind({})
                 plan = tx._connection.driver.execute(f"EXPLAIN QUERY PLAN {prepared.text}", empty)
                 plans[name] = [row[3] for row in plan]
     ledger.close()

@@ -111,7 +111,7 @@ def test_no_class_starves(ledger: Ledger) -> None:
 def test_classes_that_may_not_be_claimed_are_not(ledger: Ledger) -> None:
     order = Order()
     put(ledger, some(1, Work.LOOKING_BACK, NOW - 10))
-    everything, more_urgent = list(Work), [Work.LIVE, Work.RECEIPT, Work.TIMER]
+    everything, more_urgent = tuple(Work), (Work.LIVE, Work.RECEIPT, Work.TIMER)
     assert claim(ledger, order, least=Work.TIMER) is None
     with ledger.read() as tx:
         assert (tx.queue.next_due(more_urgent), tx.queue.next_due(everything)) == (None, NOW - 10)

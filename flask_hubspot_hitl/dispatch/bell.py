@@ -24,7 +24,8 @@ class Bell:
             is_heard = self.wakes < self.idle
             self.wakes = min(self.wakes + 1, max(1, self.idle))
             self._leaving = 0
-            self._condition.notify()
+            if self.idle:
+                self._condition.notify()
             return is_heard
 
     def wait(self) -> bool:

@@ -47,9 +47,11 @@ def level_of(outcome: Outcome) -> int:
 
 def handoff_of(tx: Transaction, event: Event, outcome: Outcome) -> str | None:
     """Return the id of an event's handoff; it is looked up only if it is not known, and there will be a line."""
-    level = level_of(outcome)
-    if event.handoff_id is not None or level == logging.NOTSET or not logger.isEnabledFor(level):
+    if event.handoff_id is not None:
         return event.handoff_id
+    level = level_of(outcome)
+    if level == logging.NOTSET or not logger.isEnabledFor(level):
+        return None
     if event.portal_id is None or event.thread_id is None:
         return None
     thread = (event.portal_id, event.thread_id)

@@ -10,7 +10,7 @@ import threading
 from collections import deque
 
 from ..ledger import Lease, Transaction
-from ..ledger.lanes import Work
+from ..ledger.lanes import EVERY_WORK, Work
 
 FAVOUR_EVERY = 20
 """Claims after which one begins with a class that is not live, each of these in its turn."""
@@ -80,9 +80,10 @@ class Order:
             return self._last
 
 
-def _in_order(claims: int, least: Work) -> list[Work]:
+def _in_order(claims: int, least: Work) -> tuple[Work, ...]:
     """Return the classes in the order in which a claim looks for a lane: the ``claims``-th one."""
-    works = [work for work in Work if work <= least]
+    works = EVERY_WORK[: EVERY_WORK.index(least) + 1]
     if claims and claims % FAVOUR_EVERY == 0:
-        works.insert(0, works.pop(1 + claims // FAVOUR_EVERY % (len(works) - 1)))
+        favoured = works[1 + claims // FAVOUR_EVERY % (len(works) - 1)]
+        return favoured, *(work for work in works if work is not favoured)
     return works

@@ -8,9 +8,10 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 from ..ledger import Lease, Ledger
-from ..ledger.lanes import Work, work_of
+from ..ledger.lanes import EVERY_WORK, Work, work_of
 from .options import EngineOptions
 
+_MORE_URGENT = tuple(work for work in EVERY_WORK if work is not Work.LOOKING_BACK)
 LOOKING_BACK_SHARE = 4
 """One of so many threads may look back: what is more urgent never waits for all of them."""
 
@@ -47,14 +48,14 @@ class Held:
     def __contains__(self, running: Running) -> bool:
         return running in self._running
 
-    def works(self) -> list[Work]:
+    def works(self) -> tuple[Work, ...]:
         """Return the classes of which a lane may be claimed now."""
         with self._lock:
             return self._works()
 
-    def _works(self) -> list[Work]:
+    def _works(self) -> tuple[Work, ...]:
         looking_back = self._asking + sum(one.looks_back for one in self._running)
-        return [work for work in Work if work is not Work.LOOKING_BACK or looking_back < self._most_looking_back]
+        return EVERY_WORK if looking_back < self._most_looking_back else _MORE_URGENT
 
     def claim(self, claim: Callable[[Work], Lease | None]) -> Running | None:
         """Claim a lane for the calling thread.

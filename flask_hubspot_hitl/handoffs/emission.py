@@ -70,7 +70,8 @@ class Emitter:
         while state.step < len(plan):
             signal = plan[state.step].signal
             keyed = self._receivers(state, signal)
-            still_open = [(key, one) for key, one in keyed if state.receipts.get(key, Receipt()).verdict is None]
+            receipts = state.receipts
+            still_open = [one for one in keyed if one[0] not in receipts or receipts[one[0]].verdict is None]
             if still_open or (not keyed and self._must_be_heard(state, signal)):
                 return still_open
             state.step += 1
@@ -82,7 +83,7 @@ class Emitter:
         if state.receivers is None or state.receivers[0] != state.step:
             found = [(f"{state.step}:{signal}:{label}", one) for label, one in receivers_of(signal, self._app)]
             state.receivers = state.step, found
-        return list(state.receivers[1])
+        return state.receivers[1]
 
     def _must_be_heard(self, state: SignalState, signal: str) -> bool:
         if signal in CORE and self._settling() and not self.has_listeners():
@@ -184,17 +185,16 @@ class Emitter:
         state.not_before = max(state.not_before, now + wait)
 
     def _verdict(self, event: Event, state: SignalState) -> Outcome:
-        now = self._ledger.now_ms()
         waiting = self._open_receivers(state)
         if waiting:
             attempts = max(state.receipts.get(key, Receipt()).attempts for key, _ in waiting)
             at_ms, state.not_before = state.not_before, 0
             if not at_ms:
-                at_ms = now + backoff_ms(max(0, attempts - 1), counts=True, jitter=dice.random())
+                at_ms = self._ledger.now_ms() + backoff_ms(max(0, attempts - 1), counts=True, jitter=dice.random())
             why = state.not_asked or "a receiver failed"
             return Retry(why, at_ms=at_ms, is_planned=state.is_planned, attempt=attempts or None)
         if state.step < len(state.plan or ()):
-            return self._unheard(event, state, now)
+            return self._unheard(event, state, self._ledger.now_ms())
         dead = [one for one in state.receipts.values() if one.verdict == "dead"]
         error = f"given up by {len(dead)} receiver(s): {dead[0].error}" if dead else None
         return self._settled(event, error)

@@ -12,12 +12,13 @@ import sys
 import threading
 from collections.abc import Callable, Mapping
 from dataclasses import replace
+from functools import lru_cache
 from typing import Any
 
 from blinker import Signal
 from flask import Flask
 
-from ..domain import Handoff
+from ..domain import Handoff, Message, Operator
 
 Receiver = Callable[..., Any]
 
@@ -61,8 +62,8 @@ def invoke(app: Flask, function: Receiver, *arguments: Any, **values: Any) -> An
     """
     if _is_async(function):
         return _where_no_loop_runs(lambda: app.ensure_sync(_plain(function))(*arguments, **values))
-    result = app.ensure_sync(function)(*arguments, **values)
-    if inspect.isawaitable(result):  # of a function that is not async itself, such as a decorator's
+    result = function(*arguments, **values)
+    if result is not None and inspect.isawaitable(result):  # of a function that is not async itself: a decorator's
         return _where_no_loop_runs(lambda: app.ensure_sync(_awaiting)(result))
     return result
 
@@ -71,15 +72,25 @@ def own_copy(value: Any) -> Any:
     """Return a copy of what a receiver could change; everything else is frozen already."""
     if isinstance(value, Handoff):
         return replace(value, attributes=own_copy(value.attributes))
-    if isinstance(value, Mapping):
-        return {key: own_copy(one) for key, one in value.items()}
     if isinstance(value, list):
         return [own_copy(one) for one in value]
-    return value
+    if isinstance(value, _FROZEN) or not isinstance(value, Mapping):
+        return value
+    return {key: own_copy(one) for key, one in value.items()}
+
+
+_FROZEN = (str, int, type(None), Operator, Message)
+"""What is seen at once to be frozen; to ask for a mapping takes longer."""
 
 
 def _is_async(function: Receiver) -> bool:
-    return inspect.iscoroutinefunction(function) or inspect.iscoroutinefunction(type(function).__call__)
+    kind: Any = type(function)
+    return inspect.iscoroutinefunction(function) or _has_async_call(kind)
+
+
+@lru_cache(maxsize=128)
+def _has_async_call(kind: type[Any]) -> bool:
+    return inspect.iscoroutinefunction(kind.__call__)
 
 
 def _plain(function: Receiver) -> Receiver:

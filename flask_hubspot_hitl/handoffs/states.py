@@ -38,8 +38,10 @@ class Receipt:
 
 
 def _receipts_to_json(receipts: Mapping[str, Receipt]) -> dict[str, Any]:
-    names = Receipt.__slots__
-    return {receiver: {name: getattr(one, name) for name in names} for receiver, one in receipts.items()}
+    return {
+        receiver: {"verdict": one.verdict, "starts": one.starts, "attempts": one.attempts, "error": one.error}
+        for receiver, one in receipts.items()
+    }
 
 
 def _receipts_from_json(value: Mapping[str, Mapping[str, Any]]) -> dict[str, Receipt]:

@@ -6,34 +6,31 @@ at its end is stored with its outcome, by whoever holds the lane; see :meth:`.do
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
 from contextvars import ContextVar
-from dataclasses import dataclass
 
 from .queue import Lease
 
 
-@dataclass(slots=True)
-class _AtWork:
-    """Hold the lease while its task runs; contexts that outlive the task have no lease."""
+class working:
+    """Let ``lease`` be that of the task at work, in this context and those that are copied from it.
 
-    lease: Lease | None
+    Contexts that outlive the task have no lease.
+    """
+
+    __slots__ = ("_reset", "lease")
+
+    def __init__(self, lease: Lease) -> None:
+        self.lease: Lease | None = lease
+
+    def __enter__(self) -> None:
+        self._reset = _task.set(self)
+
+    def __exit__(self, *raised: object) -> None:
+        self.lease = None
+        _task.reset(self._reset)
 
 
-_task: ContextVar[_AtWork | None] = ContextVar("hubspot_hitl_at_work", default=None)
-
-
-@contextmanager
-def working(lease: Lease) -> Iterator[None]:
-    """Let ``lease`` be that of the task at work, in this context and those that are copied from it."""
-    here = _AtWork(lease)
-    reset = _task.set(here)
-    try:
-        yield
-    finally:
-        here.lease = None
-        _task.reset(reset)
+_task: ContextVar[working | None] = ContextVar("hubspot_hitl_at_work", default=None)
 
 
 def lease_at_work() -> Lease | None:

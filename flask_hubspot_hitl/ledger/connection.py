@@ -9,7 +9,9 @@ from __future__ import annotations
 
 from collections import namedtuple
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from typing import Any, cast
+from functools import partial
+from operator import itemgetter
+from typing import Any
 
 import sqlalchemy as sa
 from sqlalchemy.sql.dml import UpdateBase
@@ -41,22 +43,31 @@ class Prepared:
         """Parameters that the statement itself says."""
         self.numbered: Any = None
         """The statement as libpq takes it, once it was; see :mod:`.pipeline`."""
-        self._order: Sequence[str] | None = compiled.positiontup
+        self._pick = _picking(compiled.positiontup)
         self._row: Callable[[Iterable[Any]], Row] | None = None
 
     def bind(self, values: Mapping[str, Any]) -> Any:
         """Return the values as the driver wants them: in order, or by name."""
-        if self._order is None:
-            return {**self.given, **values}
-        given = self.given
-        return [values[name] if name in values else given[name] for name in self._order]
+        return self._pick({**self.given, **values})
 
     def row(self, cursor: Any, values: Sequence[Any]) -> Row:
         """Return the values of a row as a named tuple."""
         if self._row is None:
             names = [column[0] for column in cursor.description]
-            self._row = cast(Any, namedtuple("Row", names, rename=True))._make
+            self._row = partial(tuple.__new__, namedtuple("Row", names, rename=True))
         return self._row(values)
+
+
+def _picking(order: Sequence[str] | None) -> Callable[[dict[str, Any]], Any]:
+    """Return what makes the values of a statement's parameters into what its driver takes.
+
+    :param order: the names of the parameters; None: the driver takes them by name.
+    """
+    if order is None:
+        return dict
+    if len(order) > 1:
+        return itemgetter(*order)
+    return lambda values: tuple(values[name] for name in order)
 
 
 _prepared: dict[tuple[str, str | None], dict[Statement, Prepared]] = {}

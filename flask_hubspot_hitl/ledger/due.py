@@ -5,13 +5,14 @@ Lanes that wait for later cost nothing, however many there are: in each index th
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping
+from functools import cache
 from typing import Any
 
 import sqlalchemy as sa
 
 from .connection import Connection
-from .lanes import Work
+from .lanes import EVERY_WORK, Work
 from .schema import ONE, lane
 
 _PLACES = [f"work_{number}" for number in range(len(Work))]
@@ -24,7 +25,8 @@ PORTALS_AT_ONCE = 200
 _given = sa.bindparam
 
 
-def places(works: Sequence[Work]) -> dict[str, int]:
+@cache
+def places(works: tuple[Work, ...]) -> Mapping[str, int]:
     """Return the parameters of the statements below that take classes, in the order to look at them."""
     return {place: int(works[number]) if number < len(works) else _NONE for number, place in enumerate(_PLACES)}
 
@@ -96,7 +98,6 @@ def _count_due() -> sa.Select[Any]:
 
 
 _PORTALS, _NEXT_DUE, _COUNT_DUE = _portals(), _next_due(), _count_due()
-EVERY_WORK = tuple(Work)
 
 
 class Due:
@@ -105,12 +106,12 @@ class Due:
     def __init__(self, connection: Connection) -> None:
         self._connection = connection
 
-    def next_due(self, works: Sequence[Work] = EVERY_WORK) -> int | None:
+    def next_due(self, works: tuple[Work, ...] = EVERY_WORK) -> int | None:
         """Return the epoch ms at which the next lane of these classes becomes due, or None."""
         row = self._connection.row(_NEXT_DUE, places(works))
         return None if row is None else row[0]
 
-    def count_due(self, *, now: int, most: int, works: Sequence[Work] = EVERY_WORK) -> int:
+    def count_due(self, *, now: int, most: int, works: tuple[Work, ...] = EVERY_WORK) -> int:
         """Return how many lanes of these classes are due; ``most`` when there are more."""
         row = self._connection.row(_COUNT_DUE, {**places(works), "now": now, "most": most})
         return 0 if row is None else min(most, row[0])

@@ -117,7 +117,7 @@ class Together(Writers):
 
         :returns: a lock that is released after the commit, or None when no thread was waiting.
         """
-        if not group.has_room(self.longest_seconds):
+        if not self._turns.waiting or not group.has_room(self.longest_seconds):
             return None
         committed = held_lock()
         group.members.append(committed)

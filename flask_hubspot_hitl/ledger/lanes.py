@@ -67,6 +67,9 @@ class Work(IntEnum):
     """Looks for what may have been missed, and tidies up."""
 
 
+EVERY_WORK = tuple(Work)
+
+
 class Lane(Enum):
     """A kind of lane: the prefix of its keys, its rank, how urgent it is, and whether its events wait for their time,
     not for work.
@@ -107,6 +110,7 @@ class UnknownLane(ValueError):
 
 
 _KINDS = {kind.prefix: kind for kind in Lane}
+_WORKS = {kind.prefix: kind.work for kind in Lane}
 
 
 def kind_of(key: str) -> Lane:
@@ -155,10 +159,10 @@ def is_of_thread(key: str) -> bool:
 
 def work_of(key: str) -> Work:
     """Return how urgent a lane that was read from the database is; one of a kind unknown here may be a user's."""
-    try:
-        return kind_of(key).work
-    except UnknownLane:
-        return Work.LIVE
+    found = _WORKS.get(key.partition(":")[0])
+    if found is not None:
+        return found
+    return kind_of(key).work if is_known(key) else Work.LIVE
 
 
 _OF_BRIDGES = re.compile(f"(?:{Lane.TIMER.prefix}:)?{Lane.BRIDGE.prefix}[^:]+:")

@@ -6,8 +6,9 @@ A plan is written by the part that decides (``handoffs``, ``portals``, the runne
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
+from operator import attrgetter
 from typing import Any
 
 from ..clock import to_datetime, to_ms
@@ -70,10 +71,14 @@ class Snapshot:
 
     def to_json(self) -> dict[str, Any]:
         """Return the snapshot as it is stored."""
-        known = {name: getattr(self, name) for name in self.__slots__}
+        known = dict(zip(self.__slots__, _of_snapshot(self), strict=True))
         if self.inbox_id is None:
             del known["inbox_id"]  # versions before did not store it
-        return {**known, "operator": operator_to_json(self.operator)}
+        known["operator"] = operator_to_json(self.operator)
+        return known
+
+
+_of_snapshot: Callable[[Any], tuple[Any, ...]] = attrgetter(*Snapshot.__slots__)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

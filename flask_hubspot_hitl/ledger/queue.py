@@ -207,7 +207,7 @@ class Queue(Due):
         owner: str,
         now: int,
         ttl_ms: int,
-        works: Sequence[lanes.Work] = due.EVERY_WORK,
+        works: tuple[lanes.Work, ...] = lanes.EVERY_WORK,
         portal: str | None = None,
     ) -> Lease | None:
         """Lease the lane that has been due the longest, of the first class that has one; None when nothing is due.
@@ -221,7 +221,7 @@ class Queue(Due):
         return _lease(self._connection.row(self._say.claim_in_turn, {**given, "turn": portal}), owner)
 
     def take(
-        self, *, owner: str, now: int, ttl_ms: int, works: Sequence[lanes.Work], portal: str | None
+        self, *, owner: str, now: int, ttl_ms: int, works: tuple[lanes.Work, ...], portal: str | None
     ) -> Lease | None:
         """:meth:`claim` a lane and mark its first event as begun, in one statement where that can be had.
 
