@@ -246,6 +246,34 @@ def test_a_receiver_that_puts_a_message_off_is_asked_again_as_soon_as_it_says(st
     assert (one["class"], one["why"]) == ("messages", "Botpress answers slowly")
 
 
+def test_what_waits_for_a_mended_receiver_is_tried_again_at_once(story: Story) -> None:
+    asked: list[int] = []
+    is_mended = False
+
+    def show(sender: Flask, **extra: Any) -> None:
+        asked.append(story.now)
+        if not is_mended:
+            raise RuntimeError("what the user says")
+
+    thread = story.start("c1").thread_id
+    with operator_message.connected_to(show, story.app):
+        assert command(story.app, "retry").stdout == "Nothing waits for its next attempt.\n"
+        story.says(thread)
+        while len(asked) < 6:
+            story.run(60)
+        facts = told(story.app, "status")
+        where = f"{show.__module__}:{show.__qualname__} raised RuntimeError"
+        assert (facts["last_error"]["error"], facts["waits"][0]["why"]) == (where, where)
+        is_mended = True
+        story.run(1)
+        assert len(asked) == 6, "its time has not come"
+        assert command(story.app, "retry").stdout == "1 queue will be tried again now.\n"
+        story.run(0)
+        assert len(asked) == 7
+        assert command(story.app, "retry").stdout == "Nothing waits for its next attempt.\n"
+    assert told(story.app, "status")["waits"] == []
+
+
 @contextlib.contextmanager
 def lane_of_work(work: lanes.Work) -> Iterator[None]:
     """As in a lane of that class."""

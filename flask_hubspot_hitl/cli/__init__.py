@@ -9,7 +9,7 @@ from flask.cli import AppGroup
 
 _COMMANDS = {
     "status": ("status",),
-    "queue": ("worker", "tick", "handoffs", "reconcile", "adopt", "dead"),
+    "queue": ("worker", "tick", "retry", "handoffs", "reconcile", "adopt", "dead"),
     "people": ("erase", "export"),
     "project": ("project",),
     "setup": ("setup", "teardown", "inboxes"),

@@ -1,4 +1,4 @@
-"""``flask hubspot-hitl worker|tick|handoffs|reconcile|adopt|dead``: the dispatcher and its queue."""
+"""``flask hubspot-hitl worker|tick|retry|handoffs|reconcile|adopt|dead``: the dispatcher and its queue."""
 
 from __future__ import annotations
 
@@ -105,6 +105,23 @@ def tick() -> None:
     if reason is not None:
         raise click.ClickException(f"Nothing is dispatched: {reason}")
     click.echo(f"Dispatched what was due in {count(dispatcher.tick(), 'queue')}.")
+
+
+@click.command(cls=_Command)
+@with_appcontext
+def retry() -> None:
+    """Try again now what waits for its next attempt, once what made it fail is mended."""
+    runtime = _runtime()
+    ledger, done = runtime.ledger, 0
+    with ledger.read() as tx:
+        found = tx.queue.waiting(now=ledger.now_ms())
+    with _progress("Trying again", hidden=False) as at:
+        for number, key in enumerate(found, start=1):
+            with ledger.write() as tx:  # one at a time: webhooks and users are not kept waiting
+                done += tx.queue.hasten(key, now=ledger.now_ms())
+            at(number, len(found))
+    runtime.dispatcher.wake()
+    click.echo(f"{count(done, 'queue')} will be tried again now." if done else "Nothing waits for its next attempt.")
 
 
 @click.command(cls=_Command)

@@ -191,7 +191,7 @@ class Emitter:
             at_ms, state.not_before = state.not_before, 0
             if not at_ms:
                 at_ms = self._ledger.now_ms() + backoff_ms(max(0, attempts - 1), counts=True, jitter=dice.random())
-            why = state.not_asked or "a receiver failed"
+            why = state.not_asked or _why(waiting[0][0], state)
             return Retry(why, at_ms=at_ms, is_planned=state.is_planned, attempt=attempts or None)
         if state.step < len(state.plan or ()):
             return self._unheard(event, state, self._ledger.now_ms())
@@ -269,6 +269,15 @@ class SignalTask(CallingTask):
     def limits_starts(self, event: Event) -> bool:
         """Return True once receivers are called: each has a limit of its own."""
         return bool(event.state(SignalState).receipts)
+
+
+def _why(key: str, state: SignalState) -> str:
+    """Return which receiver is tried again, and the kind of exception that it raised; its words may be a user's."""
+    receipt = state.receipts.get(key)
+    if receipt is None or receipt.error is None:
+        return "a receiver failed"
+    _step, _signal, label = key.split(":", 2)
+    return f"{label} raised {receipt.error}"
 
 
 _AS_THEY_ARE = (

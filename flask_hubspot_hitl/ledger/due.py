@@ -12,7 +12,7 @@ from typing import Any
 import sqlalchemy as sa
 
 from .connection import Connection
-from .lanes import EVERY_WORK, Work
+from .lanes import EVERY_WORK, Work, is_known, kind_of
 from .schema import ONE, lane
 
 _PLACES = [f"work_{number}" for number in range(len(Work))]
@@ -98,6 +98,7 @@ def _count_due() -> sa.Select[Any]:
 
 
 _PORTALS, _NEXT_DUE, _COUNT_DUE = _portals(), _next_due(), _count_due()
+_WAITING = sa.select(lane.c.key).where(lane.c.due_at > _given("now"), lane.c.owner.is_(None)).order_by(lane.c.due_at)
 
 
 class Due:
@@ -115,6 +116,11 @@ class Due:
         """Return how many lanes of these classes are due; ``most`` when there are more."""
         row = self._connection.row(_COUNT_DUE, {**places(works), "now": now, "most": most})
         return 0 if row is None else min(most, row[0])
+
+    def waiting(self, *, now: int) -> list[str]:
+        """Return the lanes whose event is tried again later than ``now``; timers wait for their time, and are none."""
+        rows = self._connection.rows(_WAITING, {"now": now})
+        return [row.key for row in rows if is_known(row.key) and not kind_of(row.key).is_timer]
 
     def due_portals(self, work: Work, *, now: int, since: str = "") -> tuple[list[str], str]:
         """Return the portals that have due lanes of a class, and from which portal on to look the next time.

@@ -371,17 +371,18 @@ class Queue(Due):
         )
         return int(result.rowcount)
 
+    def hasten(self, key: str, *, now: int) -> bool:
+        """Have a lane tried again now; False when nobody waits for its time any more."""
+        waits = sa.and_(lane.c.key == key, lane.c.owner.is_(None), lane.c.due_at > now)
+        return bool(self._connection.execute(sa.update(lane).where(waits).values(due_at=now)).rowcount)
+
     def owners(self) -> list[str]:
         """Return the owners that hold leases now."""
         return list(self._connection.scalars(sa.select(lane.c.owner).where(lane.c.owner.is_not(None)).distinct()))
 
-    def has_pending(self, key: str) -> bool:
-        """Return True when a lane has a pending event."""
-        return self._connection.row(self._say.pending, {"lane_key": key}) is not None
-
-    def has_unbegun(self, key: str) -> bool:
-        """Return True when a lane has a pending event that was not begun yet."""
-        return self._connection.row(self._say.unbegun, {"lane_key": key}) is not None
+    def has_pending(self, key: str, *, unbegun: bool = False) -> bool:
+        """Return True when a lane has a pending event; ``unbegun``: one that was not begun yet."""
+        return self._connection.row(self._say.unbegun if unbegun else self._say.pending, {"lane_key": key}) is not None
 
 
 def _lease(row: Row | None, owner: str) -> Lease | None:

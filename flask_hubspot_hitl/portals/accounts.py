@@ -56,7 +56,7 @@ def look_later(tx: Transaction, portal_id: str, after: int, *, now: int) -> int:
     :returns: 1 if the look is new, else 0.
     """
     lane = lanes.accounts(portal_id, after)
-    if tx.queue.has_unbegun(lane):
+    if tx.queue.has_pending(lane, unbegun=True):
         return 0
     look = NewEvent(
         dedupe_key=f"{lane}:{uuid.uuid4().hex}",
