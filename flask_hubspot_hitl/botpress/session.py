@@ -7,7 +7,7 @@ How a session ends).
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from datetime import UTC
 from typing import Any
 
@@ -38,9 +38,6 @@ NOT_READ = HistoryEntry("system", "The conversation before could not be read who
 """What agents read at the head of a history that has gaps."""
 META_LIMIT = 10_000
 """Characters of a bot's ``meta`` as JSON."""
-
-
-_FAREWELLS: dict[CloseReason | None, str] = {CloseReason.USER: notices.CLOSED}
 
 
 class Sessions:
@@ -125,8 +122,9 @@ class Sessions:
         """Return what the user reads at the end; "" when the bot ended it, which then speaks itself."""
         if ended_by_bot(handoff):
             return ""
-        name = notices.TIMED_OUT if nobody_came(handoff) else _FAREWELLS.get(handoff.reason, notices.STOPPED)
-        return self.said(name, handoff)
+        if nobody_came(handoff):
+            return self.said(notices.TIMED_OUT, handoff)
+        return self.said(notices.CLOSED if handoff.reason is CloseReason.USER else notices.STOPPED, handoff)
 
     # Nobody comes ----------------------------------------------------------------------------------------
 
@@ -202,10 +200,6 @@ def meta_of(asked: Mapping[str, Any]) -> dict[str, Any]:
     return {"meta": meta}
 
 
-UNNAMED = "?"
-"""Stands for the id of a message that Botpress gives none."""
-
-
 def id_of(message: object) -> str | None:
     """Return a Botpress object's id, None when there is none."""
     found = message.get("id") if isinstance(message, Mapping) else None
@@ -215,6 +209,16 @@ def id_of(message: object) -> str | None:
 def created(message: Mapping[str, Any]) -> int:
     """Return a Botpress object's ``createdAt`` in epoch ms, 0 when there is none."""
     return moment(message) or 0
+
+
+def other_than(others: Collection[str], messages: Iterable[Mapping[str, Any]], since: int) -> str | None:
+    """Return the id of the first of some messages of Botpress's that is none of ``others``, made ``since`` then.
+
+    :param since: epoch ms of our clock; Botpress's may be a minute behind.
+    :returns: "?" when Botpress gave it no id; None when there is no such message.
+    """
+    found = (id_of(one) or "?" for one in messages if created(one) >= since - 60_000)
+    return next((one for one in found if one not in others), None)
 
 
 def history_of(messages: Iterable[Mapping[str, Any]], is_user: Callable[[Mapping[str, Any]], bool]) -> list[Any]:

@@ -17,7 +17,7 @@ from urllib.parse import quote
 from ..delivery import Payload
 from ..keys import Probe
 from ..service import BotpressUnavailable, Service
-from ..session import UNNAMED, created, id_of
+from ..session import id_of, other_than
 
 _SAFE_ID = re.compile(r"[A-Za-z0-9_-]{1,70}")
 
@@ -95,9 +95,7 @@ class ChatApi:
         :param others: the ids of messages that are others.
         """
         mine = (one for one in self.messages(user_id, conversation_id) if one.get("userId") == botpress_id(user_id))
-        same = (one for one in mine if one.get("payload") == part and created(one) >= since - 60_000)
-        found = (id_of(one) or UNNAMED for one in same)
-        return next((one for one in found if one not in others), None)
+        return other_than(others, (one for one in mine if one.get("payload") == part), since)
 
     def _call(self, method: str, path: str, user_id: str, body: Payload | None = None) -> dict[str, Any]:
         headers = {"x-user-key": user_key(botpress_id(user_id), self._key)}

@@ -13,7 +13,7 @@ from ...hubspot.transport import deadline
 from ..delivery import Payload
 from ..keys import Probe
 from ..service import BotpressRejected, BotpressUnavailable, Service
-from ..session import HISTORY, UNNAMED, created, history_of, id_of
+from ..session import HISTORY, history_of, id_of, other_than
 
 MESSAGES = "/v1/chat/messages"
 PROBE = Probe(
@@ -42,15 +42,14 @@ class RuntimeApi:
 
         :param others: the ids of messages that are others.
         """
-        found = (
-            id_of(one) or UNNAMED
+        same = (
+            one
             for one in self._page(conversation_id)[0]
             if one.get("direction") == "outgoing"
             and one.get("type") == part["type"]
             and _inner(part).items() <= (one.get("payload") or {}).items()
-            and created(one) >= since - 60_000
         )
-        return next((one for one in found if one not in others), None)
+        return other_than(others, same, since)
 
     def history(self, conversation_id: str, *, seconds: float) -> tuple[list[Any], bool]:
         """Read what has been said, oldest first, for a number of seconds.
