@@ -12,6 +12,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 import click
+from flask import Flask, current_app
 
 from ..errors import ConfigError, LedgerUnavailable, NotConfigured
 from ..runtime import Runtime, get_runtime
@@ -24,6 +25,12 @@ def app_runtime() -> Runtime:
         return get_runtime()
     except (NotConfigured, RuntimeError) as error:
         raise click.ClickException(str(error)) from None
+
+
+def this_app() -> Flask:
+    """Return the app itself, which signals go by; ``current_app`` only leads to it."""
+    found: Flask = current_app._get_current_object()  # type: ignore[attr-defined]
+    return found
 
 
 def say(value: Any, as_json: bool, lines: list[str]) -> None:

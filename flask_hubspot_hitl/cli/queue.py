@@ -13,7 +13,6 @@ from functools import partial
 from typing import Any, TypeVar
 
 import click
-from flask import current_app
 from flask.cli import AppGroup, with_appcontext
 
 from ..domain import Handoff
@@ -26,7 +25,7 @@ from ..handoffs.words import count, date
 from ..ledger import lanes
 from ..portals import arrivals
 from ..runtime import Runtime
-from .common import EVENT_ID, hubspot_id
+from .common import EVENT_ID, hubspot_id, this_app
 from .common import Command as _Command
 from .common import app_runtime as _runtime
 from .common import progress as _progress
@@ -50,14 +49,13 @@ def worker(threads: int | None) -> None:
     count = threads or runtime.settings.dispatcher_threads or min(WORKER_THREADS, most)
     if count > most:
         raise click.UsageError(f"{count} threads are more than HUBSPOT_HITL_DISPATCHER_MAX_THREADS, which is {most}.")
-    app: Any = current_app._get_current_object()  # type: ignore[attr-defined]
     grows = runtime.settings.dispatcher_max_threads is not None  # it has many from the beginning
     runtime.services.fixed_threads = None if grows else count
     dispatcher = runtime.new_dispatcher(threads=count, grows=grows)
     dispatcher.mode, dispatcher.serving = "thread", True
     runtime.dispatcher = dispatcher  # what a receiver sends is seen at once
     asked = _count_signals()
-    warn_of_unheard(app)
+    warn_of_unheard(this_app())
     dispatcher.ensure_started()
     click.echo(f"Dispatching with {count} threads. Stop with Ctrl-C or SIGTERM.")
     while not asked:

@@ -2,17 +2,14 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import click
-from flask import current_app
 from flask.cli import with_appcontext
 
 from .._version import __version__
 from ..handoffs import overview
 from ..handoffs.waits import Facts
 from ..handoffs.words import span
-from .common import Command, app_runtime, say
+from .common import Command, app_runtime, say, this_app
 from .tables import fitted, table
 
 LABEL = 14
@@ -25,8 +22,7 @@ LABEL = 14
 def status(as_json: bool) -> None:
     """Show what waits, what is stuck, and what was given up."""
     runtime = app_runtime()
-    app: Any = current_app._get_current_object()  # type: ignore[attr-defined]
-    facts = overview.read(app, runtime.services, runtime.dispatcher, runtime.health) | {"version": __version__}
+    facts = overview.read(this_app(), runtime.services, runtime.dispatcher, runtime.health) | {"version": __version__}
     say(facts, as_json, _status_lines(facts, runtime.settings.dispatcher, runtime.ledger.now_ms()))
 
 

@@ -12,7 +12,7 @@ from ...errors import ConfigError, LedgerUnavailable, NotConfigured
 from ...handoffs.words import count
 from ...portals import arrivals
 from ...runtime import Runtime, off_of
-from ..common import Amount, app_runtime, progress, say
+from ..common import Amount, app_runtime, progress, say, this_app
 
 if TYPE_CHECKING:
     from . import Report
@@ -46,15 +46,13 @@ def doctor(context: click.Context, wait: float, as_json: bool) -> None:
 
 def look(*, as_json: bool = False) -> Report:
     """Examine the current app, with a progress bar if it takes a while."""
-    from flask import current_app
-
     from . import examine
 
     if (off := off_of()) is not None:
         raise off.error()
     app_runtime()
     with progress("Looking", hidden=as_json) as at:
-        return examine(current_app._get_current_object(), at)  # type: ignore[attr-defined]
+        return examine(this_app(), at)
 
 
 def _await(runtime: Runtime, seconds: float, *, as_json: bool) -> None:
