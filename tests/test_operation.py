@@ -16,11 +16,12 @@ import sqlalchemy as sa
 from click.testing import Result
 from flask import Flask
 
-from flask_hubspot_hitl import DeliveryDelayed, operator_message
+from flask_hubspot_hitl import DeliveryDelayed, HubSpotHITL, assignment_timed_out, operator_message
 from flask_hubspot_hitl._version import __version__
 from flask_hubspot_hitl.clock import ManualClock
 from flask_hubspot_hitl.dispatch.housekeeping import EVERY_MS
 from flask_hubspot_hitl.errors import CallPostponed
+from flask_hubspot_hitl.handoffs.history import privacy_deletion
 from flask_hubspot_hitl.ledger import SCHEMA, EventState, NewEvent, lanes
 
 from .conftest import MakeApp
@@ -272,6 +273,76 @@ def test_what_waits_for_a_mended_receiver_is_tried_again_at_once(story: Story) -
         assert len(asked) == 7
         assert command(story.app, "retry").stdout == "Nothing waits for its next attempt.\n"
     assert told(story.app, "status")["waits"] == []
+
+
+def test_a_timer_whose_receiver_is_mended_is_tried_again_at_once(
+    make_app: MakeApp, hubspot: HubSpot, clock: ManualClock, record: Record
+) -> None:
+    app = make_app(clock=clock, dispatcher="inline", assignment_timeout=60)
+    story = Story(app, hubspot, clock, record(app))
+    asked: list[int] = []
+
+    def give_back(sender: Flask, **extra: Any) -> None:
+        asked.append(story.now)
+        if len(asked) < 8:
+            raise RuntimeError
+
+    with assignment_timed_out.connected_to(give_back, app):
+        story.start("c1")
+        story.run(30)
+        assert command(app, "retry").stdout == "Nothing waits for its next attempt.\n", "its time has not come"
+        while len(asked) < 7:
+            story.run(60)
+        (one,) = told(app, "status")["waits"]
+        assert one["why"] == f"{give_back.__module__}:{give_back.__qualname__} raised RuntimeError"
+        assert command(app, "retry").stdout == "1 queue will be tried again now.\n"
+        story.run(0)
+        assert len(asked) == 8
+    assert told(app, "status")["waits"] == []
+
+
+def test_a_second_look_a_day_later_is_not_hastened(story: Story) -> None:
+    story.start("c1")
+    with story.app.app_context():
+        handoff = HubSpotHITL().get("c1")
+    assert handoff is not None
+    later = privacy_deletion(handoff, "4711", now=story.now)
+    ledger = story.state.ledger
+    with ledger.write() as tx:
+        tx.queue.put([later], now=story.now)
+    assert command(story.app, "retry").stdout == "Nothing waits for its next attempt.\n"
+    with ledger.write() as tx:
+        assert tx.queue.hasten(str(later.lane), now=story.now), "however that came about"
+    story.run(1)
+    with story.app.app_context():
+        assert HubSpotHITL().get("c1") is not None, "HubSpot may have archived it a moment ago"
+    story.run(86_400)
+    with story.app.app_context():
+        assert HubSpotHITL().transcript("c1") == []
+        assert HubSpotHITL().get("c1") is None
+
+
+def test_a_receiver_that_fails_is_tried_later_and_later_beside_one_that_is_put_off(story: Story) -> None:
+    """Each goes by its own time."""
+    asked: dict[str, list[int]] = {"put off": [], "fails": []}
+
+    def put_off(sender: Flask, **extra: Any) -> None:
+        asked["put off"].append(story.now)
+        raise Busy("telling Botpress: not asked, Botpress answers slowly", retry_after=2)
+
+    def fail(sender: Flask, **extra: Any) -> None:
+        asked["fails"].append(story.now)
+        raise RuntimeError
+
+    thread = story.start("c1").thread_id
+    with operator_message.connected_to(put_off, story.app), operator_message.connected_to(fail, story.app):
+        story.says(thread)
+        for _ in range(120):
+            story.run(1)
+    assert 50 < len(asked["put off"]) < 70
+    assert 6 < len(asked["fails"]) < 12
+    assert asked["fails"][-1] - asked["fails"][-2] > 20_000
+    assert told(story.app, "dead", "list") == []
 
 
 @contextlib.contextmanager

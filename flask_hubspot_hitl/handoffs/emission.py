@@ -101,6 +101,8 @@ class Emitter:
         if _is_stale(tx, state):
             state.plan = []
         state.begun = None
+        if not state.tried:
+            state.tried |= self._not_yet(state)
         for key, receiver in self._open_receivers(state):
             if key in state.tried:
                 continue
@@ -114,6 +116,13 @@ class Emitter:
                 state.values = _values(tx, event, state, self._services)
             break
         tx.queue.save(event)
+
+    def _not_yet(self, state: SignalState) -> set[str]:
+        """Return the receivers whose time has not come; none when that are all: somebody wants them tried now."""
+        now = self._ledger.now_ms()
+        found = [key for key, _ in self._open_receivers(state)]
+        later = {key for key in found if key in state.receipts and state.receipts[key].not_before > now}
+        return later if len(later) < len(found) else set()
 
     # Running them ----------------------------------------------------------------------------------------
 
@@ -139,7 +148,7 @@ class Emitter:
 
     def _call(self, key: str, receiver: Receiver, state: SignalState) -> None:
         receipt = state.receipts[key]
-        receipt.starts = 0
+        receipt.starts = receipt.not_before = 0
         try:
             call(self._app, receiver, state.values or {})
         except DeliveryFailed as error:
@@ -154,6 +163,8 @@ class Emitter:
         except BaseException as error:  # a cancelled task, gevent's Timeout and an exit are failures as well
             receipt.attempts += 1
             receipt.error = type(error).__name__
+            receipt.not_before = self._later(receipt)
+            state.raised = state.raised or key
             if receipt.attempts >= self._settings.max_attempts:
                 receipt.verdict = "dead"
             # The traceback, but not the exception's text: it may hold what was said.
@@ -182,17 +193,21 @@ class Emitter:
             state.not_asked, state.is_planned = str(error), error.is_planned
         if error.retry_after is not None:
             wait = max(wait, int(error.retry_after * 1000))
-        state.not_before = max(state.not_before, now + wait)
+        receipt.not_before = now + wait
+
+    def _later(self, receipt: Receipt) -> int:
+        """Return when a receiver that has failed is called again, in epoch ms: later and later."""
+        return self._ledger.now_ms() + backoff_ms(max(0, receipt.attempts - 1), counts=True, jitter=dice.random())
 
     def _verdict(self, event: Event, state: SignalState) -> Outcome:
         waiting = self._open_receivers(state)
         if waiting:
-            attempts = max(state.receipts.get(key, Receipt()).attempts for key, _ in waiting)
-            at_ms, state.not_before = state.not_before, 0
-            if not at_ms:
-                at_ms = self._ledger.now_ms() + backoff_ms(max(0, attempts - 1), counts=True, jitter=dice.random())
-            why = state.not_asked or _why(waiting[0][0], state)
-            return Retry(why, at_ms=at_ms, is_planned=state.is_planned, attempt=attempts or None)
+            receipts = [state.receipts.get(key, Receipt()) for key, _ in waiting]
+            at_ms = min(one.not_before or self._later(one) for one in receipts)
+            attempts = max(one.attempts for one in receipts)
+            if state.raised is None and state.not_asked is not None:
+                return Retry(state.not_asked, at_ms=at_ms, is_planned=state.is_planned, attempt=attempts or None)
+            return Retry(_why(state.raised or waiting[0][0], state), at_ms=at_ms, attempt=attempts or None)
         if state.step < len(state.plan or ()):
             return self._unheard(event, state, self._ledger.now_ms())
         dead = [one for one in state.receipts.values() if one.verdict == "dead"]

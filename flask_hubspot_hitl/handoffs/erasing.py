@@ -206,7 +206,10 @@ class EraseTask(CallingTask):
             found = people.of_handoff(tx, str(event.handoff_id))
         if record is None:
             return Done()
-        is_gone = not Told.from_json(event.payload).hint or self._history.thread(record, str(event.thread_id)) is None
+        is_hint = Told.from_json(event.payload).hint
+        if is_hint and now < event.sort_at:
+            return Retry("it is asked for when its time has come", at_ms=event.sort_at, is_planned=True)
+        is_gone = not is_hint or self._history.thread(record, str(event.thread_id)) is None
         if is_gone:
             erase(self._ledger, found, by="hubspot")
         return Done()

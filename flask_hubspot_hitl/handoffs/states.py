@@ -35,11 +35,14 @@ class Receipt:
     """Calls that have not come back."""
     attempts: int = 0
     error: str | None = None
+    not_before: int = 0
+    """Epoch ms before which it is not called again; 0: at any time."""
 
 
 def _receipts_to_json(receipts: Mapping[str, Receipt]) -> dict[str, Any]:
     return {
         receiver: {"verdict": one.verdict, "starts": one.starts, "attempts": one.attempts, "error": one.error}
+        | ({"not_before": one.not_before} if one.not_before else {})
         for receiver, one in receipts.items()
     }
 
@@ -75,11 +78,11 @@ class SignalState(Decided):
     begun: tuple[str, Receiver] | None = field(default=None)
     """The receiver whose start is stored."""
     tried: set[str] = field(default_factory=set)
-    """The receivers that were called in this run."""
+    """The receivers that were called in this run, and those whose time has not come."""
     values: dict[str, Any] | None = field(default=None)
     """The keywords that the current step's receivers get."""
-    not_before: int = field(default=0)
-    """Epoch ms until which a receiver asked to be left alone."""
+    raised: str | None = field(default=None)
+    """The first receiver that failed in this run, by the name of its receipt."""
     not_asked: str | None = field(default=None)
     """Why a receiver's service was not asked in this run, in words of ours."""
     is_planned: bool = field(default=False)

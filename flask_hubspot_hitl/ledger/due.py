@@ -12,8 +12,8 @@ from typing import Any
 import sqlalchemy as sa
 
 from .connection import Connection
-from .lanes import EVERY_WORK, Work, is_known, kind_of
-from .schema import ONE, lane
+from .lanes import EVERY_WORK, Work, work_of
+from .schema import ONE, EventState, event, in_state, lane
 
 _PLACES = [f"work_{number}" for number in range(len(Work))]
 """Parameters that say which classes are looked at, in this order."""
@@ -98,7 +98,8 @@ def _count_due() -> sa.Select[Any]:
 
 
 _PORTALS, _NEXT_DUE, _COUNT_DUE = _portals(), _next_due(), _count_due()
-_WAITING = sa.select(lane.c.key).where(lane.c.due_at > _given("now"), lane.c.owner.is_(None)).order_by(lane.c.due_at)
+_has_failed = sa.exists().where(event.c.lane == lane.c.key, in_state(EventState.PENDING), event.c.error.is_not(None))
+_WAITING = sa.select(lane.c.key).where(lane.c.due_at > _given("now"), lane.c.owner.is_(None), _has_failed)
 
 
 class Due:
@@ -118,9 +119,12 @@ class Due:
         return 0 if row is None else min(most, row[0])
 
     def waiting(self, *, now: int) -> list[str]:
-        """Return the lanes whose event is tried again later than ``now``; timers wait for their time, and are none."""
+        """Return the lanes whose event has failed and is tried again later than ``now``.
+
+        Not those of work that looks back, which plans when it is to be tried again.
+        """
         rows = self._connection.rows(_WAITING, {"now": now})
-        return [row.key for row in rows if is_known(row.key) and not kind_of(row.key).is_timer]
+        return [row.key for row in rows if work_of(row.key) is not Work.LOOKING_BACK]
 
     def due_portals(self, work: Work, *, now: int, since: str = "") -> tuple[list[str], str]:
         """Return the portals that have due lanes of a class, and from which portal on to look the next time.
