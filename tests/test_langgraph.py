@@ -9,12 +9,14 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any, TypedDict
+from unittest.mock import Mock
 
 import pytest
 from flask import Flask
 
-from flask_hubspot_hitl import HubSpotHITL, conversation_completed
+from flask_hubspot_hitl import HubSpotHITL, NotConfigured, conversation_completed
 from flask_hubspot_hitl.adapters.langgraph import GraphHandoffs, ask_a_human
 from flask_hubspot_hitl.clock import ManualClock
 
@@ -201,6 +203,94 @@ def test_a_message_is_answered_when_the_humans_end_before_they_get_it(story: Sto
     assert bot.ask("a human") is None
     assert bot.ask("and now?", text="and now?") == "and now?: by myself"
     assert bot.runs == ["a human", "a human", "and now?"]
+
+
+def test_the_graph_hears_its_own_humans_and_waits_for_those_that_the_host_asked_next(
+    bot: Bot, story: Story, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert bot.ask("a human") is None
+    first = story.handoff()
+    assert first is not None
+    with monkeypatch.context() as patch:
+        patch.setattr(bot.graph, "invoke", Mock(side_effect=ConnectionError))  # the model is away
+        bot.humans("one")
+    story.start()
+    story.run(60)
+    assert (bot.said, bot.delivered) == ([], []), "the first one's end is told again, and others have it now"
+    assert bot.ask("and now?", text="and now?") is None
+    assert [text for _, text, _ in story.transcript()] == ["and now?"]
+    bot.humans("two")
+    assert [[one["content"] for one in said["messages"]] for said in bot.said] == [["one"]]
+    assert bot.delivered == [("c1", "a human: one", first.id)]
+    assert len(bot.threads()) == 2
+    assert bot.ask("bye") == "bye: one"
+
+
+def test_an_interrupt_that_was_answered_before_the_hosts_own_handoff_gets_no_other(
+    make_app: MakeApp, hubspot: HubSpot, clock: ManualClock, record: Record
+) -> None:
+    app = make_app(clock=clock, dispatcher="external")
+    story = Story(app, hubspot, clock, record(app))
+    bot = Bot(story, PHONE)
+    assert bot.ask("a human") is None
+    story.send("for the first")
+    story.stop()
+    story.start()
+    story.stop()
+    assert bot.ask("and now?", text="and now?") == "and now?: for the first"
+    assert bot.runs == ["a human", "a human", "and now?"]
+    assert not story.is_active()
+    story.run()
+    assert len(bot.said) == 1
+
+
+def test_a_reason_has_a_detail_and_no_error(bot: Bot, story: Story) -> None:
+    assert bot.ask("a human") is None
+    story.stop(detail="pressed Back")
+    story.run()
+    assert bot.said == [{"reason": "user", "messages": [], "detail": "pressed Back"}]
+
+
+def test_a_handoff_that_fails_later_has_an_error_and_no_detail(story: Story) -> None:
+    bot = Bot(story, "+34900000000")
+    story.hubspot.chaos(faults=[{"match": ".*", "times": None, "mode": "status", "status": 503}])
+    assert bot.ask("a human") is None
+    story.hubspot.chaos(faults=[])
+    story.run(600)
+    (said,) = bot.said
+    assert (said["reason"], sorted(said)) == ("failed", ["error", "messages", "reason"])
+    assert "contact" in said["error"]
+
+
+def test_a_conversation_that_the_graph_never_had_is_none_of_its_business(
+    bot: Bot, story: Story, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(bot.graph, "get_state", Mock(side_effect=KeyError))
+    story.start()
+    story.stop()
+    story.run()
+    assert "conversation_completed" in story.recorder.names()
+    assert "event_dead" not in story.recorder.names()
+    assert not bot.graph.get_state.called
+
+
+@pytest.mark.parametrize("enabled", ["0", None])
+def test_without_live_agents_the_graph_answers_where_that_was_wanted(enabled: str | None) -> None:
+    app = Flask("off")
+    app.config["HUBSPOT_HITL_ENABLED"] = enabled
+    HubSpotHITL(app)
+    off: Any = SimpleNamespace(app=app)
+    bot = Bot(off, PHONE)
+    if enabled is None:
+        with pytest.raises(NotConfigured):
+            bot.ask("hello")
+        return
+    assert bot.ask("hello") == "hello: by myself"
+    assert bot.ask("a human", text="a human") == "a human: by myself"
+    bot.cut_off("a human")
+    assert bot.ask("hello?", text="hello?") == "hello?: by myself"
+    assert [one["reason"] for one in bot.said] == ["failed", "failed"]
+    assert all("ENABLED" in one["error"] for one in bot.said)
 
 
 def test_where_no_handoff_comes_about_the_graph_goes_on(story: Story) -> None:

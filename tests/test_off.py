@@ -123,10 +123,10 @@ def test_bridges_and_graphs_of_an_app_without_agents_do_nothing(bare: Callable[.
         one.init_app(app)
     with app.app_context(), pytest.raises(NotConfigured, match="HUBSPOT_HITL_ENABLED"):
         bridge.user_message("u1", "hello")
-    asks_nobody = SimpleNamespace(get_state=lambda config: SimpleNamespace(interrupts=()))
+    asks_nobody = SimpleNamespace(get_state=lambda _: SimpleNamespace(interrupts=()), invoke=lambda value, _: value)
     graph = GraphHandoffs(app, hitl, graph=asks_nobody, deliver=print)
-    with app.app_context(), pytest.raises(NotConfigured, match="HUBSPOT_HITL_ENABLED"):
-        graph.run("c1", {})
+    with app.app_context():
+        assert graph.run("c1", {"answer": "hello"}) == {"answer": "hello"}
     assert app.test_client().post("/hubspot/botpress/start").status_code == 404
 
 

@@ -14,7 +14,7 @@ from ..domain import Author, Handoff, Message
 from ..errors import HITLError, LedgerUnavailable
 from ..extension import HubSpotHITL
 from ..handoffs import verbs
-from ..runtime import Runtime, get_runtime
+from ..runtime import Runtime, get_runtime, off_of
 from ..signals import conversation_completed, handoff_failed
 
 ASKED = "flask_hubspot_hitl"
@@ -32,8 +32,9 @@ def ask_a_human(**how: Any) -> Json:
 
     The node runs again from its beginning when the humans are done, as all of LangGraph's do: what it does before that
     line it does twice. ``interrupt`` returns ``{"reason": …, "messages": [{"role": "user" or "operator", "name": the
-    agent's or None, "content": text}, …]}`` then. The reason is a value of :class:`CloseReason`, or ``failed`` where no
-    handoff came about; ``error`` says why.
+    agent's or None, "content": text}, …]}`` then. The reason is a value of :class:`CloseReason`, and ``detail`` has the
+    further words for it where there are any: the host's, or ours. It is ``failed`` where no handoff came about, as in
+    an app without live agents, or it failed; ``error`` says why.
 
     :param how: keywords of :meth:`HubSpotHITL.start`, as JSON can hold them.
     """
@@ -92,6 +93,7 @@ class GraphHandoffs:
         :returns: what the graph gave; None: humans have the conversation, either since before, and ``text`` with it,
             or because this turn asked for them.
         :raises LedgerUnavailable: the handoff or the text could not be stored; the next call tries again.
+        :raises NotConfigured: the app has no settings. Where live agents are switched off the graph is told so.
         :raises HITLError: what ``start`` raised, where the graph was told so and asked again at once.
         :raises ValueError: the same, or what ``hitl.send`` raised.
         :raises TypeError: the same.
@@ -107,16 +109,16 @@ class GraphHandoffs:
         """Do what is due to the graph for what happened before, and return whether humans have the conversation."""
         asked = self._asked(conversation_id)
         if asked is not None:
-            newest = verbs.newest(self._runtime, conversation_id)
-            if newest is None or not _answers(newest.handoff, asked[0]):
+            answer = self._answering(conversation_id, asked[0])
+            if answer is None:
                 self._hand_over(conversation_id, None)  # it was cut off between the interrupt and the start
-            elif newest.handoff.is_open:
+            elif answer.is_open:
                 return True
             else:
-                self._go_on(newest.handoff)  # the humans have just ended, and their signal is still to come
+                self._go_on(answer)  # the humans have ended, and their signal is still to come, or to come again
             if self._asked(conversation_id) is not None:
                 return True
-        return verbs.get(self._runtime, conversation_id) is not None
+        return self._hitl.get(conversation_id) is not None
 
     def _asked(self, conversation_id: str) -> tuple[str, Json] | None:
         """Return the id of the interrupt that waits for a human, and how the handoff is to be started."""
@@ -124,6 +126,17 @@ class GraphHandoffs:
             if isinstance(one.value, dict) and isinstance(one.value.get(ASKED), dict):
                 return str(one.id), one.value[ASKED]
         return None
+
+    def _answering(self, conversation_id: str, interrupt_id: str) -> Handoff | None:
+        """Return the handoff that was begun for an interrupt, open or not; the host may have begun newer ones."""
+        return next((one for one in self._handoffs(conversation_id) if _answers(one, interrupt_id)), None)
+
+    def _handoffs(self, conversation_id: str) -> list[Handoff]:
+        """Return the conversation's handoffs that the graph has asked for, the newest first."""
+        off = off_of(self._app)
+        if off is not None and off.is_wanted:
+            return []
+        return [one for one in verbs.all_of(self._runtime, conversation_id) if INTERRUPT in one.attributes]
 
     def _hand_over(self, conversation_id: str, result: Any) -> Any:
         """Start a handoff if the graph waits for one, and let the graph go on where none comes about."""
@@ -145,20 +158,35 @@ class GraphHandoffs:
         return result
 
     def _ended(self, _app: Flask, *, handoff: Handoff, **_extra: Any) -> None:
-        if INTERRUPT in handoff.attributes:
-            with self._lock(handoff.conversation_id):
+        conversation_id = handoff.conversation_id
+        is_ours = INTERRUPT in handoff.attributes
+        if not is_ours and not self._handoffs(conversation_id):
+            return  # the graph may not even know the conversation
+        with self._lock(conversation_id):
+            if is_ours:
                 self._go_on(handoff)
+            elif (asked := self._asked(conversation_id)) is not None:
+                answer = self._answering(conversation_id, asked[0])
+                if answer is not None:
+                    self._go_on(answer)  # it ended before, and had to wait for this one
 
     def _go_on(self, handoff: Handoff) -> None:
-        """Resume the graph once: the signal may come again, and LangGraph would answer its next question with it."""
+        """Resume the graph once: the signal may come again, and LangGraph would answer its next question with it.
+
+        The bot does not speak while humans have the conversation again: the end of that handoff brings us back here.
+        """
         conversation_id = handoff.conversation_id
+        if self._hitl.get(conversation_id) is not None:
+            return
         asked = self._asked(conversation_id)
         if asked is None:
             result = self._graph.get_state(self._config(conversation_id)).values
         elif _answers(handoff, asked[0]):
-            said = self._hitl.transcript(conversation_id)
-            reason = str(handoff.reason) if handoff.reason else "failed"
-            result = self._resume(conversation_id, asked[0], reason, said, error=handoff.detail)
+            said = verbs.transcript_of(self._runtime, handoff.id)
+            if handoff.reason:
+                result = self._resume(conversation_id, asked[0], handoff.reason, said, detail=handoff.detail)
+            else:
+                result = self._resume(conversation_id, asked[0], "failed", said, error=handoff.detail)
         else:
             return  # it asks the next question already
         result = self._hand_over(conversation_id, result)
@@ -171,14 +199,12 @@ class GraphHandoffs:
         interrupt_id: str,
         reason: str,
         messages: Sequence[Message] = (),
-        *,
-        error: str | None = None,
+        **more: str | None,
     ) -> Any:
         from langgraph.types import Command
 
-        said: Json = {"reason": reason, "messages": [_said(one) for one in messages]}
-        if error is not None:
-            said["error"] = error
+        said: Json = {"reason": str(reason), "messages": [_said(one) for one in messages]}
+        said |= {name: text for name, text in more.items() if text is not None}
         return self._graph.invoke(Command(resume={interrupt_id: said}), self._config(conversation_id))
 
 

@@ -19,7 +19,7 @@ from ..hubspot import fields
 from ..hubspot.contacts import parse_contact
 from ..hubspot.text import scrub
 from ..hubspot.transport import deadline
-from ..ledger import HandoffRecord, Transaction, lanes
+from ..ledger import HandoffRecord, Lease, Ledger, Transaction, lanes
 from ..portals import routing
 from ..portals.clients import Services
 from ..portals.deployment import not_adopted
@@ -33,6 +33,8 @@ logger = logging.getLogger(__name__)
 
 Count = TypeVar("Count", bound=int)
 """How much was changed: a number, or whether anything was."""
+SPARE_MS = 5_000
+"""Milliseconds that ``start`` has its lane for beyond START_TIMEOUT, to store what came of it: no lease is renewed."""
 
 
 class App(Protocol):
@@ -63,14 +65,13 @@ def start(app: App, opening: rules.Opening, *, write: Write | None = None) -> Ha
         record, is_new = rules.begin(tx, opening, deployment_id=deployment_id, now=now)
         lane = lanes.outbound(record.handoff.id)
         is_ours = not_adopted(tx.get_meta("public_url"), app.services.settings.public_url) is None
-        lease = dispatcher.runner.claim_within(tx, lane, now) if is_new and is_ours else None
+        lasts_ms = int(app.services.settings.start_timeout * 1000) + SPARE_MS
+        lease = dispatcher.runner.claim_within(tx, lane, now, least_ms=lasts_ms) if is_new and is_ours else None
     if lease is not None:
         began = time.monotonic()
         with deadline(app.services.settings.start_timeout):
             outcome = dispatcher.runner.perform(lease)
-        if isinstance(outcome, Dead) and outcome.cause is not None:
-            with ledger.write() as tx:
-                rules.abandon(tx, record, error=outcome.error, now=ledger.now_ms())
+        if isinstance(outcome, Dead) and outcome.cause is not None and _abandoned(ledger, lease, record, outcome.error):
             dispatcher.wake()
             raise outcome.cause
         if isinstance(outcome, Retry) and isinstance(outcome.cause, HubSpotUnavailable):
@@ -85,6 +86,18 @@ def start(app: App, opening: rules.Opening, *, write: Write | None = None) -> Ha
         current = tx.records.get(record.handoff.id)
     dispatcher.wake()
     return (current or record).handoff
+
+
+def _abandoned(ledger: Ledger, lease: Lease, record: HandoffRecord, error: str) -> bool:
+    """Take back what a ``start`` that fails has stored; False when another process has its lane and goes on with it."""
+    with ledger.write() as tx:
+        now = ledger.now_ms()
+        # Before the handoff, as whoever sends or stops locks them.
+        tx.queue.reserve(lease.lane, lanes.signals(record.handoff), now=now)
+        is_held = tx.queue.holds(lease)
+        if is_held:
+            rules.abandon(tx, record, error=error, now=now)
+    return is_held
 
 
 def send(
@@ -235,6 +248,13 @@ def newest(app: App, conversation_id: str) -> HandoffRecord | None:
         return tx.records.newest_of(arguments.identifier("conversation_id", conversation_id))
 
 
+def all_of(app: App, conversation_id: str) -> list[Handoff]:
+    """Return all handoffs of a conversation, the newest first."""
+    with app.services.ledger.read() as tx:
+        records = tx.records.all_of(arguments.identifier("conversation_id", conversation_id))
+    return [one.handoff for one in records]
+
+
 def waiting(app: App, conversation_id: str) -> Waiting | None:
     """Do :meth:`HubSpotHITL.waiting` for one app."""
     with app.services.ledger.read() as tx:
@@ -245,8 +265,14 @@ def transcript(app: App, conversation_id: str) -> list[Message]:
     """Do :meth:`HubSpotHITL.transcript` for one app."""
     with app.services.ledger.read() as tx:
         record = tx.records.newest_of(arguments.identifier("conversation_id", conversation_id))
-        messages = [] if record is None else tx.records.messages_of(record.handoff.id)
-    return [] if record is None else lasting(app.services, record.handoff.id, messages)
+    return [] if record is None else transcript_of(app, record.handoff.id)
+
+
+def transcript_of(app: App, handoff_id: str) -> list[Message]:
+    """Return the messages of one handoff, the oldest first."""
+    with app.services.ledger.read() as tx:
+        messages = tx.records.messages_of(handoff_id)
+    return lasting(app.services, handoff_id, messages)
 
 
 def mark_read(app: App, conversation_id: str, message_id: str | None = None) -> int:
