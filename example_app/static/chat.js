@@ -140,28 +140,64 @@ async function post(url, body) {
   }
 }
 
-// The id stays the same until a message was taken, so that sending it again is never a second message.
-let messageId = null;
+// What was sent and is not taken yet, in order. No more than one of it and of what is being written has a file.
+const waiting = [];
 
-async function send() {
-  const body = new FormData(composer);
-  if (byId("send").disabled || !(body.get("text").trim() || body.get("file").size || body.get("file").name)) return;
-  messageId ??= Date.now().toString(36) + "-" + Math.random().toString(36).slice(2).padEnd(8, "0");
-  body.append("id", messageId);
-  byId("send").disabled = true;
-  const found = await post(routes.messages, body);
-  byId("send").disabled = false;
-  if (!found) return;
+// The id of what came back stays the same until it was taken or changed, so that sending it again is never a second message.
+let messageId = null;
+const newId = () => Date.now().toString(36) + "-" + Math.random().toString(36).slice(2).padEnd(8, "0");
+
+/** Send what is written; the box is free at once. */
+function send() {
+  const { text, file } = composer.elements;
+  if (!(text.value.trim() || file.files.length)) return;
+  if (text.value.length > text.maxLength) { // two texts in one, after a failure
+    complain("This is too long for one message. Please send it in parts.");
+    return;
+  }
+  const message = { text: text.value, file: file.files[0], id: messageId ?? newId() };
   messageId = null;
   composer.reset();
+  deliver(message);
+}
+
+/** Post a message when all before it was taken; what can't be posted comes back to the box. */
+async function deliver(message) {
+  waiting.push(message);
   showFile();
-  if (found.wants_human) call(true);
+  if (waiting.length > 1) return; // it is posted below, when its turn comes
+  while (waiting.length) {
+    const body = new FormData();
+    for (const [name, value] of Object.entries(waiting[0])) if (value) body.append(name, value);
+    const found = await post(routes.messages, body);
+    if (!found) break;
+    waiting.shift();
+    showFile();
+    if (found.wants_human) call(true);
+  }
+  if (waiting.length) putBack(waiting.splice(0));
+}
+
+/** Put what was not taken in front of what was written since. */
+function putBack(unsent) {
+  const { text, file } = composer.elements;
+  const alone = unsent.length === 1 && !text.value && !file.files.length;
+  messageId = alone ? unsent[0].id : null;
+  text.value = [...unsent.map((one) => one.text), text.value].filter(Boolean).join("\n");
+  const found = unsent.find((one) => one.file);
+  if (found) {
+    const data = new DataTransfer();
+    data.items.add(found.file);
+    file.files = data.files;
+  }
+  showFile();
 }
 
 function showFile() {
   const file = composer.elements.file.files[0];
   byId("chosen").hidden = !file;
   byId("file-name").textContent = file ? file.name : "";
+  composer.elements.file.disabled = waiting.some((one) => one.file); // one at a time: the box could not take two back
 }
 
 function call(yes) {
@@ -170,7 +206,9 @@ function call(yes) {
   byId("hints").hidden = yes || Boolean(last);
   byId("call-button").hidden = yes;
   if (yes) tellAvailability();
-  (yes ? byId("human").elements.contact : composer.elements.text).focus();
+  const { text } = composer.elements;
+  const writesOn = document.activeElement === text && text.value; // the form must not get what is typed into the message
+  (yes && !writesOn ? byId("human").elements.contact : text).focus();
 }
 
 /** Say before somebody asks for a person that nobody is there, and when somebody is back. */
@@ -201,9 +239,7 @@ byId("remove").addEventListener("click", () => {
   composer.elements.text.focus();
 });
 byId("hints").addEventListener("click", (event) => {
-  if (event.target.tagName !== "BUTTON") return;
-  composer.elements.text.value = event.target.textContent;
-  send();
+  if (event.target.tagName === "BUTTON" && !waiting.length) deliver({ text: event.target.textContent, id: newId() });
 });
 byId("call-button").addEventListener("click", () => call(true));
 byId("never-mind").addEventListener("click", () => call(false));

@@ -5,8 +5,9 @@ import { byId, make, unmasked } from "./design/dom.js";
 const composer = byId("composer");
 const text = byId("text");
 const drafts = new Map(); // thread id -> { text, files, mode }
+const underWay = new Map(); // thread id -> drafts that were sent and are not taken yet, in order
+const EMPTY = { text: "", files: [], mode: "reply" };
 let files = [];
-let sending = false;
 
 const mode = () => composer.elements.mode.value;
 
@@ -15,14 +16,24 @@ export function keepDraft(id) {
   if (id) drafts.set(id, { text: text.value, files, mode: mode() });
 }
 
-/** Show what was written for a conversation; with none there is an empty text, in the mode given. */
-export function takeDraft(id, as = "reply") {
-  const draft = drafts.get(id) || { text: "", files: [], mode: as };
+/** Show what was written for a conversation; with none there is an empty text. */
+export function takeDraft(id) {
+  show(drafts.get(id) || EMPTY);
+}
+
+function show(draft) {
   text.value = draft.text;
   files = draft.files;
   setMode(draft.mode);
   drawFiles();
 }
+
+/** Two drafts as one. It is a note if either is: what only agents may see must not get to the visitor. */
+const joined = (one, two) => ({
+  text: [one.text, two.text].filter(Boolean).join("\n"),
+  files: [...one.files, ...two.files],
+  mode: [one.mode, two.mode].includes("comment") ? "comment" : "reply",
+});
 
 function setMode(value) {
   composer.elements.mode.value = value;
@@ -64,22 +75,36 @@ const encoded = async (file) =>
 
 /** Wire the composer: `chosen()` is the conversation's id, `verb(name, body)` sends, `notice(error)` says what failed. */
 export function compose({ chosen, verb, notice }) {
+  /** Send what is written when all before it was taken. The box is free at once; what can't be sent comes back to it. */
   async function send() {
-    if (sending || !(text.value.trim() || files.length)) return;
-    sending = true;
+    if (!(text.value.trim() || files.length)) return;
+    const to = chosen();
+    const waiting = underWay.get(to) || [];
+    waiting.push({ text: text.value, files, mode: mode() });
+    show({ ...EMPTY, mode: mode() });
+    if (waiting.length > 1) return; // it is sent below, when its turn comes
+    underWay.set(to, waiting);
+    while (waiting.length && await taken(to, waiting[0])) waiting.shift();
+    underWay.delete(to);
+    if (waiting.length) putBack(to, waiting);
+  }
+
+  async function taken(to, draft) {
     try {
-      const written = text.value;
-      const attachments = await Promise.all(files.map(encoded));
-      const [to, as] = [chosen(), mode()];
-      if (await verb(as, { text: written, attachments })) {
-        drafts.delete(to);
-        if (chosen() === to) takeDraft(to, as);
-      }
+      const attachments = await Promise.all(draft.files.map(encoded));
+      if (chosen() !== to) throw new Error("Not sent: you went to another conversation. What you wrote is still in its own.");
+      return await verb(draft.mode, { text: draft.text, attachments });
     } catch (error) {
       notice(error);
-    } finally {
-      sending = false;
+      return false;
     }
+  }
+
+  /** Put what was not sent in front of what was written since, in the conversation that it is for. */
+  function putBack(to, unsent) {
+    if (chosen() === to) keepDraft(to);
+    drafts.set(to, [...unsent, drafts.get(to) || EMPTY].reduce(joined));
+    if (chosen() === to) takeDraft(to);
   }
 
   composer.addEventListener("submit", (event) => { event.preventDefault(); send(); });
