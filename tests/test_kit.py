@@ -29,7 +29,9 @@ from flask_hubspot_hitl import (
     operator_assigned,
     operator_message,
 )
+from flask_hubspot_hitl.handoffs import verbs
 from flask_hubspot_hitl.hubspot.events import Poison, parse_body
+from flask_hubspot_hitl.runtime import get_runtime
 from flask_hubspot_hitl.testing import (
     Agent,
     CapturedSignals,
@@ -242,6 +244,43 @@ def test_what_hubspot_refused_of_the_user_is_lost(
     with pytest.raises(AssertionError, match="user-1: the user's 'no luck' is failed: "):
         assert_nothing_lost()
     assert_nothing_lost(allow_failed=True)
+
+
+def test_what_hubspot_has_twice_is_told(
+    user: User, agent: Agent, hubspot: HubSpot, assert_nothing_lost: AssertNothingLost
+) -> None:
+    user.calls_a_human()
+    user.says("one")
+    agent.sees("one")
+    assert_nothing_lost()
+    fault = {"match": "POST .*/custom-channels/.*/messages", "mode": "drop_after", "times": 1}
+    hubspot.chaos(remember_publishes_seconds=0, faults=[fault])
+    user.says("two")
+    wait_until(lambda: [one.get("text") for one in agent.thread["messages"]].count("two") == 2, "a second copy")
+    with pytest.raises(AssertionError, match="user-1: HubSpot has the user's 'two' twice") as failure:
+        assert_nothing_lost(allow_failed=True)
+    assert "'one'" not in str(failure.value).partition("\n\n")[0]
+
+
+def test_who_repeats_words_says_nothing_twice(
+    user: User, agent: Agent, hubspot: HubSpot, hitl_app: Flask, assert_nothing_lost: AssertNothingLost
+) -> None:
+    """The opening, a note and the farewell are messages of the user's too, as HubSpot sees it."""
+    hubspot.chaos(notes="refused")
+    user.calls_a_human(title="Refund", history=[("user", "hello")])
+    agent.sees("hello")
+    hubspot.chaos(faults=[{"match": "POST .*/custom-channels/.*/messages", "mode": "drop_after", "times": 1}])
+    said = [one["text"] for one in agent.thread["messages"] if one.get("direction") == "INCOMING"]
+    with hitl_app.app_context():
+        assert HubSpotHITL().note(user.conversation_id, "wants money")
+    for text in (*said, "Note: wants money", "hello", "hello", "bye"):
+        user.says(text)
+    agent.sees("bye")
+    verbs.stop(get_runtime(hitl_app), user.conversation_id, farewell="bye")
+    wait_until(lambda: agent.thread["status"] == "CLOSED", "the thread to close", explain=agent.tell)
+    texts = [one.get("text") for one in agent.thread["messages"] if one.get("direction") == "INCOMING"]
+    assert [texts.count(one) for one in (said[0], "Note: wants money", "hello", "bye")] == [2, 2, 2, 2]
+    assert_nothing_lost()
 
 
 def test_deliveries_that_are_refused_are_lost(

@@ -301,6 +301,50 @@ def test_any_body_can_be_delivered_and_replayed(stand: Stand, host: Host) -> Non
     assert host.bodies == [b'[{"odd": 1}]', b'[{"odd": 1}]', b"{", b'[{"odd": 1}]']
 
 
+@pytest.mark.parametrize(
+    ("method", "path", "body", "why"),
+    [
+        ("POST", "deliver", {"raw": None}, "raw: must be text"),
+        ("POST", "deliver", {"raw": 1}, "raw: must be a str"),
+        ("POST", "deliver", {"body": 1, "times": None}, "`times` from 1"),
+        ("POST", "workflow", {"url": None}, "`url` is required"),
+        ("POST", "contacts/55512001/merge", {"into": None}, "`into` is required"),
+        ("POST", "grant", {"scopes": [None]}, "scopes[0]: must be a str"),
+    ],
+)
+def test_null_is_no_text(stand: Stand, host: Host, method: str, path: str, body: Any, why: str) -> None:
+    answer = stand.http.request(method, f"{stand.base}/_sim/{path}", json=body, timeout=30)
+    assert answer.status_code == 400, answer.text
+    assert why in answer.json()["message"]
+
+
+def test_an_agent_who_is_archived_as_null_stays_what_he_is(stand: Stand) -> None:
+    stand.sim("PUT", "agents/A-987", {"archived": True})
+    stand.sim("PUT", "agents/A-987", {"archived": None})
+    owners = stand.sim("GET", "access-token?scopes=crm.objects.owners.read")["access_token"]
+    headers = {"Authorization": f"Bearer {owners}"}
+    past = stand.ok("GET", "/crm/v3/owners", params={"archived": "true"}, headers=headers)["results"]
+    assert [one["userIdIncludingInactive"] for one in past] == [987]
+
+
+@pytest.mark.parametrize("version", VERSIONS)
+def test_a_batch_that_knows_some_is_a_207(stand: Stand, version: str) -> None:
+    """In 2026-09 too (docs/hubspot.rst: Actors; Subscriptions API)."""
+    actors = f"{'/conversations/conversations/2026-09' if version == '2026-09' else CV}/actors/batch/read"
+    hooks = f"/{'app-webhooks' if version == '2026-09' else 'webhooks'}/{version}/3131/subscriptions"
+    [first, *_] = stand.ok("GET", hooks, params=stand.developer)["results"]
+    there, nowhere = {"id": int(first["id"]), "active": True}, {"id": 1, "active": True}
+    for path, known, unknown, gone in (
+        (actors, "A-987", "A-1", ["A-1"]),
+        (f"{hooks}/batch/update", there, nowhere, ["1"]),
+    ):
+        query = stand.developer if path.startswith(hooks) else {}
+        assert stand.call("POST", path, json={"inputs": [known]}, params=query).status_code == 200
+        some = stand.call("POST", path, json={"inputs": [known, unknown]}, params=query)
+        assert (some.status_code, some.json()["numErrors"], len(some.json()["results"])) == (207, 1, 1)
+        assert some.json()["errors"][0]["context"] == {"ids": gone}
+
+
 def test_closed_threads_reopen_or_not(stand: Stand, host: Host) -> None:
     thread_id = stand.publish()["conversationsThreadId"]
     assert stand.ok("PATCH", f"{CV}/threads/{thread_id}", json={"status": "CLOSED"})["status"] == "CLOSED"
@@ -567,6 +611,8 @@ def tour(stand: Stand, version: str) -> None:
     stand.ok("PATCH", f"{app}/subscriptions/{first['id']}", json={"active": True}, **keyed)
     stand.ok("GET", f"{app}/subscriptions/{first['id']}", **keyed)
     batch = {"inputs": [{"id": int(first["id"]), "active": True}]}
+    stand.ok("POST", f"{app}/subscriptions/batch/update", json=batch, **keyed)
+    batch["inputs"].append({"id": 1, "active": True})
     stand.ok("POST", f"{app}/subscriptions/batch/update", json=batch, **keyed)
     stand.ok("DELETE", f"{app}/subscriptions/{first['id']}", **keyed)
     again = {"eventType": first["eventType"], "active": True}

@@ -16,7 +16,7 @@ from flask_hubspot_hitl.simulator.model import scopes as table
 
 from .browser_helpers import Site, Watch, expect, shot
 from .project_helpers import BACK, NEEDED, Folder, install_here, shown, upload
-from .simulator_helpers import CV, VERSIONS, Stand, bearer
+from .simulator_helpers import CV, VERSIONS, Host, Stand, bearer, until
 from .traffic import TOOL, must_have_documents
 
 WEBHOOKS = {"v3": "/webhooks/v3", "2026-03": "/webhooks/2026-03", "2026-09": "/app-webhooks/2026-09"}
@@ -269,3 +269,45 @@ def test_the_page_of_projects_shows_the_four_words(site: Site, watch: Watch, fol
     expect(bad.locator("h1")).to_have_text("Couldn't complete the connection")
     shot(bad, f"consent-refused-{scheme}")
     watch.complaints[:] = [one for one in watch.complaints if "400" not in one]
+
+
+# --- what an app is told
+
+
+def told_of(stand: Stand, owner: str) -> list[Any]:
+    """What was delivered, or is on its way, for an app or a channel, once nothing is on its way any more."""
+    until(lambda: stand.sim("GET", "pending")["deliveries"] == 0)
+    return [one["body"] for one in stand.sim("GET", "deliveries") if one["owner"] == owner]
+
+
+def test_only_who_may_read_conversations_is_told_of_them(stand: Stand, host: Host) -> None:
+    def install(**more: Any) -> str:
+        given = {"portalId": stand.env["HUBSPOT_HITL_PORTAL_ID"], "targetUrl": host.url, "optionalScopes": [], **more}
+        app_id: str = stand.sim("POST", "apps", given)["HUBSPOT_HITL_APP_ID"]
+        stand.sim("POST", "uninstall", {"appId": app_id})
+        assert stand.sim("POST", "apps", {**given, "appId": app_id})["HUBSPOT_HITL_APP_ID"] == app_id
+        return app_id
+
+    other = install(requiredScopes=["oauth", "crm.objects.contacts.read"])
+    stand.act(stand.publish()["conversationsThreadId"], "assign")
+    assert told_of(stand, stand.env["HUBSPOT_HITL_APP_ID"])
+    assert told_of(stand, other) == []
+    install(appId=other, requiredScopes=["oauth", "conversations.read"])
+    stand.act(stand.publish(key="conv-2")["conversationsThreadId"], "assign")
+    assert told_of(stand, other)
+
+
+def test_a_portal_that_removed_the_app_sends_nothing(stand: Stand, host: Host) -> None:
+    def happens() -> None:
+        stand.act(thread_id, "reply", text="hello")
+        stand.sim("POST", f"channel-accounts/{stand.account}/disable", {})
+
+    thread_id = stand.publish()["conversationsThreadId"]
+    happens()
+    told = [json.loads(one)["type"] for one in told_of(stand, stand.channel)]
+    assert sorted(told) == ["CHANNEL_ACCOUNT_UPDATED", "OUTGOING_CHANNEL_MESSAGE_CREATED"]
+    before = len(stand.sim("GET", "deliveries"))
+    stand.sim("POST", "uninstall", {})
+    happens()
+    until(lambda: stand.sim("GET", "pending")["deliveries"] == 0)
+    assert len(stand.sim("GET", "deliveries")) == before

@@ -41,6 +41,16 @@ def test_paging_by_the_last_id_gives_each_once(stand: Stand) -> None:
     assert seen == sorted(everything, key=int)
 
 
+@pytest.mark.parametrize("base", [CONTACTS, "/crm/objects/2026-03/contacts", "/crm/objects/2026-09/0-1"])
+def test_a_page_has_ten_unless_told_otherwise(stand: Stand, base: str) -> None:
+    for number in range(9):
+        make(stand, firstname=str(number))
+    first = stand.ok("GET", base)
+    assert len(first["results"]) == 10
+    assert len(stand.ok("GET", base, params={"after": first["paging"]["next"]["after"]})["results"]) == 2
+    assert len(stand.ok("GET", base, params={"limit": 11})["results"]) == 11
+
+
 @pytest.mark.parametrize("spelling", ["ms", "iso"])
 def test_an_incremental_sync_gets_only_what_has_changed(stand: Stand, spelling: str) -> None:
     first, second = make(stand, firstname="a"), make(stand, firstname="b")

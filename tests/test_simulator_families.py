@@ -330,6 +330,20 @@ def test_who_is_in_which_team(ask: Any, stand: Stand) -> None:
     ask("GET", members, None, 404)
 
 
+def test_teams_are_an_api_as_any_other(ask: Any, stand: Stand) -> None:
+    teams = "/settings/teams/2026-09-beta"
+    stand.chaos(faults=[{"match": "GET /settings/teams", "status": 503, "times": 1}])
+    ask("GET", teams, None, 503)
+    assert ask("GET", teams)["results"] == []
+    kept = [(one["path"], one["status"]) for one in stand.sim("GET", "requests")]
+    assert kept == [(teams, 503), (teams, 200)]
+    assert f"GET {teams}" in stand.sim("GET", "served")
+    own = ("/", "/settings", "/projects", "/favicon.ico", "/static/desk.css", "/connected")
+    for path in own:
+        assert stand.http.get(stand.base + path, timeout=30).status_code not in (404, 501)
+    assert len(stand.sim("GET", "requests")) == 2, "pages are no API"
+
+
 # --- what is not served
 
 
@@ -343,6 +357,9 @@ def test_who_is_in_which_team(ask: Any, stand: Stand) -> None:
         ("GET", "/automation/v4/flows", "/crm/v3/objects/contacts"),
         ("GET", "/crm/v3", "/crm/v3/objects/contacts"),
         ("DELETE", "/nonsense", "/crm/v3/objects/contacts"),
+        ("GET", "/settings/v3/users", "/crm/v3/objects/contacts"),
+        ("GET", "/connect/v1/accounts", "/crm/v3/objects/contacts"),
+        ("GET", "/projectsearch", "/crm/v3/objects/contacts"),
     ],
 )
 def test_what_is_not_served_does_not_look_missing(stand: Stand, method: str, path: str, near: str) -> None:

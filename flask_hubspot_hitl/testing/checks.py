@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections import Counter, defaultdict
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 from flask import Flask
@@ -16,6 +17,10 @@ from .waiting import PATIENCE, wait_until
 
 HANDOFFS = 10_000
 """How many handoffs are compared, the newest first."""
+_PUBLISHES = re.compile(r".*/custom-channels/.*/messages")
+
+Said = Mapping[tuple[str, str], int]
+"""How often a text was said: thread and text → times."""
 
 
 def settle(app: Flask, hubspot: HubSpot, *, timeout: float = PATIENCE) -> None:
@@ -127,11 +132,14 @@ def _differences(app: Flask, hubspot: HubSpot, *, allow_failed: bool) -> Iterato
         handoffs = tx.records.recent(HANDOFFS)
         kept = {one.id: tx.records.messages_of(one.id) for one in handoffs}
         ours = {one.id: _published(tx, one, threads.get(one.thread_id or "")) for one in handoffs}
+    said = Counter((one.thread_id or "", text) for one in handoffs for text in _texts(kept[one.id]))
+    asked = _asked(hubspot)
     heard = {one.message_id: one for many in kept.values() for one in many if one.author is Author.OPERATOR}
     for handoff in handoffs:  # newest first
         thread = threads.get(handoff.thread_id or "")
         problems = list(_user_side(kept[handoff.id], ours[handoff.id], allow_failed=allow_failed))
         if thread is not None:
+            problems += _too_often(thread, set(_texts(kept[handoff.id])), said, asked)
             problems += _agent_side(thread, heard, allow_failed=allow_failed)
             if handoff.conversation_id not in newest:
                 problems += _who_has_it(handoff, thread)
@@ -166,6 +174,36 @@ def _user_side(kept: list[Message], published: list[str], *, allow_failed: bool)
             yield f"the user's {one.text!r} is {one.status.value}" + (f": {one.error}" if one.error else "")
     if published != wanted:
         yield f"the user wrote {wanted}, and HubSpot has {published}"
+
+
+def _texts(kept: list[Message]) -> list[str]:
+    return [one.text for one in kept if one.author is Author.USER]
+
+
+def _asked(hubspot: HubSpot) -> Said:
+    """Count how many messages each text was meant to become: integration thread and text → idempotency ids.
+
+    A message that is sent again keeps its id. The opening, a history and a note have ids of their own, so one that
+    reads as a user's message does is a message more.
+    """
+    ids: defaultdict[tuple[str, str], set[str]] = defaultdict(set)
+    for call in hubspot.requests():
+        body = call["request_body"]
+        is_publish = call["method"] == "POST" and _PUBLISHES.fullmatch(call["path"]) and isinstance(body, dict)
+        if is_publish and body.get("integrationIdempotencyId"):
+            key = str(body.get("integrationThreadId")), str(body.get("text"))
+            ids[key].add(str(body["integrationIdempotencyId"]))
+    return {key: len(found) for key, found in ids.items()}
+
+
+def _too_often(thread: Json, texts: set[str], said: Said, asked: Said) -> Iterator[str]:
+    """Find what HubSpot has more often than it was said: a copy has an id that the app never learnt."""
+    there = Counter(one.get("text") or "" for one in _of(thread, "INCOMING"))
+    for text in sorted(texts):
+        once = max(said[thread["id"], text], asked.get((thread["integrationThreadId"], text), 0))
+        if there[text] > once:
+            times = "twice" if (once, there[text]) == (1, 2) else f"{there[text]} times instead of {once}"
+            yield f"HubSpot has the user's {text!r} {times}"
 
 
 def _agent_side(thread: Json, heard: dict[str, Message], *, allow_failed: bool) -> Iterator[str]:

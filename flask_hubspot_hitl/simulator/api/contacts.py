@@ -107,7 +107,8 @@ def list_contacts() -> Any:
     made = bearer(sim, READ)
     archived, names, past = query_bool("archived"), asked_properties(), asked_history()
     listed = [c for c in sim.world.contacts.values() if c.portal_id == made.portal_id and c.archived == archived]
-    return page(listed, lambda c: shape(c, names, past), page_size=sim.chaos.page_size, total=False)
+    limit = request.args.get("limit", "10")
+    return page(listed, lambda c: shape(c, names, past), page_size=sim.chaos.page_size, total=False, limit=limit)
 
 
 @on(bp, "POST", BASES)

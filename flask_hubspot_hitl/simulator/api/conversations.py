@@ -221,7 +221,7 @@ def get_actor(actor_id: str) -> Any:
 
 @on(bp, "POST", BASES, "/actors/batch/read")
 def read_actors() -> Any:
-    """Read actors in a batch; v3 answers 207 when some are unknown, 2026-09 always 200 (docs/hubspot.rst: Actors)."""
+    """Read actors in a batch: 207 when some are unknown (docs/hubspot.rst: Actors)."""
     sim = current()
     made = reader(sim)
     started = iso(now_ms())
@@ -234,7 +234,7 @@ def read_actors() -> Any:
         "completedAt": iso(now_ms()),
     }
     unknown = [one for one, found in actors.items() if found is None]
-    if not unknown or "2026-09" in request.path:
+    if not unknown:
         return answer
     error: JSON = {"status": "error", "category": "OBJECT_NOT_FOUND", "message": "Actors not found"}
     error |= {"context": {"ids": unknown}, "errors": [], "links": {}}

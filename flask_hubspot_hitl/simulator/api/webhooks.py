@@ -172,7 +172,7 @@ def update_subscriptions(app_id: str) -> Any:
         switch(found, item["active"])
         results.append(shape(found))
     answer: JSON = {"status": "COMPLETE", "results": results, "startedAt": started, "completedAt": iso(now_ms())}
-    if not unknown or "2026-09" in request.path:
+    if not unknown:
         return answer
     error: JSON = {"status": "error", "category": "SUBSCRIPTION_ID_NOT_FOUND", "message": "Subscriptions not found"}
     error |= {"context": {"ids": unknown}, "errors": [], "links": {}}

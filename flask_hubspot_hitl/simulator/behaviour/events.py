@@ -24,14 +24,24 @@ SPARSE = frozenset(
 Source: docs/hubspot.rst (Agent messages).
 """
 
+EVENTS_WANT = "conversations.read"
+"""The scope that every ``conversation.*`` event wants.
+
+Source: docs/hubspot.rst (Scopes).
+"""
+
 
 def app_event(
     sim: Simulation, thread: Thread, kind: str, at: int, *, property_name: str | None = None, **more: object
 ) -> None:
-    """Queue a ``conversation.*`` event for every app that is installed in the portal and subscribed to it."""
+    """Queue a ``conversation.*`` event for every app that is subscribed to it, and that the portal lets read threads.
+
+    An installation without the scope ``conversations.read`` is told of no thread.
+    """
     world = sim.world
     for app in world.apps.values():
-        if not world.installed(app.id, thread.portal_id):
+        made = world.installs.get((app.id, thread.portal_id))
+        if made is None or EVENTS_WANT not in made.scopes:
             continue
         for subscription in app.subscriptions.values():
             if (subscription.event_type, subscription.property_name) != (kind, property_name):
@@ -82,10 +92,11 @@ def new_message(sim: Simulation, thread: Thread, message: Message, at: int) -> N
 def outgoing_message(sim: Simulation, thread: Thread, message: Message, at: int) -> None:
     """``OUTGOING_CHANNEL_MESSAGE_CREATED`` to the channel's webhook; the sender has no name.
 
-    Source: docs/hubspot.rst (Agent messages).
+    A portal that has removed the channel's app sends none.
+    Source: docs/hubspot.rst (Agent messages; Token errors).
     """
     channel = sim.world.channels.get(thread.channel_id)
-    if channel is None or channel.archived:
+    if channel is None or channel.archived or not sim.world.installed(channel.app_id, thread.portal_id):
         return
     body = shapes.message(sim, message, of_channel=True)
     if sim.chaos.status_form == "string" and "status" in body:
@@ -109,7 +120,14 @@ def outgoing_message(sim: Simulation, thread: Thread, message: Message, at: int)
 
 
 def account_event(sim: Simulation, account: ChannelAccount, kind: str, at: int) -> None:
-    """``CHANNEL_ACCOUNT_CREATED``, ``_UPDATED`` or ``_PURGED`` to the channel's webhook."""
+    """``CHANNEL_ACCOUNT_CREATED``, ``_UPDATED`` or ``_PURGED`` to the channel's webhook.
+
+    A portal that has removed the channel's app sends none.
+    Source: docs/hubspot.rst (Account events; Token errors).
+    """
+    channel = sim.world.channels.get(account.channel_id)
+    if channel is None or not sim.world.installed(channel.app_id, account.portal_id):
+        return
     event: JSON = {
         "type": f"CHANNEL_ACCOUNT_{kind}",
         "portalId": account.portal_id,

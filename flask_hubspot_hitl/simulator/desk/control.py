@@ -186,7 +186,8 @@ def put_agent(actor_id: str) -> Any:
     agent = sim.world.actors.setdefault((portal_id, actor_id), Actor(actor_id, portal_id, "AGENT"))
     agent.name, agent.email = body.get("name", agent.name), body.get("email", agent.email)
     member = sim.world.member(agent)
-    member.archived, member.updated_ms = body.get("archived", member.archived), now_ms()
+    is_archived = body.get("archived")
+    member.archived, member.updated_ms = member.archived if is_archived is None else is_archived, now_ms()
     return shapes.actor(agent)
 
 
@@ -306,6 +307,8 @@ def deliver() -> Any:
     times = body.get("times", 1)
     if ("body" in body) == ("raw" in body) or not isinstance(times, int) or not 1 <= times <= 1000:
         raise ApiError.invalid("body", "one of `body` and `raw` is needed, and `times` from 1 to 1000")
+    if "raw" in body and body["raw"] is None:
+        raise ApiError.invalid("raw", "must be text; null is delivered by `body`")
     feed = body.get("feed") or "app"
     owner = body.get("owner") or (preset.APP_ID if feed == "app" else preset.CHANNEL_ID)
     payload = body["raw"].encode("utf-8", "surrogatepass") if "raw" in body else json.dumps(body["body"]).encode()

@@ -35,7 +35,9 @@ logger = logging.getLogger(__name__)
 
 MAX_BODY = 50 * 1024 * 1024
 CONTROL = ("/_sim", "/_control")  # routes of the stand-in's own, for programs
-NOT_API = (*CONTROL, "/static", "/hubfs", "/favicon.ico", "/connect", "/settings", "/projects")
+OWN_FOLDERS = (*CONTROL, "/static", "/hubfs")  # with all that is below them
+# the stand-in's own, for a browser; below them may be API, such as /settings/teams/2026-09-beta
+OWN_PAGES = frozenset({"", "/favicon.ico", "/connect", "/connected", "/settings", "/projects"})
 STREAMS = ("/_sim/desk/live", "/listen")  # they never end, so they are neither held back nor served under the lock
 PAGES = re.compile(r"/oauth/([^/]+/)?authorize")  # a person's browser: no fault happens by chance
 # these deliver while they run: the host must be able to call back meanwhile
@@ -66,7 +68,7 @@ class Middleware:
         path = "/" + quote(environ.get("PATH_INFO", "/").encode("latin-1").lstrip(b"/"), safe="/:@!$&'()*+,;=~-._")
         if path.endswith(STREAMS):
             return self._app(environ, start_response)
-        if path == "/" or path.startswith(NOT_API):
+        if is_own(path):
             return self._run(environ, path)(environ, start_response)
         return self._serve_api(environ, start_response, path, body)
 
@@ -120,6 +122,11 @@ class Middleware:
         correlation_id = said.get("correlationId") if isinstance(said, dict) else None
         shown.headers["X-HubSpot-Correlation-Id"] = correlation_id or str(uuid.uuid4())
         return shown(environ, start_response)
+
+
+def is_own(path: str) -> bool:
+    """Whether a path is one of the stand-in's own pages, controls and files, and none of the API it stands in for."""
+    return path.rstrip("/") in OWN_PAGES or any(path == one or path.startswith(f"{one}/") for one in OWN_FOLDERS)
 
 
 def read_body(environ: WSGIEnvironment) -> bytes:

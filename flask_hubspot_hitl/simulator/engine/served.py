@@ -11,7 +11,7 @@ from collections.abc import Iterable
 from werkzeug.routing import Map
 
 from ..model.errors import ApiError
-from .middleware import NOT_API
+from .middleware import is_own
 
 STATUS = 501
 MOST = 30
@@ -20,7 +20,7 @@ MOST = 30
 
 def is_api(path: str) -> bool:
     """Whether a path is one of the API that is stood in for, and none of the stand-in's own pages and controls."""
-    return path != "/" and not path.startswith(NOT_API)
+    return not is_own(path)
 
 
 def calls(routes: Map) -> list[str]:
