@@ -13,7 +13,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from werkzeug.test import TestResponse
 
-from flask_hubspot_hitl import HubSpotHITL, Message
+from flask_hubspot_hitl import Contact, HubSpotHITL, Message
 from flask_hubspot_hitl.clock import ManualClock
 from flask_hubspot_hitl.signals import operator_message
 from flask_hubspot_hitl.web.admin import METHODS, VIEWS
@@ -216,6 +216,33 @@ def test_a_handoff_is_found_by_every_name_of_it(story: Story, text: str) -> None
     assert mine.id in found
     assert found.count("admin/handoffs/") == 1
     assert "omar" not in found
+
+
+@pytest.mark.parametrize(
+    ("text", "wanted"),
+    [
+        ("+5215512345678", ["mexican"]),
+        ("5215512345678", ["mexican"]),
+        ("whatsapp:+5215512345678", ["mexican"]),
+        ("5215512345678@c.us", ["mexican"]),
+        ("+52 55 1234 5678", ["mexican"]),
+        ("525512345678", ["mexican"]),
+        ("+5511987654321", ["brazilian"]),
+        ("+551187654321", ["brazilian"]),
+        ("34911222333", ["named like a number", "spanish"]),
+        ("+34911222333", ["spanish"]),
+        ("911222333", []),
+    ],
+)
+def test_a_number_is_found_in_every_form_and_an_id_of_digits_as_an_id(
+    story: Story, text: str, wanted: list[str]
+) -> None:
+    names = {story.start("brazilian", contact="+551187654321").id: "brazilian"}
+    names[story.start("mexican", contact=Contact(whatsapp="5215512345678")).id] = "mexican"
+    names[story.start("spanish").id] = "spanish"
+    names[story.start("34911222333", contact="omar@example.test").id] = "named like a number"
+    found = story.client.get("/hubspot/admin/handoffs", query_string={"q": text}).text
+    assert sorted(name for one, name in names.items() if one in found) == wanted
 
 
 def test_a_search_by_address_and_by_state(story: Story) -> None:

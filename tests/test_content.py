@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import html
 import re
 import time
 from typing import Any
@@ -106,9 +107,29 @@ def test_escape_text() -> None:
     assert escape_text('<b>"&\nnext\x00') == "&lt;b&gt;&quot;&amp;<br>next\ufffd"
 
 
-@given(anything)
+@pytest.mark.parametrize(
+    ("text", "escaped"),
+    [
+        ("a b c", "a b c"),
+        ("1. a\n   - b", "1. a<br>&nbsp; &nbsp;- b"),
+        (" a", "&nbsp;a"),
+        ("a  b   c", "a &nbsp;b &nbsp; c"),
+        ("if x:\n\treturn", "if x:<br>&nbsp;&nbsp;&nbsp;&nbsp;return"),
+        ("a \tb", "a &nbsp;&nbsp;&nbsp;&nbsp;b"),
+        ("  <b>\n\n&nbsp;", "&nbsp; &lt;b&gt;<br><br>&amp;nbsp;"),
+    ],
+)
+def test_escaped_text_keeps_its_indentation_and_its_runs_of_spaces(text: str, escaped: str) -> None:
+    assert escape_text(text) == escaped
+
+
+@given(anything | st.text(" \t\na<", max_size=20))
 def test_escaped_text_shows_itself(text: str) -> None:
-    assert "<" not in escape_text(text).replace("<br>", "")
+    escaped = escape_text(text)
+    assert "<" not in escaped.replace("<br>", "")
+    lines = [html.unescape(one).replace("\xa0", " ") for one in escaped.split("<br>")]
+    assert lines == (scrub(text).replace("\t", " " * 4).replace("\xa0", " ").splitlines() or [""])
+    assert not re.search(r"(?:^|<br>| ) ", escaped), "a browser would show fewer"
     scrub(text).encode()
     assert "\x00" not in scrub(text)
 

@@ -12,6 +12,7 @@ from typing import Any
 from ..clock import to_ms
 from ..domain import Handoff, HandoffState
 from ..errors import ContactInvalid
+from ..hubspot import phones
 from ..hubspot.text import scrub
 from ..ledger import EventState, HandoffRecord, Transaction, codec
 from .people import By, who_of
@@ -59,7 +60,7 @@ def search(
     """Return handoffs with their numbers, the newest first.
 
     :param text: the id of a conversation, a thread, a contact or a handoff, a phone number or an e-mail address, in
-        full; "": any.
+        full; "": any. A number has its country code, with or without ``+``.
     :param state: ``open``, or a state's name; anything else: any.
     :param before: only those with a lower number.
     """
@@ -72,17 +73,27 @@ def search(
 
 
 def _spellings(text: str, *, allow_special_domains: bool) -> tuple[str, ...]:
-    """Return what is looked for as it was typed, and as a number or an address would be stored."""
+    """Return what is looked for as it was typed, and as a number or an address would be stored.
+
+    A number also as it was, or is, before or behind a change of its country's.
+    """
     asked = scrub(text[:MOST_TEXT]).strip()
     if not asked:
         return ()
-    found = {asked}
     try:
-        by = By.EMAIL if "@" in asked else By.PHONE
-        found.add(who_of(by, asked, allow_special_domains=allow_special_domains).value)
+        who = who_of(By.EMAIL if "@" in asked else By.PHONE, asked, allow_special_domains=allow_special_domains)
+        found = phones.forms(who.value) if who.by is By.PHONE else [who.value]
     except ContactInvalid:
-        pass  # an id, then
-    return tuple(sorted(found))
+        found = _digits_alone(asked)
+    return tuple(sorted({asked, *found}))
+
+
+def _digits_alone(text: str) -> list[str]:
+    """Return the forms of a number as messengers give it; [] for what can only be an id."""
+    try:
+        return phones.forms(phones.read_messenger_id(text))
+    except ContactInvalid:
+        return []
 
 
 def read(tx: Transaction, handoff_id: str) -> Timeline | None:

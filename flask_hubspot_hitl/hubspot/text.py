@@ -44,8 +44,16 @@ def _visible(text: str) -> str:
 
 
 def escape_text(text: str) -> str:
-    """Return plain text as HTML that shows exactly it; line ends become ``<br>``."""
-    return "<br>".join(html.escape(scrub(text)).splitlines())
+    """Return plain text as HTML that shows exactly it: line ends become ``<br>``, and indentation and runs stay.
+
+    HTML shows several spaces as one, and none at the beginning of a line; a tab is shown as four.
+    """
+    return "<br>".join(_keep_spaces(one) for one in html.escape(scrub(text)).splitlines())
+
+
+def _keep_spaces(line: str) -> str:
+    line = re.sub("^ ", "&nbsp;", line.replace("\t", "&nbsp;" * 4))
+    return line.replace("  ", " &nbsp;")  # a line may still be broken at the other half of them
 
 
 def clean_name(name: object, fallback: str = "file", *, content_type: str | None = None) -> str:
