@@ -66,3 +66,33 @@ def test_idle_lanes_go_and_come_back(database_url: str) -> None:
         tx.queue.put([NewEvent(dedupe_key="new", lane="in:1:2", topic="t", sort_at=0)], now=clock.now_ms())
         assert tx.queue.claim(owner="me", now=clock.now_ms(), ttl_ms=1000) is not None
     ledger.close()
+
+
+def test_b7_a_lane_is_kept_while_its_next_event_is_to_carry_after_gap(database_url: str) -> None:
+    clock = ManualClock()
+    ledger = Ledger(database_url, clock)
+    ledger.create()
+    carried = [run_next(ledger, "poison", EventState.DEAD)]
+    assert housekeeping.tidy(ledger, SETTINGS)[0]["lanes"] == 0
+    carried.append(run_next(ledger, "next", EventState.DONE))
+    assert carried == [False, True]
+    assert housekeeping.tidy(ledger, SETTINGS)[0]["lanes"] == 1, "it was told"
+    run_next(ledger, "more poison", EventState.DEAD)
+    with ledger.write() as tx:
+        assert tx.people.prune_dead(before=clock.now_ms() + 1, limit=10) == 2
+    assert housekeeping.tidy(ledger, SETTINGS)[0]["lanes"] == 1, "not for ever"
+    ledger.close()
+
+
+def run_next(ledger: Ledger, key: str, state: EventState) -> bool:
+    """Put an event into a lane and end it so; whether it carried ``after_gap``."""
+    now = ledger.now_ms()
+    with ledger.write() as tx:
+        tx.queue.put([NewEvent(dedupe_key=key, lane="in:1:1", topic="t", sort_at=0)], now=now)
+        lease = tx.queue.claim_lane("in:1:1", owner="me", now=now, ttl_ms=1000)
+        assert lease is not None
+        head = tx.queue.head(lease)
+        assert head is not None
+        tx.queue.finish(head, state, now=now, error="x")
+        tx.queue.release(lease, now=now, due_at=None)
+        return head.after_gap

@@ -7,9 +7,7 @@ import threading
 from collections.abc import Callable
 
 import pytest
-import sqlalchemy as sa
 from flask import Flask
-from sqlalchemy.engine import make_url
 
 from flask_hubspot_hitl import Author, DeliveryFailed, HubSpotHITL, Message, MessageStatus, operator_message
 from flask_hubspot_hitl.clock import ManualClock, SystemClock
@@ -17,6 +15,7 @@ from flask_hubspot_hitl.handoffs import read_receipts, rules, steps
 from flask_hubspot_hitl.ledger import Ledger, lanes
 
 from .conftest import MakeApp
+from .databases import waiting_for_locks
 from .helpers import HubSpot, Json, Recorder, begin_handoff, wait_until
 from .story import Story
 
@@ -159,15 +158,8 @@ def test_it_waits_for_a_receiver_that_ends_just_then_and_is_not_broken_off(postg
         tx.queue.reserve(lanes.signals(record.handoff), now=ledger.now_ms())
         assert tx.records.set_status(int(rows[1] or 0), MessageStatus.SENT, unless=[MessageStatus.READ])
         reader.start()
-        wait_until(lambda: _waiting(postgresql_url), what="the reader to wait for it")
+        wait_until(lambda: waiting_for_locks(postgresql_url), what="the reader to wait for it")
         steps.put_receipt(tx, record, "2", error=None, now=ledger.now_ms())
     reader.join()
     assert counts == [2]
     ledger.close()
-
-
-def _waiting(url: str) -> int:
-    engine = sa.create_engine(make_url(url).set(drivername="postgresql+psycopg"), poolclass=sa.NullPool)
-    waiting = "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND wait_event_type = 'Lock'"
-    with engine.connect() as connection:
-        return int(connection.exec_driver_sql(waiting).scalar_one())

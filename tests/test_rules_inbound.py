@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import threading
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import pytest
@@ -13,10 +14,23 @@ from flask import Flask
 from flask_hubspot_hitl import CloseReason, DeliveryFailed, HandoffState, operator_message
 from flask_hubspot_hitl.clock import ManualClock
 from flask_hubspot_hitl.dispatch.runner import MAX_UNFINISHED_CALLS
+from flask_hubspot_hitl.handoffs import parking
+from flask_hubspot_hitl.hubspot.events import Kind
+from flask_hubspot_hitl.ledger import EventState, NewEvent, Transaction, lanes
 
 from .conftest import MakeApp
-from .databases import slow_on_postgresql
-from .helpers import HubSpot, Recorder, assigned_event, signed_post, state_of, status_event, wait_until
+from .databases import slow_on_postgresql, waiting_for_locks
+from .helpers import (
+    PORTAL,
+    HubSpot,
+    Recorder,
+    assigned_event,
+    begin_handoff,
+    signed_post,
+    state_of,
+    status_event,
+    wait_until,
+)
 from .story import Story
 
 Record = Callable[[Flask], Recorder]
@@ -162,6 +176,50 @@ def test_b4_what_is_parked_while_the_last_ones_go_is_looked_after_as_well(
     story.run(121)
     with story.state.ledger.read() as tx:
         assert tx.parked("424242") == []
+
+
+def test_b4_what_is_moved_to_its_threads_and_a_webhook_do_not_wait_for_each_other(
+    make_app: MakeApp, clock: ManualClock, postgresql_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    state = state_of(make_app(clock=clock, dispatcher="external", database_url=postgresql_url))
+    ledger, has_moved, now = state.ledger, threading.Event(), clock.now_ms()
+    topics = {"1": Kind.MESSAGE, "2": Kind.NEW_MESSAGE}
+
+    def new(key: str, thread: str, **fields: Any) -> NewEvent:
+        return NewEvent(
+            dedupe_key=key, topic=topics[thread], sort_at=now, portal_id=PORTAL, thread_id=thread, payload={}, **fields
+        )
+
+    with ledger.write() as tx:
+        for thread in topics:
+            handoff_id = begin_handoff(tx, f"c{thread}", now=now).handoff.id
+            tx.records.bind_thread(portal_id=PORTAL, thread_id=thread, handoff_id=handoff_id)
+        tx.queue.put([new(f"parked {one}", one, lane=None, state=EventState.PARKED) for one in topics], now=now)
+        parking.watch_parked(tx, PORTAL, now=now)
+
+    def move(tx: Transaction, *given: Any, original: Any = Transaction.unpark, **named: Any) -> None:
+        original(tx, *given, **named)
+        if not has_moved.is_set():
+            has_moved.set()
+            wait_until(lambda: waiting_for_locks(postgresql_url), what="the webhook to wait")
+
+    def post() -> None:
+        assert has_moved.wait(60)
+        with ledger.write() as tx:
+            come = [new("1", "1", lane=lanes.thread(PORTAL, "1")), new("2", "2", lane=lanes.new_messages(PORTAL, "2"))]
+            assert tx.queue.put(come, now=now) == 2
+
+    monkeypatch.setattr(Transaction, "unpark", move)
+    clock.advance(2)
+    with ThreadPoolExecutor(1) as pool:
+        posting = pool.submit(post)
+        lease = state.dispatcher.runner.claim()
+        posting.result(60)
+    assert lease is not None
+    assert lease.lane == lanes.parked(PORTAL)
+    with ledger.read() as tx:
+        assert tx.parked(PORTAL) == []
+        assert tx.count(EventState.PENDING) >= 4
 
 
 def test_b2_another_deployments_message_is_noise_also_when_it_was_parked(story: Story) -> None:

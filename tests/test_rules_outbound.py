@@ -6,6 +6,7 @@ import io
 import threading
 import time
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import pytest
@@ -25,10 +26,13 @@ from flask_hubspot_hitl import (
     InboxNotConnected,
 )
 from flask_hubspot_hitl.clock import ManualClock
+from flask_hubspot_hitl.dispatch.tasks import Outcome
 from flask_hubspot_hitl.handoffs import rules
+from flask_hubspot_hitl.ledger import Lease, Transaction
 
 from . import helpers
 from .conftest import MakeApp
+from .databases import waiting_for_locks
 from .helpers import PATHS, HubSpot, Json, Recorder, seconds_of, state_of, wait_until
 from .story import PHONE, Story
 
@@ -124,6 +128,77 @@ def test_c1_with_hubspot_slow_start_returns_in_time(make_app: MakeApp, hubspot: 
     assert seconds_of(start, less_than=1.2) < 1.2
     story.recorder.wait_for("handoff_started", len(started))
     assert len(hubspot.threads()) == len(started), "the answer was lost, the thread is the same"
+
+
+def taken_by_another(story: Story, lane: str) -> Lease | None:
+    """What another process gets that claims a lane."""
+    with story.state.ledger.write() as tx:
+        return tx.queue.claim_lane(lane, owner="another", now=story.now, ttl_ms=15_000)
+
+
+def test_c1_start_has_its_lane_for_as_long_as_it_may_try(
+    make_app: MakeApp, hubspot: HubSpot, clock: ManualClock, record: Record, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    app = make_app(clock=clock, dispatcher="external", start_timeout=60, lease_ttl=15)
+    story = Story(app, hubspot, clock, record(app))
+    runner, taken = story.state.dispatcher.runner, []
+
+    def slow(lease: Lease, perform: Callable[[Lease], Outcome] = runner.perform) -> Outcome:
+        clock.advance(60)
+        taken.append(taken_by_another(story, lease.lane))
+        return perform(lease)
+
+    monkeypatch.setattr(runner, "perform", slow)
+    assert story.start().state is HandoffState.WAITING
+    assert taken == [None]
+
+
+def test_c1_start_leaves_a_handoff_to_who_has_its_lane_by_then(
+    make_app: MakeApp, hubspot: HubSpot, clock: ManualClock, record: Record, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    app = make_app(clock=clock, dispatcher="external")
+    story = Story(app, hubspot, clock, record(app))
+    runner, perform = story.state.dispatcher.runner, story.state.dispatcher.runner.perform
+
+    def frozen(lease: Lease) -> Outcome:
+        outcome = perform(lease)
+        clock.advance(3_600)
+        assert taken_by_another(story, lease.lane) is not None
+        return outcome
+
+    monkeypatch.setattr(runner, "perform", frozen)
+    assert story.start(contact="+14155550199").state is HandoffState.STARTING
+    assert story.is_active()
+    monkeypatch.undo()
+    clock.advance(16)
+    story.run()
+    assert story.recorder.names() == ["handoff_failed", "event_dead"], "found out later"
+
+
+@pytest.mark.parametrize("verb", ["send", "stop"])
+def test_c1_a_start_that_fails_and_another_verb_do_not_wait_for_each_other(
+    make_app: MakeApp, hubspot: HubSpot, postgresql_url: str, monkeypatch: pytest.MonkeyPatch, verb: str
+) -> None:
+    app = make_app(dispatcher="external", database_url=postgresql_url)
+    story = Story(app, hubspot, ManualClock(), Recorder(Flask("nobody")))
+    has_locked = threading.Event()
+
+    def count(tx: Transaction, handoff_id: str, original: Any = Transaction.message_count) -> int:
+        has_locked.set()
+        wait_until(lambda: waiting_for_locks(postgresql_url), what=f"{verb} to wait")
+        return int(original(tx, handoff_id))
+
+    def act() -> None:
+        assert has_locked.wait(60)
+        assert not getattr(story, verb)()
+
+    monkeypatch.setattr(Transaction, "message_count", count)
+    with ThreadPoolExecutor(1) as pool:
+        acting = pool.submit(act)
+        with pytest.raises(ContactNotFound):
+            story.start(contact="+14155550199")
+        acting.result(60)
+    assert rows(story) == 0
 
 
 def test_c1_a_contact_that_hubspot_does_not_know_leaves_nothing_behind(story: Story) -> None:

@@ -433,8 +433,21 @@ def test_another_portals_token_ends_an_opening_only(make_app: MakeApp) -> None:
     services = state_of(make_app()).services
     wrong = WrongPortal("it is another portal's", "424243")
     assert OpenTask(services).not_configured(event_of(None), wrong) == Dead(str(wrong), cause=wrong)
-    assert OutboundTask(services).not_configured(event_of(None), wrong) == Retry(str(wrong), cause=wrong)
+    fresh = event_of(None, received_at=services.ledger.now_ms())
+    assert OutboundTask(services).not_configured(fresh, wrong) == Retry(str(wrong), cause=wrong)
     assert OutboundTask(services).refused(event_of(None), ValueError("x")) == Dead("x")
+
+
+@pytest.mark.parametrize("error", [NotConfigured("no token"), WrongPortal("it is another portal's", "424243")])
+def test_c3_what_has_no_token_for_24_hours_is_given_up(
+    make_app: MakeApp, clock: ManualClock, error: NotConfigured
+) -> None:
+    task = OutboundTask(state_of(make_app(clock=clock)).services)
+    event = event_of(None, received_at=clock.now_ms())
+    clock.advance(86_400)
+    assert task.not_configured(event, error) == Retry(str(error), cause=error)
+    clock.advance(1)
+    assert task.not_configured(event, error) == Dead(str(error), cause=error)
 
 
 def test_a_task_has_defaults_for_all_it_leaves_out(make_app: MakeApp) -> None:

@@ -138,9 +138,9 @@ class Runner:
             ended.handoff_id = event_log.handoff_of(tx, head, ended.outcome)
         event_log.tell(head, ended, attempt=attempt)
 
-    def claim_within(self, tx: Transaction, lane: str, now: int) -> Lease | None:
-        """Claim one lane within a transaction at hand, with its head taken."""
-        lease = tx.queue.claim_lane(lane, owner=self.owner, now=now, ttl_ms=self._ttl_ms)
+    def claim_within(self, tx: Transaction, lane: str, now: int, *, least_ms: int = 0) -> Lease | None:
+        """Claim one lane within a transaction at hand, with its head taken, for ``least_ms`` milliseconds at least."""
+        lease = tx.queue.claim_lane(lane, owner=self.owner, now=now, ttl_ms=max(self._ttl_ms, least_ms))
         if lease is not None:
             self._take_head(tx, lease, now)
         return lease

@@ -37,7 +37,7 @@ from .states import RATING, Account, OutboundState, ToAssign, ToChangeTicket, To
 logger = logging.getLogger(__name__)
 
 GIVE_UP_MS = 86_400_000
-"""Milliseconds after its acceptance when an event that HubSpot can't be reached for is given up."""
+"""Milliseconds after its acceptance when an event is given up that HubSpot can't be reached for, or has no token."""
 
 
 class OutboundTask(CallingTask):
@@ -70,6 +70,12 @@ class OutboundTask(CallingTask):
         if now - event.received_at > GIVE_UP_MS:
             return Dead("HubSpot could not be reached for 24 hours")
         return outage(error, now)
+
+    def not_configured(self, event: Event, error: NotConfigured) -> Outcome:
+        """Wait for a token, for 24 hours: then whoever waits for it is told that it will not come."""
+        if self._ledger.now_ms() - event.received_at > GIVE_UP_MS:
+            return Dead(str(error), cause=error)
+        return super().not_configured(event, error)
 
     def refused(self, event: Event, error: Exception) -> Outcome:
         """Give up: the same call would be refused again."""

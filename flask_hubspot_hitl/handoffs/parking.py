@@ -79,9 +79,13 @@ class UnparkTask(Task):
                 noise.append(one["id"])
             else:
                 left += 1
-        for thread_id in sorted(threads):  # lanes are locked in one order
+        going = {
+            rules.lane_of(one["topic"], (portal_id, one["thread_id"])) for each in threads.values() for one in each
+        }
+        tx.queue.reserve(*going, now=now)  # all at once: lanes are locked in one order
+        for thread_id, waiting in threads.items():
             thread = portal_id, thread_id
-            rules.unpark(tx, threads[thread_id], thread, known.get(thread), now=now)
+            rules.unpark(tx, waiting, thread, known.get(thread), now=now)
         if noise:
             tx.drop_parked(noise)
         event.state(WaitingState).is_over = not left

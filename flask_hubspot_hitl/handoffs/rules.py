@@ -264,10 +264,14 @@ def unpark(
     """Move parked events into the lane of their ``thread``, named by its portal's id and its own."""
     placed: dict[str, list[int]] = {}
     for one in parked:
-        key = _LANES.get(one["topic"], lanes.thread)(*thread)
-        placed.setdefault(key, []).append(one["id"])
+        placed.setdefault(lane_of(one["topic"], thread), []).append(one["id"])
     for key in sorted(placed, key=lanes.lock_order):
         tx.unpark(placed[key], lane_key=key, handoff_id=handoff_id, now=now)
+
+
+def lane_of(topic: str, thread: tuple[str, str]) -> str:
+    """Return the lane of a thread's events of a topic; ``thread`` is its portal's id and its own."""
+    return _LANES.get(topic, lanes.thread)(*thread)
 
 
 _LANES: dict[str, Callable[[str, str], str]] = {
@@ -290,7 +294,10 @@ def start_timer(
 
 
 def abandon(tx: Transaction, record: HandoffRecord, *, error: str, now: int) -> None:
-    """Delete a handoff whose ``start`` raises; keep it, failed, when the user has written meanwhile."""
+    """Delete a handoff whose ``start`` raises; keep it, failed, when the user has written meanwhile.
+
+    The caller has locked the handoff's lanes, that of its signals too.
+    """
     current = tx.records.get(record.handoff.id, lock=True)
     if current is None:
         return

@@ -48,7 +48,7 @@ DUE_MS = 1_000
 
 def _is_telling(error: str | None, is_timer: bool) -> bool:
     """Return True when an event's last failure tells what it waits for; a timer's next time is noted like one."""
-    return error is not None and (not is_timer or "not asked, " in error)
+    return error is not None and (not is_timer or "not asked, " in error or " raised " in error)
 
 
 class Waiting(NamedTuple):
@@ -379,21 +379,16 @@ class Transaction(Part):
         return len(chosen)
 
     def prune_lanes(self, *, limit: int) -> int:
-        """Delete idle lanes in which nothing is left.
+        """Delete idle lanes in which nothing is left. One whose next event is to carry ``after_gap`` stays for as long
+        as anything that was given up in it is kept.
 
         :returns: the number of lanes.
         """
-        chosen = (
-            sa.select(lane.c.key)
-            .where(
-                lane.c.due_at.is_(None),
-                lane.c.owner.is_(None),
-                ~sa.exists().where(event.c.lane == lane.c.key, in_state(EventState.PENDING)),
-            )
-            .limit(limit)
-            .with_for_update(skip_locked=True)
-        )
-        keys = list(self._connection.scalars(chosen))
+        waits = sa.exists().where(event.c.lane == lane.c.key, in_state(EventState.PENDING))
+        given_up = sa.select(event.c.lane).where(is_given_up, event.c.lane.is_not(None))
+        is_told = sa.or_(lane.c.gap == 0, lane.c.key.not_in(given_up))
+        chosen = sa.select(lane.c.key).where(lane.c.due_at.is_(None), lane.c.owner.is_(None), ~waits, is_told)
+        keys = list(self._connection.scalars(chosen.limit(limit).with_for_update(skip_locked=True)))
         if keys:
             self._connection.execute(sa.delete(lane).where(lane.c.key.in_(keys)))
         return len(keys)
