@@ -335,6 +335,16 @@ def test_a_start_that_can_never_work_does_not_let_the_bot_talk_over_humans(story
     assert [text for _, text, _ in story.transcript()] == ["hello?"]
 
 
+def test_what_could_not_be_delivered_is_delivered_behind_a_handoff_of_the_hosts(bot: Bot, story: Story) -> None:
+    assert bot.ask("a human") is None
+    bot.fails = 1
+    bot.humans("Here I am")
+    assert bot.delivered == []
+    story.start()
+    story.run(60)
+    assert [answer for _, answer, _ in bot.delivered] == ["a human: Here I am"]
+
+
 def test_attributes_may_be_none(story: Story) -> None:
     assert Bot(story, PHONE, attributes=None).ask("a human") is None
     assert story.is_active()

@@ -345,6 +345,28 @@ def test_a_receiver_that_fails_is_tried_later_and_later_beside_one_that_is_put_o
     assert told(story.app, "dead", "list") == []
 
 
+def test_a_receiver_that_is_put_off_is_not_called_one_that_raised(story: Story) -> None:
+    calls: list[str] = []
+
+    def put_off(sender: Flask, **extra: Any) -> None:
+        raise Busy("telling Botpress: not asked, Botpress answers slowly", retry_after=60)
+
+    def fail_once(sender: Flask, **extra: Any) -> None:
+        calls.append("fail_once")
+        if len(calls) == 1:
+            raise RuntimeError
+
+    thread = story.start("c1").thread_id
+    with operator_message.connected_to(put_off, story.app), operator_message.connected_to(fail_once, story.app):
+        story.says(thread)
+        assert told(story.app, "status")["waits"][0]["why"].endswith("fail_once raised RuntimeError")
+        for _ in range(10):
+            story.run(1)
+        assert len(calls) == 2
+        (one,) = told(story.app, "status")["waits"]
+    assert one["why"] == "the time of a receiver that was put off has not come"
+
+
 @contextlib.contextmanager
 def lane_of_work(work: lanes.Work) -> Iterator[None]:
     """As in a lane of that class."""

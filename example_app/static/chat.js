@@ -140,31 +140,30 @@ async function post(url, body) {
   }
 }
 
-// What was sent and is not taken yet, in order. No more than one of it and of what is being written has a file.
+// What was sent and is not taken yet, in order; and what could not be sent while more was being written: it goes first.
 const waiting = [];
+const unsent = [];
 
-// The id of what came back stays the same until it was taken or changed, so that sending it again is never a second message.
+// The id of what came back stays the same until it was taken, so that sending it again is never a second message.
 let messageId = null;
 const newId = () => Date.now().toString(36) + "-" + Math.random().toString(36).slice(2).padEnd(8, "0");
 
-/** Send what is written; the box is free at once. */
+/** Send what is written, behind what could not be sent before; the box is free at once. */
 function send() {
   const { text, file } = composer.elements;
-  if (!(text.value.trim() || file.files.length)) return;
-  if (text.value.length > text.maxLength) { // two texts in one, after a failure
-    complain("This is too long for one message. Please send it in parts.");
-    return;
+  const messages = unsent.splice(0);
+  if (text.value.trim() || file.files.length) {
+    messages.push({ text: text.value, file: file.files[0], id: messageId ?? newId() });
+    messageId = null;
+    composer.reset();
+    showFile();
   }
-  const message = { text: text.value, file: file.files[0], id: messageId ?? newId() };
-  messageId = null;
-  composer.reset();
-  deliver(message);
+  messages.forEach(deliver);
 }
 
-/** Post a message when all before it was taken; what can't be posted comes back to the box. */
+/** Post a message when all before it was taken; what can't be posted is put back. */
 async function deliver(message) {
   waiting.push(message);
-  showFile();
   if (waiting.length > 1) return; // it is posted below, when its turn comes
   while (waiting.length) {
     const body = new FormData();
@@ -172,22 +171,26 @@ async function deliver(message) {
     const found = await post(routes.messages, body);
     if (!found) break;
     waiting.shift();
-    showFile();
     if (found.wants_human) call(true);
   }
   if (waiting.length) putBack(waiting.splice(0));
 }
 
-/** Put what was not taken in front of what was written since. */
-function putBack(unsent) {
+/** Put a message back into the box; or, when more was written since, keep all as they are for the next time. */
+function putBack(messages) {
   const { text, file } = composer.elements;
-  const alone = unsent.length === 1 && !text.value && !file.files.length;
-  messageId = alone ? unsent[0].id : null;
-  text.value = [...unsent.map((one) => one.text), text.value].filter(Boolean).join("\n");
-  const found = unsent.find((one) => one.file);
-  if (found) {
+  if (messages.length > 1 || text.value || file.files.length) {
+    unsent.push(...messages);
+    const names = messages.map((one) => one.text || one.file.name).join(" · ");
+    complain(`${byId("problem").textContent} Not sent yet: ${names}`);
+    return;
+  }
+  const [message] = messages;
+  messageId = message.id;
+  text.value = message.text;
+  if (message.file) {
     const data = new DataTransfer();
-    data.items.add(found.file);
+    data.items.add(message.file);
     file.files = data.files;
   }
   showFile();
@@ -197,7 +200,6 @@ function showFile() {
   const file = composer.elements.file.files[0];
   byId("chosen").hidden = !file;
   byId("file-name").textContent = file ? file.name : "";
-  composer.elements.file.disabled = waiting.some((one) => one.file); // one at a time: the box could not take two back
 }
 
 function call(yes) {

@@ -173,12 +173,12 @@ class GraphHandoffs:
     def _go_on(self, handoff: Handoff) -> None:
         """Resume the graph once: the signal may come again, and LangGraph would answer its next question with it.
 
-        The bot does not speak while humans have the conversation again: the end of that handoff brings us back here.
+        The graph does not go on while humans have the conversation again: the end of that handoff brings us back here.
         """
         conversation_id = handoff.conversation_id
-        if self._hitl.get(conversation_id) is not None:
-            return
         asked = self._asked(conversation_id)
+        if asked is not None and self._hitl.get(conversation_id) is not None:
+            return
         if asked is None:
             result = self._graph.get_state(self._config(conversation_id)).values
         elif _answers(handoff, asked[0]):

@@ -102,7 +102,8 @@ class Emitter:
             state.plan = []
         state.begun = None
         if not state.tried:
-            state.tried |= self._not_yet(state)
+            state.later = self._not_yet(state)
+            state.tried |= state.later
         for key, receiver in self._open_receivers(state):
             if key in state.tried:
                 continue
@@ -205,6 +206,8 @@ class Emitter:
             receipts = [state.receipts.get(key, Receipt()) for key, _ in waiting]
             at_ms = min(one.not_before or self._later(one) for one in receipts)
             attempts = max(one.attempts for one in receipts)
+            if not attempts and all(key in state.later for key, _ in waiting):
+                return Retry("the time of a receiver that was put off has not come", at_ms=at_ms, is_planned=True)
             if state.raised is None and state.not_asked is not None:
                 return Retry(state.not_asked, at_ms=at_ms, is_planned=state.is_planned, attempt=attempts or None)
             return Retry(_why(state.raised or waiting[0][0], state), at_ms=at_ms, attempt=attempts or None)

@@ -79,6 +79,8 @@ class SignalState(Decided):
     """The receiver whose start is stored."""
     tried: set[str] = field(default_factory=set)
     """The receivers that were called in this run, and those whose time has not come."""
+    later: set[str] = field(default_factory=set)
+    """The receivers whose time has not come."""
     values: dict[str, Any] | None = field(default=None)
     """The keywords that the current step's receivers get."""
     raised: str | None = field(default=None)
