@@ -29,7 +29,7 @@ def app_runtime() -> Runtime:
 
 def this_app() -> Flask:
     """Return the app itself, which signals go by; ``current_app`` only leads to it."""
-    found: Flask = current_app._get_current_object()  # type: ignore[attr-defined]
+    found: Flask = current_app._get_current_object()  # type: ignore[attr-defined]  # the proxy's own, typed as the app
     return found
 
 

@@ -101,7 +101,7 @@ class Emitter:
         if _is_stale(tx, state):
             state.plan = []
         state.begun = None
-        if not state.tried:
+        if state.receipts and not state.tried:
             state.later = self._not_yet(state)
             state.tried |= state.later
         for key, receiver in self._open_receivers(state):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from operator import attrgetter
 from typing import Any
 
@@ -33,7 +33,10 @@ def operator_to_json(operator: Operator | None) -> dict[str, Any] | None:
 
 
 def operator_from_json(value: Mapping[str, Any] | None) -> Operator | None:
-    return None if value is None else Operator(*map(value.get, _OPERATOR))  # type: ignore[arg-type]
+    if value is None:
+        return None
+    known: Iterable[Any] = map(value.get, _OPERATOR)
+    return Operator(*known)
 
 
 def operators_to_text(operators: Sequence[Operator]) -> str | None:

@@ -64,7 +64,7 @@ def _picking(order: Sequence[str] | None) -> Callable[[dict[str, Any]], Any]:
     :param order: the names of the parameters; None: the driver takes them by name.
     """
     if order is None:
-        return dict
+        return lambda values: values
     if len(order) > 1:
         return itemgetter(*order)
     return lambda values: tuple(values[name] for name in order)

@@ -158,11 +158,11 @@ def is_of_thread(key: str) -> bool:
 
 
 def work_of(key: str) -> Work:
-    """Return how urgent a lane that was read from the database is; one of a kind unknown here may be a user's."""
-    found = _WORKS.get(key.partition(":")[0])
-    if found is not None:
-        return found
-    return kind_of(key).work if is_known(key) else Work.LIVE
+    """Return how urgent a lane that was read from the database is; one of a kind unknown here may be a user's.
+
+    Bridges' lanes, whose prefixes are not in the table, are a user's.
+    """
+    return _WORKS.get(key.partition(":")[0], Lane.BRIDGE.work)
 
 
 _OF_BRIDGES = re.compile(f"(?:{Lane.TIMER.prefix}:)?{Lane.BRIDGE.prefix}[^:]+:")
